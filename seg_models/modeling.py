@@ -1,0 +1,81 @@
+"""One `transformers` model for every architecture here: encoder -> decoder, chosen by the configuration.
+
+    config = SegmentationConfig(encoder="resnet50", decoder="deeplabv3", norm="evo", num_labels=19)
+    logits = SegmentationModel(config)(pixel_values).logits
+"""
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import SemanticSegmenterOutput
+
+from .deeplabv3 import DeepLabV3Head
+from .norms import EvoNormS0
+from .resnet import LAYERS, ResNetEncoder
+from .streetnet import StreetNetEncoder, StreetNetHead
+
+DECODERS = {"deeplabv3": DeepLabV3Head, "streetnet": StreetNetHead}
+
+
+class SegmentationConfig(PretrainedConfig):
+    """What a network is: `encoder`, `decoder`, `norm` ("batch", "instance", "group", "evo"), `output_stride` of the
+    encoder (ResNets: 8, 16, 32) and, as in every `transformers` configuration, `id2label` or `num_labels`.
+    `dataset` names the label set that the classes come from."""
+
+    model_type = "minicity_seg"
+
+    def __init__(self, encoder="resnet50", decoder="deeplabv3", norm="batch", output_stride=8, dataset=None, **kwargs):
+        self.encoder = encoder
+        self.decoder = decoder
+        self.norm = norm
+        self.output_stride = output_stride
+        self.dataset = dataset
+        super().__init__(**kwargs)
+
+
+def build_encoder(config: SegmentationConfig) -> nn.Module:
+    """An encoder maps (B, 3, H, W) to a list of maps and says what they are in `channels` and `reductions`."""
+    if config.encoder in LAYERS:
+        return ResNetEncoder(config.encoder, config.norm, config.output_stride)
+    if config.encoder == "streetnet":
+        return StreetNetEncoder(config.norm)
+    raise ValueError(f"unknown encoder {config.encoder!r}: choose one of {', '.join([*LAYERS, 'streetnet'])}")
+
+
+class SegmentationModel(PreTrainedModel):
+    """Encoder and decoder. The attribute names are torchvision's, so that its DeepLabV3 weights load."""
+
+    config_class = SegmentationConfig
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: SegmentationConfig):
+        super().__init__(config)
+        self.backbone = build_encoder(config)
+        head = DECODERS[config.decoder]
+        self.classifier = head(self.backbone.channels, self.backbone.reductions, config.num_labels, config.norm)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # He initialisation (arXiv 1502.01852); a convolution with a bias has no norm after it, so it starts small:
+        # the first predictions are then nearly uniform and the first loss is log(num_labels).
+        if isinstance(module, nn.Conv2d):
+            if module.bias is None:
+                init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            else:
+                init.normal_(module.weight, std=0.01)
+                init.zeros_(module.bias)
+        elif isinstance(module, (nn.GroupNorm, nn.InstanceNorm2d, nn.BatchNorm2d, EvoNormS0)):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+            if getattr(module, "v", None) is not None:
+                init.ones_(module.v)
+            if getattr(module, "running_mean", None) is not None:
+                init.zeros_(module.running_mean)
+                init.ones_(module.running_var)
+                init.zeros_(module.num_batches_tracked)
+
+    def forward(self, pixel_values: torch.Tensor, **kwargs) -> SemanticSegmenterOutput:
+        """`pixel_values` (B, 3, H, W), normalised -> `logits` (B, C, h, w) at the decoder's own stride."""
+        return SemanticSegmenterOutput(logits=self.classifier(self.backbone(pixel_values)))

@@ -1,0 +1,173 @@
+"""ToyCity: files, ids, determinism, all classes in all splits, perspective, no class readable off colour."""
+
+import cv2
+import numpy as np
+import pytest
+
+from data_scripts.toycity import INSTANCE_CLASSES, main, make_scene, write_toycity
+
+TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+RARE_IDS = (12, 13, 25, 27, 28, 31, 32)
+SIZE = (128, 256)
+
+
+def read(path):
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return image[..., ::-1] if image.ndim == 3 else image
+
+
+def files(root):
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """The default counts at a small size: split -> list of (image, label, instance)."""
+    return {
+        name: [make_scene(0, split, index, SIZE, count) for index in range(count)]
+        for split, (name, count) in enumerate((("train", 24), ("val", 8)))
+    }
+
+
+def test_writes_minicity_files(tmp_path):
+    assert (
+        main([str(tmp_path / "toy"), "--train", "2", "--val", "1", "--test", "1", "--size", "64", "128"]) == 0
+    )
+    stems = {
+        "train": ("toycity_000000_000000", "toycity_000000_000001"),
+        "val": ("toycity_000001_000000",),
+        "test": ("toycity_000002_000000",),
+    }
+    expected = [f"leftImg8bit/{split}/{stem}_leftImg8bit.png" for split in stems for stem in stems[split]]
+    expected += [
+        f"gtFine/{split}/{stem}_gtFine_{kind}.png"
+        for split in ("train", "val")
+        for stem in stems[split]
+        for kind in ("labelIds", "instanceIds")
+    ]
+    assert files(tmp_path / "toy") == sorted(expected)
+    for name in expected:
+        image = read(tmp_path / "toy" / name)
+        assert image.shape[:2] == (64, 128)
+        assert image.dtype == (np.uint16 if "instanceIds" in name else np.uint8)
+        assert image.ndim == (3 if "leftImg8bit" in name else 2)
+
+
+def test_files_hold_the_scene(tmp_path):
+    write_toycity(tmp_path, train=1, val=0, test=0, size=(64, 128), seed=3)
+    image, label, instance = make_scene(3, 0, 0, (64, 128), 1)
+    stem = "train/toycity_000000_000000"
+    assert np.array_equal(read(tmp_path / f"leftImg8bit/{stem}_leftImg8bit.png"), image)
+    assert np.array_equal(read(tmp_path / f"gtFine/{stem}_gtFine_labelIds.png"), label)
+    assert np.array_equal(read(tmp_path / f"gtFine/{stem}_gtFine_instanceIds.png"), instance)
+
+
+def test_same_seed_same_bytes_other_seed_other_scene(tmp_path):
+    for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
+        write_toycity(tmp_path / folder, train=2, val=0, test=0, size=(64, 128), seed=seed)
+    for name in files(tmp_path / "a"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        assert (tmp_path / "a" / name).read_bytes() != (tmp_path / "c" / name).read_bytes()
+
+
+def test_a_scene_does_not_depend_on_how_many_are_drawn():
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(make_scene(0, 0, 1, SIZE, 3), make_scene(0, 0, 1, SIZE, 24), strict=True)
+    )
+
+
+def test_refuses_a_full_folder_and_overwrites_only_its_own_names(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("keep")
+    arguments = [str(tmp_path), "--train", "1", "--val", "0", "--test", "0", "--size", "32", "64"]
+    assert main(arguments) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert files(tmp_path) == ["mine.txt"]
+    assert main([*arguments, "--overwrite"]) == 0
+    assert (tmp_path / "mine.txt").read_text() == "keep" and len(files(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("flags", [["--train", "-1"], ["--size", "8", "64"], ["--seed", "-2"]])
+def test_bad_arguments_get_one_line(tmp_path, capsys, flags):
+    assert main([str(tmp_path / "toy"), *flags]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "toy").exists()
+
+
+def test_every_class_and_void_in_train_and_val(scenes):
+    for split in scenes.values():
+        seen = set().union(*(np.unique(label).tolist() for _, label, _ in split))
+        assert set(TRAIN_IDS) <= seen
+        assert seen - set(TRAIN_IDS)
+        assert max(seen) <= 33
+
+
+@pytest.mark.parametrize(("seed", "split", "count"), [(1, 0, 4), (1, 1, 2), (2, 0, 4), (2, 1, 2), (3, 1, 1)])
+def test_every_class_in_few_images(seed, split, count):
+    seen = set().union(
+        *(np.unique(make_scene(seed, split, i, SIZE, count)[1]).tolist() for i in range(count))
+    )
+    assert set(TRAIN_IDS) <= seen
+
+
+def test_instances_agree_with_labels(scenes):
+    for image, label, instance in scenes["val"]:
+        assert (image.dtype, label.dtype, instance.dtype) == (np.uint8, np.uint8, np.uint16)
+        assert image.shape == (*SIZE, 3) and label.shape == instance.shape == SIZE
+        single = instance >= 1000
+        assert np.array_equal(single, np.isin(label, INSTANCE_CLASSES))
+        assert np.array_equal(instance[single] // 1000, label[single])
+        assert np.array_equal(instance[~single], label[~single])
+
+
+def test_rare_classes_are_rare_in_pixels_and_large_where_they_stand(scenes):
+    counts = np.stack(
+        [np.bincount(label.ravel(), minlength=34) for _, label, _ in scenes["train"]]
+    ) / np.prod(SIZE)
+    share = counts.mean(axis=0)
+    for kind in RARE_IDS:
+        assert 0.001 < share[kind] < 0.04
+        assert share[kind] < 0.3 * min(share[7], share[11])
+        assert (counts[:, kind] > 0.001).mean() >= 0.25
+    for kind in (12, 13, 27, 28, 31):
+        assert np.median(counts[counts[:, kind] > 0, kind]) > 0.015
+
+
+def test_road_widens_downwards(scenes):
+    width = np.mean([(label == 7).sum(axis=1) for split in scenes.values() for _, label, _ in split], axis=0)
+    rows = [int(SIZE[0] * part) for part in (0.5, 0.58, 0.66, 0.74, 0.82)]
+    assert all(width[low] > width[high] * 1.1 for high, low in zip(rows[:-1], rows[1:], strict=True))
+    assert width[: int(0.38 * SIZE[0])].max() == 0
+
+
+def train_ids(split):
+    table = np.full(34, 255)
+    table[list(TRAIN_IDS)] = range(19)
+    return np.concatenate([table[label].ravel() for _, label, _ in split])
+
+
+def cells(split, levels, across, down):
+    """One integer a pixel: quantised RGB and a coarse position."""
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    place = rows * down // SIZE[0] * across + columns * across // SIZE[1]
+    colour = [image.astype(int) * levels // 256 @ (levels * levels, levels, 1) for image, _, _ in split]
+    return np.concatenate([(code * across * down + place).ravel() for code in colour])
+
+
+def test_colour_and_position_do_not_give_the_classes_away(scenes):
+    """Class frequencies per (colour, position) cell, each smoothed by those of the next coarser cell."""
+    truth, target = train_ids(scenes["train"]), train_ids(scenes["val"])
+    counted, scored = truth < 19, target < 19
+    belief = np.tile(np.bincount(truth[counted], minlength=19) / counted.sum(), (len(target), 1))
+    for levels, across, down in ((1, 1, 8), (4, 2, 8), (8, 4, 8), (16, 8, 16)):
+        code, query = cells(scenes["train"], levels, across, down), cells(scenes["val"], levels, across, down)
+        table = np.zeros((levels**3 * across * down, 19), np.float32)
+        np.add.at(table, (code[counted], truth[counted]), 1)
+        belief = table[query] + 8 * belief
+        belief /= belief.sum(axis=1, keepdims=True)
+    confusion = np.bincount(target[scored] * 19 + belief.argmax(axis=1)[scored], minlength=361).reshape(
+        19, 19
+    )
+    hit = np.diag(confusion)
+    miou = (hit / (confusion.sum(axis=0) + confusion.sum(axis=1) - hit)).mean()
+    assert 0.08 < miou < 0.35
