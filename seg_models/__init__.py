@@ -43,7 +43,7 @@ class Model:
 
 
 SGD = TrainingDefaults("sgd", learning_rate=1e-2, weight_decay=1e-4, lr_scheduler_type="cosine")
-ADAMW = TrainingDefaults("adamw", learning_rate=1e-3, weight_decay=1e-2, lr_scheduler_type="poly")
+ADAMW = TrainingDefaults("adamw", learning_rate=1e-3, weight_decay=5e-2, lr_scheduler_type="poly")
 
 MODELS = {
     "deeplabv3_resnet50": Model({"encoder": "resnet50", "decoder": "deeplabv3"}, SGD),

@@ -1,0 +1,68 @@
+"""Look at every file of a split before any long work starts, and count its classes on the way."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from tqdm import tqdm
+
+from .labels import DataError, LabelInfo
+from .reader import describe, open_image, read_label, upright_size
+
+
+def check_split(split: Dataset, labels: LabelInfo, name: str, progress: bool = True) -> tuple[np.ndarray, tuple[int, int]]:
+    """Pixels of each train id per image, int64 (N, C), and the smallest image (H, W), over all images.
+
+    Labels are decoded; images are only checked to be whole (a 2-megapixel photo takes 50 ms to decode, 3 ms to
+    check). Raises `DataError` for the first bad file: truncated, of another size than its image, or with an id
+    that the label set does not know. Without a label column the counts are zeros.
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        rows = pool.map(lambda row: _check_row(row, labels), split)
+        bar = tqdm(rows, f"Checking {name}", len(split), leave=False, disable=not progress, unit="image")
+        try:
+            counts, sizes = zip(*bar, strict=True)
+        except DataError:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return np.stack(counts), tuple(np.min(sizes, axis=0).tolist())
+
+
+def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int]]:
+    check_whole(row["image"])
+    size = upright_size(row["image"])
+    if "label" not in row:
+        return np.zeros(len(labels.names), np.int64), size
+    ids = read_label(row["label"], row["image"])
+    where = describe(row["label"])
+    if ids.shape != size:
+        raise DataError(f"label {where} is {_by(ids.shape)} but its image {describe(row['image'])} is {_by(size)}")
+    histogram = np.bincount(ids.reshape(-1), minlength=256)
+    unknown = np.flatnonzero((histogram > 0) & ~labels.known_ids)
+    if len(unknown):
+        raise DataError(f"label {where} holds id {unknown[0]}, which the {labels.name} label set does not know")
+    return histogram[list(labels.source_ids)], size
+
+
+def check_whole(file: dict) -> None:
+    """Raise `DataError` if an image file is cut off or damaged as far as its format tells without decoding."""
+    image = open_image(file)
+    try:
+        if image.format == "PNG":
+            image.verify()  # walks the chunks and compares their checksums
+            return
+        data = file.get("bytes") or Path(file["path"]).read_bytes()
+        whole = {
+            "JPEG": lambda: b"\xff\xd9" in data[-65536:],  # end-of-image marker; some cameras append to it
+            "WEBP": lambda: len(data) >= 8 + int.from_bytes(data[4:8], "little"),
+        }.get(image.format, lambda: True)()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"image {describe(file)} is damaged or cut off: {' '.join(str(error).split())}") from error
+    if not whole:
+        raise DataError(f"image {describe(file)} is cut off: copy it again")
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,118 @@
+"""What the ids of a label image mean: `LabelInfo`, and the label sets of Cityscapes and CamVid."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+IGNORE_INDEX = 255
+
+
+class DataError(ValueError):
+    """Something is wrong with the data: one line for the user that names the file or folder and says what to do."""
+
+
+@dataclass(frozen=True)
+class LabelInfo:
+    """A label set. Source ids are what label files hold; train ids 0..C-1 are what networks learn.
+
+    name        of the label set
+    names       class names by train id
+    source_ids  the id that is written for each train id, in files and submissions
+    palette     (R, G, B) by train id
+    void_ids    source ids that are ignored; any id that is neither here nor in `source_ids` is an error
+    instances   names of the classes whose objects have instance ids
+    """
+
+    name: str
+    names: tuple[str, ...]
+    source_ids: tuple[int, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    void_ids: tuple[int, ...]
+    instances: tuple[str, ...] = ()
+    ignore_index: int = IGNORE_INDEX
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        return dict(enumerate(self.names))
+
+    @property
+    def train_ids(self) -> np.ndarray:
+        """Look-up table (256,), uint8: source id -> train id, or `ignore_index`."""
+        table = np.full(256, self.ignore_index, np.uint8)
+        table[list(self.source_ids)] = np.arange(len(self.source_ids))
+        return table
+
+    @property
+    def known_ids(self) -> np.ndarray:
+        """(256,) bool: the source ids that a label file may hold."""
+        table = np.zeros(256, bool)
+        table[[*self.source_ids, *self.void_ids]] = True
+        return table
+
+    def to_source(self, train_ids: np.ndarray) -> np.ndarray:
+        """Train ids -> source ids, uint8; ignored pixels become the first void id."""
+        table = np.full(256, self.void_ids[0], np.uint8)
+        table[: len(self.source_ids)] = self.source_ids
+        return table[train_ids]
+
+    def to_color(self, train_ids: np.ndarray) -> np.ndarray:
+        """Train ids (H, W) -> uint8 (H, W, 3); ignored pixels are black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self.palette)] = self.palette
+        return table[train_ids]
+
+
+# Names, ids and colours: the labels.py of cityscapesScripts (Cordts et al., 2016, arXiv 1604.01685).
+_CITYSCAPES = (
+    ("road", 7, (128, 64, 128)),
+    ("sidewalk", 8, (244, 35, 232)),
+    ("building", 11, (70, 70, 70)),
+    ("wall", 12, (102, 102, 156)),
+    ("fence", 13, (190, 153, 153)),
+    ("pole", 17, (153, 153, 153)),
+    ("traffic light", 19, (250, 170, 30)),
+    ("traffic sign", 20, (220, 220, 0)),
+    ("vegetation", 21, (107, 142, 35)),
+    ("terrain", 22, (152, 251, 152)),
+    ("sky", 23, (70, 130, 180)),
+    ("person", 24, (220, 20, 60)),
+    ("rider", 25, (255, 0, 0)),
+    ("car", 26, (0, 0, 142)),
+    ("truck", 27, (0, 0, 70)),
+    ("bus", 28, (0, 60, 100)),
+    ("train", 31, (0, 80, 100)),
+    ("motorcycle", 32, (0, 0, 230)),
+    ("bicycle", 33, (119, 11, 32)),
+)
+
+CITYSCAPES = LabelInfo(
+    name="cityscapes",
+    names=tuple(name for name, _, _ in _CITYSCAPES),
+    source_ids=tuple(source_id for _, source_id, _ in _CITYSCAPES),
+    palette=tuple(color for _, _, color in _CITYSCAPES),
+    void_ids=(0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255),
+    instances=("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+)
+
+# The 11 classes of SegNet's CamVid (Badrinarayanan et al., 2017, arXiv 1511.00561), in the order of its label files.
+_CAMVID = (
+    ("sky", (128, 128, 128)),
+    ("building", (128, 0, 0)),
+    ("pole", (192, 192, 128)),
+    ("road", (128, 64, 128)),
+    ("pavement", (60, 40, 222)),
+    ("tree", (128, 128, 0)),
+    ("sign symbol", (192, 128, 128)),
+    ("fence", (64, 64, 128)),
+    ("car", (64, 0, 128)),
+    ("pedestrian", (64, 64, 0)),
+    ("bicyclist", (0, 128, 192)),
+)
+
+CAMVID = LabelInfo(
+    name="camvid",
+    names=tuple(name for name, _ in _CAMVID),
+    source_ids=tuple(range(len(_CAMVID))),
+    palette=tuple(color for _, color in _CAMVID),
+    void_ids=(11, 255),
+)

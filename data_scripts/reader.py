@@ -1,0 +1,79 @@
+"""The one place that decodes images and labels, and turns both by the photo's EXIF orientation."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .labels import DataError
+
+_TRANSPOSE = {  # EXIF orientation -> how the stored pixels become upright (Exif 2.3, tag 0x0112)
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+LABEL_MODES = ("L", "P", "I;16", "I")
+
+
+def open_image(file: dict | str, what: str = "image") -> Image.Image:
+    """A lazy PIL image of a path, or of the {"path", "bytes"} of an undecoded `datasets.Image` column."""
+    name = describe(file)
+    try:
+        if isinstance(file, dict) and file.get("bytes") is not None:
+            return Image.open(io.BytesIO(file["bytes"]))
+        return Image.open(file["path"] if isinstance(file, dict) else file)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot open {what} {name}: {_one_line(error)}") from error
+
+
+def describe(file: dict | str) -> str:
+    return str(file.get("path") or "(bytes)") if isinstance(file, dict) else str(file)
+
+
+def read_image(file: dict | str) -> np.ndarray:
+    """uint8 (H, W, 3), RGB, upright."""
+    image = open_image(file)
+    try:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read image {describe(file)}: {_one_line(error)}") from error
+
+
+def read_label(file: dict | str, image: dict | str | None = None) -> np.ndarray:
+    """uint8 (H, W): the ids as stored. With `image`, turned as that photo was turned.
+
+    Masks carry no EXIF tag. One with the size of the photo's stored pixels was drawn on those, and is turned along;
+    one that has only the upright photo's size was drawn on that, and stays.
+    """
+    label = open_image(file, "label")
+    if label.mode not in LABEL_MODES:
+        raise DataError(f"label {describe(file)} is a {label.mode} image: class ids need a single channel (8 bit)")
+    try:
+        if image is not None:
+            photo = open_image(image)
+            turn = _TRANSPOSE.get(photo.getexif().get(0x0112))
+            if turn is not None and label.size == photo.size:
+                label = label.transpose(turn)
+        ids = np.asarray(label)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read label {describe(file)}: {_one_line(error)}") from error
+    if ids.dtype != np.uint8:
+        if ids.min() < 0 or ids.max() > 255:
+            raise DataError(f"label {describe(file)} holds id {ids.max()}: class ids are 0 to 255")
+        ids = ids.astype(np.uint8)
+    return ids
+
+
+def upright_size(file: dict | str) -> tuple[int, int]:
+    """(H, W) of an image as `read_image` returns it, from its header alone."""
+    image = open_image(file)
+    width, height = image.size
+    return (width, height) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

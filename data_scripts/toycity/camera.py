@@ -1,0 +1,62 @@
+"""The camera: from street metres to world metres to pixels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole above flat ground. The street is yawed and bent: X = yaw Z + bend Z^2 + x - lane."""
+
+    height: int  # pixels
+    width: int
+    focal: float  # pixels
+    horizon: float  # row of the vanishing line
+    rise: float  # metres above the ground
+    lane: float  # street x of the camera
+    yaw: float
+    bend: float
+
+    def centre(self, z):
+        """World X of the street's middle line at depth z."""
+        return self.yaw * z + self.bend * z * z - self.lane
+
+    def heading(self, z):
+        """Angle of the street against the viewing direction at depth z, in radians."""
+        return float(np.arctan(self.yaw + 2 * self.bend * z))
+
+    def world(self, x, z, y=0.0):
+        """The world point at street position (x, z), y metres above the ground: (3,)."""
+        return np.array([x + self.centre(z), y, z])
+
+    def uv(self, points):
+        """World points (N, 3) -> pixels (N, 2)."""
+        z = np.maximum(points[:, 2], 0.6)
+        u = self.width / 2 + self.focal * points[:, 0] / z
+        return np.stack([u, self.horizon + self.focal * (self.rise - points[:, 1]) / z], axis=1)
+
+    def rays(self):
+        """X / Z of every column: (width,)."""
+        return (np.arange(self.width) - self.width / 2) / self.focal
+
+    def street_depth(self, x):
+        """Depth at which each column's ray meets the upright sheet along the street at x or inf: (width,)."""
+        offset, slope = x - self.lane, self.yaw - self.rays()
+        root = np.sqrt(np.maximum(slope * slope - 4 * self.bend * offset, 0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            depths = np.stack([2 * offset / (-slope - root), 2 * offset / (-slope + root)])
+        depths[~((depths > 0) & (slope * slope >= 4 * self.bend * offset))] = np.inf
+        return depths.min(axis=0)
+
+
+def sample_camera(rng, size, lane_width):
+    return Camera(
+        *size,
+        focal=rng.uniform(0.72, 0.9) * size[1],
+        horizon=rng.uniform(0.4, 0.5) * size[0],
+        rise=rng.uniform(1.3, 2.1),
+        lane=lane_width / 2 + rng.uniform(-0.3, 0.3),
+        yaw=rng.uniform(-0.06, 0.06),
+        bend=rng.uniform(-0.0012, 0.0012),
+    )

@@ -1,0 +1,98 @@
+"""One scene: sampled, painted back to front, checked against the schedule and developed."""
+
+import numpy as np
+
+from .atmosphere import develop, paint_sky, sample_light
+from .buildings import paint_barrier, paint_building, paint_skyline
+from .camera import sample_camera
+from .canvas import Canvas
+from .furniture import FURNITURE
+from .ground import paint_ground, paint_shadows
+from .people import PEOPLE
+from .schedule import needs_of, themes_of
+from .street import sample_street
+from .vehicles import VEHICLES, paint_hood
+
+PAINTERS = VEHICLES | PEOPLE | FURNITURE
+DRAFTS = 20
+
+
+def painting_order(things, lane):
+    """Back to front. Of two things beside each other (depths overlap) the one farther out comes first."""
+
+    def hides(near, far):
+        if near.end <= far.z or far.end <= near.z or (near.x - lane) * (far.x - lane) <= 0:
+            return near.z < far.z
+        return abs(near.x - lane) < abs(far.x - lane)
+
+    rest, order = sorted(things, key=lambda thing: -thing.z), []
+    while rest:
+        free = (one for one in rest if not any(hides(one, other) for other in rest if other is not one))
+        order.append(next(free, rest[0]))
+        rest.remove(order[-1])
+    return order
+
+
+def paint_scene(canvas, street, rng):
+    """Sky, ground and shadows, then both rows of lots from far to near, then the street's things."""
+    camera, (sky_rng, ground_rng) = canvas.camera, rng.spawn(2)
+    paint_sky(canvas, sky_rng)
+    paint_skyline(canvas, rng)
+    paint_ground(canvas, street, ground_rng)
+    paint_shadows(canvas, street)
+
+    def paint(thing):
+        PAINTERS[thing.kind](canvas, thing, np.random.default_rng(thing.seed))
+
+    order = painting_order(street.things, camera.lane)
+    beyond = [thing for thing in order if abs(thing.x) > street.side_of(thing).edge]
+    lots = [(lot, side) for side in street.sides.values() for lot in side.lots if lot.z1 > 1.5]
+    for lot, side in sorted(lots, key=lambda pair: -pair[0].z0):
+        lot_rng = np.random.default_rng(lot.seed)
+        if lot.kind != "park":
+            paint_building(canvas, lot, side, lot_rng)
+        for thing in beyond:
+            if street.side_of(thing) is side and lot.z0 <= thing.z < lot.z1:
+                paint(thing)
+        if lot.barrier:
+            paint_barrier(canvas, lot, side, lot_rng)
+    for thing in order:
+        side = street.side_of(thing)
+        column = camera.uv(camera.world(thing.x, thing.z)[None])[0, 0]
+        sheet = camera.street_depth(side.sign * side.edge)[int(np.clip(column, 0, camera.width - 1))]
+        if thing not in beyond and sheet > thing.z - 0.5:  # else it is round the bend
+            paint(thing)
+    paint_hood(canvas, rng)
+
+
+def draw(size, themes, seeds):
+    """Paint one scene (the same at every size). Returns the canvas and its generator."""
+    rng = np.random.default_rng(seeds)
+    street = sample_street(rng, themes)
+    canvas = Canvas(sample_camera(rng, size, street.lane), sample_light(rng))
+    paint_scene(canvas, street, rng)
+    return canvas, rng
+
+
+def make_scene(seed, split, index, size, count=3):
+    """One scene: image (H, W, 3) uint8 RGB, source ids (H, W) uint8, instance ids (H, W) uint16.
+
+    `split` is 0 train, 1 val, 2 test; `count`, the number of images of the split, matters only when below 3.
+    A scene that does not show what the schedule promises is drawn again, up to 20 times, on small drafts. If
+    all of them fall short, the one that lacks least is taken: the promise is then broken, silently.
+    """
+    themes = themes_of(seed, split, index, count)
+    needs = needs_of(themes)
+    rows = min(size[0], 128)
+    tries = []
+    for attempt in range(DRAFTS):
+        canvas, _ = draw(
+            (rows, max(round(size[1] * rows / size[0]), 1)), themes, [seed, split, index, attempt]
+        )
+        share = np.bincount(canvas.ids(canvas.labels).ravel(), minlength=34) / canvas.tag.size
+        short = [kind for kind, least in needs.items() if share[kind] < least]
+        tries.append((sum(share[kind] == 0 for kind in short), len(short), attempt))
+        if not short:
+            break
+    canvas, rng = draw(size, themes, [seed, split, index, min(tries)[2]])
+    return develop(canvas, rng), canvas.ids(canvas.labels, np.uint8), canvas.ids(canvas.instances)

@@ -1,0 +1,1 @@
+"""What a run is: arguments, launch, run folder, checkpoints, optimization, tables and pictures."""

@@ -1,0 +1,171 @@
+"""The command line of `train_seg.py` and `predict_seg.py`: every flag, with its one default.
+
+A first argument that ends in .yaml is a recipe: its entries become flags placed before the user's own, so the user's
+win and both are checked in one place.
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from transformers.hf_argparser import HfArg, HfArgumentParser
+
+from .launch import RunError, fail
+
+
+def size(help: str, aliases: list[str] | None = None):
+    return HfArg(default=None, help=f"{help} (two numbers: height width)", aliases=aliases, metadata={"metavar": "N"})
+
+
+@dataclass(frozen=True)
+class DataArguments:
+    """What is read, and at which size."""
+
+    dataset: str = HfArg(default="minicity", help="minicity, cityscapes, camvid or toycity")
+    dataset_path: str | None = HfArg(default=None, help="its folder; ./NAME-OF-THE-DATASET if not given")
+    test_size: list[int] | None = size("size that images are predicted at; their own if not given")
+    num_workers: int = HfArg(default=2, help="worker processes that prepare data, per training process")
+
+    def __post_init__(self):
+        check_size("--test_size", self.test_size)
+        check_range("--num_workers", self.num_workers, least=0)
+
+
+@dataclass(frozen=True)
+class TrainArguments(DataArguments):
+    """Train a segmentation network from scratch."""
+
+    train_size: list[int] | None = size("size that training images are resized to before augmentation; their own if not given")
+    crop_size: list[int] | None = size("size of training crops; by default the data set's, or the image where that is smaller")
+    scale_range: list[float] = HfArg(default_factory=lambda: [0.75, 2.0], help="random scale: lowest highest", metadata={"metavar": "X"})
+    hflip: bool = HfArg(default=True, help="mirror half of the training images")
+    colorjitter_factor: float = HfArg(default=0.3, help="brightness, contrast, saturation and hue jitter; 0 is none")
+
+    model: str = HfArg(default="deeplabv3_resnet50", help="deeplabv3_resnet50, deeplabv3_resnet101 or streetnet")
+    norm: str = HfArg(default="batch", help="batch, instance, group or evo, in every layer")
+    sync_bn: bool = HfArg(default=False, help="batch norm over the images of all GPUs")
+    loss: str = HfArg(default="ce", help="ce: cross entropy")
+
+    optimizer: str | None = HfArg(default=None, help="sgd or adamw; by default the model's")
+    learning_rate: float | None = HfArg(default=None, help="by default the model's", aliases=["--lr_init"])
+    momentum: float | None = HfArg(default=None, help="of sgd; 0.9 by default", aliases=["--lr_momentum"])
+    weight_decay: float | None = HfArg(default=None, help="by default the model's", aliases=["--lr_weight_decay"])
+    lr_scheduler_type: str | None = HfArg(default=None, help="cosine, poly or constant; by default the model's")
+    batch_size: int = HfArg(default=8, help="images per optimizer step, over all processes and accumulation steps")
+    gradient_accumulation_steps: int = HfArg(default=1, help="parts that a step is split into, to save memory")
+    epochs: int = HfArg(default=200, help="passes over the training images")
+    max_train_steps: int | None = HfArg(default=None, help="optimizer steps in all; overrides --epochs")
+    eval_every: int = HfArg(default=1, help="epochs between validations; the last epoch always has one")
+    seed: int = HfArg(default=0, help="of weights, order and augmentation")
+
+    output_dir: str | None = HfArg(
+        default=None, help="run folder; runs/DATASET_MODEL_NORM_TIME if not given", aliases=["--save_path"]
+    )
+    overwrite_output_dir: bool = HfArg(default=False, help="delete the run that --output_dir holds")
+    resume_from_checkpoint: str | None = HfArg(
+        default=None, help="a checkpoint, or a run folder for its newest one; the run goes on there", aliases=["--weights"]
+    )
+    report_to: str = HfArg(default="tensorboard", help="tensorboard or none")
+
+    def __post_init__(self):
+        super().__post_init__()
+        for flag in ("train_size", "crop_size"):
+            check_size(f"--{flag}", getattr(self, flag))
+        if len(self.scale_range) != 2 or not 0 < self.scale_range[0] <= self.scale_range[1]:
+            raise RunError(f"--scale_range takes the lowest and the highest scale, above 0, not {self.scale_range}")
+        check_range("--colorjitter_factor", self.colorjitter_factor, 0, 1)
+        for flag in ("batch_size", "gradient_accumulation_steps", "epochs", "max_train_steps", "eval_every"):
+            check_range(f"--{flag}", getattr(self, flag), least=1)
+        for flag in ("learning_rate", "momentum", "weight_decay", "seed"):
+            check_range(f"--{flag}", getattr(self, flag), least=0)
+        check_choice("--loss", self.loss, ("ce",))
+        check_choice("--optimizer", self.optimizer, ("sgd", "adamw"))
+        check_choice("--lr_scheduler_type", self.lr_scheduler_type, ("cosine", "poly", "constant"))
+        check_choice("--report_to", self.report_to, ("tensorboard", "none"))
+        if self.momentum is not None and self.optimizer == "adamw":
+            raise RunError("--momentum is for --optimizer sgd")
+        if self.overwrite_output_dir and self.resume_from_checkpoint:
+            raise RunError("--overwrite_output_dir would delete the run that --resume_from_checkpoint goes on with")
+        if self.sync_bn and self.norm != "batch":
+            raise RunError(f"--sync_bn is for --norm batch, not --norm {self.norm}")
+
+
+@dataclass(frozen=True)
+class PredictArguments(DataArguments):
+    """Predict a split or a folder of images, and score where there are labels."""
+
+    dataset: str | None = HfArg(default=None, help="by default the one that the run was trained on")
+    model_name_or_path: str | None = HfArg(
+        default=None, help="a run folder or a saved model; the newest complete run below runs/ if not given", aliases=["--save_path"]
+    )
+    splits: list[str] = HfArg(default_factory=lambda: ["val", "test"], help="of train, val, test", metadata={"metavar": "SPLIT"})
+    input: str | None = HfArg(default=None, help="a folder of images to predict instead of splits")
+    output_dir: str | None = HfArg(default=None, help="where results_SPLIT and scores go; the run folder if not given")
+    mst: bool = HfArg(default=False, help="average over scales 0.5 0.75 1.0 1.25 1.5 1.75 2.0 2.2 and flips")
+
+    def __post_init__(self):
+        super().__post_init__()
+        for split in self.splits:
+            check_choice("--splits", split, ("train", "val", "test"))
+
+
+def check_size(flag: str, value: list[int] | None) -> None:
+    if value is not None and (len(value) != 2 or min(value) < 1):
+        raise RunError(f"{flag} takes a height and a width, not {' '.join(map(str, value))}")
+
+
+def check_range(flag: str, value: float | None, least: float, most: float = float("inf")) -> None:
+    if value is not None and not least <= value <= most:
+        raise RunError(f"{flag} {value} is out of range: " + (f"{least} to {most}" if most < float("inf") else f"{least} or more"))
+
+
+def check_choice(flag: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise RunError(f"{flag} {value} is not known: choose one of {', '.join(choices)}")
+
+
+class Parser(HfArgumentParser):
+    """One line per mistake instead of the whole usage; printed once under any launcher."""
+
+    def error(self, message):
+        fail(f"error: {message} (see {self.prog} --help)", 2)
+
+
+def parse_arguments(kind: type, argv: list[str] | None = None):
+    """An instance of the dataclass `kind` from a command line, with a recipe as its optional first argument."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = Parser(kind, allow_abbrev=False, description=kind.__doc__)
+    if argv and argv[0].endswith((".yaml", ".yml")):
+        argv = [*recipe_tokens(kind, Path(argv[0])), *argv[1:]]
+    (args,) = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    return args
+
+
+def recipe_tokens(kind: type, path: Path) -> list[str]:
+    """The flags that a YAML file stands for."""
+    try:
+        entries = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunError(f"cannot read recipe {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(entries, dict):
+        raise RunError(f"recipe {path} is not a list of 'flag: value' lines")
+    tokens = []
+    known = {field.name for field in dataclasses.fields(kind)}
+    for key, value in entries.items():
+        if key not in known:
+            raise RunError(f"recipe {path}: there is no flag --{key}")
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            tokens += [f"--{key}", *(str(v) for v in values)]
+    return tokens
+
+
+RUN_FLAGS = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint")  # where, not what: not in args.yaml
+
+
+def save_arguments(args, path: Path) -> None:
+    """Write `args` as a recipe: run again with it, the same numbers come out, in a new folder."""
+    entries = {key: value for key, value in dataclasses.asdict(args).items() if key not in RUN_FLAGS}
+    path.write_text(yaml.safe_dump(entries, sort_keys=False))

@@ -1,0 +1,76 @@
+"""Under which conditions a script runs: one-line errors, and what is agreed between processes."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+
+
+class RunError(ValueError):
+    """A run cannot start or go on as asked: one line for the user."""
+
+
+def is_first_process() -> bool:
+    """True in the process that speaks; known from the launcher before any process group exists."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextmanager
+def one_line_errors(*kinds: type[Exception]):
+    """Turn errors of the user's making into one line on stderr and exit code 1, printed once under any launcher.
+
+    Only errors that every process meets may be of these `kinds` (see `on_first_process` for the others).
+    """
+    try:
+        yield
+    except (RunError, *kinds) as error:
+        fail(f"error: {error}", 1)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+
+
+def fail(line: str, code: int) -> None:
+    """Exit; the first process says why. The others wait for it: a launcher ends all when one ends."""
+    if is_first_process():
+        print(line, file=sys.stderr, flush=True)
+    else:
+        time.sleep(10)
+    sys.exit(code)
+
+
+def make_accelerator(**kwargs):
+    """An `Accelerator`, or a `RunError` for a launch that cannot do what it seems to."""
+    import torch
+    from accelerate import Accelerator
+
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise RunError("mixed precision fp16 needs a GPU: launch with --mixed_precision bf16 or no")
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and not torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU") != "true":
+        raise RunError(
+            f"{processes} processes were launched but there is no GPU: for several processes on a CPU use "
+            f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {processes} ..."
+        )
+    accelerator = Accelerator(**kwargs)
+    if accelerator.num_processes != processes:
+        raise RunError(f"{processes} processes were launched but accelerate runs {accelerator.num_processes}")
+    return accelerator
+
+
+def on_first_process(accelerator, function: Callable, *args):
+    """`function(*args)` on the first process; its result, or its error, on every process."""
+    from accelerate.utils import broadcast_object_list
+
+    outcome = [None, None]
+    if accelerator.is_main_process:
+        try:
+            outcome[0] = function(*args)
+        except ValueError as error:
+            outcome[1] = error
+    if accelerator.num_processes > 1:
+        broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]

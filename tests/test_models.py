@@ -1,0 +1,244 @@
+"""The architectures: torchvision's numbers, sizes, initialisation, and the way through `transformers`."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import math
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models import segmentation
+from transformers import AutoConfig, AutoModelForSemanticSegmentation
+from transformers.modeling_outputs import SemanticSegmenterOutput
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+from seg_models import MODELS, ModelError, SegmentationConfig, SegmentationModel, build_model
+from seg_models.modeling import build_encoder
+from seg_models.norms import NORMS, EvoNormS0
+
+ID2LABEL = {i: f"class {i}" for i in range(19)}
+STRIDES = {"deeplabv3_resnet50": 8, "streetnet": 4}  # of the logits
+NORM_LAYERS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, EvoNormS0)
+
+torchvisions = pytest.mark.parametrize("name", ["deeplabv3_resnet50", "deeplabv3_resnet101"])
+
+
+def meta_model(name, norm="batch"):
+    """The structure of a network, without memory for its weights."""
+    with torch.device("meta"):
+        return build_model(name, norm, ID2LABEL)
+
+
+def torchvision_model(name):
+    return getattr(segmentation, name)(weights=None, weights_backbone=None, aux_loss=None, num_classes=19)
+
+
+def randomise_norms(model):
+    """Nothing is at its initial value any more: a forgotten tensor shows in the logits."""
+    for module in model.modules():
+        if isinstance(module, NORM_LAYERS):
+            for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+                if tensor.is_floating_point():
+                    nn.init.normal_(tensor, std=0.1) if name in ("bias", "running_mean") else nn.init.uniform_(tensor)
+    return model
+
+
+@pytest.fixture(scope="module", params=product(STRIDES, NORMS), ids="-".join)
+def network(request):
+    """(name, network in eval mode)."""
+    torch.manual_seed(0)
+    return request.param[0], build_model(*request.param, ID2LABEL).eval()
+
+
+# DeepLabV3 is torchvision's
+
+
+def test_deeplabv3_computes_torchvisions_logits():
+    torch.manual_seed(0)
+    theirs = randomise_norms(torchvision_model("deeplabv3_resnet50")).eval()
+    ours = build_model("deeplabv3_resnet50", "batch", ID2LABEL).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = torch.randn(2, 3, 65, 97)
+    with torch.no_grad():
+        expected = theirs(images)["out"]
+        logits = F.interpolate(ours(images).logits, size=(65, 97), mode="bilinear", align_corners=False)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+
+
+@torchvisions
+def test_deeplabv3_has_torchvisions_state_dict(name):
+    with torch.device("meta"):
+        theirs = torchvision_model(name)
+    shapes = [{key: value.shape for key, value in model.state_dict().items()} for model in (meta_model(name), theirs)]
+    assert shapes[0] == shapes[1]
+
+
+@torchvisions
+@pytest.mark.parametrize("norm", NORMS)
+def test_deeplabv3_has_torchvisions_convolutions(name, norm):
+    with torch.device("meta"):
+        models = meta_model(name, norm), torchvision_model(name)
+    convs = [{k: m for k, m in model.named_modules() if isinstance(m, nn.Conv2d)} for model in models]
+    ours, theirs = (
+        {k: (m.weight.shape, m.stride, m.padding, m.dilation, m.groups) for k, m in by_name.items()}
+        for by_name in convs
+    )
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(("output_stride", "rates"), [(8, (12, 24, 36)), (16, (6, 12, 18))])
+def test_atrous_rates_follow_the_output_stride(output_stride, rates):
+    with torch.device("meta"):
+        model = SegmentationModel(SegmentationConfig(output_stride=output_stride, num_labels=19))
+        logits = model(torch.empty(2, 3, 64, 97)).logits
+    assert logits.shape == (2, 19, 64 // output_stride, math.ceil(97 / output_stride))
+    assert tuple(branch[0].dilation[0] for branch in model.classifier[0].convs[1:4]) == rates
+
+
+# encoders and logits
+
+
+@pytest.mark.parametrize(
+    ("encoder", "output_stride"),
+    [*product(["resnet18", "resnet50", "resnet101"], [8, 16, 32]), ("streetnet", 16)],
+)
+def test_encoder_maps_are_what_channels_and_reductions_say(encoder, output_stride):
+    with torch.device("meta"):
+        model = build_encoder(SegmentationConfig(encoder=encoder, output_stride=output_stride))
+        features = model(torch.empty(2, 3, 33, 64))
+    expected = [(2, c, math.ceil(33 / r), 64 // r) for c, r in zip(model.channels, model.reductions, strict=True)]
+    assert [tuple(feature.shape) for feature in features] == expected
+    assert model.reductions[-1] == output_stride
+
+
+@pytest.mark.parametrize("size", [(33, 47), (129, 65), (64, 96)])
+def test_logits_of_any_size_come_at_the_decoders_stride(network, size):
+    name, model = network
+    with torch.no_grad():
+        output = model(torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)))
+    assert type(output) is SemanticSegmenterOutput
+    assert output.logits.shape == (1, 19, *(math.ceil(side / STRIDES[name]) for side in size))
+    assert output.logits.isfinite().all()
+
+
+def test_eval_mode_is_deterministic(network):
+    images = torch.randn(1, 3, 33, 47, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        first, second = (network[1](images).logits for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_first_loss_is_that_of_a_uniform_guess(network):
+    torch.manual_seed(0)
+    model = network[1].train()
+    with torch.no_grad():
+        logits = model(torch.randn(2, 3, 65, 97)).logits
+    model.eval()
+    loss = F.cross_entropy(logits, torch.randint(19, (2, *logits.shape[-2:])))
+    assert loss.item() == pytest.approx(math.log(19), abs=0.1)
+    assert logits.std() > 0.01
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_streetnet_is_small(norm):
+    assert 1e6 < sum(p.numel() for p in meta_model("streetnet", norm).parameters()) <= 4e6
+
+
+def test_seed_decides_the_weights():
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        states.append(build_model("streetnet", "evo", ID2LABEL).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not any(torch.equal(states[0][key], states[2][key]) for key in states[0] if states[0][key].ndim == 4)
+
+
+# transformers
+
+
+def test_model_type_is_ours_alone():
+    assert SegmentationConfig.model_type not in CONFIG_MAPPING_NAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"), [*product(["streetnet"], NORMS), ("deeplabv3_resnet50", "evo")], ids=lambda value: value
+)
+def test_saved_model_comes_back_through_auto_classes(tmp_path, name, norm):
+    torch.manual_seed(0)
+    model = randomise_norms(build_model(name, norm, ID2LABEL, dataset="toy")).eval()
+    model.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert type(config) is SegmentationConfig
+    assert (config.norm, config.dataset, config.num_labels) == (norm, "toy", 19)
+    assert (config.encoder, config.decoder, config.output_stride) == (
+        model.config.encoder,
+        model.config.decoder,
+        model.config.output_stride,
+    )
+    assert config.id2label == ID2LABEL
+    assert config.label2id == {label: i for i, label in ID2LABEL.items()}
+
+    loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
+    assert type(loaded) is SegmentationModel
+    images = torch.randn(2, 3, 33, 47)
+    with torch.no_grad():
+        assert torch.equal(loaded(images).logits, model(images).logits)
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"), [*product(["streetnet"], NORMS), ("deeplabv3_resnet50", "instance")], ids=lambda value: value
+)
+def test_weights_missing_from_a_file_are_initialised(tmp_path, name, norm):
+    """Whatever memory the loader hands over: each kind of tensor has the value, or the spread, it starts with."""
+    torch.manual_seed(0)
+    model = build_model(name, norm, ID2LABEL)
+    first, weight = next(iter(model.state_dict().items()))
+    model.save_pretrained(tmp_path, state_dict={first: weight})
+    loaded, info = SegmentationModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert len(info["missing_keys"]) == len(list(model.parameters())) - 1 + len(running_statistics(model))
+    assert torch.equal(loaded.state_dict()[first], weight)
+    for module in loaded.modules():
+        if isinstance(module, nn.Conv2d):
+            out_channels, _, height, width = module.weight.shape
+            he = math.sqrt(2 / (out_channels * height * width))
+            expected = he if module.bias is None else 0.01
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.1)
+            assert module.bias is None or (module.bias == 0).all()
+        elif isinstance(module, NORM_LAYERS):
+            for key, tensor in module.state_dict().items():
+                assert (tensor == (key in ("weight", "v", "running_var"))).all()
+
+
+def running_statistics(model):
+    return [key for key, _ in model.named_buffers() if key.endswith(("running_mean", "running_var"))]
+
+
+# build_model
+
+
+@pytest.mark.parametrize(("name", "stride"), [("DeepLabv3_ResNet50", 8), ("DEEPLABV3_RESNET101", 8), ("StreetNet", 16)])
+def test_names_match_in_any_case(name, stride):
+    model = meta_model(name, "group")
+    assert model.config.norm == "group"
+    assert {"encoder": model.config.encoder}.items() <= MODELS[name.lower()].config.items()
+    assert model.backbone.reductions[-1] == model.config.output_stride == stride
+
+
+def test_unknown_model_is_refused_with_the_list():
+    with pytest.raises(ModelError, match="PSPNet.*deeplabv3_resnet50, deeplabv3_resnet101, streetnet"):
+        build_model("PSPNet", "batch", ID2LABEL)
+
+
+def test_labels_come_from_id2label():
+    with torch.device("meta"):
+        model = build_model("streetnet", "batch", {0: "road", 1: "sky"}, dataset="toy")
+    assert (model.config.num_labels, model.config.dataset) == (2, "toy")
+    assert model.config.label2id == {"road": 0, "sky": 1}
+    assert model.classifier.classifier.out_channels == 2

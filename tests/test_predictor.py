@@ -1,0 +1,151 @@
+"""The predictor: a single view is the plain forward, several are what a loop written by hand gives."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.transforms import functional as TF
+
+from seg_models import Predictor, build_model, normalize, resize_logits
+
+MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = build_model("streetnet", "batch", {i: f"class {i}" for i in range(5)}).eval()
+    nn.init.normal_(model.classifier.classifier.weight)  # the first predictions are nearly uniform
+    return model
+
+
+class Identity:
+    """A model whose logits are what it is shown; `sizes` keeps the size of each view."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, pixel_values):
+        self.sizes.append(tuple(pixel_values.shape[-2:]))
+        return SimpleNamespace(logits=pixel_values)
+
+
+def random_image(size, seed=0):
+    return torch.randint(256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def resize(x, size, **kwargs):
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, **kwargs)
+
+
+# normalize and resize_logits
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_normalize_is_torchvisions(dtype):
+    images = torch.stack([random_image((5, 7), seed) for seed in (0, 1)])
+    result = normalize(images.to(dtype), MEAN, STD)
+    torch.testing.assert_close(result, TF.normalize(images.float() / 255, MEAN, STD))
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_resize_logits_keeps_values_of_the_right_size():
+    logits = torch.randn(2, 4, 3, 5)
+    assert torch.equal(resize_logits(logits, (3, 5)), logits)
+
+
+def test_resize_logits_does_not_align_corners():
+    assert resize_logits(torch.tensor([0.0, 1.0]).view(1, 1, 1, 2), (1, 4)).flatten().tolist() == [0, 0.25, 0.75, 1]
+
+
+@pytest.mark.parametrize("size", [(3, 5), (4, 9)])
+def test_resize_logits_computes_in_float32(size):
+    logits = torch.randn(2, 4, 3, 5).bfloat16()
+    assert torch.equal(resize_logits(logits, size), resize_logits(logits.float(), size))
+
+
+# one view
+
+
+@pytest.mark.parametrize(
+    ("image_size", "size"), [((64, 96), None), ((33, 47), None), ((33, 47), (65, 91)), ((65, 91), (33, 47))]
+)
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_one_view_is_the_plain_forward(model, image_size, size, average):
+    image = random_image(image_size)
+    with torch.no_grad():
+        logits = model(normalize(image[None], MEAN, STD)).logits
+    expected = resize_logits(logits, size or image_size)[0]
+    predictor = Predictor(model, MEAN, STD, average=average)
+    scores = predictor(image, size)
+    assert scores.shape == (5, *(size or image_size))
+    assert torch.equal(scores, expected)
+    assert not scores.requires_grad
+    assert torch.equal(predictor.labels(image, size), expected.argmax(0))
+
+
+@pytest.mark.parametrize(("scales", "sizes"), [((1.0,), [(24, 41)]), ((0.5, 2.0), [(12, 20), (48, 82)])])
+def test_size_is_what_the_network_sees_at_scale_one(scales, sizes):
+    model = Identity()
+    scores = Predictor(model, MEAN, STD, size=(24, 41), scales=scales)(random_image((33, 47)))
+    assert model.sizes == sizes
+    assert scores.shape == (3, 33, 47)
+
+
+def test_size_resizes_the_image_smoothly():
+    image = random_image((33, 47))
+    scores = Predictor(Identity(), MEAN, STD, size=(12, 20))(image, (12, 20))
+    torch.testing.assert_close(scores, resize(normalize(image[None], MEAN, STD), (12, 20), antialias=True)[0])
+
+
+def test_a_view_has_at_least_one_pixel():
+    model = Identity()
+    Predictor(model, MEAN, STD, scales=(0.1,))(random_image((3, 21)))
+    assert model.sizes == [(1, 2)]
+
+
+# several views
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_views_are_averaged_as_by_hand(model, average):
+    image, size = random_image((49, 63)), (51, 65)
+    pixels = TF.normalize(image[None].float() / 255, MEAN, STD)
+    views = []
+    for view in (resize(pixels, (24, 32), antialias=True), pixels):
+        for turn in (lambda x: x, lambda x: x.flip(-1)):
+            with torch.no_grad():
+                logits = turn(resize(model(turn(view)).logits, size))[0]
+            views.append(logits.softmax(0) if average == "probabilities" else logits)
+    predictor = Predictor(model, MEAN, STD, scales=(0.5, 1.0), flip=True, average=average)
+    torch.testing.assert_close(predictor(image, size), torch.stack(views).mean(0), rtol=1e-4, atol=1e-4)
+    assert torch.equal(predictor.labels(image, size), predictor(image, size).argmax(0))
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+@pytest.mark.parametrize("width", [46, 47])
+def test_flip_makes_the_scores_of_a_symmetric_image_symmetric(model, width, average):
+    image = random_image((33, width))
+    image = torch.maximum(image, image.flip(2))
+    scores = Predictor(model, MEAN, STD, flip=True, average=average)(image)
+    torch.testing.assert_close(scores, scores.flip(2), rtol=1e-5, atol=1e-5)
+    plain = Predictor(model, MEAN, STD)(image)
+    assert (plain - plain.flip(2)).abs().max() > 0.1  # the network itself is not symmetric
+
+
+@pytest.mark.parametrize(("scales", "flip"), [((1.0,), True), ((0.5, 1.0), False), ((0.5, 1.0, 1.5), True)])
+def test_probabilities_of_several_views_sum_to_one(model, scales, flip):
+    scores = Predictor(model, MEAN, STD, scales=scales, flip=flip)(random_image((33, 47)))
+    assert scores.min() >= 0
+    torch.testing.assert_close(scores.sum(0), torch.ones(33, 47))
+
+
+def test_unknown_average_is_refused(model):
+    with pytest.raises(ValueError, match="probabilities or logits, not 'votes'"):
+        Predictor(model, MEAN, STD, average="votes")
