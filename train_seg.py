@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from transformers import SegformerImageProcessor
 
 from data_scripts.check import check_split
@@ -25,7 +24,7 @@ from data_scripts.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, 
 from seg_models import LOSSES, ModelError, Predictor, build_model, model_entry, normalize, resize_logits
 from seg_runs import checkpoints, run_folder
 from seg_runs.arguments import TrainArguments, parse_arguments, save_arguments
-from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors
+from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors, progress_bar
 from seg_runs.optimization import make_optimizer, make_scheduler, total_steps
 from seg_runs.report import class_table, comparison, plot_learning_curve
 
@@ -245,12 +244,6 @@ def evaluate_model(accelerator, predictor, loader, loss_function, labels) -> dic
     loss, weight = accelerator.reduce(totals).tolist()
     scores = metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index)
     return scores | {"val_loss": loss / max(weight, 1), "val_accuracy": scores["overall_accuracy"]}
-
-
-def progress_bar(accelerator, title, total=None, loader=None):
-    """A bar of images with rate and remaining time, on the first process."""
-    hidden = not accelerator.is_local_main_process
-    return tqdm(loader, title, total, leave=False, disable=hidden, unit="image", dynamic_ncols=True)
 
 
 def save_best(run: Path, model, test_size) -> None:

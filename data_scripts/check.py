@@ -12,7 +12,9 @@ from .labels import DataError, LabelInfo
 from .reader import describe, open_image, read_label, upright_size
 
 
-def check_split(split: Dataset, labels: LabelInfo, name: str, progress: bool = True) -> tuple[np.ndarray, tuple[int, int]]:
+def check_split(
+    split: Dataset, labels: LabelInfo, name: str, progress: bool = True
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Pixels of each train id per image, int64 (N, C), and the smallest image (H, W), over all images.
 
     Labels are decoded; images are only checked to be whole (a 2-megapixel photo takes 50 ms to decode, 3 ms to

@@ -19,13 +19,22 @@ class TrainBatches:
     epoch is dropped: another permutation follows.
     """
 
-    def __init__(self, num_images: int, batch_size: int, accumulation: int, processes: int, rank: int, seed: int, epoch: SharedEpoch):
+    def __init__(
+        self,
+        num_images: int,
+        batch_size: int,
+        accumulation: int,
+        processes: int,
+        rank: int,
+        seed: int,
+        epoch: SharedEpoch,
+    ):
         self.num_images, self.batch_size, self.accumulation = num_images, batch_size, accumulation
         self.processes, self.rank, self.seed, self.epoch = processes, rank, seed, epoch
         shares = processes * accumulation
         if batch_size % shares:
             raise DataError(
-                f"--batch_size {batch_size} does not divide evenly: it is images per optimizer step = images per process "
+                f"--batch_size {batch_size} does not divide evenly: it is images per optimizer step, = images per "
                 f"x {processes} processes x {accumulation} accumulation steps, so give a multiple of {shares}"
             )
         if num_images < batch_size:

@@ -22,7 +22,7 @@ SPLITS = {"train": "train", "val": "validation", "test": "test"}  # name of the 
 class Source:
     """A data set that `--dataset` can name.
 
-    files      (root, folder of a split) -> [(name, image, label or None, instance or None)], None if there is no such folder
+    files      (root, folder of a split) -> [(name, image, label or None, instance or None)], None without such a folder
     crop_size  (H, W) of training crops unless `--crop_size` is given, or the image where that is smaller
     help       what to do when the folder is missing
     """
@@ -149,3 +149,13 @@ def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: st
             columns[column] = [str(path) for path in columns[column]]
             features[column] = Image(decode=False)
     return Dataset.from_dict(columns, features=Features(features))
+
+
+def folder_of_images(path: str) -> Dataset:
+    """The images directly or anywhere below a folder, without labels: a split to predict."""
+    if not Path(path).is_dir():
+        raise DataError(f"no folder {path} (--input)")
+    images = list_images(Path(path))
+    if not images:
+        raise DataError(f"no image in {path} (--input)")
+    return from_files([(image.stem, image, None, None) for image in images], path)

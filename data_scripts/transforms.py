@@ -159,8 +159,9 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 class EvalTransform:
-    """For `Dataset.with_transform`: rows -> `pixel_values` uint8 (3, H, W), native, `name`, and, where the split has
-    them, `labels` uint8 (H, W), train ids. Nothing is resized: the predictor does that, and scores at the label's size."""
+    """For `Dataset.with_transform`: rows -> `pixel_values` uint8 (3, H, W), `name` and, where the split has labels,
+    `labels` uint8 (H, W), train ids. Nothing is resized: the predictor does that, and scores at the label's size.
+    """
 
     def __init__(self, labels):
         self.table = labels.train_ids

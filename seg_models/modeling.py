@@ -1,7 +1,7 @@
 """One `transformers` model for every architecture here: encoder -> decoder, chosen by the configuration.
 
-    config = SegmentationConfig(encoder="resnet50", decoder="deeplabv3", norm="evo", num_labels=19)
-    logits = SegmentationModel(config)(pixel_values).logits
+config = SegmentationConfig(encoder="resnet50", decoder="deeplabv3", norm="evo", num_labels=19)
+logits = SegmentationModel(config)(pixel_values).logits
 """
 
 import torch

@@ -18,7 +18,9 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inplanes, planes, stride=1, downsample=None, groups=1, base_width=64, dilation=1, norm_layer=None):
+    def __init__(
+        self, inplanes, planes, stride=1, downsample=None, groups=1, base_width=64, dilation=1, norm_layer=None
+    ):
         super().__init__()
         width = int(planes * base_width / 64) * groups
         self.conv1 = nn.Conv2d(inplanes, width, 1, bias=False)
@@ -44,7 +46,9 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inplanes, planes, stride=1, downsample=None, groups=1, base_width=64, dilation=1, norm_layer=None):
+    def __init__(
+        self, inplanes, planes, stride=1, downsample=None, groups=1, base_width=64, dilation=1, norm_layer=None
+    ):
         super().__init__()
         self.conv1 = nn.Conv2d(inplanes, planes, 3, stride, dilation, dilation, bias=False)
         self.bn1 = norm_layer(planes, act=True)
@@ -68,7 +72,7 @@ LAYERS = {
 
 
 class ResNetEncoder(ResNet):
-    """Four feature maps of a ResNet. Input (B, 3, H, W); output a list of (B, channels[i], H/r, W/r), r = reductions[i].
+    """Four feature maps of a ResNet: (B, 3, H, W) -> a list of (B, channels[i], H/r, W/r) with r = reductions[i].
 
     `output_stride` 8, 16 or 32 is the stride of the last map: the stages that would go beyond it are dilated instead.
     """

@@ -18,7 +18,9 @@ from .norms import activation_after, norm_layer
 from .resnet import BasicBlock
 
 
-def conv_norm_act(norm: str, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
+def conv_norm_act(
+    norm: str, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1
+) -> nn.Sequential:
     layer = norm_layer(norm, out_channels, act=True)
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
     return nn.Sequential(conv, layer, activation_after(layer))

@@ -37,9 +37,15 @@ class DataArguments:
 class TrainArguments(DataArguments):
     """Train a segmentation network from scratch."""
 
-    train_size: list[int] | None = size("size that training images are resized to before augmentation; their own if not given")
-    crop_size: list[int] | None = size("size of training crops; by default the data set's, or the image where that is smaller")
-    scale_range: list[float] = HfArg(default_factory=lambda: [0.75, 2.0], help="random scale: lowest highest", metadata={"metavar": "X"})
+    train_size: list[int] | None = size(
+        "size that training images are resized to before augmentation; their own if not given"
+    )
+    crop_size: list[int] | None = size(
+        "size of training crops; by default the data set's, or the image where that is smaller"
+    )
+    scale_range: list[float] = HfArg(
+        default_factory=lambda: [0.75, 2.0], help="random scale: lowest highest", metadata={"metavar": "X"}
+    )
     hflip: bool = HfArg(default=True, help="mirror half of the training images")
     colorjitter_factor: float = HfArg(default=0.3, help="brightness, contrast, saturation and hue jitter; 0 is none")
 
@@ -65,7 +71,9 @@ class TrainArguments(DataArguments):
     )
     overwrite_output_dir: bool = HfArg(default=False, help="delete the run that --output_dir holds")
     resume_from_checkpoint: str | None = HfArg(
-        default=None, help="a checkpoint, or a run folder for its newest one; the run goes on there", aliases=["--weights"]
+        default=None,
+        help="a checkpoint, or a run folder for its newest one; the run goes on there",
+        aliases=["--weights"],
     )
     report_to: str = HfArg(default="tensorboard", help="tensorboard or none")
 
@@ -98,9 +106,13 @@ class PredictArguments(DataArguments):
 
     dataset: str | None = HfArg(default=None, help="by default the one that the run was trained on")
     model_name_or_path: str | None = HfArg(
-        default=None, help="a run folder or a saved model; the newest complete run below runs/ if not given", aliases=["--save_path"]
+        default=None,
+        help="a run folder or a saved model; the newest complete run below runs/ if not given",
+        aliases=["--save_path"],
     )
-    splits: list[str] = HfArg(default_factory=lambda: ["val", "test"], help="of train, val, test", metadata={"metavar": "SPLIT"})
+    splits: list[str] = HfArg(
+        default_factory=lambda: ["val", "test"], help="of train, val, test", metadata={"metavar": "SPLIT"}
+    )
     input: str | None = HfArg(default=None, help="a folder of images to predict instead of splits")
     output_dir: str | None = HfArg(default=None, help="where results_SPLIT and scores go; the run folder if not given")
     mst: bool = HfArg(default=False, help="average over scales 0.5 0.75 1.0 1.25 1.5 1.75 2.0 2.2 and flips")
@@ -118,7 +130,9 @@ def check_size(flag: str, value: list[int] | None) -> None:
 
 def check_range(flag: str, value: float | None, least: float, most: float = float("inf")) -> None:
     if value is not None and not least <= value <= most:
-        raise RunError(f"{flag} {value} is out of range: " + (f"{least} to {most}" if most < float("inf") else f"{least} or more"))
+        raise RunError(
+            f"{flag} {value} is out of range: " + (f"{least} to {most}" if most < float("inf") else f"{least} or more")
+        )
 
 
 def check_choice(flag: str, value: str | None, choices: tuple[str, ...]) -> None:

@@ -1,10 +1,10 @@
 """Checkpoints: folders that hold all that is needed to go on bit for bit, and that are whole or not there.
 
-    checkpoints/epoch_0003/
-        model.safetensors    weights and buffers
-        training.pt          optimizer, scheduler and, under fp16, the gradient scaler
-        rng_0.pt             random state of each process (dropout draws from it)
-        state.json           epoch, step, best score, arguments
+checkpoints/epoch_0003/
+    model.safetensors    weights and buffers
+    training.pt          optimizer, scheduler and, under fp16, the gradient scaler
+    rng_0.pt             random state of each process (dropout draws from it)
+    state.json           epoch, step, best score, arguments
 """
 
 import json

@@ -74,3 +74,12 @@ def on_first_process(accelerator, function: Callable, *args):
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+def progress_bar(accelerator, title: str, total: int | None = None, loader=None):
+    """A bar of images with rate and remaining time, on the first process; rarely redrawn where it goes to a file."""
+    from tqdm import tqdm
+
+    rarely = {} if sys.stderr.isatty() else {"mininterval": 30}
+    hidden = not accelerator.is_main_process
+    return tqdm(loader, title, total, leave=False, disable=hidden, unit="image", dynamic_ncols=True, **rarely)

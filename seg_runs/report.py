@@ -36,13 +36,22 @@ def plot_learning_curve(rows: list[dict], path: Path) -> None:
     losses, scores = figure.subplots(1, 2)
     for axes, series in (
         (losses, {"train_loss": "training", "val_loss": "validation"}),
-        (scores, {"train_accuracy": "training accuracy", "val_accuracy": "validation accuracy", "mean_iou": "validation mIoU"}),
+        (
+            scores,
+            {
+                "train_accuracy": "training accuracy",
+                "val_accuracy": "validation accuracy",
+                "mean_iou": "validation mIoU",
+            },
+        ),
     ):
         for i, (key, label) in enumerate(series.items()):
             points = [(row["epoch"], row[key]) for row in rows if row[key] is not None]
             if points:
                 color = ("#9ca3af", "#2563eb", "#dc2626")[i]
-                axes.plot(*zip(*points, strict=True), label=label, color=color, marker="." if len(points) < 30 else None)
+                axes.plot(
+                    *zip(*points, strict=True), label=label, color=color, marker="." if len(points) < 30 else None
+                )
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -53,7 +62,9 @@ def plot_learning_curve(rows: list[dict], path: Path) -> None:
     figure.savefig(path)
 
 
-def comparison(rows: list[tuple[np.ndarray, ...]], titles: Sequence[str], legend: dict[str, tuple], width: int = 480) -> Image.Image:
+def comparison(
+    rows: list[tuple[np.ndarray, ...]], titles: Sequence[str], legend: dict[str, tuple], width: int = 480
+) -> Image.Image:
     """Images side by side, a row each, titles above and a legend of class colours below.
 
     `rows`: tuples of uint8 (H, W, 3), as many as `titles`; panels are scaled to `width` pixels.

@@ -1,14 +1,14 @@
 """The folder of a run, and how it is found again.
 
-    runs/camvid_streetnet_batch_20260101-120000/
-        args.yaml            a recipe that reproduces the run
-        log_epoch.csv        a row per epoch
-        learning_curve.png
-        images/              validation pictures
-        tensorboard/
-        checkpoints/         to resume from
-        best/                the model at its best validation mIoU, for from_pretrained
-        results.json         written when training is complete
+runs/camvid_streetnet_batch_20260101-120000/
+    args.yaml            a recipe that reproduces the run
+    log_epoch.csv        a row per epoch
+    learning_curve.png
+    images/              validation pictures
+    tensorboard/
+    checkpoints/         to resume from
+    best/                the model at its best validation mIoU, for from_pretrained
+    results.json         written when training is complete
 """
 
 import csv
@@ -105,6 +105,14 @@ def _text(value: float | int | None) -> str:
     if isinstance(value, float):
         return f"{value:.3e}" if 0 < abs(value) < 0.01 else f"{value:.4f}"
     return "" if value is None else str(value)
+
+
+def make_folders(*folders: Path) -> None:
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def remove(*folders: Path) -> None:

@@ -284,9 +284,7 @@ def test_bad_maps_raise_one_line_and_count_nothing(metric, prediction, reference
         metric.add_batch(predictions=prediction, references=reference)
     assert "\n" not in str(error.value)
     good = np.zeros((2, 2), np.uint8)
-    if (
-        not isinstance(prediction, list) and getattr(prediction, "ndim", 2) == 2
-    ):  # and none of its good neighbours
+    if not isinstance(prediction, list) and getattr(prediction, "ndim", 2) == 2:  # and none of its good neighbours
         with pytest.raises(ValueError, match=message):
             metric.add_batch(predictions=[good, prediction], references=[good, reference])
     assert metric.counts.sum() == 0

@@ -38,13 +38,21 @@ def torchvision_model(name):
 
 
 def randomise_norms(model):
-    """Nothing is at its initial value any more: a forgotten tensor shows in the logits."""
+    """No tensor of a norm is at its initial value any more: a forgotten one shows in the logits."""
     for module in model.modules():
         if isinstance(module, NORM_LAYERS):
-            for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-                if tensor.is_floating_point():
-                    nn.init.normal_(tensor, std=0.1) if name in ("bias", "running_mean") else nn.init.uniform_(tensor)
+            for key, tensor in module.state_dict().items():
+                if key in ("bias", "running_mean"):
+                    nn.init.normal_(tensor, std=0.1)
+                elif tensor.is_floating_point():
+                    nn.init.uniform_(tensor, 0.5, 1.5)
     return model
+
+
+def convolutions(model):
+    """Name -> geometry, to which a state dict is blind."""
+    convs = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    return {name: (m.weight.shape, m.stride, m.padding, m.dilation, m.groups) for name, m in convs.items()}
 
 
 @pytest.fixture(scope="module", params=product(STRIDES, NORMS), ids="-".join)
@@ -74,21 +82,16 @@ def test_deeplabv3_computes_torchvisions_logits():
 def test_deeplabv3_has_torchvisions_state_dict(name):
     with torch.device("meta"):
         theirs = torchvision_model(name)
-    shapes = [{key: value.shape for key, value in model.state_dict().items()} for model in (meta_model(name), theirs)]
-    assert shapes[0] == shapes[1]
+    ours = meta_model(name).state_dict()
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.state_dict().items()}
 
 
 @torchvisions
 @pytest.mark.parametrize("norm", NORMS)
 def test_deeplabv3_has_torchvisions_convolutions(name, norm):
     with torch.device("meta"):
-        models = meta_model(name, norm), torchvision_model(name)
-    convs = [{k: m for k, m in model.named_modules() if isinstance(m, nn.Conv2d)} for model in models]
-    ours, theirs = (
-        {k: (m.weight.shape, m.stride, m.padding, m.dilation, m.groups) for k, m in by_name.items()}
-        for by_name in convs
-    )
-    assert ours == theirs
+        theirs = torchvision_model(name)
+    assert convolutions(meta_model(name, norm)) == convolutions(theirs)
 
 
 @pytest.mark.parametrize(("output_stride", "rates"), [(8, (12, 24, 36)), (16, (6, 12, 18))])
@@ -111,8 +114,8 @@ def test_encoder_maps_are_what_channels_and_reductions_say(encoder, output_strid
     with torch.device("meta"):
         model = build_encoder(SegmentationConfig(encoder=encoder, output_stride=output_stride))
         features = model(torch.empty(2, 3, 33, 64))
-    expected = [(2, c, math.ceil(33 / r), 64 // r) for c, r in zip(model.channels, model.reductions, strict=True)]
-    assert [tuple(feature.shape) for feature in features] == expected
+    maps = zip(model.channels, model.reductions, strict=True)
+    assert [tuple(f.shape) for f in features] == [(2, c, math.ceil(33 / r), 64 // r) for c, r in maps]
     assert model.reductions[-1] == output_stride
 
 
@@ -154,8 +157,9 @@ def test_seed_decides_the_weights():
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
         states.append(build_model("streetnet", "evo", ID2LABEL).state_dict())
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    assert not any(torch.equal(states[0][key], states[2][key]) for key in states[0] if states[0][key].ndim == 4)
+    first, again, other = states
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not any(torch.equal(first[key], other[key]) for key in first if first[key].ndim == 4)
 
 
 # transformers
@@ -165,9 +169,7 @@ def test_model_type_is_ours_alone():
     assert SegmentationConfig.model_type not in CONFIG_MAPPING_NAMES
 
 
-@pytest.mark.parametrize(
-    ("name", "norm"), [*product(["streetnet"], NORMS), ("deeplabv3_resnet50", "evo")], ids=lambda value: value
-)
+@pytest.mark.parametrize(("name", "norm"), [*product(["streetnet"], NORMS), ("deeplabv3_resnet50", "evo")])
 def test_saved_model_comes_back_through_auto_classes(tmp_path, name, norm):
     torch.manual_seed(0)
     model = randomise_norms(build_model(name, norm, ID2LABEL, dataset="toy")).eval()
@@ -177,32 +179,32 @@ def test_saved_model_comes_back_through_auto_classes(tmp_path, name, norm):
     config = AutoConfig.from_pretrained(tmp_path)
     assert type(config) is SegmentationConfig
     assert (config.norm, config.dataset, config.num_labels) == (norm, "toy", 19)
-    assert (config.encoder, config.decoder, config.output_stride) == (
-        model.config.encoder,
-        model.config.decoder,
-        model.config.output_stride,
-    )
+    assert MODELS[name].config.items() <= config.to_dict().items()
     assert config.id2label == ID2LABEL
     assert config.label2id == {label: i for i, label in ID2LABEL.items()}
 
     loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
     assert type(loaded) is SegmentationModel
+    expected = model.state_dict()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
     images = torch.randn(2, 3, 33, 47)
-    with torch.no_grad():
-        assert torch.equal(loaded(images).logits, model(images).logits)
+    with (
+        torch.no_grad()
+    ):  # close: memory mapped from a file is aligned differently, which may choose other kernels
+        torch.testing.assert_close(loaded(images).logits, model(images).logits)
 
 
 @pytest.mark.parametrize(
-    ("name", "norm"), [*product(["streetnet"], NORMS), ("deeplabv3_resnet50", "instance")], ids=lambda value: value
+    ("name", "norm"), [*product(["streetnet"], NORMS), ("deeplabv3_resnet50", "instance")]
 )
 def test_weights_missing_from_a_file_are_initialised(tmp_path, name, norm):
-    """Whatever memory the loader hands over: each kind of tensor has the value, or the spread, it starts with."""
+    """Whatever the loader finds in memory, each kind of tensor gets the value, or the spread, it starts with."""
     torch.manual_seed(0)
     model = build_model(name, norm, ID2LABEL)
     first, weight = next(iter(model.state_dict().items()))
     model.save_pretrained(tmp_path, state_dict={first: weight})
     loaded, info = SegmentationModel.from_pretrained(tmp_path, output_loading_info=True)
-    assert len(info["missing_keys"]) == len(list(model.parameters())) - 1 + len(running_statistics(model))
+    assert info["missing_keys"] == model.state_dict().keys() - {first}
     assert torch.equal(loaded.state_dict()[first], weight)
     for module in loaded.modules():
         if isinstance(module, nn.Conv2d):
@@ -216,19 +218,20 @@ def test_weights_missing_from_a_file_are_initialised(tmp_path, name, norm):
                 assert (tensor == (key in ("weight", "v", "running_var"))).all()
 
 
-def running_statistics(model):
-    return [key for key, _ in model.named_buffers() if key.endswith(("running_mean", "running_var"))]
-
-
 # build_model
 
 
-@pytest.mark.parametrize(("name", "stride"), [("DeepLabv3_ResNet50", 8), ("DEEPLABV3_RESNET101", 8), ("StreetNet", 16)])
-def test_names_match_in_any_case(name, stride):
-    model = meta_model(name, "group")
-    assert model.config.norm == "group"
-    assert {"encoder": model.config.encoder}.items() <= MODELS[name.lower()].config.items()
-    assert model.backbone.reductions[-1] == model.config.output_stride == stride
+@pytest.mark.parametrize("name", ["DeepLabv3_ResNet50", "DEEPLABV3_RESNET101", "StreetNet"])
+def test_names_match_in_any_case(name):
+    config = meta_model(name, "group").config
+    assert config.norm == "group"
+    assert MODELS[name.lower()].config.items() <= config.to_dict().items()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_configuration_says_the_encoders_stride(name):
+    model = meta_model(name)
+    assert model.config.output_stride == model.backbone.reductions[-1]
 
 
 def test_unknown_model_is_refused_with_the_list():

@@ -1,4 +1,4 @@
-"""Every norm in every architecture: the layers it replaces, the ReLUs that go with it, and who gets a gradient."""
+"""Every norm in every architecture: the layers it replaces, the ReLUs that go, who gets a gradient; EvoNorm-S0."""
 
 import os
 
@@ -217,7 +217,7 @@ def evo_pair(act, channels=48):
 
 
 def shifted_images(channels=48):
-    """Channels of different means and scales, so that the variance of a group is not the mean of its channels'."""
+    """Channels of different means: the variance of a group is not the mean of its channels' variances."""
     return torch.randn(2, channels, 5, 7) * torch.rand(channels, 1, 1) + torch.randn(channels, 1, 1)
 
 

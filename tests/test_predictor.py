@@ -61,7 +61,8 @@ def test_resize_logits_keeps_values_of_the_right_size():
 
 
 def test_resize_logits_does_not_align_corners():
-    assert resize_logits(torch.tensor([0.0, 1.0]).view(1, 1, 1, 2), (1, 4)).flatten().tolist() == [0, 0.25, 0.75, 1]
+    logits = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2)
+    assert resize_logits(logits, (1, 4)).flatten().tolist() == [0, 0.25, 0.75, 1]
 
 
 @pytest.mark.parametrize("size", [(3, 5), (4, 9)])

@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from data_scripts.toycity import INSTANCE_CLASSES, main, make_scene, write_toycity
+from data_scripts.toycity import make_scene, write_toycity
+from data_scripts.toycity.classes import INSTANCE_CLASSES
+from data_scripts.toycity.files import main
 
 TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 RARE_IDS = (12, 13, 25, 27, 28, 31, 32)

@@ -3,7 +3,8 @@
     python -m data_scripts.toycity OUT --train 24 --val 8 --test 8 --size 512 1024 --seed 0
 
 It writes OUT/leftImg8bit/{train,val,test}/NAME_leftImg8bit.png (RGB) and, for train and val, into
-OUT/gtFine/{train,val} NAME_gtFine_labelIds.png (Cityscapes source ids) and NAME_gtFine_instanceIds.png (16 bit).
+OUT/gtFine/{train,val}/ NAME_gtFine_labelIds.png (Cityscapes source ids) and NAME_gtFine_instanceIds.png
+(16 bit).
 
 A scene is made in five steps: camera -> street (what stands where, in metres) -> painters (ground, street
 fronts, things, back to front, on a canvas) -> atmosphere (light, haze, rain, lens) -> files.

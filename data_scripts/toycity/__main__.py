@@ -1,8 +1,5 @@
 """python -m data_scripts.toycity OUT ..."""
 
-import sys
-
 from .files import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(main())

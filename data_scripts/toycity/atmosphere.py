@@ -12,6 +12,7 @@ from .palette import noise, rgb
 ZENITHS, RIMS = rgb("5886c4 acb0b4 4a5484"), rgb("c4d6e4 d6d6d2 eeac7a")
 BALANCES = np.array([(1.02, 1.0, 0.96), (0.97, 1.0, 1.03), (1.02, 0.92, 0.9)])
 WEAKEST, STRONGEST = (0.6, 0.0, 0.3), (1.0, 0.15, 0.6)
+SEASONS = ((1, 1, 1), (1, 1, 1), (1.35, 0.98, 0.8), (0.95, 1.08, 0.95))
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,12 @@ def sample_light(rng):
     turn, up = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.0) if hour != 2 else 0.3
     sun = np.array([np.sin(turn), up, np.cos(turn)])
     gain = BALANCES[hour] * (1 + rng.normal(0, 0.03, 3)) * rng.uniform(0.98, 1.3)
-    seasons = [(1, 1, 1), (1, 1, 1), (1.35, 0.98, 0.8), (0.95, 1.08, 0.95)]
-    return Light(
-        sun=sun / np.linalg.norm(sun),
-        strength=strength,
-        zenith=ZENITHS[hour] + rng.normal(0, 14, 3),
-        rim=RIMS[hour] + rng.normal(0, 5, 3) + rng.normal(0, 8),
-        gain=gain,
-        sight=float(np.exp(rng.uniform(np.log(90), np.log(900)))),
-        dusk=hour == 2,
-        rain=rng.random() < 0.15,
-        season=rng.choice(seasons) * rng.uniform(0.85, 1.2),
-        blur=rng.uniform(0.0, 0.9),
-    )
+    zenith, rim = ZENITHS[hour] + rng.normal(0, 14, 3), RIMS[hour] + rng.normal(0, 5, 3) + rng.normal(0, 8)
+    sight = float(np.exp(rng.uniform(np.log(90), np.log(900))))
+    dusk, rain = hour == 2, rng.random() < 0.15
+    season = rng.choice(SEASONS) * rng.uniform(0.85, 1.2)
+    sun /= np.linalg.norm(sun)
+    return Light(sun, strength, zenith, rim, gain, sight, dusk, rain, season, rng.uniform(0.0, 0.9))
 
 
 def paint_sky(canvas, rng):

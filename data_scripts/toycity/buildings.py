@@ -21,9 +21,10 @@ def paint_skyline(canvas, rng):
             canvas.polygon(np.array(house) + (0, camera.horizon), pick(rng, PAINTS))
         else:
             canvas.begin(VEGETATION, 150.0)
+            clump = np.resize(circle(9), (10, 2))  # closed
             for _ in range(6):
                 spot = middle + rng.normal(0, wide * 0.4), camera.horizon - rng.uniform(0, 5) * step
-                canvas.polygon(2.5 * step * circle(9) + spot, pick(rng, GREENS) * canvas.light.season)
+                canvas.polygon(2.5 * step * clump + spot, pick(rng, GREENS) * canvas.light.season)
 
 
 def facade(along, up, tall, rng, dusk):

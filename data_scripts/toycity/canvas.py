@@ -1,4 +1,4 @@
-"""The canvas: image, tags and depths of the scene under way."""
+"""The canvas: image, tags and depths of the scene under way, and frames and boxes to draw things in."""
 
 import cv2
 import numpy as np
@@ -89,3 +89,80 @@ class Canvas:
         up = camera.rise - (np.arange(top, bottom)[:, None] - camera.horizon) * depth / camera.focal
         along = np.where(inside, along, along[columns[0]])[None, span].astype(np.float32)
         return (slice(top, bottom), span), along, up, (up >= 0) & (up < tall) & inside[None, span], depth
+
+
+class Frame:
+    """Local coordinates of a thing at street position (x, z): a ahead, y up, b to its right, in metres.
+
+    `heading` is the angle from the viewing direction to a, in radians.
+    """
+
+    def __init__(self, canvas, x, z, heading):
+        self.canvas, self.origin = canvas, canvas.camera.world(x, z)
+        sine, cosine = np.sin(heading), np.cos(heading)
+        self.axes = np.array([[sine, 0, cosine], [0, 1, 0], [cosine, 0, -sine]])
+
+    def world(self, points):
+        """Local points (N, 2: a, y) or (N, 3: a, y, b) -> world points (N, 3)."""
+        points = np.asarray(points, float)
+        return points @ self.axes[: points.shape[1]] + self.origin
+
+    def polygon(self, points, colour=None):
+        self.canvas.facet(self.world(points), colour)
+
+    def disc(self, a, y, radius, colour=None):
+        self.polygon(circle(20) * radius + (a, y), colour)
+
+    def limb(self, start, end, thick, thin, colour=None):
+        """A stick between two points of the a-y plane, `thick` at the start and `thin` at the end."""
+        start, end = np.array(start, float), np.array(end, float)
+        across = (end - start)[::-1] * (-1, 1) / (np.hypot(*(end - start)) + 1e-6) / 2
+        low, high = across * thick, across * thin
+        self.polygon([start + low, end + high, end - high, start - low], colour)
+
+
+class Box:
+    """A painted box over the ranges a, b, y of a frame; its top is drawn in by `taper` (back, front, sides).
+
+    `faces` holds the visible ones: name -> world corners (4, 3): low start, low end, high end, high start.
+    Patches lie on faces ("left right": on whichever is visible) in fractions: s along the lower edge, t up.
+    """
+
+    def __init__(self, frame, a, b, y, colour, taper=(0.0, 0.0, 0.0)):
+        self.canvas, self.length, self.low, self.tall = frame.canvas, a[1] - a[0], y[0], y[1] - y[0]
+        back, front, side = taper
+        low = [(a[i], y[0], b[j]) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))]
+        a, b = (a[0] + back, a[1] - front), (b[0] + side, b[1] - side)
+        high = [(a[i], y[1], b[j]) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))]
+        corners, (ahead, up, right) = frame.world(low + high), frame.axes
+        light, eye, self.faces = self.canvas.light, (0, self.canvas.camera.rise, 0), {}
+        for name, indices, normal in (
+            ("left", (0, 1, 5, 4), -right),
+            ("right", (3, 2, 6, 7), right),
+            ("back", (0, 3, 7, 4), -ahead),
+            ("front", (1, 2, 6, 5), ahead),
+            ("top", (4, 5, 6, 7), up),
+        ):
+            face = corners[list(indices)]
+            if normal @ (face[0] - eye) < 0:
+                shade = 0.8 + 0.36 * max(float(normal @ light.sun), 0) * light.strength
+                self.canvas.facet(face, np.asarray(colour) * shade)
+                self.faces[name] = face
+
+    def patch(self, names, colour, places):
+        """A polygon of (s, t) places on each of the named faces."""
+        s, t = np.asarray(places, float).T[:, :, None]
+        for a, b, c, d in (self.faces[name] for name in names.split() if name in self.faces):
+            self.canvas.facet((a * (1 - s) + b * s) * (1 - t) + (d * (1 - s) + c * s) * t, colour)
+
+    def panel(self, names, colour, *rectangles):
+        """Rectangles (s from, t from, s to, t to) on each of the named faces."""
+        for s0, t0, s1, t1 in rectangles:
+            self.patch(names, colour, [(s0, t0), (s1, t0), (s1, t1), (s0, t1)])
+
+    def wheels(self, places, radius):
+        """Wheels that stand on the ground, at fractions s of the left or right face."""
+        for s in places:
+            for size, colour in ((1.0, (24, 24, 26)), (0.55, (120, 120, 124))):
+                rim = circle(16) * size * radius + (0, radius - self.low)
+                self.patch("left right", colour, rim / (self.length, self.tall) + (s, 0))

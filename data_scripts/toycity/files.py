@@ -13,9 +13,7 @@ from .scene import make_scene
 
 def save(path, image):
     """Write a PNG under another name, then rename it: a killed run leaves no half file."""
-    ok, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 2])
-    if not ok:
-        raise OSError(f"cannot encode {path}")
+    data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 2])[1]
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(data.tobytes())
     os.replace(temporary, path)
@@ -40,26 +38,18 @@ def write_toycity(out, train=24, val=8, test=8, size=(512, 1024), seed=0):
                 progress.update()
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
-        "python -m data_scripts.toycity",
-        description="Draw ToyCity, street scenes in MiniCity's files.",
-        allow_abbrev=False,
-    )
+def main(argv=None):
+    about = "Draw ToyCity, street scenes in MiniCity's files."
+    parser = argparse.ArgumentParser("python -m data_scripts.toycity", description=about, allow_abbrev=False)
     add = parser.add_argument
     add("out", type=Path, help="folder to write")
     for name, count in (("train", 24), ("val", 8), ("test", 8)):
         add(f"--{name}", type=int, default=count, help=f"images of the {name} split (default {count})")
-    size = {"metavar": ("H", "W"), "help": "pixels (default 512 1024)"}
-    add("--size", type=int, nargs=2, default=(512, 1024), **size)
+    size = (512, 1024)
+    add("--size", type=int, nargs=2, default=size, metavar=("H", "W"), help="pixels (default 512 1024)")
     add("--seed", type=int, default=0, help="same seed, same bytes (default 0)")
     add("--overwrite", action="store_true", help="write into a folder that is not empty")
-    return parser.parse_args(argv)
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    problem = None
+    args, problem = parser.parse_args(argv), None
     if min(args.train, args.val, args.test, args.seed) < 0:
         problem = "--train, --val, --test and --seed must be 0 or more"
     elif not all(32 <= value <= 4096 for value in args.size):

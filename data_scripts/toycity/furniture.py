@@ -1,20 +1,15 @@
-"""What stands along the pavement: trees, lamps, lights, signs, bins. Each painter takes (canvas, thing, rng)."""
+"""Trees, lamps, traffic lights, signs and bins. Each painter takes (canvas, thing, rng)."""
 
 import cv2
 import numpy as np
 
-from .canvas import circle
+from .canvas import Box, Frame, circle
 from .classes import LIGHT, POLE, SIGN, STATIC, VEGETATION
-from .frame import Box, Frame
 from .palette import BARKS, GREENS, GREYS, PAINTS, pick, rgb
 
 LAMPS = rgb("ec281e f6b028 32dc78")
-SIGNS = (  # rim, inside, mark
-    rgb("c41e22 f0f0ec 1e1e1e"),
-    rgb("f0f0ec 1e4a9e f0f0ec"),
-    rgb("f0f0ec be1e22 f0f0ec"),
-    rgb("282828 f0be32 282828"),
-)
+SIGNS = rgb("c41e22 f0f0ec 1e1e1e  f0f0ec 1e4a9e f0f0ec  f0f0ec be1e22 f0f0ec  282828 f0be32 282828")
+SIGNS = SIGNS.reshape(4, 3, 3)  # rim, inside and mark of each
 
 
 def paint_tree(canvas, thing, rng):
@@ -41,15 +36,15 @@ def paint_tree(canvas, thing, rng):
         cv2.circle(canvas.tag, point, int(size), canvas.current, -1, cv2.LINE_8, 4)
 
 
-def post_frame(canvas, thing):
-    """A frame across the view whose a points towards the road's middle."""
+def begin_post(canvas, thing):
+    """Begin a pole. Returns a frame across the view whose a points towards the road's middle."""
+    canvas.begin(POLE, thing.z)
     return Frame(canvas, thing.x, thing.z, -np.pi / 2 * np.sign(thing.x))
 
 
 def paint_lamp(canvas, thing, rng):
     """A street lamp, or a mast that holds the tram's wire."""
-    canvas.begin(POLE, thing.z)
-    frame, paint, tall = post_frame(canvas, thing), pick(rng, GREYS), rng.uniform(5.5, 7.5)
+    frame, paint, tall = begin_post(canvas, thing), pick(rng, GREYS), rng.uniform(5.5, 7.5)
     frame.limb((0, 0), (0, tall), 0.24, 0.15, paint)
     if thing.kind == "mast":
         frame.limb((0, 5.5), (2.0, 5.5), 0.12, 0.08, paint)
@@ -62,8 +57,7 @@ def paint_lamp(canvas, thing, rng):
 
 def paint_light(canvas, thing, rng):
     """A dark box with three lamps on a pole."""
-    canvas.begin(POLE, thing.z)
-    frame, case = post_frame(canvas, thing), rng.uniform(24, 50) * np.ones(3)
+    frame, case = begin_post(canvas, thing), rng.uniform(24, 50) * np.ones(3)
     frame.limb((0, 0), (0, 2.6), 0.18, 0.16, pick(rng, GREYS))
     canvas.begin(LIGHT, thing.z)
     lit = rng.integers(3)
@@ -74,8 +68,7 @@ def paint_light(canvas, thing, rng):
 
 def paint_sign(canvas, thing, rng):
     """A bordered disc, triangle, square or octagon on a pole."""
-    canvas.begin(POLE, thing.z)
-    frame, up, size = post_frame(canvas, thing), rng.uniform(2.3, 2.7), rng.uniform(0.4, 0.52)
+    frame, up, size = begin_post(canvas, thing), rng.uniform(2.3, 2.7), rng.uniform(0.4, 0.52)
     frame.limb((0, 0), (0, up), 0.13, 0.12, pick(rng, GREYS))
     canvas.begin(SIGN, thing.z)
     shapes = [(20, 0), (3, np.pi / 2), (3, -np.pi / 2), (4, np.pi / 4), (4, 0), (8, np.pi / 8)]

@@ -3,15 +3,14 @@
 import cv2
 import numpy as np
 
-from .canvas import sixteenths
+from .canvas import Frame, sixteenths
 from .classes import PARKING, RAIL_TRACK, ROAD, SIDEWALK, TERRAIN
-from .frame import Frame
 from .palette import GREENS, GREYS, pick
 from .street import SIZES
 
 
 class Ground:
-    """The pixels below the horizon, each (h, w): place in the street, label, colour, noise to texture them."""
+    """The pixels below the horizon: street coordinates, labels, colours and noise for texture, all (h, w)."""
 
     def __init__(self, camera, rng):
         top = int(np.ceil(camera.horizon + camera.focal * camera.rise / 180))
@@ -44,10 +43,6 @@ class Ground:
     def textured(self, colour, fine, coarse, dark=0.0):
         """A colour (3,) with some of both noises, less a darkening (h, w)."""
         return colour * (1 + fine * self.fine + coarse * self.coarse - dark)[..., None]
-
-    def blend(self, cover, colour):
-        """Lay a colour over what is there."""
-        self.colour += cover[..., None] * (colour - self.colour)
 
 
 def paint_ground(canvas, street, rng):
@@ -84,10 +79,8 @@ def paint_side(ground, side, light, rng):
     pitch = rng.choice([0.5, 0.8, 1.2])
     joints = np.maximum(ground.lines(ground.x, pitch, 0.05), ground.lines(ground.z, pitch, 0.06))
     lawn = ground.textured(grass, 0.22, 0.12)
-    zones = [  # from, to, what, texture
-        (side.walk, side.edge + 0.3, SIDEWALK, ground.textured(slabs, 0.05, 0.06, 0.32 * joints)),
-        (side.edge + 0.3, np.inf, TERRAIN, lawn),
-    ]
+    paving = ground.textured(slabs, 0.05, 0.06, 0.32 * joints)
+    zones = [(side.walk, side.edge + 0.3, SIDEWALK, paving), (side.edge + 0.3, np.inf, TERRAIN, lawn)]
     if side.bay == PARKING:
         marked = ground.colour * (1.1 - 0.2 * ground.lines(ground.z, 5.5, 0.1))[..., None]
         zones += [(kerb - 2.2, kerb, PARKING, marked)]
@@ -101,7 +94,7 @@ def paint_side(ground, side, light, rng):
     for low, high, kind, texture in zones:
         inside = (away >= low) & (away < high)
         ground.label[inside], ground.colour[inside] = kind, texture[inside]
-    ground.blend(ground.line(away - kerb, 0.26), slabs * 1.25)
+    ground.colour += ground.line(away - kerb, 0.26)[..., None] * (slabs * 1.25 - ground.colour)
     ground.label[(np.abs(away - kerb) < 0.13) & (ground.label == ROAD)] = SIDEWALK
     if light.sun[0] * side.sign > 0.25 and light.strength > 0.3:  # these houses stand before the sun
         profile = [(lot.z0, lot.tall if lot.kind == "building" else 3.0) for lot in side.lots]

@@ -38,7 +38,6 @@ def noise(rng, height, width, cell, octaves=4):
     return total
 
 
-def scatter(*numbers):
-    """A number in 0..1 for each stone or window, from its row and column (no generator involved)."""
-    weights = (12.9898, 78.233, 1.0)
-    return np.mod(np.sin(sum(n * w for n, w in zip(numbers, weights, strict=False))) * 43758.5453, 1.0)
+def scatter(column, row, more=0.0):
+    """A number in 0..1 for each stone or window, from its place in the wall."""
+    return np.mod(np.sin(column * 12.9898 + row * 78.233 + more) * 43758.5453, 1.0)

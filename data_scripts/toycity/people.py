@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from .canvas import circle
+from .canvas import Frame, circle
 from .classes import BICYCLE, MOTORCYCLE, PERSON, RIDER
-from .frame import Frame
 from .palette import PAINTS, SKIN, pick
 
 
@@ -33,16 +32,16 @@ def paint_person(canvas, thing, rng):
         frame.polygon(backpack, pick(rng, PAINTS))
 
 
-def bike_frame(canvas, thing):
-    """The frame of a two-wheeler, a = 0 amid. Its turn counts from the line of sight: it never looks thin."""
+def begin_bike(canvas, thing, label):
+    """Begin a two-wheeler or rider. Returns the frame, a = 0 amid, turned against the line of sight."""
+    canvas.begin(label, thing.z)
     x, _, z = canvas.camera.world(thing.x, thing.z)
     return Frame(canvas, thing.x, thing.z, np.arctan2(x, z) + thing.turn)
 
 
 def paint_bicycle(canvas, thing, rng):
     """Two spoked wheels (labelled as full discs) and a diamond frame."""
-    canvas.begin(BICYCLE, thing.z)
-    frame, paint = bike_frame(canvas, thing), pick(rng, PAINTS)
+    frame, paint = begin_bike(canvas, thing, BICYCLE), pick(rng, PAINTS)
     for a in (-0.55, 0.55):
         frame.disc(a, 0.36, 0.36)
         rim = circle(16) * 0.33 + (a, 0.36)
@@ -50,9 +49,10 @@ def paint_bicycle(canvas, thing, rng):
             frame.limb(start, end, 0.08, 0.08, (26, 26, 28))
         for start, end in zip(rim[:8:2], rim[8::2], strict=True):
             frame.limb(start, end, 0.02, 0.02, (150, 150, 150))
-    rear, pedal, seat, head, fork = (-0.55, 0.36), (-0.08, 0.32), (-0.22, 0.88), (0.38, 0.86), (0.55, 0.36)
-    starts, ends = (rear, rear, pedal, pedal, seat, head, head), (pedal, seat, seat, head, head, fork)
-    for start, end in zip(starts, (*ends, (0.34, 1.04)), strict=True):
+    rear, pedal, seat = (-0.55, 0.36), (-0.08, 0.32), (-0.22, 0.88)
+    head, fork, bar = (0.38, 0.86), (0.55, 0.36), (0.34, 1.04)
+    tubes = (rear, pedal), (rear, seat), (pedal, seat), (pedal, head), (seat, head), (head, fork), (head, bar)
+    for start, end in tubes:
         frame.limb(start, end, 0.06, 0.06, paint)
     frame.limb((-0.34, 0.93), (-0.1, 0.93), 0.09, 0.06, (24, 24, 24))
     frame.limb((0.26, 1.06), (0.46, 1.06), 0.05, 0.05, (24, 24, 24))
@@ -60,8 +60,7 @@ def paint_bicycle(canvas, thing, rng):
 
 def paint_motorcycle(canvas, thing, rng):
     """Fat solid wheels under a heavy body with tank, seat, exhaust and lamp."""
-    canvas.begin(MOTORCYCLE, thing.z)
-    frame, paint = bike_frame(canvas, thing), pick(rng, PAINTS)
+    frame, paint = begin_bike(canvas, thing, MOTORCYCLE), pick(rng, PAINTS)
     for a in (-0.68, 0.7):
         for radius, colour in ((0.34, (22, 22, 24)), (0.2, (128, 128, 132)), (0.08, (40, 40, 42))):
             frame.disc(a, 0.34, radius, colour)
@@ -75,10 +74,15 @@ def paint_motorcycle(canvas, thing, rng):
     frame.limb((0.3, 1.1), (0.52, 1.0), 0.06, 0.06, (24, 24, 24))
 
 
-def paint_rider(canvas, thing, rng, lean, helmet):
-    """Whoever sits on the bicycle or motorcycle just painted, the neck `lean` metres before the hip."""
-    canvas.begin(RIDER, thing.z)
-    frame = bike_frame(canvas, thing)
+def paint_rider(canvas, thing, rng):
+    """A bicycle or motorcycle with somebody on it."""
+    if thing.kind == "cyclist":
+        paint_bicycle(canvas, thing, rng)
+        lean, head = 0.26, 0.16 if rng.random() < 0.5 else 0.12
+    else:
+        paint_motorcycle(canvas, thing, rng)
+        lean, head = 0.16, 0.16
+    frame = begin_bike(canvas, thing, RIDER)
     coat, trousers, skin = pick(rng, PAINTS), pick(rng, PAINTS) * 0.6, pick(rng, SKIN, 0.1)
     hip, a, y = (-0.22, 0.98), -0.22 + lean, 1.52
     for knee, foot in (((0.16, 0.78), (-0.02, 0.3)), ((0.2, 0.86), (0.08, 0.42))):
@@ -88,23 +92,8 @@ def paint_rider(canvas, thing, rng, lean, helmet):
     frame.limb(hip, (a, y), 0.36, 0.34, coat)
     frame.limb((a, y - 0.08), (0.34, 1.08), 0.15, 0.1, coat * 0.8)
     frame.disc(a + 0.08, y + 0.15, 0.13, skin)
-    frame.disc(a + 0.04, y + 0.2, 0.16 if helmet else 0.12, pick(rng, PAINTS))
+    frame.disc(a + 0.04, y + 0.2, head, pick(rng, PAINTS))
 
 
-def paint_cyclist(canvas, thing, rng):
-    paint_bicycle(canvas, thing, rng)
-    paint_rider(canvas, thing, rng, 0.26, rng.random() < 0.5)
-
-
-def paint_motorcyclist(canvas, thing, rng):
-    paint_motorcycle(canvas, thing, rng)
-    paint_rider(canvas, thing, rng, 0.16, True)
-
-
-PEOPLE = {
-    "person": paint_person,
-    "bicycle": paint_bicycle,
-    "motorcycle": paint_motorcycle,
-    "cyclist": paint_cyclist,
-    "motorcyclist": paint_motorcyclist,
-}
+PEOPLE = {"person": paint_person, "bicycle": paint_bicycle, "motorcycle": paint_motorcycle}
+PEOPLE |= {"cyclist": paint_rider, "motorcyclist": paint_rider}

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from . import classes as c
 from .atmosphere import develop, paint_sky, sample_light
 from .buildings import paint_barrier, paint_building, paint_skyline
 from .camera import sample_camera
@@ -9,12 +10,34 @@ from .canvas import Canvas
 from .furniture import FURNITURE
 from .ground import paint_ground, paint_shadows
 from .people import PEOPLE
-from .schedule import needs_of, themes_of
 from .street import sample_street
 from .vehicles import VEHICLES, paint_hood
 
 PAINTERS = VEHICLES | PEOPLE | FURNITURE
-DRAFTS = 20
+
+# The schedule. Of each row, every block of three images of a split hands each theme to one of the three (a
+# split of one or two images hands out all of them): each theme shows in a third of the images. With a theme
+# go the classes it must show and their least share of the pixels; every image must show the COMMON ones.
+THEMES = (
+    {"bus": {c.BUS: 0.015}, "train": {c.TRAIN: 0.015}, "truck": {c.TRUCK: 0.015}},
+    {"wall": {c.WALL: 0.012}, "fence": {c.FENCE: 0.012}, "park": {c.TERRAIN: 0.006}},
+    {
+        "motorcycle": {c.MOTORCYCLE: 0.002, c.RIDER: 0.001},
+        "cyclist": {c.BICYCLE: 0.002, c.RIDER: 0.001},
+        "crossing": {c.LIGHT: 0.0006},
+    },
+)
+COMMON = {c.ROAD: 0.1, c.SIDEWALK: 0.007, c.BUILDING: 0.03, c.VEGETATION: 0.006, c.SKY: 0.005, c.EGO: 0.0}
+COMMON |= {c.CAR: 0.005, c.PERSON: 0.0015, c.POLE: 0.002, c.SIGN: 0.0006}
+
+
+def themes_of(seed, split, index, count):
+    """The themes of image `index` of a split of `count` images: name -> least shares of classes."""
+    block, found = min(3, count), {}
+    for row, themes in enumerate(THEMES):
+        slots = np.random.default_rng([seed, split, index // block, row, 7]).permutation(block)
+        found |= {name: themes[name] for k, name in enumerate(themes) if slots[k % block] == index % block}
+    return found
 
 
 def painting_order(things, lane):
@@ -82,13 +105,12 @@ def make_scene(seed, split, index, size, count=3):
     all of them fall short, the one that lacks least is taken: the promise is then broken, silently.
     """
     themes = themes_of(seed, split, index, count)
-    needs = needs_of(themes)
+    needs = COMMON | {kind: least for shares in themes.values() for kind, least in shares.items()}
     rows = min(size[0], 128)
+    draft = (rows, max(round(size[1] * rows / size[0]), 1))
     tries = []
-    for attempt in range(DRAFTS):
-        canvas, _ = draw(
-            (rows, max(round(size[1] * rows / size[0]), 1)), themes, [seed, split, index, attempt]
-        )
+    for attempt in range(20):
+        canvas, _ = draw(draft, themes, [seed, split, index, attempt])
         share = np.bincount(canvas.ids(canvas.labels).ravel(), minlength=34) / canvas.tag.size
         short = [kind for kind, least in needs.items() if share[kind] < least]
         tries.append((sum(share[kind] == 0 for kind in short), len(short), attempt))

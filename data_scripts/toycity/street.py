@@ -8,24 +8,11 @@ import numpy as np
 from .classes import PARKING, RAIL_TRACK, ROAD, TERRAIN
 
 # Length along the street, width and height in metres, for shadows, for spacing and for the order of painting.
-SIZES = {
-    "car": (4.4, 1.8, 1.5),
-    "bus": (11, 2.6, 3.2),
-    "train": (24, 2.6, 3.6),
-    "truck": (8, 2.5, 3.6),
-    "person": (0.5, 0.6, 1.75),
-    "cyclist": (1.7, 0.8, 1.8),
-    "motorcyclist": (2.0, 0.9, 1.7),
-    "bicycle": (1.7, 0.5, 1.1),
-    "motorcycle": (2, 0.7, 1.2),
-    "tree": (1, 1, 6),
-    "bush": (1.4, 1.4, 1.4),
-    "lamp": (0.2, 0.2, 7),
-    "light": (0.3, 0.3, 3.4),
-    "sign": (0.2, 0.4, 3),
-    "bin": (0.6, 0.6, 1.1),
-    "mast": (0.3, 0.3, 6.4),
-}
+SIZES = {"car": (4.4, 1.8, 1.5), "bus": (11, 2.6, 3.2), "train": (24, 2.6, 3.6), "truck": (8, 2.5, 3.6)}
+SIZES |= {"person": (0.5, 0.6, 1.75), "cyclist": (1.7, 0.8, 1.8), "motorcyclist": (2.0, 0.9, 1.7)}
+SIZES |= {"bicycle": (1.7, 0.5, 1.1), "motorcycle": (2, 0.7, 1.2), "bin": (0.6, 0.6, 1.1)}
+SIZES |= {"tree": (1, 1, 6), "bush": (1.4, 1.4, 1.4), "lamp": (0.2, 0.2, 7), "mast": (0.3, 0.3, 6.4)}
+SIZES |= {"light": (0.3, 0.3, 3.4), "sign": (0.2, 0.4, 3)}
 
 
 @dataclass(frozen=True)
@@ -51,11 +38,8 @@ class Side:
     edge: float
     strip: int | None  # what lies between kerb and walk: TERRAIN, RAIL_TRACK or nothing
     bay: int | None  # what cars park on before the kerb: ROAD, PARKING or no room
-    lots: list[Lot] = field(default_factory=list)
-
-    @property
-    def fenced(self):
-        return any(lot.barrier for lot in self.lots)
+    fenced: bool  # whether a wall or fence stands there
+    lots: list[Lot]
 
 
 @dataclass(frozen=True)
@@ -115,8 +99,8 @@ def sample_side(rng, sign, lane, train, barrier, park):
     walk = kerb + {RAIL_TRACK: 3.4, TERRAIN: rng.uniform(1.2, 2.2), None: 0.0}[strip]
     edge = walk + rng.uniform(2.2, 3.8)
     bay = PARKING if rng.random() < 0.3 else ROAD
-    bay = bay if kerb > lane + 2 else None
-    return Side(sign, kerb, walk, edge, strip, bay, sample_lots(rng, barrier, park))
+    lots, bay = sample_lots(rng, barrier, park), bay if kerb > lane + 2 else None
+    return Side(sign, kerb, walk, edge, strip, bay, barrier is not None, lots)
 
 
 def sample_street(rng, themes):
@@ -155,15 +139,14 @@ def sample_riders(rng, street, themes):
     for theme, kind in (("motorcycle", "motorcyclist"), ("cyclist", "cyclist")):
         for _ in range((theme in themes) + (rng.random() < 0.3)):
             if rng.random() < 0.4:
-                x, low, high = rng.uniform(-lane * 0.9, lane * 1.3), 1.1, 1.6
+                x, turns = rng.uniform(-lane * 0.9, lane * 1.3), (1.1, 1.6)
             else:
-                x, low, high = rng.choice([lane / 2 + 1.1, -lane / 2 + 1.2, lane / 2 - 0.6]), 0.5, 0.9
-            z, way = rng.uniform(6.5, 12), rng.choice([-1, 1])
-            street.place(rng, kind, x, z, way * rng.uniform(low, high))
+                x, turns = rng.choice([lane / 2 + 1.1, -lane / 2 + 1.2, lane / 2 - 0.6]), (0.5, 0.9)
+            street.place(rng, kind, x, rng.uniform(6.5, 12), rng.choice([-1, 1]) * rng.uniform(*turns))
 
 
 def sample_cars(rng, street):
-    """Parked cars, then driving ones, then people on the zebra."""
+    """Parked cars, then driving ones."""
     put = partial(street.place, rng)
     for side in street.sides.values():
         z = rng.uniform(4, 10)
@@ -177,14 +160,14 @@ def sample_cars(rng, street):
         for z in np.cumsum(rng.uniform(9, 24, 3)) + rng.uniform(-1, 5):
             if rng.random() < 0.8:
                 put("car", x + rng.uniform(-0.3, 0.3), z, turn, gap=1.5)
-    for _ in range(rng.integers(1, 4) if street.zebra else 0):
-        x = rng.uniform(-street.sides[-1].kerb, street.sides[1].kerb)
-        put("person", x, street.zebra + rng.uniform(0.3, 2.6), rng.normal(0, 0.3))
 
 
 def sample_pavement(rng, street, themes):
-    """What stands beside the road: poles, people, trees, bins, parked bicycles; bushes in the yards."""
+    """People on the zebra; poles, people, trees, bins, bicycles beside the road; bushes in the yards."""
     put = partial(street.place, rng)
+    for _ in range(rng.integers(1, 4) if street.zebra else 0):
+        x = rng.uniform(-street.sides[-1].kerb, street.sides[1].kerb)
+        put("person", x, street.zebra + rng.uniform(0.3, 2.6), rng.normal(0, 0.3))
     for side in street.sides.values():
         sign, post = side.sign, side.sign * (side.walk + 0.35)
         if "crossing" in themes or (street.zebra and rng.random() < 0.6):

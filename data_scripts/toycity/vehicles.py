@@ -3,14 +3,14 @@
 import cv2
 import numpy as np
 
-from .canvas import sixteenths
+from .canvas import Box, Frame, sixteenths
 from .classes import BUS, CAR, EGO, TRAIN, TRUCK
-from .frame import Box, Frame
 from .palette import CAR_GREYS, GLASS, PAINTS, pick
 
 
-def vehicle_frame(canvas, thing, length):
-    """The frame of a vehicle with a = 0 at its tail, whichever way it drives."""
+def begin_vehicle(canvas, thing, label, length):
+    """Begin a vehicle. Returns its frame with a = 0 at its tail, whichever way it drives."""
+    canvas.begin(label, thing.z)
     toward = abs(thing.turn) > 1.6
     z = thing.z + (length if toward else 0)
     return Frame(canvas, thing.x, z, canvas.camera.heading(z) + (np.pi if toward else 0.0))
@@ -19,14 +19,13 @@ def vehicle_frame(canvas, thing, length):
 def lamps(box, low, high):
     """Red lamps and a number plate behind, white lamps before, from fraction `low` to `high` of the face."""
     for name, colour in (("back", (196, 30, 26)), ("front", (250, 246, 220))):
-        box.panel(name, 0.04, low, 0.2, high, colour)
-        box.panel(name, 0.8, low, 0.96, high, colour)
-        box.panel(name, 0.36, low - 0.12, 0.64, low + 0.06, (226, 226, 216))
+        box.panel(name, colour, (0.04, low, 0.2, high), (0.8, low, 0.96, high))
+        box.panel(name, (226, 226, 216), (0.36, low - 0.12, 0.64, low + 0.06))
 
 
 def paint_car(canvas, thing, rng):
-    canvas.begin(CAR, thing.z)
-    frame = vehicle_frame(canvas, thing, 4.3)
+    """A body with wheels under a glazed cabin; the dark boxes below are its underside and tyres."""
+    frame = begin_vehicle(canvas, thing, CAR, 4.3)
     paint = pick(rng, PAINTS if rng.random() < 0.7 else CAR_GREYS)
     glass, belt, tall = pick(rng, GLASS) * 0.8, rng.uniform(0.85, 0.95), rng.uniform(1.42, 1.55)
     shapes = ((0.05, 2.9, 0, 0.6), (0.7, 3.0, 0, 0.6), (0.05, 3.6, 0.35, 0.35))  # hatchback, saloon, van
@@ -37,37 +36,34 @@ def paint_car(canvas, thing, rng):
             Box(frame, (a, a + 0.5), (b - 0.11, b + 0.11), (0.0, 0.4), (22, 22, 24))
     body = Box(frame, (0, 4.3), (-0.9, 0.9), (0.25, belt), paint, (0.06, 0.12, 0.03))
     lamps(body, 0.55, 0.85)
-    body.panel("back front", 0, 0, 1, 0.22, paint * 0.55)
+    body.panel("back front", paint * 0.55, (0, 0, 1, 0.22))
     body.wheels((0.2, 0.8), 0.33)
     cabin = Box(frame, (tail, nose), (-0.86, 0.86), (belt, tall + more), paint, (0.3, slope, 0.14))
-    cabin.panel("back front", 0.08, 0.1, 0.92, 0.86, glass)
-    cabin.panel("back front", 0.12, 0.5, 0.6, 0.82, glass * 1.3)
-    cabin.panel("left right", 0.1, 0.1, 0.48, 0.84, glass)
-    cabin.panel("left right", 0.53, 0.1, 0.88, 0.84, glass)
+    cabin.panel("back front", glass, (0.08, 0.1, 0.92, 0.86))
+    cabin.panel("back front", glass * 1.3, (0.12, 0.5, 0.6, 0.82))
+    cabin.panel("left right", glass, (0.1, 0.1, 0.48, 0.84), (0.53, 0.1, 0.88, 0.84))
 
 
 def paint_bus(canvas, thing, rng):
     """One long box with a row of windows, doors on the right and a lit destination board."""
-    canvas.begin(BUS, thing.z)
-    frame = vehicle_frame(canvas, thing, 11.0)
+    frame = begin_vehicle(canvas, thing, BUS, 11.0)
     paint, second, glass = pick(rng, PAINTS), pick(rng, PAINTS), pick(rng, GLASS) * 0.7
     for a in (1.9, 7.8):
         Box(frame, (a, a + 1.0), (-1.2, 1.2), (0, 0.6), (20, 20, 22))
     body = Box(frame, (0, 11), (-1.25, 1.25), (0.32, 3.1), paint, (0.05, 0.1, 0.05))
     Box(frame, (2, 6), (-0.8, 0.8), (3.1, 3.35), paint * 0.8)
-    body.panel("left right", 0, 0, 1, 0.2, second)
+    body.panel("left right", second, (0, 0, 1, 0.2))
     for k in range(7):
         s = k * 0.137
-        body.panel("left right", 0.03 + s, 0.42, 0.145 + s, 0.84, glass * (1 + 0.25 * (k % 2)))
+        body.panel("left right", glass * (1 + 0.25 * (k % 2)), (0.03 + s, 0.42, 0.145 + s, 0.84))
     body.wheels((0.215, 0.75), 0.5)
-    for s in (0.42, 0.87):
-        body.panel("right", s, 0.04, s + 0.1, 0.84, glass * 1.3)
+    body.panel("right", glass * 1.3, (0.42, 0.04, 0.52, 0.84), (0.87, 0.04, 0.97, 0.84))
     for name, low in (("back", 0.5), ("front", 0.36)):
-        body.panel(name, 0, 0, 1, 0.2, second)
-        body.panel(name, 0.06, low, 0.94, 0.82, glass)
-        body.panel(name, 0.1, low + 0.1, 0.45, 0.8, glass * 1.35)
-        body.panel(name, 0.2, 0.86, 0.8, 0.96, (30, 30, 30))
-        body.panel(name, 0.3, 0.885, 0.7, 0.935, (250, 170, 50))
+        body.panel(name, second, (0, 0, 1, 0.2))
+        body.panel(name, glass, (0.06, low, 0.94, 0.82))
+        body.panel(name, glass * 1.35, (0.1, low + 0.1, 0.45, 0.8))
+        body.panel(name, (30, 30, 30), (0.2, 0.86, 0.8, 0.96))
+        body.panel(name, (250, 170, 50), (0.3, 0.885, 0.7, 0.935))
     lamps(body, 0.2, 0.28)
 
 
@@ -81,18 +77,18 @@ def paint_train(canvas, thing, rng):
         frame = Frame(canvas, thing.x, z, camera.heading(z + 4))
         Box(frame, (7.6, 8.1), (-1.1, 1.1), (0.3, 3.2), (40, 40, 42))
         body = Box(frame, (0.0, 7.7), (-1.28, 1.28), (0.15, 3.4), paint, (0.9 if first else 0, 0, 0.12))
-        body.panel("left right", 0, 0.0, 1, 0.14, (50, 50, 54))
-        body.panel("left right", 0, 0.24, 1, 0.34, second)
-        body.panel("left right", 0.05 if first else 0.02, 0.46, 0.98, 0.86, glass)
-        body.panel("left right", 0.42, 0.14, 0.6, 0.86, glass * 1.7)
-        body.panel("left right", 0.505, 0.14, 0.515, 0.86, (20, 20, 22))
+        body.panel("left right", (50, 50, 54), (0, 0.0, 1, 0.14))
+        body.panel("left right", second, (0, 0.24, 1, 0.34))
+        body.panel("left right", glass, (0.05 if first else 0.02, 0.46, 0.98, 0.86))
+        body.panel("left right", glass * 1.7, (0.42, 0.14, 0.6, 0.86))
+        body.panel("left right", (20, 20, 22), (0.505, 0.14, 0.515, 0.86))
         if first:
-            body.panel("back", 0, 0.0, 1, 0.12, (50, 50, 54))
-            body.patch("back", [(0.08, 0.42), (0.92, 0.42), (0.97, 0.84), (0.03, 0.84)], glass)
-            body.patch("back", [(0.14, 0.5), (0.5, 0.5), (0.4, 0.82), (0.1, 0.82)], glass * 1.4)
-            for s, t in ((0.14, 0.3), (0.86, 0.3), (0.5, 0.93)):
-                body.panel("back", s - 0.08, t - 0.03, s + 0.08, t + 0.03, (252, 248, 224))
-            body.patch("back", [(0.0, 0.14), (1, 0.14), (0.5, 0.26)], second)
+            body.panel("back", (50, 50, 54), (0, 0.0, 1, 0.12))
+            body.patch("back", glass, [(0.08, 0.42), (0.92, 0.42), (0.97, 0.84), (0.03, 0.84)])
+            body.patch("back", glass * 1.4, [(0.14, 0.5), (0.5, 0.5), (0.4, 0.82), (0.1, 0.82)])
+            corners = (0.06, 0.27, 0.22, 0.33), (0.78, 0.27, 0.94, 0.33), (0.42, 0.9, 0.58, 0.96)
+            body.panel("back", (252, 248, 224), *corners)
+            body.patch("back", second, [(0.0, 0.14), (1, 0.14), (0.5, 0.26)])
         if number == 1:
             roof = Frame(canvas, thing.x, z, camera.heading(z))
             for start, end in (((1, 3.4), (3, 4.2)), ((3, 4.2), (1.4, 5.0))):
@@ -104,8 +100,7 @@ def paint_train(canvas, thing, rng):
 
 def paint_truck(canvas, thing, rng):
     """A cab before a ribbed cargo box on a chassis."""
-    canvas.begin(TRUCK, thing.z)
-    frame = vehicle_frame(canvas, thing, 8.0)
+    frame = begin_vehicle(canvas, thing, TRUCK, 8.0)
     parts = [(paint_cab, pick(rng, PAINTS)), (paint_cargo, pick(rng, PAINTS))]
     for part, paint in reversed(parts) if abs(thing.turn) > 1.6 else parts:
         part(frame, paint)
@@ -113,9 +108,9 @@ def paint_truck(canvas, thing, rng):
 
 def paint_cab(frame, paint):
     body = Box(frame, (6.1, 8.0), (-1.15, 1.15), (0.45, 2.7), paint, (0, 0.25, 0.06))
-    body.panel("front", 0.07, 0.52, 0.93, 0.92, (40, 48, 56))
-    body.panel("front", 0.2, 0.12, 0.8, 0.42, (38, 38, 40))
-    body.panel("left right", 0.35, 0.52, 0.85, 0.9, (46, 54, 62))
+    body.panel("front", (40, 48, 56), (0.07, 0.52, 0.93, 0.92))
+    body.panel("front", (38, 38, 40), (0.2, 0.12, 0.8, 0.42))
+    body.panel("left right", (46, 54, 62), (0.35, 0.52, 0.85, 0.9))
     body.wheels((0.5,), 0.5)
     lamps(body, 0.12, 0.22)
 
@@ -127,12 +122,10 @@ def paint_cargo(frame, paint):
     chassis.wheels((0.17, 0.36), 0.5)
     box = Box(frame, (0, 5.9), (-1.25, 1.25), (1.0, 3.6), paint)
     for k in range(12):
-        box.panel("left right", k / 12 + 0.02, 0.04, k / 12 + 0.035, 0.96, paint * 0.7)
-    box.panel("back", 0.03, 0.03, 0.97, 0.97, paint * 0.82)
-    for s in (0.06, 0.515):
-        box.panel("back", s, 0.06, s + 0.425, 0.94, paint * 0.98)
-    for s in (0.4, 0.58):
-        box.panel("back", s, 0.08, s + 0.03, 0.92, (60, 60, 62))
+        box.panel("left right", paint * 0.7, (k / 12 + 0.02, 0.04, k / 12 + 0.035, 0.96))
+    box.panel("back", paint * 0.82, (0.03, 0.03, 0.97, 0.97))
+    box.panel("back", paint * 0.98, (0.06, 0.06, 0.485, 0.94), (0.515, 0.06, 0.94, 0.94))
+    box.panel("back", (60, 60, 62), (0.4, 0.08, 0.43, 0.92), (0.58, 0.08, 0.61, 0.92))
     lamps(chassis, 0.3, 0.8)
 
 

@@ -1,0 +1,51 @@
+# make demo, make test: each sets up .venv by itself on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# OpenMP threads that wait by spinning take the core from the workers that prepare data (docs/experiments.md).
+export OMP_WAIT_POLICY ?= passive
+LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --dynamo_backend no --mixed_precision bf16
+DEMO := runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow quality style clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch torchvision
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+toycity/.complete: | $(VENV)/installed
+	$(BIN)/python -m data_scripts.toycity toycity --train 24 --val 8 --test 8 --size 512 1024 --seed 0 --overwrite
+	@touch $@
+
+demo: $(VENV)/installed toycity/.complete  ## draw a small city, train on it, predict it (10 minutes on 2 cores)
+	$(LAUNCH) train_seg.py recipes/toycity_demo.yaml --output_dir $(DEMO) --overwrite_output_dir
+	$(LAUNCH) predict_seg.py --model_name_or_path $(DEMO) --mst
+	@echo
+	@echo "Look at:"
+	@echo "  toycity/leftImg8bit/           the city"
+	@echo "  $(DEMO)/images/            input, truth and prediction during training"
+	@echo "  $(DEMO)/learning_curve.png"
+	@echo "  $(DEMO)/results_color_test/ predictions of images without labels"
+
+test: $(VENV)/installed quality  ## lint and tests
+	$(BIN)/python -m pytest -n 2
+
+test-slow: $(VENV)/installed  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+quality: $(VENV)/installed  ## lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+style: $(VENV)/installed  ## format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## delete the environment, the toy city and the demo's run
+	rm -rf $(VENV) toycity $(DEMO)

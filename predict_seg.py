@@ -1,0 +1,149 @@
+"""Predict a split or a folder of images with a trained model, and score where there are labels.
+
+    accelerate launch predict_seg.py --mst                                     # the newest complete run under runs/
+    accelerate launch predict_seg.py --model_name_or_path runs/NAME --splits val
+    accelerate launch predict_seg.py --model_name_or_path runs/NAME/best --input my_photos
+
+Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size) and results_color_SPLIT/NAME.png.
+"""
+
+from pathlib import Path
+
+import torch
+import yaml
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+
+from data_scripts.check import check_split
+from data_scripts.labels import DataError
+from data_scripts.loading import eval_loader
+from data_scripts.sources import SPLITS, folder_of_images, load_source, source_of
+from data_scripts.transforms import EvalTransform
+from seg_models import ModelError, Predictor
+from seg_models.predictor import MULTI_SCALE
+from seg_runs import run_folder
+from seg_runs.arguments import PredictArguments, parse_arguments
+from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors, progress_bar
+from seg_runs.report import class_table
+
+METRIC = Path(__file__).resolve().parent / "metrics" / "mean_iou"
+
+
+def main(argv: list[str] | None = None) -> None:
+    with one_line_errors(DataError, ModelError):
+        predict(parse_arguments(PredictArguments, argv))
+
+
+def predict(args: PredictArguments) -> None:
+    """Load the model, then predict each split."""
+    run, model_folder = find_model(args.model_name_or_path)
+    trained = read_arguments(run)
+    accelerator = make_accelerator()
+    model, processor = load_model(model_folder)
+    dataset = args.dataset or trained.get("dataset") or getattr(model.config, "dataset", None) or "minicity"
+    splits, labels = load_splits(args, dataset, trained)
+    if model.config.num_labels != len(labels.names):
+        raise RunError(
+            f"{model_folder} predicts {model.config.num_labels} classes but --dataset {dataset} has {len(labels.names)}"
+        )
+    for name, split in splits.items():
+        on_first_process(accelerator, check_split, split, labels, name, accelerator.is_main_process)
+
+    # Prepared for the launch's precision; one forward at a time, on this process's share of the images.
+    model = accelerator.prepare_model(model.to(memory_format=torch.channels_last), evaluation_mode=True).eval()
+    size = args.test_size or processor_size(processor)
+    scales = MULTI_SCALE if args.mst else (1.0,)
+    predictor = Predictor(model, processor.image_mean, processor.image_std, size, scales, flip=args.mst)
+    output = Path(args.output_dir) if args.output_dir else run
+    for name, split in splits.items():
+        scores = predict_split(accelerator, predictor, split, labels, output, name, args.num_workers)
+        if scores is None:
+            accelerator.print(f"{name}: no labels, {len(split)} images predicted")
+        elif accelerator.is_main_process:
+            write_scores(output / f"scores_{name}.json", scores, labels, args.mst)
+            print(f"{name}: {len(split)} images\n{class_table(labels.names, scores)}\nmIoU {scores['mean_iou']:.4f}")
+        accelerator.print(f"ids: {output}/results_{name}, colours: {output}/results_color_{name}", flush=True)
+    accelerator.end_training()
+
+
+def find_model(name: str | None) -> tuple[Path, Path]:
+    """(folder that results go to, folder of the saved model) for a run folder, a saved model, or the newest run."""
+    folder = Path(name) if name else run_folder.newest_run()
+    if (folder / "best" / "config.json").is_file():
+        return folder, folder / "best"
+    if not (folder / "config.json").is_file():
+        raise RunError(f"--model_name_or_path {folder} is neither a run folder with best/ nor a saved model")
+    return (folder.parent if folder.name == "best" else folder), folder
+
+
+def read_arguments(run: Path) -> dict:
+    """What the run was trained with; nothing for a model that is not in a run folder."""
+    path = run / "args.yaml"
+    return yaml.safe_load(path.read_text()) if path.is_file() else {}
+
+
+def load_model(folder: Path):
+    """The network and its image processor, from a folder."""
+    try:
+        return (
+            AutoModelForSemanticSegmentation.from_pretrained(folder, local_files_only=True),
+            AutoImageProcessor.from_pretrained(folder, local_files_only=True),
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RunError(f"cannot load the model in {folder}: {str(error).strip().splitlines()[0]}") from error
+
+
+def processor_size(processor) -> tuple[int, int] | None:
+    """The size that the model was evaluated at; None for each image's own."""
+    return (processor.size["height"], processor.size["width"]) if processor.do_resize else None
+
+
+def load_splits(args: PredictArguments, dataset: str, trained: dict):
+    """{name: split} to predict, and the label set."""
+    if args.input:
+        return {Path(args.input).resolve().name: folder_of_images(args.input)}, source_of(dataset).labels
+    path = args.dataset_path or (trained.get("dataset_path") if dataset == trained.get("dataset") else None)
+    data, labels = load_source(dataset, path)
+    return {name: data[SPLITS[name]] for name in args.splits if SPLITS[name] in data}, labels
+
+
+def predict_split(accelerator, predictor, split, labels, output: Path, name: str, num_workers: int) -> dict | None:
+    """Write the predictions of a split, each image by one process; its scores, or None without labels."""
+    import evaluate
+
+    folders = {"ids": output / f"results_{name}", "colors": output / f"results_color_{name}"}
+    on_first_process(accelerator, run_folder.make_folders, *folders.values())
+    items = split.with_transform(EvalTransform(labels))
+    processes = (accelerator.num_processes, accelerator.process_index)
+    loader = eval_loader(items, *processes, num_workers, pin_memory=accelerator.device.type == "cuda")
+    metric = evaluate.load(str(METRIC))
+    for item in progress_bar(accelerator, f"Predicting {name}", loader=loader):
+        image = item["pixel_values"].to(accelerator.device)
+        prediction = predictor.labels(image).to(torch.uint8)
+        if "labels" in item:
+            metric.add_batch(predictions=prediction, references=item["labels"])
+        ids = prediction.cpu().numpy()
+        Image.fromarray(labels.to_source(ids)).save(folders["ids"] / f"{item['name']}.png")
+        Image.fromarray(labels.to_color(ids)).save(folders["colors"] / f"{item['name']}.png")
+    if "label" not in split.column_names:
+        accelerator.wait_for_everyone()
+        return None
+    metric.counts = accelerator.reduce(metric.counts.to(accelerator.device))
+    return metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index)
+
+
+def write_scores(path: Path, scores: dict, labels, mst: bool) -> None:
+    """scores_SPLIT.json: the means, and IoU and accuracy by class; null for a class that does not occur."""
+
+    def by_class(values):
+        return {
+            name: None if value != value else float(value) for name, value in zip(labels.names, values, strict=True)
+        }
+
+    means = {key: scores[key] for key in ("mean_iou", "mean_accuracy", "overall_accuracy")}
+    iou, accuracy = by_class(scores["per_category_iou"]), by_class(scores["per_category_accuracy"])
+    run_folder.write_json(path, {**means, "multi_scale": mst, "iou": iou, "accuracy": accuracy})
+
+
+if __name__ == "__main__":
+    main()
