@@ -153,7 +153,9 @@ def parse_arguments(kind: type, argv: list[str] | None = None):
     parser = Parser(kind, allow_abbrev=False, description=kind.__doc__)
     if argv and argv[0].endswith((".yaml", ".yml")):
         argv = [*recipe_tokens(kind, Path(argv[0])), *argv[1:]]
-    (args,) = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    args, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True, look_for_args_file=False)
+    if unknown:
+        parser.error(f"unknown argument {unknown[0]}")
     return args
 
 

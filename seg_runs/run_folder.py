@@ -75,7 +75,8 @@ def append_row(path: Path, row: dict) -> None:
         writer = csv.DictWriter(file, COLUMNS)
         if new:
             writer.writeheader()
-        writer.writerow({key: _text(value) for key, value in row.items()})
+        digits = {"learning_rate": ".4e", "seconds": ".1f"}
+        writer.writerow({k: format(v, digits.get(k, ".4f")) if isinstance(v, float) else v for k, v in row.items()})
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -99,12 +100,6 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text)
     temporary.replace(path)
-
-
-def _text(value: float | int | None) -> str:
-    if isinstance(value, float):
-        return f"{value:.3e}" if 0 < abs(value) < 0.01 else f"{value:.4f}"
-    return "" if value is None else str(value)
 
 
 def make_folders(*folders: Path) -> None:

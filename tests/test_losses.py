@@ -1,9 +1,5 @@
 """Losses: sums and weights by hand and against torch, ignored pixels, arithmetic in float32."""
 
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 import math
 
 import pytest

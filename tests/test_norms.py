@@ -1,8 +1,4 @@
-"""Every norm in every architecture: the layers it replaces, the ReLUs that go, who gets a gradient; EvoNorm-S0."""
-
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+"""Every norm in every architecture: the layers it replaces, the ReLUs that go, who learns; EvoNorm-S0."""
 
 from functools import cache
 from itertools import product

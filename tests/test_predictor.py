@@ -1,9 +1,5 @@
 """The predictor: a single view is the plain forward, several are what a loop written by hand gives."""
 
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 from types import SimpleNamespace
 
 import pytest

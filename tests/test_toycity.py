@@ -1,5 +1,8 @@
 """ToyCity: files, ids, determinism, all classes in all splits, perspective, no class readable off colour."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -32,9 +35,8 @@ def scenes():
 
 
 def test_writes_minicity_files(tmp_path):
-    assert (
-        main([str(tmp_path / "toy"), "--train", "2", "--val", "1", "--test", "1", "--size", "64", "128"]) == 0
-    )
+    counts = ["--train", "2", "--val", "1", "--test", "1"]
+    assert main([str(tmp_path / "toy"), *counts, "--size", "64", "128"]) == 0
     stems = {
         "train": ("toycity_000000_000000", "toycity_000000_000001"),
         "val": ("toycity_000001_000000",),
@@ -73,10 +75,8 @@ def test_same_seed_same_bytes_other_seed_other_scene(tmp_path):
 
 
 def test_a_scene_does_not_depend_on_how_many_are_drawn():
-    assert all(
-        np.array_equal(a, b)
-        for a, b in zip(make_scene(0, 0, 1, SIZE, 3), make_scene(0, 0, 1, SIZE, 24), strict=True)
-    )
+    few, many = make_scene(0, 0, 1, SIZE, 3), make_scene(0, 0, 1, SIZE, 24)
+    assert all(np.array_equal(a, b) for a, b in zip(few, many, strict=True))
 
 
 def test_refuses_a_full_folder_and_overwrites_only_its_own_names(tmp_path, capsys):
@@ -106,9 +106,8 @@ def test_every_class_and_void_in_train_and_val(scenes):
 
 @pytest.mark.parametrize(("seed", "split", "count"), [(1, 0, 4), (1, 1, 2), (2, 0, 4), (2, 1, 2), (3, 1, 1)])
 def test_every_class_in_few_images(seed, split, count):
-    seen = set().union(
-        *(np.unique(make_scene(seed, split, i, SIZE, count)[1]).tolist() for i in range(count))
-    )
+    labels = [make_scene(seed, split, i, SIZE, count)[1] for i in range(count)]
+    seen = set(np.unique(labels).tolist())
     assert set(TRAIN_IDS) <= seen
 
 
@@ -123,9 +122,8 @@ def test_instances_agree_with_labels(scenes):
 
 
 def test_rare_classes_are_rare_in_pixels_and_large_where_they_stand(scenes):
-    counts = np.stack(
-        [np.bincount(label.ravel(), minlength=34) for _, label, _ in scenes["train"]]
-    ) / np.prod(SIZE)
+    counts = np.stack([np.bincount(label.ravel(), minlength=34) for _, label, _ in scenes["train"]])
+    counts = counts / np.prod(SIZE)
     share = counts.mean(axis=0)
     for kind in RARE_IDS:
         assert 0.001 < share[kind] < 0.04
@@ -167,9 +165,17 @@ def test_colour_and_position_do_not_give_the_classes_away(scenes):
         np.add.at(table, (code[counted], truth[counted]), 1)
         belief = table[query] + 8 * belief
         belief /= belief.sum(axis=1, keepdims=True)
-    confusion = np.bincount(target[scored] * 19 + belief.argmax(axis=1)[scored], minlength=361).reshape(
-        19, 19
-    )
+    pairs = target[scored] * 19 + belief.argmax(axis=1)[scored]
+    confusion = np.bincount(pairs, minlength=361).reshape(19, 19)
     hit = np.diag(confusion)
     miou = (hit / (confusion.sum(axis=0) + confusion.sum(axis=1) - hit)).mean()
     assert 0.08 < miou < 0.35
+
+
+def test_draws_where_a_barrier_is_one_column_wide():
+    assert make_scene(34, 2, 0, (48, 40), 1)[1].shape == (48, 40)
+
+
+def test_importing_the_package_is_cheap():
+    code = "import sys, data_scripts.toycity; sys.exit('cv2' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -33,7 +33,7 @@ class Light:
 
 def sample_light(rng):
     hour = rng.choice(3, p=[0.5, 0.3, 0.2])
-    strength = rng.uniform(WEAKEST, STRONGEST)[hour]
+    strength = float(rng.uniform(WEAKEST, STRONGEST)[hour])
     turn, up = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.0) if hour != 2 else 0.3
     sun = np.array([np.sin(turn), up, np.cos(turn)])
     gain = BALANCES[hour] * (1 + rng.normal(0, 0.03, 3)) * rng.uniform(0.98, 1.3)

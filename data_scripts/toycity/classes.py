@@ -1,6 +1,8 @@
 """Cityscapes source ids, as they stand in labelIds."""
 
-EGO, STATIC, PARKING, RAIL_TRACK = 1, 4, 9, 10  # void ids: never trained on, never scored
+# Void ids, never trained on, never scored.
+EGO, OUT_OF_ROI, STATIC, DYNAMIC, PARKING, RAIL_TRACK = 1, 3, 4, 5, 9, 10
+# The classes.
 ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, LIGHT, SIGN = 7, 8, 11, 12, 13, 17, 19, 20
 VEGETATION, TERRAIN, SKY, PERSON, RIDER, CAR, TRUCK, BUS = range(21, 29)
 TRAIN, MOTORCYCLE, BICYCLE = 31, 32, 33

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from .canvas import Box, Frame, circle
-from .classes import LIGHT, POLE, SIGN, STATIC, VEGETATION
+from .classes import DYNAMIC, LIGHT, POLE, SIGN, STATIC, VEGETATION
 from .palette import BARKS, GREENS, GREYS, PAINTS, pick, rgb
 
 LAMPS = rgb("ec281e f6b028 32dc78")
@@ -80,7 +80,8 @@ def paint_sign(canvas, thing, rng):
 
 
 def paint_bin(canvas, thing, rng):
-    canvas.begin(STATIC, thing.z)
+    """A bin: one in two is a movable one (dynamic)."""
+    canvas.begin(DYNAMIC if thing.seed % 2 else STATIC, thing.z)
     frame = Frame(canvas, thing.x, thing.z, canvas.camera.heading(thing.z))
     paint = pick(rng, PAINTS)
     Box(frame, (0, 0.6), (-0.3, 0.3), (0.05, 1.0), paint * 0.8, (-0.05, -0.05, -0.05))

@@ -19,10 +19,10 @@ class Ground:
         self.x = camera.rays()[None] * z - camera.centre(z)
         self.z = np.broadcast_to(z, self.x.shape)
         self.pixels = camera.focal / self.z  # per metre across the view
-        self.rows = self.pixels * (camera.rise / self.z)  # per metre along it: foreshortened
+        self.flat = camera.rise / self.z  # foreshortening along it
         tile = rng.standard_normal((256, 256)).astype(np.float32)
         self.coarse = self.look_up(tile, 0.7)
-        self.fine = self.look_up(tile, 9) * np.clip(self.rows / 8, 0, 1)
+        self.fine = self.look_up(tile, 9) * np.clip(self.pixels * self.flat / 8, 0, 1)
         self.label = np.full(self.x.shape, ROAD, np.uint8)
         self.colour = np.zeros((*self.x.shape, 3))
 
@@ -38,7 +38,7 @@ class Ground:
     def lines(self, value, pitch, width):
         """The same for lines every `pitch` metres; they melt away where they come too close."""
         away = np.abs(np.mod(value / pitch + 0.5, 1) - 0.5) * pitch
-        return self.line(away, width) * np.clip(pitch * self.rows / 2, 0, 1)
+        return self.line(away, width) * np.clip(pitch * self.pixels * self.flat / 2, 0, 1)
 
     def textured(self, colour, fine, coarse, dark=0.0):
         """A colour (3,) with some of both noises, less a darkening (h, w)."""

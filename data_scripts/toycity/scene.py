@@ -101,8 +101,8 @@ def make_scene(seed, split, index, size, count=3):
     """One scene: image (H, W, 3) uint8 RGB, source ids (H, W) uint8, instance ids (H, W) uint16.
 
     `split` is 0 train, 1 val, 2 test; `count`, the number of images of the split, matters only when below 3.
-    A scene that does not show what the schedule promises is drawn again, up to 20 times, on small drafts. If
-    all of them fall short, the one that lacks least is taken: the promise is then broken, silently.
+    A scene must show what the schedule promises; to find one, up to 20 are drawn as small drafts. If all fall
+    short, the one that lacks fewest classes is taken and the promise is silently broken.
     """
     themes = themes_of(seed, split, index, count)
     needs = COMMON | {kind: least for shares in themes.values() for kind, least in shares.items()}
@@ -117,4 +117,7 @@ def make_scene(seed, split, index, size, count=3):
         if not short:
             break
     canvas, rng = draw(size, themes, [seed, split, index, min(tries)[2]])
-    return develop(canvas, rng), canvas.ids(canvas.labels, np.uint8), canvas.ids(canvas.instances)
+    image, rim = develop(canvas, rng), max(size[0] // 200, 1)
+    canvas.begin(c.OUT_OF_ROI)  # a thin rim, as in Cityscapes
+    canvas.tag[:rim] = canvas.tag[-rim:] = canvas.tag[:, :rim] = canvas.tag[:, -rim:] = canvas.current
+    return image, canvas.ids(canvas.labels, np.uint8), canvas.ids(canvas.instances)

@@ -1,0 +1,118 @@
+"""The command line: flags, aliases, recipes, and that each mistake is one line."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seg_runs.arguments import PredictArguments, TrainArguments, parse_arguments, save_arguments
+from seg_runs.launch import RunError
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def train_arguments(line: str) -> TrainArguments:
+    return parse_arguments(TrainArguments, line.split())
+
+
+def test_the_tutorials_names_are_aliases():
+    args = train_arguments(
+        "--save_path a --lr_init 0.5 --lr_momentum 0.8 --lr_weight_decay 0.1 --weights b --crop_size 384 768 "
+        "--train_size 512 1024 --test_size 512 1024 --batch_size 8 --colorjitter_factor 0.2 --seed 7 --epochs 3"
+    )
+    assert (args.output_dir, args.resume_from_checkpoint) == ("a", "b")
+    assert (args.learning_rate, args.momentum, args.weight_decay) == (0.5, 0.8, 0.1)
+    assert args.crop_size == [384, 768] and args.train_size == args.test_size == [512, 1024]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--crop_size 384",
+        "--crop_size 384 0",
+        "--test_size 1 2 3",
+        "--batch_size 0",
+        "--epochs -1",
+        "--max_train_steps 0",
+        "--colorjitter_factor 1.5",
+        "--scale_range 2.0 1.0",
+        "--loss dice_of_seven",
+        "--optimizer lion",
+        "--lr_scheduler_type step",
+        "--report_to carrier_pigeon",
+        "--optimizer adamw --momentum 0.9",
+        "--sync_bn --norm evo",
+        "--overwrite_output_dir --resume_from_checkpoint x",
+    ],
+)
+def test_contradictions_and_wrong_values_name_their_flag(line):
+    with pytest.raises(RunError) as error:
+        train_arguments(line)
+    assert line.split()[0] in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line, named",
+    [
+        ("--no_such_flag 1", "--no_such_flag"),
+        ("--batch_size eight", "eight"),
+        ("--epoch 3", "--epoch"),
+        ("stray", "stray"),
+    ],
+)
+def test_what_the_parser_refuses_is_one_line_and_exit_code_2(line, named, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train_arguments(line)
+    assert stop.value.code == 2
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1 and named in output.err
+
+
+def test_flags_of_the_user_win_over_a_recipe(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "norm: evo\nbatch_size: 4\ncrop_size: [64, 128]\nhflip: false\nepochs: 3\nmax_train_steps: null\n"
+    )
+    args = train_arguments(f"{recipe} --batch_size 2 --crop_size 32 48")
+    assert (args.norm, args.batch_size, args.crop_size, args.hflip, args.epochs) == ("evo", 2, [32, 48], False, 3)
+
+
+@pytest.mark.parametrize("text", ["no_such_flag: 1", "- a list", "a: [", "batch_size: no"])
+def test_a_bad_recipe_is_refused(tmp_path, text, capsys):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(text)
+    with pytest.raises((RunError, SystemExit)):
+        train_arguments(str(recipe))
+
+
+@pytest.mark.parametrize(
+    "line", ["", "--norm evo --crop_size 64 96 --learning_rate 1e-5 --no_hflip --scale_range 1 1.5"]
+)
+def test_saved_arguments_are_a_recipe_for_the_same_run(tmp_path, line):
+    args = train_arguments(line + " --output_dir somewhere")
+    save_arguments(args, tmp_path / "args.yaml")
+    assert train_arguments(str(tmp_path / "args.yaml")) == dataclasses.replace(args, output_dir=None)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_shipped_recipes_parse(path):
+    args = train_arguments(str(path))
+    for key, value in yaml.safe_load(path.read_text()).items():
+        assert getattr(args, key) == value
+    assert path.name in (ROOT / "README.md").read_text() + (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("kind, script", [(TrainArguments, "train_seg.py"), (PredictArguments, "predict_seg.py")])
+def test_every_flag_is_read_by_its_script(kind, script):
+    tree = ast.parse((ROOT / script).read_text())
+    read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    read |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert {field.name for field in dataclasses.fields(kind)} <= read
+
+
+def test_arguments_cannot_be_changed_after_parsing():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        train_arguments("").batch_size = 3

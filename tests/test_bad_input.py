@@ -1,0 +1,160 @@
+"""Bad input, by subprocess, on one and two processes: one line that names the culprit, once, and an exit code."""
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import launch
+from PIL import Image
+
+TRAIN = (
+    "--dataset toycity --model streetnet --batch_size 2 --num_workers 0 --report_to none --max_train_steps 1".split()
+)
+
+
+def first(folder, pattern):
+    return sorted(folder.glob(pattern))[0]
+
+
+def label_of(data, split="train"):
+    return first(data, f"gtFine/{split}/*labelIds.png")
+
+
+def image_of(data, split="train"):
+    return first(data, f"leftImg8bit/{split}/*.png")
+
+
+def no_folder(data):
+    shutil.rmtree(data)
+    return [], str(data)
+
+
+def no_label(data):
+    label = label_of(data)
+    label.unlink()
+    return [], label.name
+
+
+def label_of_another_size(data):
+    label = label_of(data, "val")
+    Image.fromarray(np.full((95, 192), 7, np.uint8)).save(label)
+    return [], label.name
+
+
+def unknown_id(data):
+    label = label_of(data)
+    ids = np.asarray(Image.open(label)).copy()
+    ids[0, 0] = 99
+    Image.fromarray(ids).save(label)
+    return [], label.name
+
+
+def truncated_image(data):
+    image = image_of(data)
+    image.write_bytes(image.read_bytes()[:2000])
+    return [], image.name
+
+
+def truncated_label(data):
+    label = label_of(data)
+    label.write_bytes(label.read_bytes()[:200])
+    return [], label.name
+
+
+def empty_split(data):
+    for image in (data / "leftImg8bit" / "val").iterdir():
+        image.unlink()
+    return [], "val"
+
+
+def crop_that_does_not_fit(data):
+    return ["--crop_size", 400, 100], "--crop_size 400 100"
+
+
+def batch_that_does_not_divide(data):
+    return ["--batch_size", 3, "--gradient_accumulation_steps", 2], "--batch_size 3"
+
+
+def one_image_with_batch_norm(data):
+    return ["--batch_size", 2, "--gradient_accumulation_steps", 2], "--norm batch"
+
+
+def unknown_model(data):
+    return ["--model", "deeplabv9"], "deeplabv3_resnet50"
+
+
+def unknown_norm(data):
+    return ["--norm", "weight"], "instance"
+
+
+def not_a_checkpoint(data):
+    return ["--resume_from_checkpoint", data], f"--resume_from_checkpoint {data}"
+
+
+def folder_with_a_run(data):
+    run = data.parent / "run"
+    (run / "best").mkdir(parents=True)
+    (run / "args.yaml").write_text("seed: 3\n")
+    return ["--output_dir", run], f"--output_dir {run}"
+
+
+def output_below_a_file(data):
+    (data.parent / "file").write_text("")
+    return ["--output_dir", data.parent / "file" / "run"], "--output_dir"
+
+
+def more_images_than_there_are(data):
+    return ["--batch_size", 64], "--batch_size 64"
+
+
+FAULTS = [
+    no_folder,
+    no_label,
+    label_of_another_size,
+    unknown_id,
+    truncated_image,
+    truncated_label,
+    empty_split,
+    crop_that_does_not_fit,
+    batch_that_does_not_divide,
+    one_image_with_batch_norm,
+    unknown_model,
+    unknown_norm,
+    not_a_checkpoint,
+    folder_with_a_run,
+    output_below_a_file,
+    more_images_than_there_are,
+]
+
+
+def refusal(fault, toycity, folder, processes):
+    """(flags' culprit, what the launch said, files that were there before and changed)."""
+    data = folder / "data"
+    shutil.copytree(toycity, data)
+    flags, culprit = fault(data)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    if processes == 2 and fault is one_image_with_batch_norm:
+        flags = ["--batch_size", 2]
+    result = launch("train_seg.py", *TRAIN, "--dataset_path", data, *flags, processes=processes, cwd=folder)
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return culprit, result, {path for path in {**before, **after} if before.get(path) != after.get(path)}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_bad_input_is_refused_in_one_line(fault, processes, toycity, tmp_path):
+    culprit, result, changed = refusal(fault, toycity, tmp_path, processes)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode != 0
+    assert len(lines) == 1, result.stderr
+    assert culprit in lines[0]
+    assert "Traceback" not in of_the_script(result.stderr), result.stderr
+    assert not changed
+
+
+def of_the_script(stderr: str) -> str:
+    """Without the launcher's own report, a traceback of `accelerate`'s that no script can prevent."""
+    script, _, report = stderr.partition("Traceback (most recent call last):")
+    assert not report or "accelerate/commands/launch.py" in report
+    assert report.count("Traceback (most recent call last)") == 0
+    return script

@@ -1,0 +1,61 @@
+"""The architecture of docs/architecture.md: nothing imports from a floor above, rooms of a floor do not meet."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("seg_models", "data_scripts", "metrics", "seg_runs")
+SCRIPTS = ("train_seg", "predict_seg", "app_gradio")
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """(level, top-level module) of every import of a file, at any depth of its functions."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name.split(".")[0]) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, (node.module or "").split(".")[0]))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_neither_another_room_nor_a_script(path):
+    room = path.relative_to(ROOT).parts[0]
+    others = {*ROOMS, *SCRIPTS} - {room}
+    assert not {module for level, module in imports(path) if level == 0} & others
+    depth = len(path.relative_to(ROOT).parts) - 1  # relative imports stay inside the room
+    assert all(level <= depth for level, _ in imports(path))
+
+
+def test_there_are_rooms_to_check():
+    assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "seg_models").glob("*.py")), ids=lambda path: path.name)
+def test_modelling_files_import_each_other_in_the_form_that_travels(path):
+    """Custom code is copied by following `from .x import`; `from . import x` and `from .x.y import` are lost."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            assert node.level == 1 and node.module and "." not in node.module
+
+
+def test_networks_never_touch_files_or_images_of_a_data_set():
+    for path in (ROOT / "seg_models").glob("*.py"):
+        assert not {module for _, module in imports(path)} & {"datasets", "PIL", "cv2", "pathlib"}
+
+
+def test_data_scripts_build_no_module_and_know_no_optimizer():
+    for path in (ROOT / "data_scripts").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module not in ("torch.nn", "torch.optim")
+                assert not {alias.name for alias in node.names} & {"nn", "optim"}
+
+
+@pytest.mark.parametrize("name", ["evaluate", "datasets", "transformers", "accelerate"])
+def test_nothing_shadows_a_package_of_the_floor_below(name):
+    assert not (ROOT / name).exists() and not (ROOT / f"{name}.py").exists()

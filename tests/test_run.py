@@ -1,0 +1,271 @@
+"""The main job, end to end, in this process: train, resume, predict, and that the numbers agree."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from data_scripts.labels import CITYSCAPES
+from seg_runs.optimization import lr_factor, total_steps
+from seg_runs.run_folder import COLUMNS, newest_run
+
+FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
+
+
+def rows_of(run):
+    with (run / "log_epoch.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(toycity, tmp_path_factory):
+    """A run of 3 epochs of 3 steps, with every output that a run has."""
+    import train_seg
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    run = tmp_path_factory.mktemp("runs") / "run"
+    flags = [*FAST, "--dataset_path", toycity, "--epochs", 3, "--output_dir", run, "--report_to", "tensorboard"]
+    train_seg.main([str(flag) for flag in flags])
+    return run
+
+
+def test_the_run_folder_holds_what_the_design_says(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "args.yaml", "log_epoch.csv", "learning_curve.png", "images", "tensorboard", "checkpoints", "best", "results.json",
+    }  # fmt: skip
+    assert {p.name for p in (trained / "best").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    }
+    assert [p.name for p in (trained / "checkpoints").iterdir()] == ["epoch_0003"]
+    assert sorted(p.name for p in (trained / "images").iterdir()) == [f"epoch_{i:04d}.png" for i in (1, 2, 3)]
+    assert list((trained / "tensorboard").iterdir())
+    assert tuple(rows_of(trained)[0]) == COLUMNS and [row["epoch"] for row in rows_of(trained)] == ["1", "2", "3"]
+
+
+def test_the_results_are_those_of_the_best_epoch(trained):
+    results = json.loads((trained / "results.json").read_text())
+    scores = [float(row["mean_iou"]) for row in rows_of(trained)]
+    assert (
+        results["best_epoch"] == 1 + int(np.argmax(scores))
+        and f"{results['best_mean_iou']:.4f}" == f"{max(scores):.4f}"
+    )
+    assert results["step"] == 9
+
+
+def test_the_logged_learning_rate_is_the_schedules(trained):
+    """StreetNet: AdamW, 1e-3, poly."""
+    for i, row in enumerate(rows_of(trained)):
+        assert float(row["learning_rate"]) == pytest.approx(1e-3 * (1 - 3 * i / 9) ** 0.9, rel=1e-3)
+
+
+def test_the_learning_curve_and_the_pictures_open(trained):
+    assert min(Image.open(trained / "learning_curve.png").size) > 300
+    assert Image.open(trained / "images" / "epoch_0001.png").size[0] > 1400
+
+
+def test_the_recipe_of_a_run_repeats_it_bit_for_bit(trained, in_process, tmp_path):
+    in_process("train_seg", trained / "args.yaml", "--output_dir", tmp_path / "again", "--report_to", "none")
+    for row, again in zip(rows_of(trained), rows_of(tmp_path / "again"), strict=True):
+        assert {**row, "seconds": 0} == {**again, "seconds": 0}
+    one, two = (load_file(run / "best" / "model.safetensors") for run in (trained, tmp_path / "again"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_another_seed_gives_another_run(trained, in_process, tmp_path):
+    in_process("train_seg", trained / "args.yaml", "--output_dir", tmp_path / "r", "--seed", 1, "--max_train_steps", 1)
+    assert rows_of(tmp_path / "r")[0]["train_loss"] != rows_of(trained)[0]["train_loss"]
+
+
+def test_resuming_at_an_epoch_continues_bit_for_bit(trained, toycity, in_process, tmp_path, monkeypatch):
+    """A run that dies after epoch 2, in the middle of epoch 3, then resumed: as if never interrupted."""
+    import train_seg
+
+    train_one_epoch = train_seg.train_one_epoch
+
+    def die_in_epoch_3(*args):
+        if args[-1] == 3:
+            raise KeyboardInterrupt
+        return train_one_epoch(*args)
+
+    run = tmp_path / "interrupted"
+    flags = [*FAST, "--dataset_path", toycity, "--epochs", 3, "--output_dir", run]
+    monkeypatch.setattr(train_seg, "train_one_epoch", die_in_epoch_3)
+    with pytest.raises(SystemExit) as stop:
+        in_process("train_seg", *flags)
+    assert stop.value.code == 130 and len(rows_of(run)) == 2
+    monkeypatch.undo()
+    with (run / "log_epoch.csv").open("a") as file:  # a row that was written, its checkpoint was not
+        file.write("3,9.9,9.9,0.1,0.1,0.1,1e-9,1\n")
+    in_process("train_seg", *flags, "--resume_from_checkpoint", run)
+    for row, resumed in zip(rows_of(trained), rows_of(run), strict=True):
+        assert {**row, "seconds": 0} == {**resumed, "seconds": 0}
+    for part in ("best", "checkpoints/epoch_0003"):
+        one, two = (load_file(r / part / "model.safetensors") for r in (trained, run))
+        assert all(torch.equal(one[name], two[name]) for name in one)
+    optimizers = [torch.load(r / "checkpoints/epoch_0003/training.pt", weights_only=True) for r in (trained, run)]
+    assert str(optimizers[0]) == str(optimizers[1])
+    assert json.loads((run / "results.json").read_text()) == json.loads((trained / "results.json").read_text())
+
+
+def test_steps_end_in_the_middle_of_an_epoch(toycity, in_process, tmp_path):
+    flags = ["--dataset_path", toycity, "--max_train_steps", 4, "--eval_every", 5, "--output_dir", tmp_path / "r"]
+    in_process("train_seg", *FAST, *flags)
+    rows = rows_of(tmp_path / "r")
+    assert [row["mean_iou"] != "" for row in rows] == [False, True]
+    assert json.loads((tmp_path / "r" / "results.json").read_text())["step"] == 4
+
+
+def test_accumulation_changes_nothing_without_batch_statistics(toycity, in_process, tmp_path):
+    """Group norm: a step of 2 images at once, and in two parts, one of them half void."""
+    weights = []
+    for parts in (1, 2):
+        run = tmp_path / f"r{parts}"
+        flags = ["--dataset_path", toycity, "--norm", "group", "--max_train_steps", 3, "--output_dir", run]
+        in_process("train_seg", *FAST, *flags, "--gradient_accumulation_steps", parts, "--optimizer", "sgd")
+        weights.append(load_file(run / "checkpoints" / "epoch_0001" / "model.safetensors"))
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(tensor, weights[1][name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["batch", "evo"])
+@pytest.mark.parametrize("size", [(), ("--train_size", 64, 128, "--test_size", 64, 128)], ids=["native", "resized"])
+def test_the_logged_score_is_the_predicted_one(toycity, in_process, tmp_path, norm, size):
+    """The check that closes many holes: mIoU in the log of the best epoch = predict_seg.py's from best/."""
+    run = tmp_path / "r"
+    in_process("train_seg", *FAST, "--dataset_path", toycity, "--norm", norm, "--epochs", 2, "--output_dir", run, *size)
+    in_process("predict_seg", "--model_name_or_path", run, "--splits", "val", "--num_workers", 0)
+    predicted = json.loads((run / "scores_val.json").read_text())["mean_iou"]
+    assert f"{predicted:.4f}" == max(row["mean_iou"] for row in rows_of(run))
+    in_process(
+        "predict_seg", "--model_name_or_path", run / "best", "--splits", "val", "--num_workers", 0, *dataset(toycity)
+    )
+    assert json.loads((run / "scores_val.json").read_text())["mean_iou"] == predicted
+
+
+def dataset(toycity):
+    return ["--dataset", "toycity", "--dataset_path", toycity]
+
+
+def test_predictions_are_source_ids_at_full_size_and_score_as_said(trained, in_process, tmp_path, toycity):
+    in_process("predict_seg", "--model_name_or_path", trained, "--mst", "--output_dir", tmp_path, "--num_workers", 0)
+    truth = sorted((toycity / "gtFine" / "val").glob("*labelIds.png"))
+    counts = np.zeros((19, 19), int)
+    for label in truth:
+        stem = label.name.replace("gtFine_labelIds", "leftImg8bit")
+        ids = np.asarray(Image.open(tmp_path / "results_val" / stem))
+        colors = np.asarray(Image.open(tmp_path / "results_color_val" / stem))
+        assert ids.shape == (96, 192) and set(np.unique(ids)) <= set(CITYSCAPES.source_ids)
+        assert np.array_equal(colors, CITYSCAPES.to_color(CITYSCAPES.train_ids[ids]))
+        reference = CITYSCAPES.train_ids[np.asarray(Image.open(label))]
+        valid = reference != 255
+        np.add.at(counts, (reference[valid], CITYSCAPES.train_ids[ids][valid]), 1)
+    union = counts.sum(0) + counts.sum(1) - counts.diagonal()
+    iou = counts.diagonal()[union > 0] / union[union > 0]
+    scores = json.loads((tmp_path / "scores_val.json").read_text())
+    assert scores["mean_iou"] == pytest.approx(iou.mean(), abs=1e-12) and scores["multi_scale"] is True
+    assert len(list((tmp_path / "results_test").iterdir())) == 2 and not (tmp_path / "scores_test.json").exists()
+
+
+def test_a_folder_of_photos_of_any_size(trained, in_process, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos" / "deeper").mkdir(parents=True)
+    for name, size in (("a.jpg", (33, 57)), ("deeper/b.png", (64, 40))):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / "photos" / name)
+    in_process(
+        "predict_seg", "--model_name_or_path", trained, "--input", tmp_path / "photos", "--output_dir", tmp_path / "o"
+    )
+    assert Image.open(tmp_path / "o" / "results_photos" / "a.png").size == (57, 33)
+    assert Image.open(tmp_path / "o" / "results_color_photos" / "b.png").size == (40, 64)
+
+
+def test_the_newest_complete_run_is_the_default(trained, in_process, tmp_path, toycity):
+    for i, name in enumerate(("old", "new", "half")):
+        shutil.copytree(trained, tmp_path / "runs" / name)
+        import os
+
+        os.utime(tmp_path / "runs" / name / "results.json", (1000 + i, 1000 + i))
+    (tmp_path / "runs" / "half" / "results.json").unlink()  # still training, or killed
+    assert newest_run(tmp_path / "runs").name == "new"
+    in_process("predict_seg", "--splits", "val", "--num_workers", 0)
+    assert (tmp_path / "runs" / "new" / "scores_val.json").exists()
+
+
+def test_default_names_of_runs(toycity, in_process, tmp_path):
+    (tmp_path / "toycity").symlink_to(toycity)
+    for _ in range(2):  # twice in a row
+        in_process("train_seg", *FAST, "--max_train_steps", 1)
+    runs = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert len(runs) == 2 and all(name.startswith("toycity_streetnet_batch_") for name in runs)
+
+
+def test_overwriting_deletes_the_old_run_only_when_asked(trained, toycity, in_process, tmp_path):
+    run = tmp_path / "r"
+    shutil.copytree(trained, run)
+    (run / "notes.txt").write_text("mine")
+    before = sorted(str(p) for p in run.rglob("*"))
+    with pytest.raises(SystemExit):
+        in_process("train_seg", *FAST, "--dataset_path", toycity, "--output_dir", run)
+    assert sorted(str(p) for p in run.rglob("*")) == before
+    in_process(
+        "train_seg",
+        *FAST,
+        "--dataset_path",
+        toycity,
+        "--output_dir",
+        run,
+        "--overwrite_output_dir",
+        "--max_train_steps",
+        1,
+    )
+    assert len(rows_of(run)) == 1 and (run / "notes.txt").exists() and not (run / "tensorboard").exists()
+
+
+def test_a_killed_write_of_a_checkpoint_leaves_the_previous_one(trained, toycity, in_process, tmp_path, monkeypatch):
+    from seg_runs import checkpoints
+
+    run = tmp_path / "r"
+    flags = [*FAST, "--dataset_path", toycity, "--epochs", 2, "--output_dir", run]
+    save, calls = torch.save, []
+
+    def die_in_the_second(content, path):
+        calls.append(path)
+        if len(calls) == 4:
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+        save(content, path)
+
+    monkeypatch.setattr(checkpoints.torch, "save", die_in_the_second)
+    with pytest.raises(SystemExit):
+        in_process("train_seg", *flags)
+    monkeypatch.undo()
+    assert [p.name for p in checkpoints.list_checkpoints(run / "checkpoints")] == ["epoch_0001"]
+    in_process("train_seg", *flags, "--resume_from_checkpoint", run)
+    assert [row["epoch"] for row in rows_of(run)] == ["1", "2"]
+
+
+def test_saved_arguments_and_configuration_tell_the_provenance(trained, toycity):
+    args = yaml.safe_load((trained / "args.yaml").read_text())
+    assert args["dataset_path"] == str(toycity) and args["seed"] == 0 and "output_dir" not in args
+    config = json.loads((trained / "best" / "config.json").read_text())
+    assert config["dataset"] == "toycity" and config["id2label"]["18"] == "bicycle" and config["norm"] == "batch"
+
+
+@pytest.mark.parametrize("kind, middle", [("cosine", 0.5), ("poly", 0.5**0.9), ("constant", 1.0)])
+def test_schedules(kind, middle):
+    factors = [lr_factor(kind, step, 10) for step in range(11)]
+    assert factors[0] == 1 and factors[5] == pytest.approx(middle) and factors == sorted(factors, reverse=True)
+    assert factors[10] == pytest.approx(1.0 if kind == "constant" else 0.0)
+
+
+def test_total_steps():
+    assert total_steps(25, 200, None) == 5000 and total_steps(25, 200, 7) == 7
