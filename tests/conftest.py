@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def toycity(tmp_path_factory):
-    """A ToyCity of 6 training, 3 validation (which 2 does not divide) and 2 test images of 96x192; not to be changed."""
+    """A ToyCity of 6 training, 3 validation (2 does not divide them) and 2 test images of 96x192; not to be changed."""
     from data_scripts.toycity import write_toycity
 
     folder = tmp_path_factory.mktemp("toycity") / "data"

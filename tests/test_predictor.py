@@ -64,7 +64,9 @@ def test_resize_logits_does_not_align_corners():
 @pytest.mark.parametrize("size", [(3, 5), (4, 9)])
 def test_resize_logits_computes_in_float32(size):
     logits = torch.randn(2, 4, 3, 5).bfloat16()
-    assert torch.equal(resize_logits(logits, size), resize_logits(logits.float(), size))
+    result = resize_logits(logits, size)
+    assert result.dtype == torch.float32
+    assert torch.equal(result, resize_logits(logits.float(), size))
 
 
 # one view

@@ -26,8 +26,9 @@ def rows_of(run):
 @pytest.fixture(scope="module")
 def trained(toycity, tmp_path_factory):
     """A run of 3 epochs of 3 steps, with every output that a run has."""
-    import train_seg
     from accelerate.state import AcceleratorState, GradientState
+
+    import train_seg
 
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
@@ -38,9 +39,9 @@ def trained(toycity, tmp_path_factory):
 
 
 def test_the_run_folder_holds_what_the_design_says(trained):
-    assert {path.name for path in trained.iterdir()} == {
-        "args.yaml", "log_epoch.csv", "learning_curve.png", "images", "tensorboard", "checkpoints", "best", "results.json",
-    }  # fmt: skip
+    files = "args.yaml log_epoch.csv learning_curve.png results.json"
+    folders = "images tensorboard checkpoints best"
+    assert {path.name for path in trained.iterdir()} == {*files.split(), *folders.split()}
     assert {p.name for p in (trained / "best").iterdir()} == {
         "config.json",
         "model.safetensors",
