@@ -50,7 +50,7 @@ def predict(args: PredictArguments) -> None:
         on_first_process(accelerator, check_split, split, labels, name, accelerator.is_main_process)
 
     # Prepared for the launch's precision; one forward at a time, on this process's share of the images.
-    model = accelerator.prepare_model(model.to(memory_format=torch.channels_last), evaluation_mode=True).eval()
+    model = accelerator.prepare_model(model.to(memory_format=torch.channels_last), evaluation_mode=True)
     size = args.test_size or processor_size(processor)
     scales = MULTI_SCALE if args.mst else (1.0,)
     predictor = Predictor(model, processor.image_mean, processor.image_std, size, scales, flip=args.mst)

@@ -232,7 +232,6 @@ def evaluate_model(accelerator, predictor, loader, loss_function, labels) -> dic
     import evaluate
 
     metric = evaluate.load(str(METRIC))
-    predictor.model.eval()
     device = accelerator.device
     totals = torch.zeros(2, device=device, dtype=torch.float64)
     for item in progress_bar(accelerator, "Validation", loader=loader):
@@ -290,7 +289,8 @@ class TrainingLog:
         if not self.on:
             return
         run_folder.append_row(self.run / "log_epoch.csv", row)
-        plot_learning_curve(run_folder.read_rows(self.run / "log_epoch.csv"), self.run / "learning_curve.png")
+        if "mean_iou" in row:
+            plot_learning_curve(run_folder.read_rows(self.run / "log_epoch.csv"), self.run / "learning_curve.png")
         for key, value in row.items():
             if self.board and key != "epoch":
                 self.board.add_scalar(key, value, row["epoch"])

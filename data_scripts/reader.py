@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .labels import DataError
 
@@ -38,7 +38,7 @@ def read_image(file: dict | str) -> np.ndarray:
     """uint8 (H, W, 3), RGB, upright."""
     image = open_image(file)
     try:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        return np.asarray(turned(image.convert("RGB"), orientation(image)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read image {describe(file)}: {_one_line(error)}") from error
 
@@ -55,9 +55,8 @@ def read_label(file: dict | str, image: dict | str | None = None) -> np.ndarray:
     try:
         if image is not None:
             photo = open_image(image)
-            turn = _TRANSPOSE.get(photo.getexif().get(0x0112))
-            if turn is not None and label.size == photo.size:
-                label = label.transpose(turn)
+            if label.size == photo.size:
+                label = turned(label, orientation(photo))
         ids = np.asarray(label)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read label {describe(file)}: {_one_line(error)}") from error
@@ -72,7 +71,19 @@ def upright_size(file: dict | str) -> tuple[int, int]:
     """(H, W) of an image as `read_image` returns it, from its header alone."""
     image = open_image(file)
     width, height = image.size
-    return (width, height) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
+    return (width, height) if orientation(image) in (5, 6, 7, 8) else (height, width)
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, from the header: asking Pillow for a PNG's tags would decode its pixels."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    return image.getexif().get(0x0112, 1)
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Stored pixels -> upright."""
+    return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
 
 
 def _one_line(error: Exception) -> str:

@@ -46,8 +46,8 @@ SGD = TrainingDefaults("sgd", learning_rate=1e-2, weight_decay=1e-4, lr_schedule
 ADAMW = TrainingDefaults("adamw", learning_rate=1e-3, weight_decay=5e-2, lr_scheduler_type="poly")
 
 MODELS = {
-    "deeplabv3_resnet50": Model({"encoder": "resnet50", "decoder": "deeplabv3"}, SGD),
-    "deeplabv3_resnet101": Model({"encoder": "resnet101", "decoder": "deeplabv3"}, SGD),
+    "deeplabv3_resnet50": Model({"encoder": "resnet50", "decoder": "deeplabv3", "output_stride": 8}, SGD),
+    "deeplabv3_resnet101": Model({"encoder": "resnet101", "decoder": "deeplabv3", "output_stride": 8}, SGD),
     "streetnet": Model({"encoder": "streetnet", "decoder": "streetnet", "output_stride": 16}, ADAMW),
 }
 

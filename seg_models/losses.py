@@ -8,6 +8,8 @@ with no valid pixel at all both are zero. The arithmetic is fp32, under autocast
 import torch
 import torch.nn.functional as F
 
+from .norms import at_least_float32
+
 
 def cross_entropy(
     logits: torch.Tensor, labels: torch.Tensor, ignore_index: int = 255
@@ -17,7 +19,7 @@ def cross_entropy(
     # deterministic on CUDA, where the kernel behind cross_entropy on (B, C, H, W) is not.
     valid = labels != ignore_index
     target = labels.long().masked_fill(~valid, 0)
-    log_probabilities = F.log_softmax(logits.float(), dim=1).gather(1, target[:, None])[:, 0]
+    log_probabilities = F.log_softmax(at_least_float32(logits), dim=1).gather(1, target[:, None])[:, 0]
     return -torch.where(valid, log_probabilities, 0).sum(), valid.sum()
 
 

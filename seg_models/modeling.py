@@ -11,7 +11,9 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from .deeplabv3 import DeepLabV3Head
+from .losses import cross_entropy
 from .norms import EvoNormS0
+from .predictor import resize_logits
 from .resnet import LAYERS, ResNetEncoder
 from .streetnet import StreetNetEncoder, StreetNetHead
 
@@ -25,7 +27,9 @@ class SegmentationConfig(PretrainedConfig):
 
     model_type = "minicity_seg"
 
-    def __init__(self, encoder="resnet50", decoder="deeplabv3", norm="batch", output_stride=8, dataset=None, **kwargs):
+    def __init__(
+        self, encoder="resnet50", decoder="deeplabv3", norm="batch", output_stride=None, dataset=None, **kwargs
+    ):
         self.encoder = encoder
         self.decoder = decoder
         self.norm = norm
@@ -37,8 +41,10 @@ class SegmentationConfig(PretrainedConfig):
 def build_encoder(config: SegmentationConfig) -> nn.Module:
     """An encoder maps (B, 3, H, W) to a list of maps and says what they are in `channels` and `reductions`."""
     if config.encoder in LAYERS:
-        return ResNetEncoder(config.encoder, config.norm, config.output_stride)
+        return ResNetEncoder(config.encoder, config.norm, config.output_stride or 8)
     if config.encoder == "streetnet":
+        if config.output_stride not in (None, 16):
+            raise ValueError(f"StreetNet has output stride 16, not {config.output_stride}")
         return StreetNetEncoder(config.norm)
     raise ValueError(f"unknown encoder {config.encoder!r}: choose one of {', '.join([*LAYERS, 'streetnet'])}")
 
@@ -52,6 +58,8 @@ class SegmentationModel(PreTrainedModel):
     def __init__(self, config: SegmentationConfig):
         super().__init__(config)
         self.backbone = build_encoder(config)
+        if config.decoder not in DECODERS:
+            raise ValueError(f"unknown decoder {config.decoder!r}: choose one of {', '.join(DECODERS)}")
         head = DECODERS[config.decoder]
         self.classifier = head(self.backbone.channels, self.backbone.reductions, config.num_labels, config.norm)
         self.post_init()
@@ -76,6 +84,15 @@ class SegmentationModel(PreTrainedModel):
                 init.ones_(module.running_var)
                 init.zeros_(module.num_batches_tracked)
 
-    def forward(self, pixel_values: torch.Tensor, **kwargs) -> SemanticSegmenterOutput:
-        """`pixel_values` (B, 3, H, W), normalised -> `logits` (B, C, h, w) at the decoder's own stride."""
-        return SemanticSegmenterOutput(logits=self.classifier(self.backbone(pixel_values)))
+    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SemanticSegmenterOutput:
+        """`pixel_values` (B, 3, H, W), normalised -> `logits` (B, C, h, w) at the decoder's own stride.
+
+        With `labels` (B, H, W), also `loss`: the mean cross entropy over pixels that are not 255, for code that
+        expects it of a `transformers` model. train_seg.py computes its losses itself.
+        """
+        logits = self.classifier(self.backbone(pixel_values))
+        loss = None
+        if labels is not None:
+            total, weight = cross_entropy(resize_logits(logits, labels.shape[-2:]), labels)
+            loss = total / weight.clamp(min=1)
+        return SemanticSegmenterOutput(loss=loss, logits=logits)

@@ -11,6 +11,11 @@ from torch import nn
 NORMS = ("batch", "instance", "group", "evo")
 
 
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """float32 for half precision; float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def num_groups(channels: int, most: int = 32) -> int:
     """The largest divisor of `channels` that is not above `most` (32 groups: Wu and He, 2018, section 4)."""
     return max(groups for groups in range(1, most + 1) if channels % groups == 0)
@@ -38,7 +43,7 @@ class EvoNormS0(nn.Module):
             return x * weight.to(x.dtype) + bias.to(x.dtype)
         # The variance of a group is the mean of its channels' variances plus the variance of their means.
         # Taken this way no (B, G, C/G, H, W) view is needed, which would copy a channels_last tensor.
-        var, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
+        var, mean = torch.var_mean(at_least_float32(x), dim=(2, 3), correction=0)
         var, mean = (t.view(len(x), self.groups, -1) for t in (var, mean))
         var = var.mean(2) + mean.var(2, correction=0)
         scale = torch.rsqrt(var + self.eps).repeat_interleave(x.shape[1] // self.groups, dim=1)[..., None, None]
@@ -49,12 +54,25 @@ class EvoNormS0(nn.Module):
         return f"{len(self.weight)}, groups={self.groups}, act={self.act}"
 
 
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance norm (Ulyanov et al., 2016, arXiv 1607.08022) with weight and bias. On a 1x1 map, where torch refuses,
+    nothing varies and what is left is the bias."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, affine=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2:].numel() == 1:
+            return (x - x) * self.weight.view(1, -1, 1, 1).to(x.dtype) + self.bias.view(1, -1, 1, 1).to(x.dtype)
+        return super().forward(x)
+
+
 def norm_layer(norm: str, channels: int, act: bool = False) -> nn.Module:
     """The layer of `--norm` for `channels`; `act` says that an activation follows it (see `activation_after`)."""
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "instance":
-        return nn.InstanceNorm2d(channels, affine=True)
+        return InstanceNorm(channels)
     if norm == "group":
         return nn.GroupNorm(num_groups(channels), channels)
     if norm == "evo":
@@ -70,9 +88,8 @@ def activation_after(layer: nn.Module) -> nn.Module:
 def convert_norms(module: nn.Module, norm: str) -> nn.Module:
     """Replace, in place, each batch norm inside the Sequentials of `module` by `norm`, and return `module`.
 
-    A ReLU directly after it goes when the norm is an activation. After a pooling to 1x1 an instance norm would
-    give zeros, whatever the input: there the convolution gets a bias and no norm. Indices, and so the names of
-    parameters, stay as they are.
+    A ReLU directly after it goes when the norm is an activation. After a pooling to 1x1 an instance norm would give
+    zeros, whatever the input: there is no norm then, but a bias. Indices, and so the names of parameters, stay.
     """
     if norm == "batch":
         return module
@@ -85,12 +102,17 @@ def convert_norms(module: nn.Module, norm: str) -> nn.Module:
         if not isinstance(layer, nn.BatchNorm2d):
             continue
         if norm == "instance" and pooled:
-            conv = module[i - 1]
-            conv.bias = nn.Parameter(torch.zeros(conv.out_channels))
-            module[i] = nn.Identity()
+            bias_instead_of_norm(module, i)
             continue
         before_relu = i + 1 < len(module) and isinstance(module[i + 1], nn.ReLU)
         module[i] = norm_layer(norm, layer.num_features, act=before_relu)
         if before_relu:
             module[i + 1] = activation_after(module[i])
     return module
+
+
+def bias_instead_of_norm(sequential: nn.Sequential, index: int) -> None:
+    """Take the norm at `index` away, in place, and give the convolution before it a bias."""
+    conv = sequential[index - 1]
+    conv.bias = nn.Parameter(torch.zeros(conv.out_channels))
+    sequential[index] = nn.Identity()

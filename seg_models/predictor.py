@@ -13,8 +13,8 @@ def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float])
 
     The only place that normalises: batches travel as bytes, a quarter of the traffic, and are turned on the device.
     """
-    mean = torch.tensor(mean, device=images.device).view(1, 3, 1, 1) * 255
-    std = torch.tensor(std, device=images.device).view(1, 3, 1, 1) * 255
+    mean = torch.tensor(mean, dtype=torch.float32, device=images.device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(std, dtype=torch.float32, device=images.device).view(1, 3, 1, 1) * 255
     return ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
@@ -40,6 +40,8 @@ class Predictor:
     def __init__(self, model, mean, std, size=None, scales=(1.0,), flip=False, average="probabilities"):
         if average not in ("probabilities", "logits"):
             raise ValueError(f"average must be probabilities or logits, not {average!r}")
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"scales must be one or more numbers above 0, not {scales}")
         self.model, self.mean, self.std, self.size = model, mean, std, size
         self.views = [(scale, mirror) for scale in scales for mirror in ((False, True) if flip else (False,))]
         self.average = average
@@ -47,6 +49,7 @@ class Predictor:
     @torch.no_grad()
     def __call__(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
         """Scores at `size`, by default the image's own (a label's size may differ from its image's)."""
+        self.model.eval()
         size = tuple(size or image.shape[-2:])
         base = tuple(self.size or image.shape[-2:])
         pixels = normalize(image[None], self.mean, self.std)

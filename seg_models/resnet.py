@@ -79,7 +79,9 @@ class ResNetEncoder(ResNet):
 
     def __init__(self, name: str, norm: str = "batch", output_stride: int = 8):
         block, layers = LAYERS[name]
-        dilate = {32: (False, False, False), 16: (False, False, True), 8: (False, True, True)}[output_stride]
+        if output_stride not in (8, 16, 32):
+            raise ValueError(f"a ResNet has output stride 8, 16 or 32, not {output_stride}")
+        dilate = (False, output_stride < 16, output_stride < 32)
         layer = partial(norm_layer, norm)
         super().__init__(block, layers, replace_stride_with_dilation=dilate, norm_layer=layer)
         del self.fc, self.avgpool

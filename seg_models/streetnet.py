@@ -1,7 +1,8 @@
 """StreetNet: a small CNN that trains well from scratch on a few hundred images, also on a CPU.
 
     encoder   3x3 stride 2 -> 3x3 stride 2 -> residual stages at stride 4, 8 and 16, the last one dilated
-    context   the dilations 1, 2, 4, 8 of the last stage plus a global average: the whole street is in view
+    context   the dilations 1, 2, 4, 8 of the last stage, and channels gated by the global average, as in BiSeNet
+              (Yu et al., 2018, arXiv 1808.00897): added instead, it would be a constant, which a norm takes away
     decoder   stride 16 -> 8 -> 4, adding the encoder's map by a 1x1 convolution at each step
 
 Every convolution that costs something is a dense 3x3 with a multiple of 32 channels: these run near the peak of a
@@ -82,7 +83,7 @@ class StreetNetHead(nn.Module):
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         low, middle, high = features
-        x = self.high(high) + F.relu(self.pool(high.mean((2, 3), keepdim=True)))
+        x = self.high(high) * torch.sigmoid(self.pool(high.mean((2, 3), keepdim=True)))
         x = self.fuse_middle(self._upsample(x, middle) + self.middle(middle))
         x = self.fuse_low(self._upsample(x, low) + self.low(low))
         return self.classifier(self.dropout(x))

@@ -12,11 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from seg_models import MODELS, build_model
 from seg_models.deeplabv3 import DeepLabV3Head
-from seg_models.norms import NORMS, EvoNormS0, norm_layer, num_groups
+from seg_models.norms import NORMS, EvoNormS0, InstanceNorm, norm_layer, num_groups
 from seg_models.resnet import BasicBlock, Bottleneck
 
 ID2LABEL = {i: f"class {i}" for i in range(5)}
-LAYERS = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d, "group": nn.GroupNorm, "evo": EvoNormS0}
+LAYERS = {"batch": nn.BatchNorm2d, "instance": InstanceNorm, "group": nn.GroupNorm, "evo": EvoNormS0}
 
 # Counted by hand: stem + blocks + shortcuts + head. ReLUs after an addition: one a block.
 NORM_LAYERS = {
@@ -27,10 +27,9 @@ NORM_LAYERS = {
 RELUS = {
     "deeplabv3_resnet50": 1 + 3 * 16 + 7,
     "deeplabv3_resnet101": 1 + 3 * 33 + 7,
-    "streetnet": 2 + 2 * 7 + 6,
+    "streetnet": 2 + 2 * 7 + 5,
 }
 BLOCKS = {"deeplabv3_resnet50": 16, "deeplabv3_resnet101": 33, "streetnet": 7}
-NORMLESS_RELUS = {"deeplabv3_resnet50": 0, "deeplabv3_resnet101": 0, "streetnet": 1}  # StreetNet's pooling
 LAST_STRIDE = {"deeplabv3_resnet50": 8, "streetnet": 16}
 
 every_name = pytest.mark.parametrize("name", MODELS)
@@ -79,9 +78,14 @@ def test_norm_is_in_every_place_of_the_batch_version(name, norm):
     places = set(norms_of(meta_model(name, "batch")))
     assert len(places) == NORM_LAYERS[name]
     if norm == "instance" and name.startswith("deeplabv3"):
-        places.remove("classifier.0.convs.4.2")  # the pooled branch
+        places -= {"classifier.0.convs.4.2", "classifier.0.project.1"}  # the pooled branch, and where it is merged
     found = {place: type(layer) for place, layer in norms_of(meta_model(name, norm)).items()}
     assert found == dict.fromkeys(places, LAYERS[norm])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_norm_has_a_weight_and_a_bias_for_each_channel(norm):
+    assert {name: len(p) for name, p in norm_layer(norm, 8).named_parameters()} == {"weight": 8, "bias": 8}
 
 
 @every_name
@@ -96,8 +100,7 @@ def test_under_evo_only_the_relus_after_additions_run(name):
     blocks = [place for place, layer in model.named_modules() if isinstance(layer, (BasicBlock, Bottleneck))]
     names, count = relu_calls(model)
     assert names == [f"{place}.relu" for place in blocks]
-    assert len(names) == BLOCKS[name]
-    assert count == len(names) + NORMLESS_RELUS[name]
+    assert len(names) == count == BLOCKS[name]
 
 
 @every_name
@@ -157,11 +160,8 @@ def largest_gradients(model, batch, size):
     return {name: (none if p.grad is None else p.grad.abs().max()) for name, p in model.named_parameters()}
 
 
-def test_every_parameter_gets_a_gradient(network, request):
+def test_every_parameter_gets_a_gradient(network):
     name, norm, model = network
-    if (name, norm) == ("deeplabv3_resnet50", "instance"):
-        reason = "the image-level branch is constant over the map: the instance norm after it takes it away"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     gradients = largest_gradients(model, 2, (33, 47))
     # rounding leaves about 1e-9 where the gradient is zero; the smallest real one is about 1e-5
     assert [place for place, g in gradients.items() if not (g.isfinite() and g > 1e-7)] == []
@@ -170,7 +170,7 @@ def test_every_parameter_gets_a_gradient(network, request):
 def test_every_parameter_gets_a_gradient_when_the_last_map_is_one_pixel(network):
     name, norm, model = network
     side = LAST_STRIDE[name]
-    size = (side + 1, side) if norm == "instance" else (side, side)  # instance norm: two pixels at least
+    size = (side + 1, side) if norm == "instance" else (side, side)  # of one pixel it leaves the bias alone
     last_map = model.backbone(torch.randn(4, 3, *size))[-1]
     assert last_map.shape[-2:] == ((2, 1) if norm == "instance" else (1, 1))
     # batch 4: of two values batch norm makes -1 and 1, whatever they are
@@ -178,14 +178,30 @@ def test_every_parameter_gets_a_gradient_when_the_last_map_is_one_pixel(network)
     assert [place for place, g in gradients.items() if not (g.isfinite() and g > 0)] == []
 
 
-def test_only_instance_norm_refuses_a_last_map_of_one_pixel(network):
-    name, norm, model = network
+def test_a_last_map_of_one_pixel_gives_finite_logits(network):
+    name, _, model = network
     images = torch.randn(2, 3, LAST_STRIDE[name], LAST_STRIDE[name])
-    if norm == "instance":
-        with pytest.raises(ValueError, match="more than 1 spatial element"):
-            model(images)
-    else:
-        assert model(images).logits.isfinite().all()
+    assert model(images).logits.isfinite().all()
+
+
+def test_instance_norm_of_one_pixel_is_its_bias():
+    layer = InstanceNorm(3)
+    nn.init.normal_(layer.bias)
+    x = torch.randn(2, 3, 1, 1, requires_grad=True)
+    assert torch.equal(layer(x), layer.bias.view(1, 3, 1, 1).expand(2, 3, 1, 1))
+    layer(x).sum().backward()
+    assert not x.grad.any()
+
+
+def test_global_context_reaches_the_logits_under_instance_norm():
+    """Added to the map before an instance norm, the pooled branch would be a constant that the norm takes away."""
+    torch.manual_seed(0)
+    head = DeepLabV3Head([64], [8], 5, "instance").eval()
+    features = torch.randn(1, 64, 9, 9)
+    with torch.no_grad():
+        before = head([features])
+        head[0].convs[4][1].bias += 1
+        assert (head([features]) - before).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -21,13 +21,14 @@ def model():
     return model
 
 
-class Identity:
+class Identity(torch.nn.Module):
     """A model whose logits are what it is shown; `sizes` keeps the size of each view."""
 
     def __init__(self):
+        super().__init__()
         self.sizes = []
 
-    def __call__(self, pixel_values):
+    def forward(self, pixel_values):
         self.sizes.append(tuple(pixel_values.shape[-2:]))
         return SimpleNamespace(logits=pixel_values)
 
