@@ -40,13 +40,17 @@ def main(argv: list[str] | None = None) -> None:
 def train(args: TrainArguments) -> None:
     """Check everything, build everything, run the epochs."""
     model_entry(args.model)
+    if args.resume_from_checkpoint:
+        checkpoints.find_checkpoint(args.resume_from_checkpoint)
+    elif args.output_dir and not args.overwrite_output_dir:
+        run_folder.refuse_run(Path(args.output_dir))
     data, labels = load_source(args.dataset, args.dataset_path)
     accelerator = make_accelerator()
     torch.manual_seed(args.seed)
 
     epoch = SharedEpoch()
     loader, val_loader, crop_size = make_loaders(args, data, labels, epoch, accelerator)
-    check_norm(args, len(data["train"]), loader.batch_sampler.micro_batch_size, accelerator)
+    check_norm(args, loader.batch_sampler.micro_batch_size, accelerator)
     model = build_model(args.model, args.norm, labels.id2label, dataset=args.dataset)
     if args.sync_bn:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -67,7 +71,7 @@ def train(args: TrainArguments) -> None:
         f"{args.batch_size} images, {accelerator.num_processes} process(es), precision {accelerator.mixed_precision}, "
         f"seed {args.seed}, in {run}"
     )
-    log = TrainingLog(run, args, accelerator)
+    log = TrainingLog(run, args.report_to, accelerator.is_main_process, first_epoch=state["epoch"] + 1)
     for number in range(state["epoch"] + 1, -(-steps // steps_per_epoch) + 1):
         started = time.perf_counter()
         epoch.set(number)
@@ -139,7 +143,7 @@ def fit_crop(args, default: tuple[int, int], image: tuple[int, int]) -> tuple[in
     return tuple(args.crop_size)
 
 
-def check_norm(args, num_images: int, images: int, accelerator) -> None:
+def check_norm(args, images: int, accelerator) -> None:
     """Batch norm after a pooling to 1x1 needs two values per channel: two images per process."""
     if args.sync_bn and accelerator.device.type != "cuda":
         raise RunError("--sync_bn needs GPUs")
@@ -198,15 +202,15 @@ def train_one_epoch(accelerator, model, loader, loss_function, optimizer, schedu
             with contextlib.nullcontext() if last else accelerator.no_sync(model):
                 logits = resize_logits(model(pixel_values=pixels).logits, target.shape[-2:])
                 loss, weight = loss_function(logits, target)
-                # Divided by the number of pixels, which is known now, so that fp16 gradients stay in range; the
-                # exact denominator, the weight summed over processes and parts, follows below. Gradients are
-                # averaged over processes, hence the factor.
-                scale = processes / (target.numel() * processes * args.gradient_accumulation_steps)
-                accelerator.backward(loss * scale)
+                # The exact denominator, the weight summed over processes and parts, is not known yet: divided by
+                # the number of pixels, fp16 gradients stay in range, and the rest of the factor follows below.
+                pixels_per_step = target.numel() * args.gradient_accumulation_steps
+                accelerator.backward(loss / pixels_per_step)
             correct = (logits.detach().argmax(1) == target).sum()
             totals += torch.stack([loss.detach().double(), weight.double(), correct.double()])
         totals = accelerator.reduce(totals)
-        correction = 1 / (scale / processes * totals[1].clamp(min=1))
+        # Gradients were averaged over processes, hence that factor. A step without a valid pixel changes nothing.
+        correction = pixels_per_step * processes / totals[1].clamp(min=1)
         for parameter in model.parameters():
             parameter.grad.mul_(correction.to(parameter.grad.dtype))
         optimizer.step()
@@ -277,12 +281,12 @@ def draw_pictures(path: Path, predictor, split, labels) -> None:
 class TrainingLog:
     """log_epoch.csv, learning_curve.png, TensorBoard, results.json: written by the first process."""
 
-    def __init__(self, run: Path, args: TrainArguments, accelerator):
-        self.run, self.on, self.board = run, accelerator.is_main_process, None
-        if self.on and args.report_to == "tensorboard":
+    def __init__(self, run: Path, report_to: str, on: bool, first_epoch: int):
+        self.run, self.on, self.board = run, on, None
+        if on and report_to == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(run / "tensorboard")
+            self.board = SummaryWriter(run / "tensorboard", purge_step=first_epoch)
 
     def write(self, row: dict) -> None:
         """One epoch; keys as in `run_folder.COLUMNS`."""

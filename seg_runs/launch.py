@@ -39,11 +39,13 @@ def fail(line: str, code: int) -> None:
     sys.exit(code)
 
 
-def make_accelerator(**kwargs):
+def make_accelerator():
     """An `Accelerator`, or a `RunError` for a launch that cannot do what it seems to."""
     import torch
     from accelerate import Accelerator
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # of saving and loading one small file
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision == "fp16" and not torch.cuda.is_available():
         raise RunError("mixed precision fp16 needs a GPU: launch with --mixed_precision bf16 or no")
@@ -53,10 +55,18 @@ def make_accelerator(**kwargs):
             f"{processes} processes were launched but there is no GPU: for several processes on a CPU use "
             f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {processes} ..."
         )
-    accelerator = Accelerator(**kwargs)
+    if not torch.cuda.is_available() and os.environ.get("OMP_NUM_THREADS") == "1":
+        # What `accelerate launch` sets unless told otherwise: one thread, on a machine that computes on its cores.
+        torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    accelerator = Accelerator()
     if accelerator.num_processes != processes:
         raise RunError(f"{processes} processes were launched but accelerate runs {accelerator.num_processes}")
     return accelerator
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def on_first_process(accelerator, function: Callable, *args):

@@ -42,17 +42,21 @@ def create_run(output_dir: str | None, name: str, overwrite: bool = False) -> Pa
                 (folder / part).unlink(missing_ok=True)
             for part in ("images", "tensorboard", "checkpoints", "best"):
                 shutil.rmtree(folder / part, ignore_errors=True)
-        if holds_run(folder):
-            raise RunError(
-                f"--output_dir {folder} already holds a run: choose another, go on with it by "
-                f"--resume_from_checkpoint {folder}, or delete it by --overwrite_output_dir"
-            )
+        refuse_run(folder)
         if folder.exists() and not output_dir:  # two runs begun in one second
             folder = Path(f"{folder}-{os.getpid()}")
         (folder / "images").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write to --output_dir {folder}: {error.strerror}") from error
     return folder
+
+
+def refuse_run(folder: Path) -> None:
+    if holds_run(folder):
+        raise RunError(
+            f"--output_dir {folder} already holds a run: choose another, go on with it by "
+            f"--resume_from_checkpoint {folder}, or delete it by --overwrite_output_dir"
+        )
 
 
 def holds_run(folder: Path) -> bool:
