@@ -54,10 +54,4 @@ def launch(script: str, *flags, processes: int = 1, cwd=None, env=None) -> subpr
     command += [str(ROOT / script), *map(str, flags)]
     one_thread = {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"}
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", **one_thread, **(env or {})}
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "OMP_THREAD_LIMIT": "1",
-        "ACCELERATE_USE_CPU": "true",
-        **(env or {}),
-    }
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
