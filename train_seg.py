@@ -52,6 +52,7 @@ def train(args: TrainArguments) -> None:
     loader, val_loader, crop_size = make_loaders(args, data, labels, epoch, accelerator)
     check_norm(args, loader.batch_sampler.micro_batch_size, accelerator)
     model = build_model(args.model, args.norm, labels.id2label, dataset=args.dataset)
+    torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
     if args.sync_bn:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
@@ -77,7 +78,7 @@ def train(args: TrainArguments) -> None:
         epoch.set(number)
         todo = min(steps_per_epoch, steps - state["step"])
         row = {"epoch": number, "learning_rate": scheduler.get_last_lr()[0]}
-        row |= train_one_epoch(accelerator, wrapped, loader, loss_function, optimizer, scheduler, todo, args, number)
+        row |= train_one_epoch(accelerator, wrapped, loader, loss_function, optimizer, scheduler, todo, number)
         state |= {"epoch": number, "step": state["step"] + todo}
         last = state["step"] == steps
         if last or number % args.eval_every == 0:
@@ -186,25 +187,25 @@ def open_run(args, accelerator, model, optimizer, scheduler) -> tuple[Path, dict
     return run, state
 
 
-def train_one_epoch(accelerator, model, loader, loss_function, optimizer, scheduler, steps, args, number) -> dict:
+def train_one_epoch(accelerator, model, loader, loss_function, optimizer, scheduler, steps: int, epoch: int) -> dict:
     """`steps` optimizer steps; the mean loss and accuracy over all valid pixels they saw."""
     model.train()
     device, processes = accelerator.device, accelerator.num_processes
+    batch_size, accumulation = loader.batch_sampler.batch_size, loader.batch_sampler.accumulation
     epoch_totals = torch.zeros(3, device=device, dtype=torch.float64)
-    bar = progress_bar(accelerator, f"Epoch {number}", steps * args.batch_size)
+    bar = progress_bar(accelerator, f"Epoch {epoch}", steps * batch_size)
     batches = iter(loader)
-    for _ in range(steps):
+    for step in range(steps):
         totals = torch.zeros(3, device=device, dtype=torch.float64)  # loss, weight, correct pixels
-        for i, batch in enumerate(itertools.islice(batches, args.gradient_accumulation_steps), start=1):
+        for i, batch in enumerate(itertools.islice(batches, accumulation), start=1):
             pixels = normalize(batch["pixel_values"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
             target = batch["labels"].to(device, non_blocking=True)
-            last = i == args.gradient_accumulation_steps
-            with contextlib.nullcontext() if last else accelerator.no_sync(model):
+            with contextlib.nullcontext() if i == accumulation else accelerator.no_sync(model):
                 logits = resize_logits(model(pixel_values=pixels).logits, target.shape[-2:])
                 loss, weight = loss_function(logits, target)
                 # The exact denominator, the weight summed over processes and parts, is not known yet: divided by
                 # the number of pixels, fp16 gradients stay in range, and the rest of the factor follows below.
-                pixels_per_step = target.numel() * args.gradient_accumulation_steps
+                pixels_per_step = target.numel() * accumulation
                 accelerator.backward(loss / pixels_per_step)
             correct = (logits.detach().argmax(1) == target).sum()
             totals += torch.stack([loss.detach().double(), weight.double(), correct.double()])
@@ -216,8 +217,10 @@ def train_one_epoch(accelerator, model, loader, loss_function, optimizer, schedu
         optimizer.step()
         optimizer.zero_grad()
         epoch_totals += totals
-        bar.set_postfix(loss=f"{totals[0] / totals[1].clamp(min=1):.3f}", lr=f"{scheduler.get_last_lr()[0]:.2e}")
-        bar.update(args.batch_size)
+        if step % 10 == 0:  # reading a number makes the device finish its queue
+            loss_now = totals[0] / totals[1].clamp(min=1)
+            bar.set_postfix(loss=f"{loss_now:.3f}", lr=f"{scheduler.get_last_lr()[0]:.2e}", refresh=False)
+        bar.update(batch_size)
         scheduler.step()
     bar.close()
     loss, weight, correct = epoch_totals.tolist()
