@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import yaml
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from data_scripts.check import check_split
@@ -79,7 +80,7 @@ def find_model(name: str | None) -> tuple[Path, Path]:
 def read_arguments(run: Path) -> dict:
     """What the run was trained with; nothing for a model that is not in a run folder."""
     path = run / "args.yaml"
-    return yaml.safe_load(path.read_text()) if path.is_file() else {}
+    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
 
 
 def load_model(folder: Path):
@@ -89,7 +90,7 @@ def load_model(folder: Path):
             AutoModelForSemanticSegmentation.from_pretrained(folder, local_files_only=True),
             AutoImageProcessor.from_pretrained(folder, local_files_only=True),
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RunError(f"cannot load the model in {folder}: {str(error).strip().splitlines()[0]}") from error
 
 
@@ -104,7 +105,11 @@ def load_splits(args: PredictArguments, dataset: str, trained: dict):
         return {Path(args.input).resolve().name: folder_of_images(args.input)}, source_of(dataset).labels
     path = args.dataset_path or (trained.get("dataset_path") if dataset == trained.get("dataset") else None)
     data, labels = load_source(dataset, path)
-    return {name: data[SPLITS[name]] for name in args.splits if SPLITS[name] in data}, labels
+    for name in args.splits or ():
+        if SPLITS[name] not in data:
+            raise RunError(f"--splits {name}: {path or dataset} has no such split")
+    names = args.splits or [name for name in ("val", "test") if SPLITS[name] in data]
+    return {name: data[SPLITS[name]] for name in names}, labels
 
 
 def predict_split(accelerator, predictor, split, labels, output: Path, name: str, num_workers: int) -> dict | None:
@@ -129,6 +134,8 @@ def predict_split(accelerator, predictor, split, labels, output: Path, name: str
         accelerator.wait_for_everyone()
         return None
     metric.counts = accelerator.reduce(metric.counts.to(accelerator.device))
+    if not metric.counts[list(range(len(labels.names)))].any():  # Cityscapes' test labels, for one, are all void
+        return None
     return metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index)
 
 

@@ -23,7 +23,7 @@ from data_scripts.sources import load_source, source_of
 from data_scripts.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, SharedEpoch, TrainTransform
 from seg_models import LOSSES, ModelError, Predictor, build_model, model_entry, normalize, resize_logits
 from seg_runs import checkpoints, run_folder
-from seg_runs.arguments import TrainArguments, parse_arguments, save_arguments
+from seg_runs.arguments import TrainArguments, check_resumed, parse_arguments, save_arguments
 from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors, progress_bar
 from seg_runs.optimization import make_optimizer, make_scheduler, total_steps
 from seg_runs.report import class_table, comparison, plot_learning_curve
@@ -50,7 +50,6 @@ def train(args: TrainArguments) -> None:
 
     epoch = SharedEpoch()
     loader, val_loader, crop_size = make_loaders(args, data, labels, epoch, accelerator)
-    check_norm(args, loader.batch_sampler.micro_batch_size, accelerator)
     model = build_model(args.model, args.norm, labels.id2label, dataset=args.dataset)
     torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
     if args.sync_bn:
@@ -105,14 +104,15 @@ def train(args: TrainArguments) -> None:
 
 def make_loaders(args, data, labels, epoch, accelerator):
     """Check the files; the loader of training crops, the loader of validation images, and the crop size."""
+    processes = (accelerator.num_processes, accelerator.process_index)
+    batches = TrainBatches(
+        len(data["train"]), args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch
+    )
+    check_norm(args, batches.micro_batch_size, accelerator)
     smallest = on_first_process(accelerator, check_data, data, labels, accelerator.is_main_process)
     crop_size = fit_crop(args, source_of(args.dataset).crop_size, smallest)
     transform = TrainTransform(
         labels, crop_size, args.seed, epoch, args.train_size, args.scale_range, args.hflip, args.colorjitter_factor
-    )
-    processes = (accelerator.num_processes, accelerator.process_index)
-    batches = TrainBatches(
-        len(data["train"]), args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch
     )
     workers = {"num_workers": args.num_workers, "pin_memory": accelerator.device.type == "cuda"}
     loader = train_loader(data["train"].with_transform(transform), batches, **workers)
@@ -162,8 +162,14 @@ def make_optimization(args, model, steps: int):
         name: getattr(defaults, name) if getattr(args, name) is None else getattr(args, name)
         for name in ("optimizer", "learning_rate", "momentum", "weight_decay", "lr_scheduler_type")
     }
-    schedule = chosen.pop("lr_scheduler_type")
-    optimizer = make_optimizer(model, chosen.pop("optimizer"), **chosen)
+    schedule, kind = chosen.pop("lr_scheduler_type"), chosen.pop("optimizer")
+    if args.momentum is not None and kind != "sgd":
+        raise RunError(f"--momentum is for --optimizer sgd, and this is {kind}")
+    if args.learning_rate is None and kind != defaults.optimizer:
+        raise RunError(
+            f"--optimizer {kind} is not the one that --model {args.model} has by default: give --learning_rate"
+        )
+    optimizer = make_optimizer(model, kind, **chosen)
     return optimizer, make_scheduler(optimizer, schedule, steps)
 
 
@@ -179,10 +185,13 @@ def open_run(args, accelerator, model, optimizer, scheduler) -> tuple[Path, dict
     run = checkpoint.parent.parent
     if args.output_dir and Path(args.output_dir).resolve() != run.resolve():
         raise RunError(f"--output_dir {args.output_dir}: a resumed run goes on in its own folder, {run}")
+    check_resumed(args, run / "args.yaml")
     state = checkpoints.read_state(checkpoint)
     checkpoints.load_checkpoint(accelerator, checkpoint, model, optimizer, scheduler)
     if accelerator.is_main_process:
         run_folder.cut_rows(run / "log_epoch.csv", state["epoch"])
+        run_folder.restore_best(run)
+        save_arguments(args, run / "args.yaml")
     accelerator.print(f"resumed {checkpoint}: epoch {state['epoch']} is done")
     return run, state
 
@@ -210,7 +219,7 @@ def train_one_epoch(accelerator, model, loader, loss_function, optimizer, schedu
             correct = (logits.detach().argmax(1) == target).sum()
             totals += torch.stack([loss.detach().double(), weight.double(), correct.double()])
         totals = accelerator.reduce(totals)
-        # Gradients were averaged over processes, hence that factor. A step without a valid pixel changes nothing.
+        # Gradients were averaged over processes, hence that factor. Without a valid pixel they are zero.
         correction = pixels_per_step * processes / totals[1].clamp(min=1)
         for parameter in model.parameters():
             parameter.grad.mul_(correction.to(parameter.grad.dtype))
@@ -254,6 +263,7 @@ def evaluate_model(accelerator, predictor, loader, loss_function, labels) -> dic
 
 def save_best(run: Path, model, test_size) -> None:
     """best/: the model and the image processor that repeats the evaluation's preprocessing; old or new, never half."""
+    run_folder.restore_best(run)
     new, old, best = run / ".best.new", run / ".best.old", run / "best"
     size = {"height": test_size[0], "width": test_size[1]} if test_size else None
     processor = SegformerImageProcessor(

@@ -34,8 +34,8 @@ class TrainBatches:
         shares = processes * accumulation
         if batch_size % shares:
             raise DataError(
-                f"--batch_size {batch_size} does not divide evenly: it is images per optimizer step, = images per "
-                f"x {processes} processes x {accumulation} accumulation steps, so give a multiple of {shares}"
+                f"--batch_size {batch_size} does not divide evenly: it is images per optimizer step = images per "
+                f"process x {processes} processes x {accumulation} accumulation steps, so give a multiple of {shares}"
             )
         if num_images < batch_size:
             raise DataError(f"--batch_size {batch_size} is more than the {num_images} training images")
@@ -60,13 +60,18 @@ def start_worker(_: int) -> None:
 
 
 def train_loader(split: Dataset, batches: TrainBatches, num_workers: int, pin_memory: bool) -> DataLoader:
-    """Micro-batches of one process; workers start once and live for the whole run."""
+    """Micro-batches of one process; workers start once and live for the whole run.
+
+    A loader draws a seed for each of its iterators: from a generator of its own, because the global one is dropout's.
+    """
     workers = {"num_workers": num_workers, "worker_init_fn": start_worker, "persistent_workers": num_workers > 0}
-    return DataLoader(split, batch_sampler=batches, pin_memory=pin_memory, **workers)
+    return DataLoader(split, batch_sampler=batches, pin_memory=pin_memory, generator=torch.Generator(), **workers)
 
 
 def eval_loader(split: Dataset, processes: int, rank: int, num_workers: int, pin_memory: bool) -> DataLoader:
     """Single items, every image in exactly one process: nothing is padded, so nothing is counted twice."""
     mine = range(rank, len(split), processes)
     workers = {"num_workers": min(num_workers, len(mine)), "worker_init_fn": start_worker}
-    return DataLoader(split, batch_size=None, sampler=mine, pin_memory=pin_memory, **workers)
+    return DataLoader(
+        split, batch_size=None, sampler=mine, pin_memory=pin_memory, generator=torch.Generator(), **workers
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from transformers.hf_argparser import HfArg, HfArgumentParser
 
+from .checkpoints import find_checkpoint
 from .launch import RunError, fail
 
 
@@ -86,16 +87,17 @@ class TrainArguments(DataArguments):
         check_range("--colorjitter_factor", self.colorjitter_factor, 0, 1)
         for flag in ("batch_size", "gradient_accumulation_steps", "epochs", "max_train_steps", "eval_every"):
             check_range(f"--{flag}", getattr(self, flag), least=1)
-        for flag in ("learning_rate", "momentum", "weight_decay", "seed"):
+        for flag in ("learning_rate", "momentum", "weight_decay"):
             check_range(f"--{flag}", getattr(self, flag), least=0)
+        check_range("--seed", self.seed, 0, 2**32 - 1)
         check_choice("--loss", self.loss, ("ce",))
         check_choice("--optimizer", self.optimizer, ("sgd", "adamw"))
         check_choice("--lr_scheduler_type", self.lr_scheduler_type, ("cosine", "poly", "constant"))
         check_choice("--report_to", self.report_to, ("tensorboard", "none"))
-        if self.momentum is not None and self.optimizer == "adamw":
-            raise RunError("--momentum is for --optimizer sgd")
         if self.overwrite_output_dir and self.resume_from_checkpoint:
             raise RunError("--overwrite_output_dir would delete the run that --resume_from_checkpoint goes on with")
+        if self.overwrite_output_dir and not self.output_dir:
+            raise RunError("--overwrite_output_dir needs --output_dir: a run folder named by itself is always new")
         if self.sync_bn and self.norm != "batch":
             raise RunError(f"--sync_bn is for --norm batch, not --norm {self.norm}")
 
@@ -110,8 +112,10 @@ class PredictArguments(DataArguments):
         help="a run folder or a saved model; the newest complete run below runs/ if not given",
         aliases=["--save_path"],
     )
-    splits: list[str] = HfArg(
-        default_factory=lambda: ["val", "test"], help="of train, val, test", metadata={"metavar": "SPLIT"}
+    splits: list[str] | None = HfArg(
+        default=None,
+        help="of train, val, test; val and, where there is one, test if not given",
+        metadata={"metavar": "SPLIT"},
     )
     input: str | None = HfArg(default=None, help="a folder of images to predict instead of splits")
     output_dir: str | None = HfArg(default=None, help="where results_SPLIT and scores go; the run folder if not given")
@@ -119,8 +123,10 @@ class PredictArguments(DataArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        for split in self.splits:
+        for split in self.splits or ():
             check_choice("--splits", split, ("train", "val", "test"))
+        if self.splits and self.input:
+            raise RunError("--splits and --input exclude each other: splits of the data set, or a folder of images")
 
 
 def check_size(flag: str, value: list[int] | None) -> None:
@@ -153,6 +159,14 @@ def parse_arguments(kind: type, argv: list[str] | None = None):
     parser = Parser(kind, allow_abbrev=False, description=kind.__doc__)
     if argv and argv[0].endswith((".yaml", ".yml")):
         argv = [*recipe_tokens(kind, Path(argv[0])), *argv[1:]]
+    args = _parse(parser, argv)
+    if getattr(args, "resume_from_checkpoint", None):  # what the run was begun with, and the user's flags over it
+        run = find_checkpoint(args.resume_from_checkpoint).parent.parent
+        args = _parse(parser, [*recipe_tokens(kind, run / "args.yaml"), *argv])
+    return args
+
+
+def _parse(parser: Parser, argv: list[str]):
     args, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True, look_for_args_file=False)
     if unknown:
         parser.error(f"unknown argument {unknown[0]}")
@@ -168,7 +182,9 @@ def recipe_tokens(kind: type, path: Path) -> list[str]:
     if not isinstance(entries, dict):
         raise RunError(f"recipe {path} is not a list of 'flag: value' lines")
     tokens = []
-    known = {field.name for field in dataclasses.fields(kind)}
+    known = {
+        name.removeprefix("--") for f in dataclasses.fields(kind) for name in (f.name, *f.metadata.get("aliases", ()))
+    }
     for key, value in entries.items():
         if key not in known:
             raise RunError(f"recipe {path}: there is no flag --{key}")
@@ -185,3 +201,17 @@ def save_arguments(args, path: Path) -> None:
     """Write `args` as a recipe: run again with it, the same numbers come out, in a new folder."""
     entries = {key: value for key, value in dataclasses.asdict(args).items() if key not in RUN_FLAGS}
     path.write_text(yaml.safe_dump(entries, sort_keys=False))
+
+
+MAY_CHANGE = ("dataset_path", "num_workers", "report_to", "eval_every", "epochs", "max_train_steps")
+
+
+def check_resumed(args, path: Path) -> None:
+    """Refuse to go on with the run of `path`, its args.yaml, under flags that would make it another run."""
+    before = yaml.safe_load(path.read_text())
+    for key, value in before.items():
+        if key not in MAY_CHANGE and getattr(args, key, value) != value:
+            raise RunError(
+                f"--{key} {getattr(args, key)} is not what the run was begun with ({value}): a resumed run keeps its "
+                f"flags, except {', '.join(f'--{name}' for name in MAY_CHANGE)}"
+            )

@@ -4,10 +4,11 @@ checkpoints/epoch_0003/
     model.safetensors    weights and buffers
     training.pt          optimizer, scheduler and, under fp16, the gradient scaler
     rng_0.pt             random state of each process (dropout draws from it)
-    state.json           epoch, step, best score, arguments
+    state.json           epoch, step, best score
 """
 
 import json
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -21,8 +22,8 @@ from .launch import RunError
 FILES = ("model.safetensors", "training.pt", "state.json")
 
 
-def save_checkpoint(accelerator, folder: Path, model, optimizer, scheduler, state: dict, keep: int = 1) -> Path:
-    """Write checkpoints/epoch_N from every process, N = state["epoch"]; then remove all but the newest `keep`.
+def save_checkpoint(accelerator, folder: Path, model, optimizer, scheduler, state: dict) -> Path:
+    """Write checkpoints/epoch_N from every process, N = state["epoch"]; then remove the others.
 
     Everything goes to a temporary name that the first process renames when all have written: a run that is killed
     leaves the previous checkpoint as it was.
@@ -47,8 +48,9 @@ def save_checkpoint(accelerator, folder: Path, model, optimizer, scheduler, stat
         if final.exists():
             shutil.rmtree(final)
         temporary.rename(final)
-        for old in list_checkpoints(folder)[:-keep]:
-            shutil.rmtree(old)
+        for old in list_checkpoints(folder):
+            if old != final:
+                shutil.rmtree(old)
     return final
 
 
@@ -60,7 +62,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def find_checkpoint(path: str) -> Path:
     """The checkpoint that `--resume_from_checkpoint` means: itself, or the newest one of a run folder."""
-    folder = Path(path)
+    folder = Path(path).resolve()
     if (folder / "checkpoints").is_dir():
         found = list_checkpoints(folder / "checkpoints")
         if not found:
@@ -69,6 +71,11 @@ def find_checkpoint(path: str) -> Path:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise RunError(f"--resume_from_checkpoint {path} is not a checkpoint: it has no {missing[0]}")
+    for name in ("args.yaml", "log_epoch.csv"):
+        if not (folder.parent.parent / name).is_file():
+            raise RunError(
+                f"--resume_from_checkpoint {path} is not in a run folder: {folder.parent.parent} has no {name}"
+            )
     return folder
 
 
@@ -85,20 +92,25 @@ def load_checkpoint(accelerator, folder: Path, model, optimizer, scheduler) -> N
     try:
         weights = load_file(folder / "model.safetensors")
         training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError) as error:
+        rng = rng_file(folder, accelerator.process_index)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise RunError(f"cannot read checkpoint {folder}: {' '.join(str(error).split())}") from error
     try:
         model.load_state_dict(weights)
         optimizer.load_state_dict(training["optimizer"])
-    except (RuntimeError, ValueError) as error:
+        scheduler.load_state_dict(training["scheduler"])
+    except (RuntimeError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0]
         raise RunError(f"checkpoint {folder} is of another model or optimizer: {first}") from error
-    scheduler.load_state_dict(training["scheduler"])
     if accelerator.scaler is not None and "scaler" in training:
         accelerator.scaler.load_state_dict(training["scaler"])
-    rng = folder / f"rng_{accelerator.process_index}.pt"
-    if rng.exists():  # on more processes than before, the new ones draw from their seed
-        set_rng_state(torch.load(rng, weights_only=True))
+    if rng is not None:  # on more processes than before, the new ones draw from their seed
+        set_rng_state(rng)
+
+
+def rng_file(folder: Path, process: int) -> dict[str, torch.Tensor] | None:
+    path = folder / f"rng_{process}.pt"
+    return torch.load(path, weights_only=True) if path.exists() else None
 
 
 def rng_state() -> dict[str, torch.Tensor]:

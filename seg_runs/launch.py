@@ -25,17 +25,19 @@ def one_line_errors(*kinds: type[Exception]):
     try:
         yield
     except (RunError, *kinds) as error:
-        fail(f"error: {error}", 1)
+        # An error of a data loader's worker carries the worker's traceback; what it says is in the last line.
+        line = str(error).strip().splitlines()[-1]
+        fail(f"error: {line.removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')}", 1)
     except KeyboardInterrupt:
         fail("interrupted", 130)
 
 
 def fail(line: str, code: int) -> None:
-    """Exit; the first process says why. The others wait for it: a launcher ends all when one ends."""
-    if is_first_process():
-        print(line, file=sys.stderr, flush=True)
-    else:
+    """Say why, and exit. A launcher ends all processes when one ends: the others give the first one time to speak,
+    and speak only if it did not meet the same error."""
+    if not is_first_process():
         time.sleep(10)
+    print(line, file=sys.stderr, flush=True)
     sys.exit(code)
 
 
@@ -46,27 +48,31 @@ def make_accelerator():
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # of saving and loading one small file
-    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if precision == "fp16" and not torch.cuda.is_available():
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    gpu = torch.cuda.is_available() and not on_cpu
+    if os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16" and not gpu:
         raise RunError("mixed precision fp16 needs a GPU: launch with --mixed_precision bf16 or no")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1 and not torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU") != "true":
+    if processes > 1 and not gpu and not on_cpu:
         raise RunError(
             f"{processes} processes were launched but there is no GPU: for several processes on a CPU use "
             f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {processes} ..."
         )
-    if not torch.cuda.is_available() and os.environ.get("OMP_NUM_THREADS") == "1":
+    if not gpu and os.environ.get("OMP_NUM_THREADS") == "1":
         # What `accelerate launch` sets unless told otherwise: one thread, on a machine that computes on its cores.
         torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     accelerator = Accelerator()
     if accelerator.num_processes != processes:
         raise RunError(f"{processes} processes were launched but accelerate runs {accelerator.num_processes}")
+    if accelerator.gradient_accumulation_steps != 1:
+        raise RunError("accumulation is a flag here, --gradient_accumulation_steps, not a setting of the launch")
     return accelerator
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: OpenMP's own limit holds too, beyond it some kernels wait for ever."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, int(os.environ.get("OMP_THREAD_LIMIT", cores)))
 
 
 def on_first_process(accelerator, function: Callable, *args):

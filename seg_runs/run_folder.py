@@ -40,11 +40,13 @@ def create_run(output_dir: str | None, name: str, overwrite: bool = False) -> Pa
         if overwrite and holds_run(folder):
             for part in ("args.yaml", "log_epoch.csv", "learning_curve.png", "results.json"):
                 (folder / part).unlink(missing_ok=True)
-            for part in ("images", "tensorboard", "checkpoints", "best"):
-                shutil.rmtree(folder / part, ignore_errors=True)
-        refuse_run(folder)
-        if folder.exists() and not output_dir:  # two runs begun in one second
+            for predicted in folder.glob("scores_*.json"):
+                predicted.unlink()
+            parts = ("images", "tensorboard", "checkpoints", "best", ".best.new", ".best.old")
+            remove(*(folder / part for part in parts), *folder.glob("results_*"))
+        while not output_dir and folder.exists():  # several runs begun in one second
             folder = Path(f"{folder}-{os.getpid()}")
+        refuse_run(folder)
         (folder / "images").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write to --output_dir {folder}: {error.strerror}") from error
@@ -104,6 +106,12 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text)
     temporary.replace(path)
+
+
+def restore_best(run: Path) -> None:
+    """Undo a replacement of best/ that was killed between its two renames."""
+    if not (run / "best").exists() and (run / ".best.old").exists():
+        (run / ".best.old").rename(run / "best")
 
 
 def make_folders(*folders: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from seg_models import TrainingDefaults
 from seg_runs.arguments import PredictArguments, TrainArguments, parse_arguments, save_arguments
 from seg_runs.launch import RunError
 
@@ -20,10 +21,12 @@ def train_arguments(line: str) -> TrainArguments:
 
 def test_the_tutorials_names_are_aliases():
     args = train_arguments(
-        "--save_path a --lr_init 0.5 --lr_momentum 0.8 --lr_weight_decay 0.1 --weights b --crop_size 384 768 "
+        "--save_path a --lr_init 0.5 --lr_momentum 0.8 --lr_weight_decay 0.1 --crop_size 384 768 "
         "--train_size 512 1024 --test_size 512 1024 --batch_size 8 --colorjitter_factor 0.2 --seed 7 --epochs 3"
     )
-    assert (args.output_dir, args.resume_from_checkpoint) == ("a", "b")
+    assert args.output_dir == "a"
+    with pytest.raises(RunError, match="--resume_from_checkpoint b"):
+        train_arguments("--weights b")
     assert (args.learning_rate, args.momentum, args.weight_decay) == (0.5, 0.8, 0.1)
     assert args.crop_size == [384, 768] and args.train_size == args.test_size == [512, 1024]
 
@@ -43,7 +46,9 @@ def test_the_tutorials_names_are_aliases():
         "--optimizer lion",
         "--lr_scheduler_type step",
         "--report_to carrier_pigeon",
-        "--optimizer adamw --momentum 0.9",
+        "--seed -1",
+        "--seed 99999999999999999999",
+        "--overwrite_output_dir",
         "--sync_bn --norm evo",
         "--overwrite_output_dir --resume_from_checkpoint x",
     ],
@@ -74,9 +79,10 @@ def test_what_the_parser_refuses_is_one_line_and_exit_code_2(line, named, capsys
 def test_flags_of_the_user_win_over_a_recipe(tmp_path):
     recipe = tmp_path / "r.yaml"
     recipe.write_text(
-        "norm: evo\nbatch_size: 4\ncrop_size: [64, 128]\nhflip: false\nepochs: 3\nmax_train_steps: null\n"
+        "norm: evo\nlr_init: 0.5\nbatch_size: 4\ncrop_size: [64, 128]\nhflip: false\nepochs: 3\nmax_train_steps: null\n"
     )
     args = train_arguments(f"{recipe} --batch_size 2 --crop_size 32 48")
+    assert args.learning_rate == 0.5  # aliases too
     assert (args.norm, args.batch_size, args.crop_size, args.hflip, args.epochs) == ("evo", 2, [32, 48], False, 3)
 
 
@@ -107,9 +113,13 @@ def test_shipped_recipes_parse(path):
 
 @pytest.mark.parametrize("kind, script", [(TrainArguments, "train_seg.py"), (PredictArguments, "predict_seg.py")])
 def test_every_flag_is_read_by_its_script(kind, script):
+    """As an attribute of `args`, or as the name of one of the model's training defaults."""
     tree = ast.parse((ROOT / script).read_text())
-    read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    read |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    attributes = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    ]
+    read = {n.attr for n in attributes if n.value.id == "args"}
+    read |= {field.name for field in dataclasses.fields(TrainingDefaults)}
     assert {field.name for field in dataclasses.fields(kind)} <= read
 
 

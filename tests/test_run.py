@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from data_scripts.labels import CITYSCAPES
 from seg_runs.optimization import lr_factor, total_steps
-from seg_runs.run_folder import COLUMNS, newest_run
+from seg_runs.run_folder import COLUMNS, newest_run, restore_best
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
 
@@ -126,16 +126,55 @@ def test_steps_end_in_the_middle_of_an_epoch(toycity, in_process, tmp_path):
     assert json.loads((tmp_path / "r" / "results.json").read_text())["step"] == 4
 
 
-def test_accumulation_changes_nothing_without_batch_statistics(toycity, in_process, tmp_path):
-    """Group norm: a step of 2 images at once, and in two parts, one of them half void."""
-    weights = []
-    for parts in (1, 2):
-        run = tmp_path / f"r{parts}"
-        flags = ["--dataset_path", toycity, "--norm", "group", "--max_train_steps", 3, "--output_dir", run]
-        in_process("train_seg", *FAST, *flags, "--gradient_accumulation_steps", parts, "--optimizer", "sgd")
-        weights.append(load_file(run / "checkpoints" / "epoch_0001" / "model.safetensors"))
-    for name, tensor in weights[0].items():
-        torch.testing.assert_close(tensor, weights[1][name], rtol=0, atol=1e-5)
+def test_the_number_of_workers_changes_nothing(trained, in_process, tmp_path):
+    """Not even dropout, which draws from the generator that data loaders would take their seeds from."""
+    in_process("train_seg", trained / "args.yaml", "--output_dir", tmp_path / "r", "--num_workers", 2)
+    for row, again in zip(rows_of(trained), rows_of(tmp_path / "r"), strict=True):
+        assert {**row, "seconds": 0} == {**again, "seconds": 0}
+
+
+def test_a_resumed_run_keeps_its_flags(trained, in_process, tmp_path, capsys):
+    run = tmp_path / "r"
+    shutil.copytree(trained, run)
+    for flag, value in (("--batch_size", 3), ("--seed", 4), ("--norm", "evo"), ("--crop_size", "32 48")):
+        with pytest.raises(SystemExit):
+            in_process("train_seg", "--resume_from_checkpoint", run, flag, *str(value).split())
+        assert f"error: {flag}" in capsys.readouterr().err
+    in_process("train_seg", "--resume_from_checkpoint", run / "checkpoints" / "epoch_0003", "--epochs", 4)
+    assert [row["epoch"] for row in rows_of(run)] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training.pt", "state.json", "rng_0.pt"])
+def test_a_broken_checkpoint_is_one_line(trained, in_process, tmp_path, capsys, name):
+    run = tmp_path / "r"
+    shutil.copytree(trained, run)
+    (run / "checkpoints" / "epoch_0003" / name).write_bytes(b"garbage")
+    with pytest.raises(SystemExit):
+        in_process("train_seg", "--resume_from_checkpoint", run, "--epochs", 4)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: cannot read")
+
+
+def test_a_broken_model_is_one_line(trained, in_process, tmp_path, capsys):
+    shutil.copytree(trained / "best", tmp_path / "best")
+    (tmp_path / "best" / "model.safetensors").write_bytes(b"garbage")
+    with pytest.raises(SystemExit):
+        in_process("predict_seg", "--model_name_or_path", tmp_path / "best")
+    assert "error: cannot load the model" in capsys.readouterr().err
+
+
+def test_a_split_that_is_not_there_is_refused(trained, toycity, in_process, tmp_path, capsys):
+    shutil.copytree(toycity, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "leftImg8bit" / "test")
+    with pytest.raises(SystemExit):
+        flags = ("--model_name_or_path", trained, "--dataset_path", tmp_path / "data", "--splits", "test")
+        in_process("predict_seg", *flags)
+    assert "error: --splits test" in capsys.readouterr().err
+
+
+def test_a_replacement_of_best_that_was_killed_half_way_is_undone(trained, tmp_path):
+    shutil.copytree(trained / "best", tmp_path / ".best.old")
+    restore_best(tmp_path)
+    assert (tmp_path / "best" / "config.json").exists() and not (tmp_path / ".best.old").exists()
 
 
 @pytest.mark.parametrize("norm", ["batch", "evo"])
@@ -213,6 +252,7 @@ def test_overwriting_deletes_the_old_run_only_when_asked(trained, toycity, in_pr
     run = tmp_path / "r"
     shutil.copytree(trained, run)
     (run / "notes.txt").write_text("mine")
+    (run / "scores_val.json").write_text("{}")
     before = sorted(str(p) for p in run.rglob("*"))
     with pytest.raises(SystemExit):
         in_process("train_seg", *FAST, "--dataset_path", toycity, "--output_dir", run)
@@ -229,6 +269,7 @@ def test_overwriting_deletes_the_old_run_only_when_asked(trained, toycity, in_pr
         1,
     )
     assert len(rows_of(run)) == 1 and (run / "notes.txt").exists() and not (run / "tensorboard").exists()
+    assert not (run / "scores_val.json").exists()
 
 
 def test_a_killed_write_of_a_checkpoint_leaves_the_previous_one(trained, toycity, in_process, tmp_path, monkeypatch):
