@@ -163,17 +163,3 @@ def assert_no_traceback_of_the_script(stderr: str) -> None:
     """At most one, the launcher's own report, which no script can prevent."""
     _, *tracebacks = stderr.split("Traceback (most recent call last)")
     assert len(tracebacks) <= 1 and all("accelerate/commands/launch.py" in report for report in tracebacks), stderr
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_file_that_breaks_during_training_is_named_without_the_workers_traceback(processes, toycity, tmp_path):
-    """On two processes only one of them meets it: it speaks all the same."""
-    data = tmp_path / "data"
-    shutil.copytree(toycity, data)
-    image = image_of(data)
-    flags = [*TRAIN, "--batch_size", 2 * processes, "--dataset_path", data, "--num_workers", 1, "--norm", "group"]
-    environment = {"BREAK": str(image)}
-    result = launch("tests/broken_in_training.py", *flags, processes=processes, cwd=tmp_path, env=environment)
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert result.returncode != 0 and len(lines) == 1 and image.name in lines[0], result.stderr
-    assert_no_traceback_of_the_script(result.stderr)
