@@ -4,7 +4,7 @@
     accelerate launch --config_file accelerate_config.yaml train_seg.py --norm evo      # 4 GPUs, mixed precision
     accelerate launch train_seg.py --dataset camvid --dataset_path camvid --model streetnet --epochs 100
 
-Reads top to bottom: `train` checks, builds and runs the epochs, `train_one_epoch` the steps, `evaluate_model` counts pixels.
+Reads top to bottom: `train` checks, builds and runs the epochs, `train_one_epoch` the steps; `evaluate_model` scores.
 """
 
 import contextlib
