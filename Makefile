@@ -8,7 +8,7 @@ LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --dynamo_b
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quality style clean
+.PHONY: help demo test test-slow quality style clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ demo: $(VENV)/installed toycity/.complete  ## draw a small city, train on it, pr
 
 test: $(VENV)/installed quality  ## lint and tests
 	$(BIN)/python -m pytest -n 2
+
+test-slow: $(VENV)/installed  ## the tests that take minutes: runs that are killed at random moments
+	$(BIN)/python -m pytest -m slow -s
 
 quality: $(VENV)/installed  ## lint
 	$(BIN)/ruff check .

@@ -7,29 +7,32 @@
 Reads top to bottom: `train` checks, builds and runs the epochs, `train_one_epoch` the steps; `evaluate_model` scores.
 """
 
-import contextlib
 import itertools
+import math
 import time
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import SegformerImageProcessor
 
-from data_scripts.check import check_split
+from data_scripts.check import check_data
 from data_scripts.labels import DataError
 from data_scripts.loading import TrainBatches, eval_loader, train_loader
 from data_scripts.sources import load_source, source_of
 from data_scripts.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, SharedEpoch, TrainTransform
 from seg_models import LOSSES, ModelError, Predictor, build_model, model_entry, normalize, resize_logits
 from seg_runs import checkpoints, run_folder
-from seg_runs.arguments import TrainArguments, check_resumed, parse_arguments, save_arguments
-from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors, progress_bar
-from seg_runs.optimization import make_optimizer, make_scheduler, total_steps
-from seg_runs.report import class_table, comparison, plot_learning_curve
+from seg_runs.arguments import TrainArguments, parse_arguments
+from seg_runs.launch import RunError, StopRequest, make_accelerator, on_first_process, one_line_errors, progress_bar
+from seg_runs.log import TrainingLog
+from seg_runs.optimization import Schedule, make_ema, make_optimizer, set_learning_rate, total_steps
+from seg_runs.report import class_table, comparison
 
 METRIC = Path(__file__).resolve().parent / "metrics" / "mean_iou"
 NUM_PICTURES = 3  # validation images that are drawn after each validation
+MAX_SKIPPED_STEPS = 10  # in a row, for want of a finite gradient; fp16 skips a few until it has found its scale
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,15 +40,63 @@ def main(argv: list[str] | None = None) -> None:
         train(parse_arguments(TrainArguments, argv))
 
 
+@dataclass
+class Job:
+    """What `build` makes of the arguments and the epochs work on."""
+
+    accelerator: object
+    data: object  # the DatasetDict
+    labels: object  # what its ids mean
+    epoch: SharedEpoch  # read by the workers that prepare the data
+    loader: torch.utils.data.DataLoader
+    val_loader: torch.utils.data.DataLoader
+    model: torch.nn.Module
+    ema: object | None  # timm's moving average of the model
+    wrapped: torch.nn.Module  # what trains: under several processes it adds the exchange of gradients
+    loss_function: object
+    optimizer: object
+    schedule: Schedule
+    folder: Path
+    state: dict  # where the run stands: what a checkpoint's state.json holds
+
+
 def train(args: TrainArguments) -> None:
     """Check everything, build everything, run the epochs."""
+    job = build(args)
+    state, accelerator = job.state, job.accelerator
+    steps, steps_per_epoch = job.schedule.steps, job.loader.batch_sampler.steps
+    log = TrainingLog(job.folder, args.report_to, accelerator.is_main_process, state["step"])
+    with StopRequest(accelerator) as stop:
+        for number in range(state["epoch"] + 1, math.ceil(steps / steps_per_epoch) + 1):
+            begun = time.perf_counter() - state["seconds"]
+            first, end = (number - 1) * steps_per_epoch, min(number * steps_per_epoch, steps)
+            train_one_epoch(args, job, log, stop, number, first, end, begun)
+            loss, weight, correct = state["totals"]
+            row = {"epoch": number, "learning_rate": job.optimizer.param_groups[0]["initial_lr"] * job.schedule(first)}
+            row |= {"train_loss": loss / max(weight, 1), "train_accuracy": correct / max(weight, 1)}
+            if end == steps or number % args.eval_every == 0:
+                row |= validate(job, number, args.test_size)
+            log.epoch(end, row | {"seconds": time.perf_counter() - begun})
+            state |= {"epoch": number, **run_folder.NEW_EPOCH}
+            save_checkpoint(job, log, args.keep_checkpoints)
+    log.finish({key: state[key] for key in ("epoch", "step", "best_mean_iou", "best_epoch")})
+    accelerator.print(
+        f"done: best validation mIoU {state['best_mean_iou']:.4f} in epoch {state['best_epoch']}. Model: "
+        f"{job.folder}/best, pictures: {job.folder}/images. Next: accelerate launch predict_seg.py "
+        f"--model_name_or_path {job.folder} --mst"
+    )
+    accelerator.end_training()
+
+
+def build(args: TrainArguments) -> Job:
+    """Data, model, optimizer and run folder, or an error before any of the long work."""
     model_entry(args.model)
     if args.resume_from_checkpoint:
         checkpoints.find_checkpoint(args.resume_from_checkpoint)
     elif args.output_dir and not args.overwrite_output_dir:
         run_folder.refuse_run(Path(args.output_dir))
     data, labels = load_source(args.dataset, args.dataset_path)
-    accelerator = make_accelerator()
+    accelerator = make_accelerator(args.deterministic)
     torch.manual_seed(args.seed)
 
     epoch = SharedEpoch()
@@ -55,51 +106,26 @@ def train(args: TrainArguments) -> None:
     if args.sync_bn:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
-    steps_per_epoch = loader.batch_sampler.steps
-    steps = total_steps(steps_per_epoch, args.epochs, args.max_train_steps)
-    optimizer, scheduler = make_optimization(args, model, steps)
-    # `wrapped` is what trains: under several processes it adds the exchange of gradients. The scheduler is not
-    # prepared: accelerate would step it once per process.
+    ema = make_ema(model, args.ema_decay) if args.ema_decay else None
+    steps = total_steps(loader.batch_sampler.steps, args.epochs, args.max_train_steps)
+    optimizer, schedule = make_optimization(args, model, steps)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    run, state = open_run(args, accelerator, model, optimizer, scheduler)
-
-    loss_function = LOSSES[args.loss]
-    predictor = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, args.test_size)
+    name = f"{args.dataset}_{args.model.lower()}_{args.norm}"
+    if args.resume_from_checkpoint:
+        folder, state = run_folder.resume_run(args, accelerator, model, ema, optimizer, steps)
+    else:
+        folder, state = run_folder.begin_run(args, accelerator, name)
     accelerator.print(
         f"{args.model} with {args.norm} norm, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on "
         f"{len(data['train'])} images of {args.dataset}, crops {crop_size[0]}x{crop_size[1]}, {steps} steps of "
         f"{args.batch_size} images, {accelerator.num_processes} process(es), precision {accelerator.mixed_precision}, "
-        f"seed {args.seed}, in {run}"
+        f"seed {args.seed}, in {folder}"
     )
-    log = TrainingLog(run, args.report_to, accelerator.is_main_process, first_epoch=state["epoch"] + 1)
-    for number in range(state["epoch"] + 1, -(-steps // steps_per_epoch) + 1):
-        started = time.perf_counter()
-        epoch.set(number)
-        todo = min(steps_per_epoch, steps - state["step"])
-        row = {"epoch": number, "learning_rate": scheduler.get_last_lr()[0]}
-        row |= train_one_epoch(accelerator, wrapped, loader, loss_function, optimizer, scheduler, todo, number)
-        state |= {"epoch": number, "step": state["step"] + todo}
-        last = state["step"] == steps
-        if last or number % args.eval_every == 0:
-            copy_buffers_from_first(accelerator, model)
-            scores = evaluate_model(accelerator, predictor, val_loader, loss_function, labels)
-            row |= {key: scores[key] for key in ("val_loss", "val_accuracy", "mean_iou")}
-            if state["best_mean_iou"] is None or scores["mean_iou"] > state["best_mean_iou"]:
-                state |= {"best_mean_iou": scores["mean_iou"], "best_epoch": number}
-                if accelerator.is_main_process:
-                    save_best(run, model, args.test_size)
-            if accelerator.is_main_process:
-                draw_pictures(run / "images" / f"epoch_{number:04d}.png", predictor, data["validation"], labels)
-                print(class_table(labels.names, scores), flush=True)
-        row["seconds"] = time.perf_counter() - started
-        log.write(row)
-        checkpoints.save_checkpoint(accelerator, run / "checkpoints", model, optimizer, scheduler, state)
-    log.finish(state)
-    accelerator.print(
-        f"done: best validation mIoU {state['best_mean_iou']:.4f} in epoch {state['best_epoch']}. Model: {run}/best, "
-        f"pictures: {run}/images. Next: accelerate launch predict_seg.py --model_name_or_path {run} --mst"
+    loss_function = LOSSES[args.loss]
+    return Job(
+        *(accelerator, data, labels, epoch, loader, val_loader),
+        *(model, ema, wrapped, loss_function, optimizer, schedule, folder, state),
     )
-    accelerator.end_training()
 
 
 def make_loaders(args, data, labels, epoch, accelerator):
@@ -118,16 +144,6 @@ def make_loaders(args, data, labels, epoch, accelerator):
     loader = train_loader(data["train"].with_transform(transform), batches, **workers)
     val_loader = eval_loader(data["validation"].with_transform(EvalTransform(labels)), *processes, **workers)
     return loader, val_loader, crop_size
-
-
-def check_data(data, labels, progress: bool) -> tuple[int, int]:
-    """Look at every file that training will read; the size of the smallest training image."""
-    counts, smallest = check_split(data["train"], labels, "train", progress)
-    missing = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if not pixels]
-    if missing:
-        print(f"note: no training pixel of {', '.join(missing)}")
-    check_split(data["validation"], labels, "validation", progress)
-    return smallest
 
 
 def fit_crop(args, default: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
@@ -156,7 +172,7 @@ def check_norm(args, images: int, accelerator) -> None:
 
 
 def make_optimization(args, model, steps: int):
-    """Optimizer and scheduler: the model's defaults, where no flag says otherwise."""
+    """Optimizer and schedule: the model's defaults, where no flag says otherwise."""
     defaults = model_entry(args.model).training
     chosen = {
         name: getattr(defaults, name) if getattr(args, name) is None else getattr(args, name)
@@ -169,78 +185,125 @@ def make_optimization(args, model, steps: int):
         raise RunError(
             f"--optimizer {kind} is not the one that --model {args.model} has by default: give --learning_rate"
         )
-    optimizer = make_optimizer(model, kind, **chosen)
-    return optimizer, make_scheduler(optimizer, schedule, steps)
+    if args.lr_num_cycles > 1 and schedule != "poly_with_restarts":
+        raise RunError(f"--lr_num_cycles is for --lr_scheduler_type poly_with_restarts, and this is {schedule}")
+    if args.warmup_steps >= steps:
+        raise RunError(f"--warmup_steps {args.warmup_steps} leaves nothing of the {steps} steps of this run")
+    return make_optimizer(model, kind, **chosen), Schedule(schedule, steps, args.warmup_steps, args.lr_num_cycles)
 
 
-def open_run(args, accelerator, model, optimizer, scheduler) -> tuple[Path, dict]:
-    """The run's folder and where it stands: new, or resumed from a checkpoint."""
-    if not args.resume_from_checkpoint:
-        name = f"{args.dataset}_{args.model.lower()}_{args.norm}"
-        run = on_first_process(accelerator, run_folder.create_run, args.output_dir, name, args.overwrite_output_dir)
-        if accelerator.is_main_process:
-            save_arguments(args, run / "args.yaml")
-        return run, {"epoch": 0, "step": 0, "best_mean_iou": None, "best_epoch": None}
-    checkpoint = checkpoints.find_checkpoint(args.resume_from_checkpoint)
-    run = checkpoint.parent.parent
-    if args.output_dir and Path(args.output_dir).resolve() != run.resolve():
-        raise RunError(f"--output_dir {args.output_dir}: a resumed run goes on in its own folder, {run}")
-    check_resumed(args, run / "args.yaml")
-    state = checkpoints.read_state(checkpoint)
-    checkpoints.load_checkpoint(accelerator, checkpoint, model, optimizer, scheduler)
-    if accelerator.is_main_process:
-        run_folder.cut_rows(run / "log_epoch.csv", state["epoch"])
-        run_folder.restore_best(run)
-        save_arguments(args, run / "args.yaml")
-    accelerator.print(f"resumed {checkpoint}: epoch {state['epoch']} is done")
-    return run, state
-
-
-def train_one_epoch(accelerator, model, loader, loss_function, optimizer, scheduler, steps: int, epoch: int) -> dict:
-    """`steps` optimizer steps; the mean loss and accuracy over all valid pixels they saw."""
-    model.train()
-    device, processes = accelerator.device, accelerator.num_processes
-    batch_size, accumulation = loader.batch_sampler.batch_size, loader.batch_sampler.accumulation
-    epoch_totals = torch.zeros(3, device=device, dtype=torch.float64)
-    bar = progress_bar(accelerator, f"Epoch {epoch}", steps * batch_size)
-    batches = iter(loader)
-    for step in range(steps):
-        totals = torch.zeros(3, device=device, dtype=torch.float64)  # loss, weight, correct pixels
-        for i, batch in enumerate(itertools.islice(batches, accumulation), start=1):
-            pixels = normalize(batch["pixel_values"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
-            target = batch["labels"].to(device, non_blocking=True)
-            with contextlib.nullcontext() if i == accumulation else accelerator.no_sync(model):
-                logits = resize_logits(model(pixel_values=pixels).logits, target.shape[-2:])
-                loss, weight = loss_function(logits, target)
-                # The exact denominator, the weight summed over processes and parts, is not known yet: divided by
-                # the number of pixels, fp16 gradients stay in range, and the rest of the factor follows below.
-                pixels_per_step = target.numel() * accumulation
-                accelerator.backward(loss / pixels_per_step)
-            correct = (logits.detach().argmax(1) == target).sum()
-            totals += torch.stack([loss.detach().double(), weight.double(), correct.double()])
-        totals = accelerator.reduce(totals)
-        # Gradients were averaged over processes, hence that factor. Without a valid pixel they are zero.
-        correction = pixels_per_step * processes / totals[1].clamp(min=1)
-        for parameter in model.parameters():
-            parameter.grad.mul_(correction.to(parameter.grad.dtype))
-        optimizer.step()
-        optimizer.zero_grad()
-        epoch_totals += totals
-        if step % 10 == 0:  # reading a number makes the device finish its queue
-            loss_now = totals[0] / totals[1].clamp(min=1)
-            bar.set_postfix(loss=f"{loss_now:.3f}", lr=f"{scheduler.get_last_lr()[0]:.2e}", refresh=False)
-        bar.update(batch_size)
-        scheduler.step()
+def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number: int, first: int, end: int, begun):
+    """The optimizer steps `first` to `end` of the run, or what a resumed run has left of them."""
+    state, done = job.state, job.state["step"] - first
+    job.epoch.set(number)
+    job.loader.batch_sampler.first_step = done
+    batches = iter(job.loader)
+    bar = progress_bar(job.accelerator, f"Epoch {number}", (end - first) * args.batch_size, done=done * args.batch_size)
+    job.wrapped.train()
+    while state["step"] < end:
+        rate = set_learning_rate(job.optimizer, job.schedule(state["step"]))
+        parts = list(itertools.islice(batches, args.gradient_accumulation_steps))
+        totals, norm = train_step(
+            job.accelerator, job.wrapped, parts, job.loss_function, job.optimizer, args.max_grad_norm
+        )
+        state["step"] += 1
+        if math.isfinite(norm):
+            state["skipped"] = 0
+            state["totals"] = [a + b for a, b in zip(state["totals"], totals, strict=True)]
+            if job.ema is not None:
+                job.ema.update(job.model, step=state["step"])
+        else:
+            state["skipped"] += 1
+            refuse_endless_skipping(job)
+        loss = totals[0] / max(totals[1], 1)
+        log.step(state["step"], {"loss": loss, "learning_rate": rate, "grad_norm": norm})
+        bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", refresh=False)
+        bar.update(args.batch_size)
+        stopped = stop.agreed()
+        due = args.checkpointing_steps and state["step"] % args.checkpointing_steps == 0
+        if stopped or (due and state["step"] < end):
+            state["seconds"] = time.perf_counter() - begun
+            save_checkpoint(job, log, args.keep_checkpoints)
+        if stopped:
+            stop.exit(f"train_seg.py --resume_from_checkpoint {job.folder}")
     bar.close()
-    loss, weight, correct = epoch_totals.tolist()
-    return {"train_loss": loss / max(weight, 1), "train_accuracy": correct / max(weight, 1)}
 
 
-def copy_buffers_from_first(accelerator, model) -> None:
-    """Every process evaluates with the first one's batch-norm statistics: the ones that are saved."""
-    if accelerator.num_processes > 1:
+def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_norm: float | None):
+    """One optimizer step: ((loss, weight, correct pixels) summed over all processes, norm of the gradient).
+
+    `parts`: the micro-batches of this process. The gradient is that of the total loss over the total weight. Where it
+    is not finite, the step changes nothing: weights, buffers and optimizer stay as they were.
+    """
+    device = accelerator.device
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    pixels_per_step = sum(part["labels"].numel() for part in parts)
+    totals = torch.zeros(3, device=device, dtype=torch.float64)
+    for i, part in enumerate(parts, start=1):
+        pixels = normalize(part["pixel_values"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
+        target = part["labels"].to(device, non_blocking=True)
+        with nullcontext() if i == len(parts) else accelerator.no_sync(model):
+            logits = resize_logits(model(pixel_values=pixels).logits, target.shape[-2:])
+            loss, weight = loss_function(logits, target)
+            # The exact denominator, the weight summed over processes and parts, is not known yet: divided by the
+            # number of pixels, fp16 gradients stay in range, and the rest of the factor follows below.
+            accelerator.backward(loss / pixels_per_step)
+        correct = (logits.detach().argmax(1) == target).sum()
+        totals += torch.stack([loss.detach().double(), weight.double(), correct.double()])
+    totals = accelerator.reduce(totals).tolist()
+    accelerator.unscale_gradients(optimizer)
+    # Gradients were averaged over processes, hence that factor. Without a valid pixel they are zero.
+    factor = pixels_per_step * accelerator.num_processes / max(totals[1], 1)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = factor * torch.nn.utils.get_total_norm(gradients).item()
+    if max_grad_norm is not None and norm > max_grad_norm:
+        factor *= max_grad_norm / norm
+    if math.isfinite(norm):
+        for gradient in gradients:
+            gradient.mul_(factor)
+    else:
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    if math.isfinite(norm) or accelerator.scaler is not None:  # a gradient scaler skips by itself, and lowers its scale
+        optimizer.step()
+    optimizer.zero_grad()
+    return totals, norm
+
+
+def refuse_endless_skipping(job: Job) -> None:
+    """Stop a run whose loss has become NaN or infinite for good; its weights are still those of before."""
+    if job.state["skipped"] >= MAX_SKIPPED_STEPS:
+        raise RunError(
+            f"the gradient was not finite in {MAX_SKIPPED_STEPS} steps in a row, from step "
+            f"{job.state['step'] - MAX_SKIPPED_STEPS + 1} on; none of them changed a weight. Lower --learning_rate or "
+            f"give --max_grad_norm. {checkpoints.last_checkpoint(job.folder / 'checkpoints')}"
+        )
+
+
+def save_checkpoint(job: Job, log: TrainingLog, keep: int) -> None:
+    """What is logged of the steps so far reaches the disk first: a resumed run does not log them again."""
+    log.flush()
+    folder = job.folder / "checkpoints"
+    checkpoints.save_checkpoint(job.accelerator, folder, job.model, job.ema, job.optimizer, job.state, keep)
+
+
+def validate(job: Job, number: int, test_size) -> dict:
+    """Score the model, or its moving average; keep it in best/ if it is the best so far; draw pictures."""
+    model, state = job.model if job.ema is None else job.ema.module, job.state
+    if job.accelerator.num_processes > 1:  # evaluate with the batch-norm statistics that are saved: the first one's
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, src=0)
+    predictor = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, test_size)
+    scores = evaluate_model(job.accelerator, predictor, job.val_loader, job.loss_function, job.labels)
+    better = state["best_mean_iou"] is None or scores["mean_iou"] > state["best_mean_iou"]
+    if better:
+        state |= {"best_mean_iou": scores["mean_iou"], "best_epoch": number}
+    if job.accelerator.is_main_process:
+        if better:
+            run_folder.save_best(job.folder, model, predictor.image_processor())
+        draw_pictures(job.folder / "images" / f"epoch_{number:04d}.png", predictor, job.data["validation"], job.labels)
+        print(class_table(job.labels.names, scores), flush=True)
+    return {key: scores[key] for key in ("val_loss", "val_accuracy", "mean_iou")}
 
 
 def evaluate_model(accelerator, predictor, loader, loss_function, labels) -> dict:
@@ -261,23 +324,6 @@ def evaluate_model(accelerator, predictor, loader, loss_function, labels) -> dic
     return scores | {"val_loss": loss / max(weight, 1), "val_accuracy": scores["overall_accuracy"]}
 
 
-def save_best(run: Path, model, test_size) -> None:
-    """best/: the model and the image processor that repeats the evaluation's preprocessing; old or new, never half."""
-    run_folder.restore_best(run)
-    new, old, best = run / ".best.new", run / ".best.old", run / "best"
-    size = {"height": test_size[0], "width": test_size[1]} if test_size else None
-    processor = SegformerImageProcessor(
-        do_resize=size is not None, size=size, image_mean=list(IMAGENET_MEAN), image_std=list(IMAGENET_STD)
-    )
-    run_folder.remove(new, old)
-    model.save_pretrained(new)
-    processor.save_pretrained(new)
-    if best.exists():
-        best.rename(old)
-    new.rename(best)
-    run_folder.remove(old)
-
-
 def draw_pictures(path: Path, predictor, split, labels) -> None:
     """Input, truth and prediction of a few images spread over the split."""
     chosen = np.linspace(0, len(split) - 1, min(NUM_PICTURES, len(split))).round().astype(int).tolist()
@@ -289,35 +335,6 @@ def draw_pictures(path: Path, predictor, split, labels) -> None:
         rows.append((image.permute(1, 2, 0).numpy(), labels.to_color(truth), labels.to_color(prediction)))
     legend = dict(zip(labels.names, labels.palette, strict=True))
     comparison(rows, ("image", "truth", "prediction"), legend).save(path)
-
-
-class TrainingLog:
-    """log_epoch.csv, learning_curve.png, TensorBoard, results.json: written by the first process."""
-
-    def __init__(self, run: Path, report_to: str, on: bool, first_epoch: int):
-        self.run, self.on, self.board = run, on, None
-        if on and report_to == "tensorboard":
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(run / "tensorboard", purge_step=first_epoch)
-
-    def write(self, row: dict) -> None:
-        """One epoch; keys as in `run_folder.COLUMNS`."""
-        if not self.on:
-            return
-        run_folder.append_row(self.run / "log_epoch.csv", row)
-        if "mean_iou" in row:
-            plot_learning_curve(run_folder.read_rows(self.run / "log_epoch.csv"), self.run / "learning_curve.png")
-        for key, value in row.items():
-            if self.board and key != "epoch":
-                self.board.add_scalar(key, value, row["epoch"])
-        print("  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
-
-    def finish(self, state: dict) -> None:
-        if self.on:
-            run_folder.write_json(self.run / "results.json", state)
-        if self.board:
-            self.board.close()
 
 
 if __name__ == "__main__":

@@ -5,11 +5,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
 from .labels import DataError, LabelInfo
 from .reader import describe, open_image, read_label, upright_size
+
+
+def check_data(data: DatasetDict, labels: LabelInfo, progress: bool) -> tuple[int, int]:
+    """Look at every file that training will read; the size of the smallest training image."""
+    counts, smallest = check_split(data["train"], labels, "train", progress)
+    missing = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if not pixels]
+    if missing:
+        print(f"note: no training pixel of {', '.join(missing)}")
+    check_split(data["validation"], labels, "validation", progress)
+    return smallest
 
 
 def check_split(

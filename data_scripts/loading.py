@@ -1,5 +1,6 @@
 """The order of batches, and data loaders."""
 
+import os
 from collections.abc import Iterator
 
 import cv2
@@ -16,7 +17,7 @@ class TrainBatches:
 
     An optimizer step takes the next `batch_size` images of the epoch's permutation, over all processes and
     accumulation steps, so a step sees the same images however they are spread. What is left over at the end of an
-    epoch is dropped: another permutation follows.
+    epoch is dropped: another permutation follows. `first_step` is where a resumed run goes on within an epoch.
     """
 
     def __init__(
@@ -41,20 +42,24 @@ class TrainBatches:
             raise DataError(f"--batch_size {batch_size} is more than the {num_images} training images")
         self.micro_batch_size = batch_size // shares
         self.steps = num_images // batch_size
+        self.first_step = 0
 
     def __len__(self) -> int:
-        return self.steps * self.accumulation
+        return (self.steps - self.first_step) * self.accumulation
 
     def __iter__(self) -> Iterator[list[int]]:
         order = item_generator(self.seed, self.epoch.get(), 2**32 - 1).permutation(self.num_images).tolist()
-        for step in range(self.steps):
+        for step in range(self.first_step, self.steps):
             for i in range(self.accumulation):
                 start = step * self.batch_size + (i * self.processes + self.rank) * self.micro_batch_size
                 yield order[start : start + self.micro_batch_size]
 
 
 def start_worker(_: int) -> None:
-    """A worker is one thread: more would take the cores from the others."""
+    """A worker is one thread: more would take the cores from the others. Ctrl-C in a terminal goes to a process group;
+    the worker leaves it, because the run wants to end in its own time."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from transformers import SegformerImageProcessor
 
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)  # `--mst`
 
@@ -65,6 +66,12 @@ class Predictor:
                 logits = logits.softmax(1)
             total = total + logits
         return total[0] / len(self.views)
+
+    def image_processor(self) -> SegformerImageProcessor:
+        """What does to an image what a single view does: saved with the model."""
+        size = {"height": self.size[0], "width": self.size[1]} if self.size else None
+        mean, std = list(self.mean), list(self.std)
+        return SegformerImageProcessor(do_resize=size is not None, size=size, image_mean=mean, image_std=std)
 
     def labels(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
         return self(image, size).argmax(0)

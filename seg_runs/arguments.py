@@ -14,6 +14,7 @@ from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from .checkpoints import find_checkpoint
 from .launch import RunError, fail
+from .optimization import SCHEDULES
 
 
 def size(help: str, aliases: list[str] | None = None):
@@ -32,6 +33,10 @@ class DataArguments:
     def __post_init__(self):
         check_size("--test_size", self.test_size)
         check_range("--num_workers", self.num_workers, least=0)
+
+
+COUNTS = ("batch_size", "gradient_accumulation_steps", "epochs", "max_train_steps", "eval_every", "lr_num_cycles")
+COUNTS += ("checkpointing_steps", "keep_checkpoints")
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,22 @@ class TrainArguments(DataArguments):
     learning_rate: float | None = HfArg(default=None, help="by default the model's", aliases=["--lr_init"])
     momentum: float | None = HfArg(default=None, help="of sgd; 0.9 by default", aliases=["--lr_momentum"])
     weight_decay: float | None = HfArg(default=None, help="by default the model's", aliases=["--lr_weight_decay"])
-    lr_scheduler_type: str | None = HfArg(default=None, help="cosine, poly or constant; by default the model's")
+    lr_scheduler_type: str | None = HfArg(
+        default=None, help="cosine, poly, poly_with_restarts or constant; by default the model's"
+    )
+    lr_num_cycles: int = HfArg(default=1, help="cycles of poly_with_restarts")
+    warmup_steps: int = HfArg(default=0, help="optimizer steps over which the learning rate rises, before it falls")
+    max_grad_norm: float | None = HfArg(default=None, help="clip the gradient at this norm; not clipped if not given")
+    ema_decay: float | None = HfArg(
+        default=None, help="evaluate and save a moving average of the weights, for example 0.999; none if not given"
+    )
     batch_size: int = HfArg(default=8, help="images per optimizer step, over all processes and accumulation steps")
     gradient_accumulation_steps: int = HfArg(default=1, help="parts that a step is split into, to save memory")
     epochs: int = HfArg(default=200, help="passes over the training images")
     max_train_steps: int | None = HfArg(default=None, help="optimizer steps in all; overrides --epochs")
     eval_every: int = HfArg(default=1, help="epochs between validations; the last epoch always has one")
     seed: int = HfArg(default=0, help="of weights, order and augmentation")
+    deterministic: bool = HfArg(default=False, help="only deterministic GPU kernels; a CPU has no others")
 
     output_dir: str | None = HfArg(
         default=None, help="run folder; runs/DATASET_MODEL_NORM_TIME if not given", aliases=["--save_path"]
@@ -76,6 +90,10 @@ class TrainArguments(DataArguments):
         help="a checkpoint, or a run folder for its newest one; the run goes on there",
         aliases=["--weights"],
     )
+    checkpointing_steps: int | None = HfArg(
+        default=None, help="optimizer steps between checkpoints, beside those at the ends of epochs"
+    )
+    keep_checkpoints: int = HfArg(default=1, help="newest checkpoints that are kept")
     report_to: str = HfArg(default="tensorboard", help="tensorboard or none")
 
     def __post_init__(self):
@@ -85,14 +103,16 @@ class TrainArguments(DataArguments):
         if len(self.scale_range) != 2 or not 0 < self.scale_range[0] <= self.scale_range[1]:
             raise RunError(f"--scale_range takes the lowest and the highest scale, above 0, not {self.scale_range}")
         check_range("--colorjitter_factor", self.colorjitter_factor, 0, 1)
-        for flag in ("batch_size", "gradient_accumulation_steps", "epochs", "max_train_steps", "eval_every"):
+        for flag in COUNTS:
             check_range(f"--{flag}", getattr(self, flag), least=1)
-        for flag in ("learning_rate", "momentum", "weight_decay"):
+        for flag in ("learning_rate", "momentum", "weight_decay", "warmup_steps"):
             check_range(f"--{flag}", getattr(self, flag), least=0)
+        check_above("--max_grad_norm", self.max_grad_norm)
+        check_above("--ema_decay", self.ema_decay, below=1)
         check_range("--seed", self.seed, 0, 2**32 - 1)
         check_choice("--loss", self.loss, ("ce",))
         check_choice("--optimizer", self.optimizer, ("sgd", "adamw"))
-        check_choice("--lr_scheduler_type", self.lr_scheduler_type, ("cosine", "poly", "constant"))
+        check_choice("--lr_scheduler_type", self.lr_scheduler_type, SCHEDULES)
         check_choice("--report_to", self.report_to, ("tensorboard", "none"))
         if self.overwrite_output_dir and self.resume_from_checkpoint:
             raise RunError("--overwrite_output_dir would delete the run that --resume_from_checkpoint goes on with")
@@ -138,6 +158,13 @@ def check_range(flag: str, value: float | None, least: float, most: float = floa
     if value is not None and not least <= value <= most:
         raise RunError(
             f"{flag} {value} is out of range: " + (f"{least} to {most}" if most < float("inf") else f"{least} or more")
+        )
+
+
+def check_above(flag: str, value: float | None, below: float = float("inf")) -> None:
+    if value is not None and not 0 < value < below:
+        raise RunError(
+            f"{flag} {value} is out of range: above 0" + (f", below {below}" if below < float("inf") else "")
         )
 
 
@@ -203,15 +230,23 @@ def save_arguments(args, path: Path) -> None:
     path.write_text(yaml.safe_dump(entries, sort_keys=False))
 
 
-MAY_CHANGE = ("dataset_path", "num_workers", "report_to", "eval_every", "epochs", "max_train_steps")
+MAY_CHANGE = ("dataset_path", "num_workers", "report_to", "eval_every", "checkpointing_steps", "keep_checkpoints")
+MAY_CHANGE += ("epochs", "max_train_steps")
 
 
-def check_resumed(args, path: Path) -> None:
-    """Refuse to go on with the run of `path`, its args.yaml, under flags that would make it another run."""
-    before = yaml.safe_load(path.read_text())
-    for key, value in before.items():
-        if key not in MAY_CHANGE and getattr(args, key, value) != value:
+def changed_flags(args, path: Path) -> list[str]:
+    """What differs from the flags that the run of `path`, its args.yaml, was begun with, in lines for the user; flags
+    that would make it another run are refused."""
+    changes = []
+    for key, before in yaml.safe_load(path.read_text()).items():
+        now = getattr(args, key, before)
+        if now == before:
+            continue
+        if key not in MAY_CHANGE:
             raise RunError(
-                f"--{key} {getattr(args, key)} is not what the run was begun with ({value}): a resumed run keeps its "
-                f"flags, except {', '.join(f'--{name}' for name in MAY_CHANGE)}"
+                f"--{key} {now} is not what the run was begun with ({before}): a resumed run keeps its flags, except "
+                f"{', '.join(f'--{name}' for name in MAY_CHANGE)}"
             )
+        effect = ": the learning rate follows the new length" if key in ("epochs", "max_train_steps") else ""
+        changes.append(f"--{key} {now} instead of {before}{effect}")
+    return changes

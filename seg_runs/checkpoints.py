@@ -1,10 +1,11 @@
 """Checkpoints: folders that hold all that is needed to go on bit for bit, and that are whole or not there.
 
-checkpoints/epoch_0003/
+checkpoints/step_000120/
     model.safetensors    weights and buffers
-    training.pt          optimizer, scheduler and, under fp16, the gradient scaler
+    ema.safetensors      their moving average, where the run keeps one
+    training.pt          optimizer and, under fp16, the gradient scaler
     rng_0.pt             random state of each process (dropout draws from it)
-    state.json           epoch, step, best score
+    state.json           epoch, step, sums of the epoch so far, best score
 """
 
 import json
@@ -22,42 +23,75 @@ from .launch import RunError
 FILES = ("model.safetensors", "training.pt", "state.json")
 
 
-def save_checkpoint(accelerator, folder: Path, model, optimizer, scheduler, state: dict) -> Path:
-    """Write checkpoints/epoch_N from every process, N = state["epoch"]; then remove the others.
+def save_checkpoint(accelerator, folder: Path, model, ema, optimizer, state: dict, keep: int) -> None:
+    """Write checkpoints/step_N from every process, N = state["step"]; then remove all but the `keep` newest.
 
-    Everything goes to a temporary name that the first process renames when all have written: a run that is killed
-    leaves the previous checkpoint as it was.
+    Everything goes to a temporary name that the first process renames when all have written: a run that is killed, or
+    a disk that is full, leaves the previous checkpoint as it was.
     """
-    final = folder / f"epoch_{state['epoch']:04d}"
-    temporary = folder / f".epoch_{state['epoch']:04d}.tmp"
-    if accelerator.is_main_process:
+    final = folder / f"step_{state['step']:06d}"
+    temporary = folder / f".{final.name}.tmp"
+    try:
+        if accelerator.is_main_process:
+            for left in folder.glob(".step_*.tmp"):
+                shutil.rmtree(left)
+            temporary.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        write(rng_state(), temporary / f"rng_{accelerator.process_index}.pt")
+        if accelerator.is_main_process:
+            save_file(contiguous(model), temporary / "model.safetensors")
+            if ema is not None:
+                save_file(contiguous(ema.module), temporary / "ema.safetensors")
+            training = {"optimizer": optimizer.state_dict()}
+            if accelerator.scaler is not None:
+                training["scaler"] = accelerator.scaler.state_dict()
+            write(training, temporary / "training.pt")
+            (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n")
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    torch.save(rng_state(), temporary / f"rng_{accelerator.process_index}.pt")
-    if accelerator.is_main_process:
-        weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        save_file(weights, temporary / "model.safetensors")
-        training = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
-        if accelerator.scaler is not None:
-            training["scaler"] = accelerator.scaler.state_dict()
-        torch.save(training, temporary / "training.pt")
-        (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n")
+        raise RunError(f"cannot write checkpoint {final}: {error}. {last_checkpoint(folder)}") from error
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         if final.exists():
             shutil.rmtree(final)
         temporary.rename(final)
-        for old in list_checkpoints(folder):
-            if old != final:
-                shutil.rmtree(old)
-    return final
+        for old in list_checkpoints(folder)[:-keep]:
+            shutil.rmtree(old)
+
+
+def contiguous(model) -> dict[str, torch.Tensor]:
+    """Weights and buffers as safetensors takes them; channels_last is put back by loading in place."""
+    return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+
+
+def write(content, path: Path) -> None:
+    """torch.save through a file of Python's, whose errors say what is wrong (a full disk)."""
+    with path.open("wb") as file:
+        torch.save(content, file)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints in `folder`, oldest first."""
-    found = [path for path in folder.glob("epoch_*") if re.fullmatch(r"epoch_\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("epoch_")))
+    return sorted((path for path in folder.glob("step_*") if re.fullmatch(r"step_\d+", path.name)), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step_"))
+
+
+def remove_later(checkpoint: Path) -> None:
+    """Remove what a run that is resumed from `checkpoint` will write again."""
+    for path in list_checkpoints(checkpoint.parent):
+        if step_of(path) > step_of(checkpoint):
+            shutil.rmtree(path)
+
+
+def last_checkpoint(folder: Path) -> str:
+    """For error messages: what a run can go on from."""
+    found = list_checkpoints(folder)
+    if not found:
+        return "There is no checkpoint yet"
+    return f"The last complete checkpoint is {found[-1]}: go on with --resume_from_checkpoint {folder.parent}"
 
 
 def find_checkpoint(path: str) -> Path:
@@ -71,11 +105,10 @@ def find_checkpoint(path: str) -> Path:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise RunError(f"--resume_from_checkpoint {path} is not a checkpoint: it has no {missing[0]}")
-    for name in ("args.yaml", "log_epoch.csv"):
-        if not (folder.parent.parent / name).is_file():
-            raise RunError(
-                f"--resume_from_checkpoint {path} is not in a run folder: {folder.parent.parent} has no {name}"
-            )
+    if not (folder.parent.parent / "args.yaml").is_file():
+        raise RunError(
+            f"--resume_from_checkpoint {path} is not in a run folder: {folder.parent.parent} has no args.yaml"
+        )
     return folder
 
 
@@ -87,18 +120,20 @@ def read_state(folder: Path) -> dict:
         raise RunError(f"cannot read {folder / 'state.json'}: {error}") from error
 
 
-def load_checkpoint(accelerator, folder: Path, model, optimizer, scheduler) -> None:
+def load_checkpoint(accelerator, folder: Path, model, ema, optimizer) -> None:
     """Put a checkpoint back, in place. Weights are read with safetensors, the rest with `weights_only=True`."""
     try:
         weights = load_file(folder / "model.safetensors")
+        average = load_file(folder / "ema.safetensors") if ema is not None else None
         training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
         rng = rng_file(folder, accelerator.process_index)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise RunError(f"cannot read checkpoint {folder}: {' '.join(str(error).split())}") from error
     try:
         model.load_state_dict(weights)
+        if ema is not None:
+            ema.module.load_state_dict(average)
         optimizer.load_state_dict(training["optimizer"])
-        scheduler.load_state_dict(training["scheduler"])
     except (RuntimeError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0]
         raise RunError(f"checkpoint {folder} is of another model or optimizer: {first}") from error

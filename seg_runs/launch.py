@@ -1,10 +1,14 @@
-"""Under which conditions a script runs: one-line errors, and what is agreed between processes."""
+"""Under which conditions a script runs: one-line errors, requests to stop, and what is agreed between processes."""
 
+import ctypes
+import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class RunError(ValueError):
@@ -28,8 +32,28 @@ def one_line_errors(*kinds: type[Exception]):
         # An error of a data loader's worker carries the worker's traceback; what it says is in the last line.
         line = str(error).strip().splitlines()[-1]
         fail(f"error: {line.removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')}", 1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fail(f"error: {error.strerror}{f': {error.filename}' if error.filename else ''}; checkpoints are whole", 1)
+    except RuntimeError as error:
+        line = " ".join(str(error).split())
+        if "deterministic implementation" in line:
+            fail(f"error: --deterministic cannot be had: {line}", 1)
+        if line.startswith("DataLoader worker"):  # killed, most often for memory
+            fail(f"error: {line}; fewer --num_workers need less memory", 1)
+        if not is_of_another_process(error):
+            raise
+        fail(f"process {os.environ.get('RANK')} lost the others: what ended them is said by one of them", 1)
     except KeyboardInterrupt:
         fail("interrupted", 130)
+
+
+def is_of_another_process(error: RuntimeError) -> bool:
+    """Whether a collective failed because the process at its other end is gone."""
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or "by peer" in str(error)
 
 
 def fail(line: str, code: int) -> None:
@@ -41,8 +65,54 @@ def fail(line: str, code: int) -> None:
     sys.exit(code)
 
 
-def make_accelerator():
-    """An `Accelerator`, or a `RunError` for a launch that cannot do what it seems to."""
+class StopRequest:
+    """SIGTERM and Ctrl-C ask a run to stop after the step that it is at.
+
+    Inside `with`, a signal is only noted. `agreed()` is the same on every process, whichever was signalled.
+    """
+
+    def __init__(self, accelerator):
+        self.accelerator, self.signal = accelerator, 0
+
+    def __enter__(self):
+        self.before = {kind: signal.signal(kind, self.note) for kind in (signal.SIGTERM, signal.SIGINT)}
+        stop_with_launcher()
+        return self
+
+    def __exit__(self, *_):
+        for kind, handler in self.before.items():
+            signal.signal(kind, handler)
+
+    def note(self, number: int, _) -> None:
+        self.signal = number
+        if is_first_process():
+            print(f"\n{signal.Signals(number).name}: finishing the step", file=sys.stderr, flush=True)
+
+    def agreed(self) -> bool:
+        """Whether any process was asked to stop; every process must call it at the same places."""
+        import torch
+
+        return bool(self.accelerator.reduce(torch.tensor(self.signal, device=self.accelerator.device)))
+
+    def exit(self, command: str) -> None:
+        """Leave, with the command that goes on."""
+        self.accelerator.print(f"stopped; go on with: accelerate launch {command}", flush=True)
+        sys.exit(128 + (self.signal or signal.SIGTERM))
+
+
+def stop_with_launcher() -> None:
+    """Ask the kernel for SIGTERM when `accelerate launch` ends (Linux): it does not pass on the one that it gets, and
+    a run without launcher would go on unseen."""
+    command = Path(f"/proc/{os.getppid()}/cmdline")
+    if command.exists() and b"accelerate" in command.read_bytes():
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def make_accelerator(deterministic: bool = False):
+    """An `Accelerator`, or a `RunError` for a launch that cannot do what it seems to.
+
+    `deterministic`: on a GPU, only kernels whose results do not depend on the order in which threads finish.
+    """
     import torch
     from accelerate import Accelerator
     from transformers.utils import logging
@@ -61,6 +131,10 @@ def make_accelerator():
     if not gpu and os.environ.get("OMP_NUM_THREADS") == "1":
         # What `accelerate launch` sets unless told otherwise: one thread, on a machine that computes on its cores.
         torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    torch.use_deterministic_algorithms(deterministic)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it to be deterministic
+        torch.backends.cudnn.benchmark = False
     accelerator = Accelerator()
     if accelerator.num_processes != processes:
         raise RunError(f"{processes} processes were launched but accelerate runs {accelerator.num_processes}")
@@ -92,10 +166,12 @@ def on_first_process(accelerator, function: Callable, *args):
     return outcome[0]
 
 
-def progress_bar(accelerator, title: str, total: int | None = None, loader=None):
+def progress_bar(accelerator, title: str, total: int | None = None, loader=None, done: int = 0):
     """A bar of images with rate and remaining time, on the first process; rarely redrawn where it goes to a file."""
     from tqdm import tqdm
 
     rarely = {} if sys.stderr.isatty() else {"mininterval": 30}
     hidden = not accelerator.is_main_process
-    return tqdm(loader, title, total, leave=False, disable=hidden, unit="image", dynamic_ncols=True, **rarely)
+    return tqdm(
+        loader, title, total, leave=False, disable=hidden, unit="image", initial=done, dynamic_ncols=True, **rarely
+    )

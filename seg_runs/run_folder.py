@@ -18,7 +18,11 @@ import shutil
 import time
 from pathlib import Path
 
-from .launch import RunError
+from safetensors import SafetensorError
+
+from .arguments import changed_flags, save_arguments
+from .checkpoints import find_checkpoint, last_checkpoint, load_checkpoint, read_state, remove_later
+from .launch import RunError, on_first_process
 
 COLUMNS = (
     "epoch",
@@ -31,6 +35,46 @@ COLUMNS = (
     "seconds",
 )
 RUNS = Path("runs")
+
+
+# Where a run stands, as in a checkpoint's state.json. `totals`: loss, weight and correct pixels of the epoch so far;
+# `skipped`: steps in a row, up to now, without a finite gradient.
+NEW_EPOCH = {"totals": [0.0, 0.0, 0.0], "seconds": 0.0}
+NEW_RUN = {"epoch": 0, "step": 0, "skipped": 0, **NEW_EPOCH, "best_mean_iou": None, "best_epoch": None}
+
+
+def begin_run(args, accelerator, name: str) -> tuple[Path, dict]:
+    """The folder of a new run and its state."""
+    run = on_first_process(accelerator, create_run, args.output_dir, name, args.overwrite_output_dir)
+    if accelerator.is_main_process:
+        save_arguments(args, run / "args.yaml")
+    return run, {**NEW_RUN, "processes": accelerator.num_processes}
+
+
+def resume_run(args, accelerator, model, ema, optimizer, steps: int) -> tuple[Path, dict]:
+    """The folder and the state of a run of `steps` that goes on from a checkpoint, which is loaded."""
+    checkpoint = find_checkpoint(args.resume_from_checkpoint)
+    run = checkpoint.parent.parent
+    if args.output_dir and Path(args.output_dir).resolve() != run.resolve():
+        raise RunError(f"--output_dir {args.output_dir}: a resumed run goes on in its own folder, {run}")
+    changes = changed_flags(args, run / "args.yaml")
+    state = read_state(checkpoint)
+    if state["step"] > steps:
+        raise RunError(f"{checkpoint} is beyond the {steps} steps that this run would have: raise --epochs")
+    load_checkpoint(accelerator, checkpoint, model, ema, optimizer)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        remove_later(checkpoint)
+        cut_rows(run / "log_epoch.csv", state["epoch"])
+        restore_best(run)
+        save_arguments(args, run / "args.yaml")
+    if state["processes"] != accelerator.num_processes:
+        changes.append(
+            f"{accelerator.num_processes} process(es) instead of {state['processes']}: the same images in each step, "
+            "but other draws of dropout, and batch norm sees other groups of images"
+        )
+    accelerator.print("\n".join([f"resumed {checkpoint}: step {state['step']} is done", *changes]))
+    return run, state | {"processes": accelerator.num_processes}
 
 
 def create_run(output_dir: str | None, name: str, overwrite: bool = False) -> Path:
@@ -93,9 +137,10 @@ def read_rows(path: Path) -> list[dict]:
 
 def cut_rows(path: Path, epochs: int) -> None:
     """Keep the rows of the first `epochs` epochs: what a resumed run computes again is not logged twice."""
-    lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines[1:] if int(line.split(",")[0]) <= epochs]
-    write_atomically(path, "".join([lines[0], *kept]))
+    if epochs == 0 or not path.exists():  # there may be half a header, of a run that was killed
+        path.unlink(missing_ok=True)
+    else:  # the row of each epoch was written before its checkpoint
+        write_atomically(path, "".join(path.read_text().splitlines(keepends=True)[: 1 + epochs]))
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -112,6 +157,23 @@ def restore_best(run: Path) -> None:
     """Undo a replacement of best/ that was killed between its two renames."""
     if not (run / "best").exists() and (run / ".best.old").exists():
         (run / ".best.old").rename(run / "best")
+
+
+def save_best(run: Path, model, processor) -> None:
+    """Replace best/ by `model` and its image processor; old or new, never half."""
+    restore_best(run)
+    new, old, best = run / ".best.new", run / ".best.old", run / "best"
+    remove(new, old)
+    try:
+        model.save_pretrained(new)
+        processor.save_pretrained(new)
+    except (OSError, SafetensorError) as error:
+        remove(new)
+        raise RunError(f"cannot write {best}: {error}. {last_checkpoint(run / 'checkpoints')}") from error
+    if best.exists():
+        best.rename(old)
+    new.rename(best)
+    remove(old)
 
 
 def make_folders(*folders: Path) -> None:

@@ -6,6 +6,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # bit-for-bit claims are about the CPU; set it to test on GPUs
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # several processes on few cores
 
+import csv
+import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +49,7 @@ def in_process(tmp_path, monkeypatch):
     return run
 
 
-def launch(script: str, *flags, processes: int = 1, cwd=None, env=None) -> subprocess.CompletedProcess:
+def start(script: str, *flags, processes: int = 1, cwd=None, env=None) -> subprocess.Popen:
     """A script as its users start it: `accelerate launch`, here on a CPU, on one or more processes."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
@@ -55,4 +58,56 @@ def launch(script: str, *flags, processes: int = 1, cwd=None, env=None) -> subpr
     command += [str(ROOT / script), *map(str, flags)]
     one_thread = {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"}
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", **one_thread, **(env or {})}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True, **pipes)
+
+
+def launch(script: str, *flags, **options) -> subprocess.CompletedProcess:
+    """`start`, to its end."""
+    process = start(script, *flags, **options)
+    try:
+        stdout, stderr = process.communicate(timeout=600)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def rows_of(run: Path) -> list[dict]:
+    """log_epoch.csv, as text."""
+    with (run / "log_epoch.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def scalars_of(run: Path) -> dict[str, dict[int, float]]:
+    """TensorBoard's view of a run: tag -> step -> value; what a resumed run wrote again is there once."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    events = {tag: board.Scalars(tag) for tag in board.Tags()["scalars"]}
+    for tag, values in events.items():
+        assert len({event.step for event in values}) == len(values), f"{tag} logged twice"
+    return {tag: {event.step: event.value for event in values} for tag, values in events.items()}
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    """Everything that two runs say and save is equal to the last bit, except how long they took."""
+    for row, other in zip(rows_of(one), rows_of(two), strict=True):
+        assert {**row, "seconds": 0} == {**other, "seconds": 0}
+    checkpoints = [sorted((run / "checkpoints").iterdir()) for run in (one, two)]
+    assert [path.name for path in checkpoints[0]] == [path.name for path in checkpoints[1]]
+    last = f"checkpoints/{checkpoints[0][-1].name}"
+    files = ["learning_curve.png", "results.json", "best/model.safetensors"]
+    files += [f"{last}/{path.name}" for path in sorted(checkpoints[0][-1].glob("*.safetensors"))]
+    for name in files:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    for name in ["training.pt", *(path.name for path in checkpoints[0][-1].glob("rng_*.pt"))]:
+        first, second = (torch.load(run / last / name, weights_only=True) for run in (one, two))
+        torch.testing.assert_close(first, second, rtol=0, atol=0, equal_nan=True)
+    states = [json.loads((run / last / "state.json").read_text()) for run in (one, two)]
+    assert states[0] == states[1]
+    if (one / "tensorboard").exists():
+        boards = [scalars_of(run) for run in (one, two)]
+        for board in boards:
+            board.pop("epoch/seconds")
+        assert boards[0] == boards[1]

@@ -1,6 +1,5 @@
 """The main job, end to end, in this process: train, resume, predict, and that the numbers agree."""
 
-import csv
 import json
 import shutil
 
@@ -8,19 +7,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import rows_of
 from PIL import Image
 from safetensors.torch import load_file
 
 from data_scripts.labels import CITYSCAPES
-from seg_runs.optimization import lr_factor, total_steps
 from seg_runs.run_folder import COLUMNS, newest_run, restore_best
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
-
-
-def rows_of(run):
-    with (run / "log_epoch.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +41,7 @@ def test_the_run_folder_holds_what_the_design_says(trained):
         "model.safetensors",
         "preprocessor_config.json",
     }
-    assert [p.name for p in (trained / "checkpoints").iterdir()] == ["epoch_0003"]
+    assert [p.name for p in (trained / "checkpoints").iterdir()] == ["step_000009"]
     assert sorted(p.name for p in (trained / "images").iterdir()) == [f"epoch_{i:04d}.png" for i in (1, 2, 3)]
     assert list((trained / "tensorboard").iterdir())
     assert tuple(rows_of(trained)[0]) == COLUMNS and [row["epoch"] for row in rows_of(trained)] == ["1", "2", "3"]
@@ -87,37 +81,6 @@ def test_another_seed_gives_another_run(trained, in_process, tmp_path):
     assert rows_of(tmp_path / "r")[0]["train_loss"] != rows_of(trained)[0]["train_loss"]
 
 
-def test_resuming_at_an_epoch_continues_bit_for_bit(trained, toycity, in_process, tmp_path, monkeypatch):
-    """A run that dies after epoch 2, in the middle of epoch 3, then resumed: as if never interrupted."""
-    import train_seg
-
-    train_one_epoch = train_seg.train_one_epoch
-
-    def die_in_epoch_3(*args):
-        if args[-1] == 3:
-            raise KeyboardInterrupt
-        return train_one_epoch(*args)
-
-    run = tmp_path / "interrupted"
-    flags = [*FAST, "--dataset_path", toycity, "--epochs", 3, "--output_dir", run]
-    monkeypatch.setattr(train_seg, "train_one_epoch", die_in_epoch_3)
-    with pytest.raises(SystemExit) as stop:
-        in_process("train_seg", *flags)
-    assert stop.value.code == 130 and len(rows_of(run)) == 2
-    monkeypatch.undo()
-    with (run / "log_epoch.csv").open("a") as file:  # a row that was written, its checkpoint was not
-        file.write("3,9.9,9.9,0.1,0.1,0.1,1e-9,1\n")
-    in_process("train_seg", *flags, "--resume_from_checkpoint", run)
-    for row, resumed in zip(rows_of(trained), rows_of(run), strict=True):
-        assert {**row, "seconds": 0} == {**resumed, "seconds": 0}
-    for part in ("best", "checkpoints/epoch_0003"):
-        one, two = (load_file(r / part / "model.safetensors") for r in (trained, run))
-        assert all(torch.equal(one[name], two[name]) for name in one)
-    optimizers = [torch.load(r / "checkpoints/epoch_0003/training.pt", weights_only=True) for r in (trained, run)]
-    assert str(optimizers[0]) == str(optimizers[1])
-    assert json.loads((run / "results.json").read_text()) == json.loads((trained / "results.json").read_text())
-
-
 def test_steps_end_in_the_middle_of_an_epoch(toycity, in_process, tmp_path):
     flags = ["--dataset_path", toycity, "--max_train_steps", 4, "--eval_every", 5, "--output_dir", tmp_path / "r"]
     in_process("train_seg", *FAST, *flags)
@@ -140,7 +103,7 @@ def test_a_resumed_run_keeps_its_flags(trained, in_process, tmp_path, capsys):
         with pytest.raises(SystemExit):
             in_process("train_seg", "--resume_from_checkpoint", run, flag, *str(value).split())
         assert f"error: {flag}" in capsys.readouterr().err
-    in_process("train_seg", "--resume_from_checkpoint", run / "checkpoints" / "epoch_0003", "--epochs", 4)
+    in_process("train_seg", "--resume_from_checkpoint", run / "checkpoints" / "step_000009", "--epochs", 4)
     assert [row["epoch"] for row in rows_of(run)] == ["1", "2", "3", "4"]
 
 
@@ -148,7 +111,7 @@ def test_a_resumed_run_keeps_its_flags(trained, in_process, tmp_path, capsys):
 def test_a_broken_checkpoint_is_one_line(trained, in_process, tmp_path, capsys, name):
     run = tmp_path / "r"
     shutil.copytree(trained, run)
-    (run / "checkpoints" / "epoch_0003" / name).write_bytes(b"garbage")
+    (run / "checkpoints" / "step_000009" / name).write_bytes(b"garbage")
     with pytest.raises(SystemExit):
         in_process("train_seg", "--resume_from_checkpoint", run, "--epochs", 4)
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: cannot read")
@@ -272,42 +235,8 @@ def test_overwriting_deletes_the_old_run_only_when_asked(trained, toycity, in_pr
     assert not (run / "scores_val.json").exists()
 
 
-def test_a_killed_write_of_a_checkpoint_leaves_the_previous_one(trained, toycity, in_process, tmp_path, monkeypatch):
-    from seg_runs import checkpoints
-
-    run = tmp_path / "r"
-    flags = [*FAST, "--dataset_path", toycity, "--epochs", 2, "--output_dir", run]
-    save, calls = torch.save, []
-
-    def die_in_the_second(content, path):
-        calls.append(path)
-        if len(calls) == 4:
-            path.write_bytes(b"half")
-            raise KeyboardInterrupt
-        save(content, path)
-
-    monkeypatch.setattr(checkpoints.torch, "save", die_in_the_second)
-    with pytest.raises(SystemExit):
-        in_process("train_seg", *flags)
-    monkeypatch.undo()
-    assert [p.name for p in checkpoints.list_checkpoints(run / "checkpoints")] == ["epoch_0001"]
-    in_process("train_seg", *flags, "--resume_from_checkpoint", run)
-    assert [row["epoch"] for row in rows_of(run)] == ["1", "2"]
-
-
 def test_saved_arguments_and_configuration_tell_the_provenance(trained, toycity):
     args = yaml.safe_load((trained / "args.yaml").read_text())
     assert args["dataset_path"] == str(toycity) and args["seed"] == 0 and "output_dir" not in args
     config = json.loads((trained / "best" / "config.json").read_text())
     assert config["dataset"] == "toycity" and config["id2label"]["18"] == "bicycle" and config["norm"] == "batch"
-
-
-@pytest.mark.parametrize("kind, middle", [("cosine", 0.5), ("poly", 0.5**0.9), ("constant", 1.0)])
-def test_schedules(kind, middle):
-    factors = [lr_factor(kind, step, 10) for step in range(11)]
-    assert factors[0] == 1 and factors[5] == pytest.approx(middle) and factors == sorted(factors, reverse=True)
-    assert factors[10] == pytest.approx(1.0 if kind == "constant" else 0.0)
-
-
-def test_total_steps():
-    assert total_steps(25, 200, None) == 5000 and total_steps(25, 200, 7) == 7

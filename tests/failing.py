@@ -1,0 +1,39 @@
+"""train_seg.py with something that goes wrong during training, on one process: $FAULT says what.
+
+file   the training image $FILE breaks after the check
+bug    an error that is nobody's input, in the last process
+hang   a process that dies without a word, the last one
+"""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import train_seg  # noqa: E402
+
+fault, last = os.environ["FAULT"], int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
+check_data, train_step = train_seg.check_data, train_seg.train_step
+
+
+def check_data_and_break_a_file(*args):
+    smallest = check_data(*args)
+    file = Path(os.environ["FILE"])
+    file.write_bytes(file.read_bytes()[:2000])
+    return smallest
+
+
+def fail_in_a_step(*args):
+    if last and fault == "bug":
+        raise ZeroDivisionError("a bug")
+    if last and fault == "hang":
+        os._exit(3)
+    return train_step(*args)
+
+
+if fault == "file":
+    train_seg.check_data = check_data_and_break_a_file
+else:
+    train_seg.train_step = fail_in_a_step
+train_seg.main()

@@ -1,0 +1,395 @@
+"""A run is a function of its flags: however it is spread, interrupted or resumed, the same numbers come out."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_same_run, launch, rows_of, scalars_of, start
+from PIL import Image
+from safetensors.torch import load_file
+
+from seg_runs.optimization import Schedule
+
+FAST = "--dataset toycity --model streetnet --crop_size 32 64 --num_workers 1".split()
+FULL = "--batch_size 2 --epochs 4 --eval_every 2 --ema_decay 0.9 --max_grad_norm 1 --warmup_steps 3".split()
+FULL += "--checkpointing_steps 2".split()
+
+
+def checked(result):
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(toycity, tmp_path_factory):
+    """A run of 4 epochs of 3 steps with a moving average, clipping, warm-up and checkpoints within epochs."""
+    run = tmp_path_factory.mktemp("exact") / "run"
+    checked(launch("train_seg.py", *FAST, *FULL, "--dataset_path", toycity, "--output_dir", run))
+    return run
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_on_two(toycity, tmp_path_factory):
+    run = tmp_path_factory.mktemp("exact") / "run"
+    checked(launch("train_seg.py", *FAST, *FULL, *batch(4), *flags_of(toycity, run), processes=2))
+    return run
+
+
+def batch(images):
+    return ["--batch_size", images]
+
+
+def flags_of(data, run):
+    return ["--dataset_path", data, "--output_dir", run]
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing in the scripts catches it."""
+
+
+@pytest.fixture
+def killed_at(in_process, monkeypatch):
+    """`killed_at(step, ...)`: train in this process until that step has been made, then die without a word."""
+    import train_seg
+
+    def run(step: int, *flags):
+        train_step, calls = train_seg.train_step, []
+
+        def counted(*args):
+            calls.append(0)
+            if len(calls) == step + 1:
+                raise Killed
+            return train_step(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(train_seg, "train_step", counted)
+            with pytest.raises(Killed):
+                in_process("train_seg", *flags)
+
+    return run
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("step", [2, 4, 5, 6, 9])
+def test_resuming_continues_bit_for_bit(uninterrupted, toycity, in_process, killed_at, tmp_path, step, workers):
+    """Steps 3, 6, 9 end epochs; 2, 4, 8, 10 have checkpoints: killed at one, after one, and at both kinds of end."""
+    run = tmp_path / "r"
+    killed_at(step, *FAST, *FULL, *flags_of(toycity, run), "--num_workers", workers)
+    in_process("train_seg", "--resume_from_checkpoint", run)
+    assert_same_run(uninterrupted, run)
+
+
+def test_resuming_with_accumulation_continues_bit_for_bit(toycity, in_process, killed_at, tmp_path):
+    flags = [*FAST, *FULL, "--gradient_accumulation_steps", 2, "--norm", "group", "--dataset_path", toycity]
+    in_process("train_seg", *flags, "--output_dir", tmp_path / "one")
+    killed_at(5, *flags, "--output_dir", tmp_path / "two")
+    in_process("train_seg", "--resume_from_checkpoint", tmp_path / "two")
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_kill_between_the_row_of_an_epoch_and_its_checkpoint(
+    uninterrupted, toycity, in_process, tmp_path, monkeypatch
+):
+    """best/, the row and the curve of epoch 2 are there, its checkpoint is not."""
+    import train_seg
+
+    save = train_seg.save_checkpoint
+
+    def die_at_step_6(job, *args):
+        if job.state["step"] == 6:
+            raise Killed
+        save(job, *args)
+
+    run = tmp_path / "r"
+    with monkeypatch.context() as patch:
+        patch.setattr(train_seg, "save_checkpoint", die_at_step_6)
+        with pytest.raises(Killed):
+            in_process("train_seg", *FAST, *FULL, *flags_of(toycity, run))
+    assert [row["epoch"] for row in rows_of(run)] == ["1", "2"] and (run / "best").exists()
+    in_process("train_seg", "--resume_from_checkpoint", run)
+    assert_same_run(uninterrupted, run)
+
+
+def test_a_killed_write_of_a_checkpoint_leaves_the_previous_one(
+    uninterrupted, toycity, in_process, tmp_path, monkeypatch
+):
+    from seg_runs import checkpoints
+
+    write, run = checkpoints.write, tmp_path / "r"
+
+    def die_in_the_third(content, path):
+        if path.parent.name == ".step_000004.tmp" and path.name == "training.pt":
+            path.write_bytes(b"half")
+            raise Killed
+        write(content, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write", die_in_the_third)
+        with pytest.raises(Killed):
+            in_process("train_seg", *FAST, *FULL, *flags_of(toycity, run))
+    assert [path.name for path in checkpoints.list_checkpoints(run / "checkpoints")] == ["step_000003"]
+    in_process("train_seg", "--resume_from_checkpoint", run)
+    assert_same_run(uninterrupted, run)
+    assert not list((run / "checkpoints").glob(".*"))
+
+
+def test_a_step_is_the_same_however_it_is_spread(toycity, tmp_path):
+    """2 processes x 2 images, 1 x 4, and 1 x 2 x 2 parts: equal weights after 5 steps, with images half void."""
+    data = tmp_path / "data"
+    shutil.copytree(toycity, data)
+    for label in sorted((data / "gtFine" / "train").glob("*labelIds.png"))[::2]:
+        ids = np.asarray(Image.open(label)).copy()
+        ids[:, : ids.shape[1] // 2] = 0
+        Image.fromarray(ids).save(label)
+    sgd = "--norm group --optimizer sgd --learning_rate 0.01 --max_train_steps 5 --eval_every 9 --seed 1".split()
+    weights = {}
+    for processes, parts in ((1, 1), (1, 2), (2, 1)):
+        run = tmp_path / f"{processes}-{parts}"
+        flags = [*FAST, *sgd, *batch(4), *flags_of(data, run), "--gradient_accumulation_steps", parts]
+        result = checked(launch("tests/without_dropout.py", *flags, processes=processes))
+        assert f"{processes} process(es)" in result.stdout
+        weights[processes, parts] = load_file(run / "checkpoints" / "step_000005" / "model.safetensors")
+    one = weights.pop((1, 1))
+    for spread in weights.values():
+        for name, tensor in one.items():
+            torch.testing.assert_close(spread[name], tensor, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_learning_rate_logged_at_each_step_is_the_formula(processes, toycity, tmp_path):
+    flags = "--lr_scheduler_type poly_with_restarts --lr_num_cycles 2 --warmup_steps 2 --max_train_steps 8".split()
+    flags += "--learning_rate 3e-4 --eval_every 9".split()
+    run = tmp_path / "r"
+    checked(launch("train_seg.py", *FAST, *flags, *batch(4), *flags_of(toycity, run), processes=processes))
+    logged = scalars_of(run)["step/learning_rate"]
+    schedule = Schedule("poly_with_restarts", 8, warmup_steps=2, cycles=2)
+    assert logged == {step + 1: pytest.approx(3e-4 * schedule(step), rel=1e-6) for step in range(8)}
+
+
+def test_the_moving_average_is_what_is_evaluated_and_saved(toycity, in_process, tmp_path):
+    run = tmp_path / "r"
+    in_process("train_seg", *FAST, *batch(2), "--max_train_steps", 2, "--ema_decay", 0.9, *flags_of(toycity, run))
+    checkpoint = run / "checkpoints" / "step_000002"
+    best, weights = (load_file(path / "model.safetensors") for path in (run / "best", checkpoint))
+    average = load_file(checkpoint / "ema.safetensors")
+    assert all(torch.equal(best[name], average[name]) for name in best)
+    assert any(not torch.equal(best[name], weights[name]) for name in best)
+    in_process("predict_seg", "--model_name_or_path", run, "--splits", "val", "--num_workers", 0)
+    predicted = json.loads((run / "scores_val.json").read_text())["mean_iou"]
+    assert f"{predicted:.4f}" == rows_of(run)[0]["mean_iou"]
+
+
+def test_clipping_bounds_the_gradient(toycity, in_process, tmp_path):
+    """SGD without momentum moves by learning rate times the clipped gradient; the norm is logged before clipping."""
+    flags = "--optimizer sgd --learning_rate 1 --momentum 0 --weight_decay 0 --lr_scheduler_type constant".split()
+    flags += ["--dataset_path", toycity, "--eval_every", 9, "--keep_checkpoints", 2, "--checkpointing_steps", 1]
+    run = tmp_path / "r"
+    in_process(
+        "train_seg", *FAST, *batch(2), *flags, "--max_train_steps", 2, "--max_grad_norm", 0.01, "--output_dir", run
+    )
+    before, after = (load_file(run / "checkpoints" / f"step_00000{n}" / "model.safetensors") for n in (1, 2))
+    moved = [after[name] - before[name] for name in before if "running" not in name and "num_batches" not in name]
+    assert torch.nn.utils.get_total_norm(moved).item() == pytest.approx(0.01, rel=1e-3)
+    assert min(scalars_of(run)["step/grad_norm"].values()) > 0.02
+
+
+def test_checkpoints_that_are_kept(toycity, in_process, tmp_path):
+    run = tmp_path / "r"
+    flags = ["--max_train_steps", 5, "--checkpointing_steps", 1, "--keep_checkpoints", 2, *flags_of(toycity, run)]
+    in_process("train_seg", *FAST, *batch(2), *flags)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_000004", "step_000005"]
+    whole = {path.name for path in (run / "checkpoints" / "step_000005").iterdir()}
+    assert {path.name for path in (run / "checkpoints" / "step_000004").iterdir()} == whole
+
+
+def test_an_older_checkpoint_can_be_resumed(uninterrupted, toycity, in_process, tmp_path):
+    run = tmp_path / "r"
+    in_process("train_seg", *FAST, *FULL, *flags_of(toycity, run), "--keep_checkpoints", 9)
+    in_process("train_seg", "--resume_from_checkpoint", run / "checkpoints" / "step_000004")
+    for old in sorted((run / "checkpoints").iterdir())[:-1]:
+        shutil.rmtree(old)
+    assert_same_run(uninterrupted, run)
+
+
+def test_changed_flags_are_said(uninterrupted, in_process, tmp_path, capsys):
+    run = tmp_path / "r"
+    shutil.copytree(uninterrupted, run)
+    in_process("train_seg", "--resume_from_checkpoint", run, "--epochs", 5, "--keep_checkpoints", 3)
+    said = capsys.readouterr().out
+    assert "--epochs 5 instead of 4: the learning rate follows the new length" in said
+    assert "--keep_checkpoints 3 instead of 1" in said
+    for flag, value in (("--epochs", 3), ("--ema_decay", 0.5), ("--max_grad_norm", 3)):
+        with pytest.raises(SystemExit):
+            in_process("train_seg", "--resume_from_checkpoint", run, flag, value)
+        assert flag in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("before, after", [(1, 2), (2, 1)])
+def test_resuming_on_another_number_of_processes_says_what_changes(toycity, tmp_path, before, after):
+    run = tmp_path / "r"
+    flags = [*FAST, *batch(2), "--norm", "group", *flags_of(toycity, run), "--max_train_steps"]
+    checked(launch("train_seg.py", *flags, 2, processes=before))
+    result = checked(launch("train_seg.py", "--resume_from_checkpoint", run, "--max_train_steps", 4, processes=after))
+    assert f"{after} process(es) instead of {before}: the same images in each step" in result.stdout
+    assert [row["epoch"] for row in rows_of(run)] == ["1", "2"]
+
+
+def stopped_by(number: int, processes: int, flags, run, whole_group: bool):
+    """Start a run, signal it (as a terminal does, the whole group, or its launcher alone) after a checkpoint."""
+    process = start("train_seg.py", *flags, processes=processes)
+    while not (run / "checkpoints").is_dir() or not list((run / "checkpoints").glob("step_*")):
+        assert process.poll() is None, process.communicate()
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            pass
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    return process.communicate(timeout=120)  # until the last holder of the pipes is gone, not the launcher alone
+
+
+@pytest.mark.parametrize(
+    "number, processes, whole_group",
+    [
+        pytest.param(signal.SIGTERM, 1, False, id="SIGTERM to the launcher"),
+        pytest.param(signal.SIGINT, 1, True, id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, 2, False, id="SIGTERM to the launcher of two"),
+        pytest.param(signal.SIGINT, 2, True, id="Ctrl-C with two"),
+    ],
+)
+def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on(
+    number, processes, whole_group, uninterrupted, uninterrupted_on_two, toycity, tmp_path
+):
+    run = tmp_path / "r"
+    flags = [*FAST, *FULL, *flags_of(toycity, run), *batch(2 * processes), "--num_workers", 2]
+    stdout, stderr = stopped_by(number, processes, flags, run, whole_group)
+    assert f"{signal.Signals(number).name}: finishing the step" in stderr
+    assert stdout.count(f"go on with: accelerate launch train_seg.py --resume_from_checkpoint {run}") == 1, stderr
+    assert "DataLoader" not in stderr and "done: best" not in stdout
+    checked(launch("train_seg.py", "--resume_from_checkpoint", run, processes=processes))
+    assert_same_run(uninterrupted if processes == 1 else uninterrupted_on_two, run)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("fault, said", [("file", "error: "), ("bug", "ZeroDivisionError: a bug"), ("hang", None)])
+def test_a_process_that_fails_ends_the_others_and_its_error_is_shown_once(fault, said, processes, toycity, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(toycity, data)
+    image = sorted((data / "leftImg8bit" / "train").iterdir())[0]
+    flags = [*FAST, *batch(6), *flags_of(data, tmp_path / "r"), "--max_train_steps", 3, "--norm", "group"]
+    result = launch("tests/failing.py", *flags, processes=processes, env={"FAULT": fault, "FILE": str(image)})
+    assert result.returncode != 0
+    if said:
+        assert result.stderr.count(said) == 1, result.stderr
+    if fault == "file":
+        assert image.name in result.stderr
+    tracebacks = result.stderr.split("Traceback (most recent call last)")[1:]
+    ours = [text for text in tracebacks if "accelerate/commands/launch.py" not in text]
+    assert len(ours) == (fault == "bug"), result.stderr
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """`poisoned(steps)`: the loss is NaN in these optimizer steps, counted from 1."""
+    import train_seg
+
+    cross_entropy, calls = train_seg.LOSSES["ce"], []
+
+    def run(steps):
+        def loss(logits, labels):
+            if torch.is_grad_enabled():
+                calls.append(0)
+            total, weight = cross_entropy(logits, labels)
+            return (total * float("nan") if torch.is_grad_enabled() and len(calls) in steps else total), weight
+
+        monkeypatch.setitem(train_seg.LOSSES, "ce", loss)
+
+    return run
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing(toycity, in_process, tmp_path, poisoned):
+    poisoned({2})
+    run = tmp_path / "r"
+    flags = ["--max_train_steps", 3, "--checkpointing_steps", 1, "--keep_checkpoints", 3, "--ema_decay", 0.9]
+    in_process("train_seg", *FAST, *batch(2), *flags, *flags_of(toycity, run))
+    one, two, three = (run / "checkpoints" / f"step_00000{n}" for n in (1, 2, 3))
+    for name in ("model.safetensors", "ema.safetensors"):
+        before, after, later = (load_file(path / name) for path in (one, two, three))
+        assert all(torch.equal(before[key], after[key]) for key in before)  # batch norm's statistics are among them
+        assert any(not torch.equal(after[key], later[key]) for key in before)
+    states = [json.loads((path / "state.json").read_text())["skipped"] for path in (one, two, three)]
+    assert states == [0, 1, 0] and np.isfinite(float(rows_of(run)[0]["train_loss"]))
+
+
+def test_a_loss_that_stays_nan_stops_the_run(toycity, in_process, tmp_path, poisoned, capsys):
+    poisoned(range(5, 99))
+    run = tmp_path / "r"
+    with pytest.raises(SystemExit) as stop:
+        in_process("train_seg", *FAST, *batch(2), "--epochs", 9, "--eval_every", 99, *flags_of(toycity, run))
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 1 and "not finite in 10 steps in a row, from step 5 on" in line
+    assert f"{run}/checkpoints/step_000012" in line
+    weights = load_file(run / "checkpoints" / "step_000012" / "model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_deterministic_refuses_what_cannot_be(toycity, in_process, tmp_path, monkeypatch, capsys):
+    import train_seg
+
+    flags = [*FAST, *batch(2), "--max_train_steps", 1, "--deterministic"]
+    in_process("train_seg", *flags, *flags_of(toycity, tmp_path / "r"))
+    cross_entropy = train_seg.LOSSES["ce"]
+
+    def loss(logits, labels):
+        torch.zeros(2).put_(torch.tensor([0]), torch.tensor([1.0]))  # says that its order is not determined
+        return cross_entropy(logits, labels)
+
+    monkeypatch.setitem(train_seg.LOSSES, "ce", loss)
+    with pytest.raises(SystemExit):
+        in_process("train_seg", *flags, *flags_of(toycity, tmp_path / "s"))
+    torch.use_deterministic_algorithms(False)
+    assert "error: --deterministic cannot be had: put_" in capsys.readouterr().err
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """`small_disk(megabytes)`: a tmpfs of that size; called again, it is resized."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = []
+
+    def mount(megabytes):
+        options = ["-o", f"{'remount,' if mounted else ''}size={megabytes}m"]
+        result = subprocess.run(
+            ["mount", "-t", "tmpfs", *options, "tmpfs", str(folder)], capture_output=True, text=True
+        )
+        if result.returncode:
+            pytest.skip(f"a file system of its own needs the rights to mount one: {result.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    if mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("megabytes, step", [(60, 3), (75, 2)])
+def test_a_full_disk_leaves_the_previous_checkpoint(
+    uninterrupted, toycity, in_process, tmp_path, small_disk, capsys, megabytes, step
+):
+    """StreetNet's best/ takes 14 MB, a checkpoint with a moving average 54: the second does not fit beside the first,
+    or best/ does not fit beside the checkpoint."""
+    run = small_disk(megabytes) / "r"
+    with pytest.raises(SystemExit) as stop:
+        in_process("train_seg", *FAST, *FULL, *flags_of(toycity, run))
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 1 and line.startswith("error: cannot write") and "No space left on device" in line
+    (left,) = (run / "checkpoints").iterdir()
+    assert str(left) in line
+    small_disk(400)
+    in_process("train_seg", "--resume_from_checkpoint", run)
+    assert_same_run(uninterrupted, run)

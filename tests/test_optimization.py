@@ -1,0 +1,72 @@
+"""The learning rate at each step, and the optimizers' parameter groups."""
+
+import math
+
+import pytest
+import torch
+
+from seg_runs.optimization import SCHEDULES, Schedule, make_ema, make_optimizer, set_learning_rate, total_steps
+
+
+def test_total_steps():
+    assert total_steps(25, 200, None) == 5000 and total_steps(25, 200, 7) == 7
+
+
+@pytest.mark.parametrize("kind, middle", [("cosine", 0.5), ("poly", 0.5**0.9), ("constant", 1.0)])
+def test_schedules(kind, middle):
+    factors = [Schedule(kind, 10)(step) for step in range(11)]
+    assert factors[0] == 1 and factors[5] == pytest.approx(middle) and factors == sorted(factors, reverse=True)
+    assert factors[10] == pytest.approx(1.0 if kind == "constant" else 0.0)
+
+
+@pytest.mark.parametrize("kind, reference", [("cosine", torch.optim.lr_scheduler.CosineAnnealingLR), ("poly", None)])
+def test_schedules_are_torchs(kind, reference):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.3)
+    if reference is None:
+        scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=12, power=0.9)
+    else:
+        scheduler = reference(optimizer, T_max=12)
+    for step in range(12):
+        assert 0.3 * Schedule(kind, 12)(step) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_warmup_rises_linearly_and_then_the_schedule_begins(kind):
+    schedule = Schedule(kind, steps=24, warmup_steps=4, cycles=2 if kind == "poly_with_restarts" else 1)
+    assert [schedule(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    plain = Schedule(kind, steps=20, cycles=schedule.cycles)
+    assert [schedule(step + 4) for step in range(20)] == [plain(step) for step in range(20)]
+
+
+def test_restarts_repeat_the_cycle():
+    schedule = Schedule("poly_with_restarts", steps=30, cycles=3)
+    cycle = [(1 - step / 10) ** 0.9 for step in range(10)]
+    assert [schedule(step) for step in range(30)] == pytest.approx(3 * cycle)
+    uneven = [Schedule("poly_with_restarts", steps=32, cycles=3)(step) for step in range(32)]
+    assert sum(a < b for a, b in zip(uneven, uneven[1:], strict=False)) == 2 and min(uneven) > 0
+
+
+def test_each_group_keeps_its_own_learning_rate():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+    optimizer = make_optimizer(model, "adamw", 1e-3, 0.9, 0.05)
+    optimizer.param_groups[1]["initial_lr"] = 1e-2
+    assert set_learning_rate(optimizer, 0.5) == 5e-4
+    assert [group["lr"] for group in optimizer.param_groups] == [5e-4, 5e-3]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0.0]
+
+
+def test_the_moving_average_is_the_plain_formula():
+    """decay_t = min(decay, 1 - t^-0.75) with t counted from the second step; the first step copies."""
+    model = torch.nn.Linear(3, 2, bias=False)
+    ema, expected = make_ema(model, 0.99), None
+    for step in range(1, 30):
+        with torch.no_grad():
+            model.weight.normal_()
+        ema.update(model, step=step)
+        decay = 0.0 if step == 1 else min(0.99, 1 - step**-0.75)
+        value = model.weight.detach().clone()
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+        torch.testing.assert_close(ema.module.weight, expected)
+    assert not math.isnan(expected.sum())
