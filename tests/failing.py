@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import train_seg  # noqa: E402
 
-fault, last = os.environ["FAULT"], int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
+fault = os.environ["FAULT"]
+last = int(os.environ.get("RANK", 0)) == int(os.environ.get("WORLD_SIZE", 1)) - 1
 check_data, train_step = train_seg.check_data, train_seg.train_step
 
 
