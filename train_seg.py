@@ -17,12 +17,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_scripts.check import check_data
+from data_scripts.check import check_data, fit_crop
 from data_scripts.labels import DataError
 from data_scripts.loading import TrainBatches, eval_loader, train_loader
 from data_scripts.sources import load_source, source_of
 from data_scripts.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, SharedEpoch, TrainTransform
-from seg_models import LOSSES, ModelError, Predictor, build_model, model_entry, normalize, resize_logits
+from seg_models import (
+    ModelError,
+    Predictor,
+    build_model,
+    enet_class_weights,
+    make_loss,
+    model_entry,
+    normalize,
+    resize_logits,
+)
 from seg_runs import checkpoints, run_folder
 from seg_runs.arguments import TrainArguments, parse_arguments
 from seg_runs.launch import RunError, StopRequest, make_accelerator, on_first_process, one_line_errors, progress_bar
@@ -96,12 +105,14 @@ def build(args: TrainArguments) -> Job:
     elif args.output_dir and not args.overwrite_output_dir:
         run_folder.refuse_run(Path(args.output_dir))
     data, labels = load_source(args.dataset, args.dataset_path)
+    if args.class_weights == "challenge" and not labels.class_weights:
+        raise RunError(f"--class_weights challenge is for the Cityscapes classes, not those of {labels.name}: use enet")
     accelerator = make_accelerator(args.deterministic)
     torch.manual_seed(args.seed)
 
     epoch = SharedEpoch()
-    loader, val_loader, crop_size = make_loaders(args, data, labels, epoch, accelerator)
-    model = build_model(args.model, args.norm, labels.id2label, dataset=args.dataset)
+    loader, val_loader, crop_size, pixels = make_loaders(args, data, labels, epoch, accelerator)
+    model = build_model(args.model, args.norm, labels.id2label, args.dataset, auxiliary=bool(args.aux_weight))
     torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
     if args.sync_bn:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -121,7 +132,9 @@ def build(args: TrainArguments) -> Job:
         f"{args.batch_size} images, {accelerator.num_processes} process(es), precision {accelerator.mixed_precision}, "
         f"seed {args.seed}, in {folder}"
     )
-    loss_function = LOSSES[args.loss]
+    published = None if args.class_weights == "enet" else labels.class_weights
+    weights = torch.tensor(published or enet_class_weights(pixels), device=accelerator.device)
+    loss_function = make_loss(args.loss, weights, args.focal_gamma)
     return Job(
         *(accelerator, data, labels, epoch, loader, val_loader),
         *(model, ema, wrapped, loss_function, optimizer, schedule, folder, state),
@@ -129,35 +142,22 @@ def build(args: TrainArguments) -> Job:
 
 
 def make_loaders(args, data, labels, epoch, accelerator):
-    """Check the files; the loader of training crops, the loader of validation images, and the crop size."""
+    """Check the files; loaders of training crops and validation images, the crop size, training pixels by class."""
     processes = (accelerator.num_processes, accelerator.process_index)
     batches = TrainBatches(
         len(data["train"]), args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch
     )
     check_norm(args, batches.micro_batch_size, accelerator)
-    smallest = on_first_process(accelerator, check_data, data, labels, accelerator.is_main_process)
-    crop_size = fit_crop(args, source_of(args.dataset).crop_size, smallest)
+    pixels, smallest = on_first_process(accelerator, check_data, data, labels, accelerator.is_main_process)
+    default = source_of(args.dataset).crop_size
+    crop_size = fit_crop(args.crop_size, default, args.train_size or smallest, args.scale_range[1])
     transform = TrainTransform(
         labels, crop_size, args.seed, epoch, args.train_size, args.scale_range, args.hflip, args.colorjitter_factor
     )
     workers = {"num_workers": args.num_workers, "pin_memory": accelerator.device.type == "cuda"}
     loader = train_loader(data["train"].with_transform(transform), batches, **workers)
     val_loader = eval_loader(data["validation"].with_transform(EvalTransform(labels)), *processes, **workers)
-    return loader, val_loader, crop_size
-
-
-def fit_crop(args, default: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
-    """The crop size: as asked, if it fits, or the data set's, at most the image's."""
-    image = tuple(args.train_size or image)
-    if args.crop_size is None:
-        return tuple(map(min, default, image))
-    if any(crop > side * args.scale_range[1] for crop, side in zip(args.crop_size, image, strict=True)):
-        raise RunError(
-            f"--crop_size {args.crop_size[0]} {args.crop_size[1]} does not fit: at the largest scale "
-            f"({args.scale_range[1]}) the smallest training image is {image[0] * args.scale_range[1]:.0f}x"
-            f"{image[1] * args.scale_range[1]:.0f}"
-        )
-    return tuple(args.crop_size)
+    return loader, val_loader, crop_size, pixels
 
 
 def check_norm(args, images: int, accelerator) -> None:
@@ -187,9 +187,11 @@ def make_optimization(args, model, steps: int):
         )
     if args.lr_num_cycles > 1 and schedule != "poly_with_restarts":
         raise RunError(f"--lr_num_cycles is for --lr_scheduler_type poly_with_restarts, and this is {schedule}")
-    if args.warmup_steps >= steps:
-        raise RunError(f"--warmup_steps {args.warmup_steps} leaves nothing of the {steps} steps of this run")
-    return make_optimizer(model, kind, **chosen), Schedule(schedule, steps, args.warmup_steps, args.lr_num_cycles)
+    warmup = round(defaults.warmup * steps) if args.warmup_steps is None else args.warmup_steps
+    if warmup >= steps:
+        raise RunError(f"--warmup_steps {warmup} leaves nothing of the {steps} steps of this run")
+    optimizer = make_optimizer(model, kind, **chosen, head_factor=defaults.head_factor)
+    return optimizer, Schedule(schedule, steps, warmup, args.lr_num_cycles)
 
 
 def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number: int, first: int, end: int, begun):
@@ -204,7 +206,7 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
         rate = set_learning_rate(job.optimizer, job.schedule(state["step"]))
         parts = list(itertools.islice(batches, args.gradient_accumulation_steps))
         totals, norm = train_step(
-            job.accelerator, job.wrapped, parts, job.loss_function, job.optimizer, args.max_grad_norm
+            job.accelerator, job.wrapped, parts, job.loss_function, job.optimizer, args.max_grad_norm, args.aux_weight
         )
         state["step"] += 1
         if math.isfinite(norm):
@@ -229,7 +231,9 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
     bar.close()
 
 
-def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_norm: float | None):
+def train_step(
+    accelerator, model, parts, loss_function, optimizer, max_grad_norm: float | None, aux_weight: float | None
+):
     """One optimizer step: ((loss, weight, correct pixels) summed over all processes, norm of the gradient).
 
     `parts`: the micro-batches of this process. The gradient is that of the total loss over the total weight. Where it
@@ -243,8 +247,11 @@ def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_nor
         pixels = normalize(part["pixel_values"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
         target = part["labels"].to(device, non_blocking=True)
         with nullcontext() if i == len(parts) else accelerator.no_sync(model):
-            logits = resize_logits(model(pixel_values=pixels).logits, target.shape[-2:])
+            output = model(pixel_values=pixels)
+            logits = resize_logits(output.logits, target.shape[-2:])
             loss, weight = loss_function(logits, target)
+            if aux_weight:
+                loss = loss + aux_weight * loss_function(resize_logits(output.aux_logits, logits.shape[-2:]), target)[0]
             # The exact denominator, the weight summed over processes and parts, is not known yet: divided by the
             # number of pixels, fp16 gradients stay in range, and the rest of the factor follows below.
             accelerator.backward(loss / pixels_per_step)

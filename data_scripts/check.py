@@ -1,6 +1,7 @@
 """Look at every file of a split before any long work starts, and count its classes on the way."""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,14 +13,14 @@ from .labels import DataError, LabelInfo
 from .reader import describe, open_image, read_label, upright_size
 
 
-def check_data(data: DatasetDict, labels: LabelInfo, progress: bool) -> tuple[int, int]:
-    """Look at every file that training will read; the size of the smallest training image."""
+def check_data(data: DatasetDict, labels: LabelInfo, progress: bool) -> tuple[np.ndarray, tuple[int, int]]:
+    """Look at every file that training will read; training pixels by class, and the smallest training image."""
     counts, smallest = check_split(data["train"], labels, "train", progress)
     missing = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if not pixels]
     if missing:
         print(f"note: no training pixel of {', '.join(missing)}")
     check_split(data["validation"], labels, "validation", progress)
-    return smallest
+    return counts.sum(0), smallest
 
 
 def check_split(
@@ -56,6 +57,21 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
     if len(unknown):
         raise DataError(f"label {where} holds id {unknown[0]}, which the {labels.name} label set does not know")
     return histogram[list(labels.source_ids)], size
+
+
+def fit_crop(
+    asked: Sequence[int] | None, default: tuple[int, int], image: Sequence[int], largest_scale: float
+) -> tuple[int, int]:
+    """The crop size (H, W): as `asked` by `--crop_size`, if it fits the smallest `image`, or `default`, at most the
+    image's."""
+    if asked is None:
+        return tuple(map(min, default, image))
+    if any(crop > side * largest_scale for crop, side in zip(asked, image, strict=True)):
+        raise DataError(
+            f"--crop_size {asked[0]} {asked[1]} does not fit: at the largest scale ({largest_scale}) the smallest "
+            f"training image is {image[0] * largest_scale:.0f}x{image[1] * largest_scale:.0f}"
+        )
+    return tuple(asked)
 
 
 def check_whole(file: dict) -> None:

@@ -21,6 +21,7 @@ class LabelInfo:
     palette     (R, G, B) by train id
     void_ids    source ids that are ignored; any id that is neither here nor in `source_ids` is an error
     instances   names of the classes whose objects have instance ids
+    class_weights  by train id, of a weighted loss, where a publication gives them
     """
 
     name: str
@@ -29,6 +30,7 @@ class LabelInfo:
     palette: tuple[tuple[int, int, int], ...]
     void_ids: tuple[int, ...]
     instances: tuple[str, ...] = ()
+    class_weights: tuple[float, ...] = ()
     ignore_index: int = IGNORE_INDEX
 
     @property
@@ -92,6 +94,11 @@ CITYSCAPES = LabelInfo(
     palette=tuple(color for _, _, color in _CITYSCAPES),
     void_ids=(0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255),
     instances=("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+    # of the VIPriors challenge's starting code
+    class_weights=(
+        *(0.8373, 0.918, 0.866, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023),
+        *(0.9539, 0.9843, 1.1116, 0.9037, 1.0865, 1.0955, 1.0865, 1.1529, 1.0507),
+    ),
 )
 
 # The 11 classes of SegNet's CamVid (Badrinarayanan et al., 2017, arXiv 1511.00561), in the order of its label files.

@@ -4,20 +4,47 @@ config = SegmentationConfig(encoder="resnet50", decoder="deeplabv3", norm="evo",
 logits = SegmentationModel(config)(pixel_values).logits
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
+from torchvision.models.segmentation.fcn import FCNHead
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from .deeplabv3 import DeepLabV3Head
 from .losses import cross_entropy
-from .norms import EvoNormS0
+from .norms import EvoNormS0, convert_norms
 from .predictor import resize_logits
 from .resnet import LAYERS, ResNetEncoder
 from .streetnet import StreetNetEncoder, StreetNetHead
 
 DECODERS = {"deeplabv3": DeepLabV3Head, "streetnet": StreetNetHead}
+
+
+@dataclass
+class SegmentationOutput(SemanticSegmenterOutput):
+    """With `aux_logits` (B, C, h', w') of the auxiliary head, in training."""
+
+    aux_logits: torch.FloatTensor | None = None
+
+
+class AuxiliaryHead:
+    """For networks that can have a second head, on the encoder's second-to-last map, while they train: deep
+    supervision (Zhao et al., 2017, arXiv 1612.01105, section 3.3). It is torchvision's FCN head, under its name; it is
+    not saved with the model, and a loaded model has none: `aux_classifier` is None then."""
+
+    def add_auxiliary_head(self, channels: int) -> None:
+        """`channels` of the map that it reads."""
+        head = convert_norms(FCNHead(channels, self.config.num_labels), self.config.norm)
+        head.apply(self._init_weights)
+        self.aux_classifier = head
+        unsaved = {f"aux_classifier.{name}" for name in head.state_dict()}
+        self._keys_to_ignore_on_save = unsaved.union(self._keys_to_ignore_on_save or ())
+
+    def auxiliary_logits(self, features: list[torch.Tensor]) -> torch.Tensor | None:
+        return self.aux_classifier(features[-2]) if self.training and self.aux_classifier is not None else None
 
 
 class SegmentationConfig(PretrainedConfig):
@@ -49,7 +76,7 @@ def build_encoder(config: SegmentationConfig) -> nn.Module:
     raise ValueError(f"unknown encoder {config.encoder!r}: choose one of {', '.join([*LAYERS, 'streetnet'])}")
 
 
-class SegmentationModel(PreTrainedModel):
+class SegmentationModel(AuxiliaryHead, PreTrainedModel):
     """Encoder and decoder. The attribute names are torchvision's, so that its DeepLabV3 weights load."""
 
     config_class = SegmentationConfig
@@ -62,6 +89,7 @@ class SegmentationModel(PreTrainedModel):
             raise ValueError(f"unknown decoder {config.decoder!r}: choose one of {', '.join(DECODERS)}")
         head = DECODERS[config.decoder]
         self.classifier = head(self.backbone.channels, self.backbone.reductions, config.num_labels, config.norm)
+        self.aux_classifier = None
         self.post_init()
 
     @torch.no_grad()
@@ -84,15 +112,16 @@ class SegmentationModel(PreTrainedModel):
                 init.ones_(module.running_var)
                 init.zeros_(module.num_batches_tracked)
 
-    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SemanticSegmenterOutput:
+    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:
         """`pixel_values` (B, 3, H, W), normalised -> `logits` (B, C, h, w) at the decoder's own stride.
 
         With `labels` (B, H, W), also `loss`: the mean cross entropy over pixels that are not 255, for code that
         expects it of a `transformers` model. train_seg.py computes its losses itself.
         """
-        logits = self.classifier(self.backbone(pixel_values))
+        features = self.backbone(pixel_values)
+        logits = self.classifier(features)
         loss = None
         if labels is not None:
             total, weight = cross_entropy(resize_logits(logits, labels.shape[-2:]), labels)
             loss = total / weight.clamp(min=1)
-        return SemanticSegmenterOutput(loss=loss, logits=logits)
+        return SegmentationOutput(loss=loss, logits=logits, aux_logits=self.auxiliary_logits(features))

@@ -55,10 +55,22 @@ class TrainArguments(DataArguments):
     hflip: bool = HfArg(default=True, help="mirror half of the training images")
     colorjitter_factor: float = HfArg(default=0.3, help="brightness, contrast, saturation and hue jitter; 0 is none")
 
-    model: str = HfArg(default="deeplabv3_resnet50", help="deeplabv3_resnet50, deeplabv3_resnet101 or streetnet")
-    norm: str = HfArg(default="batch", help="batch, instance, group or evo, in every layer")
+    model: str = HfArg(
+        default="deeplabv3_resnet50",
+        help="deeplabv3_resnet50, deeplabv3_resnet101, streetnet, or segformer_b0 to segformer_b5",
+    )
+    norm: str = HfArg(default="batch", help="batch, instance, group or evo, in every layer (of SegFormer, in the head)")
     sync_bn: bool = HfArg(default=False, help="batch norm over the images of all GPUs")
-    loss: str = HfArg(default="ce", help="ce: cross entropy")
+    loss: str = HfArg(default="ce", help="ce (cross entropy), weighted_ce or focal")
+    class_weights: str | None = HfArg(
+        default=None,
+        help="of weighted_ce: challenge (the MiniCity challenge's, for Cityscapes classes) or enet (from the training "
+        "pixels of each class); by default challenge where it applies",
+    )
+    focal_gamma: float | None = HfArg(default=None, help="of focal; 2.0 if not given")
+    aux_weight: float | None = HfArg(
+        default=None, help="weight of the loss of an auxiliary head, for example 0.4; no such head if not given"
+    )
 
     optimizer: str | None = HfArg(default=None, help="sgd or adamw; by default the model's")
     learning_rate: float | None = HfArg(default=None, help="by default the model's", aliases=["--lr_init"])
@@ -68,7 +80,9 @@ class TrainArguments(DataArguments):
         default=None, help="cosine, poly, poly_with_restarts or constant; by default the model's"
     )
     lr_num_cycles: int = HfArg(default=1, help="cycles of poly_with_restarts")
-    warmup_steps: int = HfArg(default=0, help="optimizer steps over which the learning rate rises, before it falls")
+    warmup_steps: int | None = HfArg(
+        default=None, help="optimizer steps over which the learning rate rises, before it falls; by default the model's"
+    )
     max_grad_norm: float | None = HfArg(default=None, help="clip the gradient at this norm; not clipped if not given")
     ema_decay: float | None = HfArg(
         default=None, help="evaluate and save a moving average of the weights, for example 0.999; none if not given"
@@ -110,7 +124,14 @@ class TrainArguments(DataArguments):
         check_above("--max_grad_norm", self.max_grad_norm)
         check_above("--ema_decay", self.ema_decay, below=1)
         check_range("--seed", self.seed, 0, 2**32 - 1)
-        check_choice("--loss", self.loss, ("ce",))
+        check_choice("--loss", self.loss, ("ce", "weighted_ce", "focal"))
+        check_choice("--class_weights", self.class_weights, ("challenge", "enet"))
+        if self.class_weights and self.loss != "weighted_ce":
+            raise RunError(f"--class_weights is for --loss weighted_ce, and this is {self.loss}")
+        check_range("--focal_gamma", self.focal_gamma, least=0)
+        if self.focal_gamma is not None and self.loss != "focal":
+            raise RunError(f"--focal_gamma is for --loss focal, and this is {self.loss}")
+        check_above("--aux_weight", self.aux_weight)
         check_choice("--optimizer", self.optimizer, ("sgd", "adamw"))
         check_choice("--lr_scheduler_type", self.lr_scheduler_type, SCHEDULES)
         check_choice("--report_to", self.report_to, ("tensorboard", "none"))

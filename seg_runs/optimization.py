@@ -46,18 +46,26 @@ class Schedule:
         return 1.0
 
 
-def make_optimizer(model: nn.Module, kind: str, learning_rate: float, momentum: float, weight_decay: float):
-    """SGD decays every parameter, as torchvision's recipes do; AdamW spares norms and biases."""
+def make_optimizer(
+    model: nn.Module, kind: str, learning_rate: float, momentum: float, weight_decay: float, head_factor: float = 1.0
+):
+    """SGD decays every parameter, as torchvision's recipes do; AdamW spares norms and biases. `head_factor` times the
+    learning rate is that of `decode_head`."""
+    groups = []
+    for in_head in (False, True):
+        for spared in (False, True):
+            parameters = [
+                parameter
+                for name, parameter in model.named_parameters()
+                if name.startswith("decode_head.") == in_head and (kind == "adamw" and parameter.ndim < 2) == spared
+            ]
+            rate = learning_rate * (head_factor if in_head else 1.0)
+            if parameters:
+                decay = 0.0 if spared else weight_decay
+                groups.append({"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay})
     if kind == "sgd":
-        optimizer = torch.optim.SGD(model.parameters(), learning_rate, momentum=momentum, weight_decay=weight_decay)
-    else:
-        spared = [p for p in model.parameters() if p.ndim < 2]
-        decayed = [p for p in model.parameters() if p.ndim >= 2]
-        groups = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, learning_rate, weight_decay=weight_decay)
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
-    return optimizer
+        return torch.optim.SGD(groups, learning_rate, momentum=momentum)
+    return torch.optim.AdamW(groups, learning_rate)
 
 
 def set_learning_rate(optimizer, factor: float) -> float:

@@ -5,14 +5,16 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.ops import sigmoid_focal_loss
 
-from seg_models import LOSSES
-from seg_models.losses import cross_entropy
+from seg_models.losses import LOSSES, cross_entropy, enet_class_weights, focal_loss, make_loss
+
+CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 3.0, 0.25])
 
 
 @pytest.fixture(params=LOSSES)
 def loss(request):
-    return LOSSES[request.param]
+    return make_loss(request.param, CLASS_WEIGHTS)
 
 
 def batch(dtype=torch.float32, seed=0):
@@ -47,16 +49,72 @@ def test_cross_entropy_is_torchs(dtype):
     assert weight.item() == (labels != 255).sum().item()
 
 
-def test_cross_entropy_of_two_halves_adds_up():
+def test_the_losses_of_two_halves_add_up(loss):
     logits, labels = batch()
-    whole = torch.stack(cross_entropy(logits, labels))
-    parts = [torch.stack(cross_entropy(logits[part], labels[part])) for part in (slice(1), slice(1, 4))]
+    whole = torch.stack(loss(logits, labels))
+    parts = [torch.stack(loss(logits[part], labels[part])) for part in (slice(1), slice(1, 4))]
     torch.testing.assert_close(sum(parts), whole)
 
 
 def test_cross_entropy_refuses_a_label_beyond_the_classes():
     with pytest.raises((IndexError, RuntimeError)):
         cross_entropy(torch.zeros(1, 4, 1, 2), torch.tensor([[[0, 4]]]))
+
+
+def test_weighted_cross_entropy_by_hand():
+    logits = torch.tensor([[0.0, math.log(3), 5.0], [0.0, 0.0, -5.0]]).view(1, 2, 1, 3)
+    total, weight = make_loss("weighted_ce", torch.tensor([2.0, 5.0]))(logits, torch.tensor([[[0, 1, 255]]]))
+    assert total.item() == pytest.approx(2 * math.log(2) + 5 * math.log(4))
+    assert weight.item() == 7
+
+
+def test_weighted_cross_entropy_is_torchs():
+    logits, labels = batch()
+    total, weight = make_loss("weighted_ce", CLASS_WEIGHTS)(logits, labels)
+    expected = F.cross_entropy(logits, labels, CLASS_WEIGHTS, ignore_index=255)
+    torch.testing.assert_close(total / weight, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(value, logits)[0] for value in (total / weight, expected)))
+
+
+def test_focal_loss_by_hand():
+    # p = 1/2 and 1/4: (1/2)^3 log 2 + (3/4)^3 log 4
+    logits = torch.tensor([[0.0, math.log(3), 5.0], [0.0, 0.0, -5.0]]).view(1, 2, 1, 3)
+    total, weight = make_loss("focal", gamma=3.0)(logits, torch.tensor([[[0, 1, 255]]]))
+    assert total.item() == pytest.approx(math.log(2) / 8 + 27 / 64 * math.log(4))
+    assert weight.item() == 2
+
+
+def test_focal_loss_is_torchvisions():
+    """Theirs is of a sigmoid: that of two classes whose logits are x and 0."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 7, generator=generator, requires_grad=True)
+    labels = torch.randint(2, x.shape, generator=generator)
+    total, _ = focal_loss(torch.stack([torch.zeros_like(x), x], 1), labels, gamma=2.0)
+    expected = sigmoid_focal_loss(x, labels.float(), alpha=-1, gamma=2.0, reduction="sum")
+    torch.testing.assert_close(total, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(value, x)[0] for value in (total, expected)))
+
+
+def test_focal_loss_with_gamma_0_is_cross_entropy():
+    logits, labels = batch()
+    torch.testing.assert_close(focal_loss(logits, labels, gamma=0.0), cross_entropy(logits, labels))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_loss_of_a_certain_pixel_has_a_finite_gradient(gamma):
+    logits = torch.tensor([200.0, 0.0]).view(1, 2, 1, 1).requires_grad_()
+    focal_loss(logits, torch.zeros(1, 1, 1, dtype=torch.long), gamma)[0].backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_gradients_in_double_precision(loss):
+    logits, labels = batch(torch.float64)
+    assert torch.autograd.gradcheck(lambda x: loss(x, labels)[0], logits)
+
+
+def test_enet_class_weights():
+    weights = enet_class_weights([50, 50, 0])
+    assert weights[:2] == [pytest.approx(1 / math.log(1.52))] * 2 and weights[2] == pytest.approx(1 / math.log(1.02))
 
 
 def test_ignored_pixels_get_a_gradient_of_exactly_zero(loss):

@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import math
+import subprocess
+import sys
 from itertools import product
 
 import pytest
@@ -12,16 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torchvision.models import segmentation
-from transformers import AutoConfig, AutoModelForSemanticSegmentation
+from transformers import AutoConfig, AutoModelForSemanticSegmentation, SegformerForSemanticSegmentation
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from seg_models import MODELS, ModelError, SegmentationConfig, SegmentationModel, build_model
+from seg_models import MODELS, ModelError, SegFormer, SegmentationConfig, SegmentationModel, build_model
 from seg_models.modeling import build_encoder
 from seg_models.norms import NORMS, EvoNormS0
 
 ID2LABEL = {i: f"class {i}" for i in range(19)}
-STRIDES = {"deeplabv3_resnet50": 8, "streetnet": 4}  # of the logits
+STRIDES = {"deeplabv3_resnet50": 8, "streetnet": 4, "segformer_b0": 4}  # of the logits
 STREETNETS = [("streetnet", norm) for norm in NORMS]
 NORM_LAYERS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, EvoNormS0)
 
@@ -125,7 +127,7 @@ def test_logits_of_any_size_come_at_the_decoders_stride(network, size):
     name, model = network
     with torch.no_grad():
         output = model(torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)))
-    assert type(output) is SemanticSegmenterOutput
+    assert isinstance(output, SemanticSegmenterOutput)
     assert output.logits.shape == (1, 19, *(math.ceil(side / STRIDES[name]) for side in size))
     assert output.logits.isfinite().all()
 
@@ -216,6 +218,88 @@ def test_weights_missing_from_a_file_are_initialised(tmp_path, name, norm):
                 assert (tensor == (key in ("weight", "v", "running_var"))).all()
 
 
+# the auxiliary head
+
+
+@pytest.mark.parametrize(("name", "norm"), [(n, m) for n in ("streetnet", "segformer_b0") for m in NORMS])
+def test_the_auxiliary_head_is_there_in_training_and_not_saved(tmp_path, name, norm):
+    torch.manual_seed(0)
+    model = build_model(name, norm, ID2LABEL, auxiliary=True)
+    images = torch.randn(2, 3, 64, 96)
+    output = model.train()(images)
+    assert output.logits.shape == (2, 19, 16, 24) and output.aux_logits.shape[:2] == (2, 19)
+    (output.logits.square().mean() + output.aux_logits.square().mean()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert (norm == "batch") == any(isinstance(layer, nn.BatchNorm2d) for layer in model.aux_classifier.modules())
+    with torch.no_grad():
+        assert model.eval()(images).aux_logits is None
+        model.save_pretrained(tmp_path)
+        loaded, info = AutoModelForSemanticSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+        assert not info["missing_keys"] and not info["unexpected_keys"] and loaded.aux_classifier is None
+        torch.testing.assert_close(loaded(images).logits, model(images).logits)
+
+
+def test_deeplabv3s_auxiliary_head_is_torchvisions():
+    with torch.device("meta"):
+        theirs = segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True, num_classes=19)
+        ours = build_model("deeplabv3_resnet50", "batch", ID2LABEL, auxiliary=True)
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+    assert convolutions(ours) == convolutions(theirs)
+
+
+# SegFormer
+
+# Parameters in millions, with the 150 classes of ADE20K: table 1 of the paper.
+SEGFORMERS = {"b0": 3.8, "b1": 13.7, "b2": 27.5, "b3": 47.3, "b4": 64.1, "b5": 84.7}
+
+
+@pytest.mark.parametrize("variant", SEGFORMERS)
+def test_segformers_have_the_papers_size(variant):
+    with torch.device("meta"):
+        model = build_model(f"segformer_{variant}", "batch", {i: f"class {i}" for i in range(150)})
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    assert parameters == pytest.approx(SEGFORMERS[variant], rel=0.02)
+
+
+def test_a_plain_segformer_is_transformers_own(tmp_path):
+    torch.manual_seed(0)
+    model = build_model("segformer_b0", "batch", ID2LABEL, dataset="toy").eval()
+    assert type(model) is SegformerForSemanticSegmentation
+    model.save_pretrained(tmp_path)
+    alone = "import sys, torch; from transformers import AutoModelForSemanticSegmentation as Auto; "
+    alone += "model = Auto.from_pretrained(sys.argv[1]); assert 'seg_models' not in sys.modules; "
+    alone += "print(type(model).__name__, model.config.id2label[18], model.config.dataset)"
+    result = subprocess.run([sys.executable, "-c", alone, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path)
+    assert result.stdout.split() == ["SegformerForSemanticSegmentation", "class", "18", "toy"], result.stderr
+
+
+def test_our_segformer_with_batch_norm_computes_transformers_logits():
+    torch.manual_seed(0)
+    theirs = randomise_norms(build_model("segformer_b0", "batch", ID2LABEL)).eval()
+    ours = build_model("segformer_b0", "batch", ID2LABEL, auxiliary=True).eval()
+    missing, unexpected = ours.load_state_dict(theirs.state_dict(), strict=False)
+    assert not unexpected and all(name.startswith("aux_classifier.") for name in missing)
+    images = torch.randn(2, 3, 65, 97)
+    with torch.no_grad():
+        assert torch.equal(ours(images).logits, theirs(images).logits)
+
+
+@pytest.mark.parametrize("norm", ["instance", "group", "evo"])
+def test_a_segformer_with_another_norm_comes_back_with_it(tmp_path, norm):
+    torch.manual_seed(0)
+    model = randomise_norms(build_model("segformer_b0", norm, ID2LABEL, dataset="toy")).eval()
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
+    assert isinstance(model.decode_head.activation, nn.Identity) == (norm == "evo")
+    model.save_pretrained(tmp_path)
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert (config.model_type, config.norm, config.dataset) == ("minicity_segformer", norm, "toy")
+    loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
+    assert type(loaded) is SegFormer
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images).logits, model(images).logits)
+
+
 # build_model
 
 
@@ -226,7 +310,7 @@ def test_names_match_in_any_case(name):
     assert MODELS[name.lower()].config.items() <= config.to_dict().items()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["deeplabv3_resnet50", "deeplabv3_resnet101", "streetnet"])
 def test_configuration_says_the_encoders_stride(name):
     model = meta_model(name)
     assert model.config.output_stride == model.backbone.reductions[-1]

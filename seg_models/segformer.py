@@ -1,0 +1,54 @@
+"""SegFormer (Xie et al., 2021, arXiv 2105.15203): transformers' own, and ours where that cannot be.
+
+As published, with batch norm in the head, it is `SegformerForSemanticSegmentation`, which loads anywhere. With another
+norm or an auxiliary head it is `SegFormer`, under a model type of its own: the native class would come back with batch
+norm and wrong logits.
+"""
+
+import torch
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+from .losses import cross_entropy
+from .modeling import AuxiliaryHead, SegmentationOutput
+from .norms import activation_after, norm_layer
+from .predictor import resize_logits
+
+# Widths, blocks of each stage and width of the head: tables 1 and 6 of the paper.
+B0 = {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256}
+B1 = {"hidden_sizes": [64, 128, 320, 512], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256}
+B2 = {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 4, 6, 3], "decoder_hidden_size": 768}
+B3, B4, B5 = ({**B2, "depths": depths} for depths in ([3, 4, 18, 3], [3, 8, 27, 3], [3, 6, 40, 3]))
+VARIANTS = {"b0": B0, "b1": B1, "b2": B2, "b3": B3, "b4": B4, "b5": B5}
+
+
+class SegFormerConfig(SegformerConfig):
+    """transformers' configuration with the head's `norm`, and `dataset`, the label set of the classes."""
+
+    model_type = "minicity_segformer"
+
+    norm: str = "batch"
+    dataset: str | None = None
+
+
+class SegFormer(AuxiliaryHead, SegformerForSemanticSegmentation):
+    """SegFormer whose head has any norm; the encoder's layer norms stay."""
+
+    config_class = SegFormerConfig
+
+    def __init__(self, config: SegFormerConfig):
+        super().__init__(config)
+        head = self.decode_head
+        head.batch_norm = norm_layer(config.norm, config.decoder_hidden_size, act=True)
+        head.activation = activation_after(head.batch_norm)
+        self.aux_classifier = None
+        self.post_init()
+
+    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:
+        """`pixel_values` (B, 3, H, W), normalised -> `logits` (B, C, H/4, W/4); with `labels` also the mean `loss`."""
+        features = self.segformer(pixel_values, output_hidden_states=True).hidden_states
+        logits = self.decode_head(features)
+        loss = None
+        if labels is not None:
+            total, weight = cross_entropy(resize_logits(logits, labels.shape[-2:]), labels)
+            loss = total / weight.clamp(min=1)
+        return SegmentationOutput(loss=loss, logits=logits, aux_logits=self.auxiliary_logits(features))
