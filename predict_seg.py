@@ -4,25 +4,27 @@
     accelerate launch predict_seg.py --model_name_or_path runs/NAME --splits val
     accelerate launch predict_seg.py --model_name_or_path runs/NAME/best --input my_photos
 
-Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size) and results_color_SPLIT/NAME.png.
+Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size) and results_color_SPLIT/NAME.png. Begun
+again after an interruption, it goes on with the images that are left.
 """
 
 from pathlib import Path
 
 import torch
 import yaml
-from PIL import Image
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from data_scripts.check import check_split
 from data_scripts.labels import DataError
 from data_scripts.loading import eval_loader
+from data_scripts.reader import read_label
 from data_scripts.sources import SPLITS, folder_of_images, load_source, source_of
+from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
 from seg_models import ModelError, Predictor
 from seg_models.predictor import MULTI_SCALE
-from seg_runs import run_folder
+from seg_runs import predictions, run_folder
 from seg_runs.arguments import PredictArguments, parse_arguments
 from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors, progress_bar
 from seg_runs.report import class_table
@@ -53,17 +55,27 @@ def predict(args: PredictArguments) -> None:
     # Prepared for the launch's precision; one forward at a time, on this process's share of the images.
     model = accelerator.prepare_model(model.to(memory_format=torch.channels_last), evaluation_mode=True)
     size = args.test_size or processor_size(processor)
-    scales = MULTI_SCALE if args.mst else (1.0,)
-    predictor = Predictor(model, processor.image_mean, processor.image_std, size, scales, flip=args.mst)
+    scales = tuple(args.scales or (MULTI_SCALE if args.mst else (1.0,)))
+    flip = args.flip and bool(args.mst or args.scales)
+    predictor = Predictor(model, processor.image_mean, processor.image_std, size, scales, flip, args.average)
+    # What decides the predictions: those of an interrupted run with the same are kept.
+    settings = {
+        "model": [str(model_folder.resolve()), (model_folder / "model.safetensors").stat().st_mtime],
+        **{"size": size, "scales": scales, "flip": flip, "average": args.average},
+        "precision": accelerator.mixed_precision,
+    }
     output = Path(args.output_dir) if args.output_dir else run
     for name, split in splits.items():
-        scores = predict_split(accelerator, predictor, split, labels, output, name, args.num_workers)
+        scores = predict_split(accelerator, predictor, split, labels, output, name, args.num_workers, settings)
         if scores is None:
             accelerator.print(f"{name}: no labels, {len(split)} images predicted")
         elif accelerator.is_main_process:
-            write_scores(output / f"scores_{name}.json", scores, labels, args.mst)
+            predictions.write_scores(output / f"scores_{name}.json", scores, labels.names, settings)
             print(f"{name}: {len(split)} images\n{class_table(labels.names, scores)}\nmIoU {scores['mean_iou']:.4f}")
         accelerator.print(f"ids: {output}/results_{name}, colours: {output}/results_color_{name}", flush=True)
+        if args.zip:
+            path = on_first_process(accelerator, write_submission, split, labels, output / f"results_{name}")
+            accelerator.print(f"for the server: {path}", flush=True)
     accelerator.end_training()
 
 
@@ -102,7 +114,9 @@ def processor_size(processor) -> tuple[int, int] | None:
 def load_splits(args: PredictArguments, dataset: str, trained: dict):
     """{name: split} to predict, and the label set."""
     if args.input:
-        return {Path(args.input).resolve().name: folder_of_images(args.input)}, source_of(dataset).labels
+        name = Path(args.input).resolve().name
+        name = f"folder_{name}" if name in SPLITS else name  # not over the predictions of a split
+        return {name: folder_of_images(args.input)}, source_of(dataset).labels
     path = args.dataset_path or (trained.get("dataset_path") if dataset == trained.get("dataset") else None)
     data, labels = load_source(dataset, path)
     for name in args.splits or ():
@@ -112,44 +126,32 @@ def load_splits(args: PredictArguments, dataset: str, trained: dict):
     return {name: data[SPLITS[name]] for name in names}, labels
 
 
-def predict_split(accelerator, predictor, split, labels, output: Path, name: str, num_workers: int) -> dict | None:
+def predict_split(
+    accelerator, predictor, split, labels, output: Path, name: str, num_workers: int, settings: dict
+) -> dict | None:
     """Write the predictions of a split, each image by one process; its scores, or None without labels."""
     import evaluate
 
-    folders = {"ids": output / f"results_{name}", "colors": output / f"results_color_{name}"}
-    on_first_process(accelerator, run_folder.make_folders, *folders.values())
+    folder = predictions.Predictions(output, name)
+    done = on_first_process(accelerator, folder.begin, settings, split["name"])
     items = split.with_transform(EvalTransform(labels))
     processes = (accelerator.num_processes, accelerator.process_index)
     loader = eval_loader(items, *processes, num_workers, pin_memory=accelerator.device.type == "cuda")
     metric = evaluate.load(str(METRIC))
     for item in progress_bar(accelerator, f"Predicting {name}", loader=loader):
-        image = item["pixel_values"].to(accelerator.device)
-        prediction = predictor.labels(image).to(torch.uint8)
+        if item["name"] in done:
+            prediction = torch.from_numpy(labels.train_ids[read_label(str(folder.ids(item["name"])))])
+        else:
+            prediction = predictor.labels(item["pixel_values"].to(accelerator.device)).to(torch.uint8)
+            ids = prediction.cpu().numpy()
+            folder.write(item["name"], labels.to_source(ids), labels.to_color(ids))
         if "labels" in item:
             metric.add_batch(predictions=prediction, references=item["labels"])
-        ids = prediction.cpu().numpy()
-        Image.fromarray(labels.to_source(ids)).save(folders["ids"] / f"{item['name']}.png")
-        Image.fromarray(labels.to_color(ids)).save(folders["colors"] / f"{item['name']}.png")
-    if "label" not in split.column_names:
-        accelerator.wait_for_everyone()
-        return None
     metric.counts = accelerator.reduce(metric.counts.to(accelerator.device))
-    if not metric.counts[list(range(len(labels.names)))].any():  # Cityscapes' test labels, for one, are all void
-        return None
+    on_first_process(accelerator, folder.end)
+    if "label" not in split.column_names or not metric.counts[list(range(len(labels.names)))].any():
+        return None  # Cityscapes' test labels, for one, are all void
     return metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index)
-
-
-def write_scores(path: Path, scores: dict, labels, mst: bool) -> None:
-    """scores_SPLIT.json: the means, and IoU and accuracy by class; null for a class that does not occur."""
-
-    def by_class(values):
-        return {
-            name: None if value != value else float(value) for name, value in zip(labels.names, values, strict=True)
-        }
-
-    means = {key: scores[key] for key in ("mean_iou", "mean_accuracy", "overall_accuracy")}
-    iou, accuracy = by_class(scores["per_category_iou"]), by_class(scores["per_category_accuracy"])
-    run_folder.write_json(path, {**means, "multi_scale": mst, "iou": iou, "accuracy": accuracy})
 
 
 if __name__ == "__main__":

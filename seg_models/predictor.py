@@ -44,8 +44,7 @@ class Predictor:
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales must be one or more numbers above 0, not {scales}")
         self.model, self.mean, self.std, self.size = model, mean, std, size
-        self.views = [(scale, mirror) for scale in scales for mirror in ((False, True) if flip else (False,))]
-        self.average = average
+        self.scales, self.flip, self.average = tuple(scales), flip, average
 
     @torch.no_grad()
     def __call__(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
@@ -54,18 +53,19 @@ class Predictor:
         size = tuple(size or image.shape[-2:])
         base = tuple(self.size or image.shape[-2:])
         pixels = normalize(image[None], self.mean, self.std)
+        several = self.flip or len(self.scales) > 1
         total = 0
-        for scale, mirror in self.views:
+        for scale in self.scales:
             view_size = tuple(max(1, round(side * scale)) for side in base)
             view = pixels
             if view_size != tuple(pixels.shape[-2:]):
                 view = F.interpolate(pixels, size=view_size, mode="bilinear", align_corners=False, antialias=True)
-            logits = self.model((view.flip(3) if mirror else view).contiguous(memory_format=torch.channels_last)).logits
-            logits = resize_logits(logits.flip(3) if mirror else logits, size)
-            if len(self.views) > 1 and self.average == "probabilities":
-                logits = logits.softmax(1)
-            total = total + logits
-        return total[0] / len(self.views)
+            if self.flip:  # both in one forward
+                view = torch.cat([view, view.flip(3)])
+            logits = resize_logits(self.model(view.contiguous(memory_format=torch.channels_last)).logits, size)
+            scores = logits.softmax(1) if several and self.average == "probabilities" else logits
+            total = total + (scores[:1] + scores[1:].flip(3) if self.flip else scores)
+        return total[0] / (len(self.scales) * (2 if self.flip else 1))
 
     def image_processor(self) -> SegformerImageProcessor:
         """What does to an image what a single view does: saved with the model."""

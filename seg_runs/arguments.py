@@ -161,9 +161,23 @@ class PredictArguments(DataArguments):
     input: str | None = HfArg(default=None, help="a folder of images to predict instead of splits")
     output_dir: str | None = HfArg(default=None, help="where results_SPLIT and scores go; the run folder if not given")
     mst: bool = HfArg(default=False, help="average over scales 0.5 0.75 1.0 1.25 1.5 1.75 2.0 2.2 and flips")
+    scales: list[float] | None = HfArg(
+        default=None, help="average over these scales, and flips, instead", metadata={"metavar": "X"}
+    )
+    flip: bool = HfArg(default=True, help="with --mst or --scales, predict mirrored images too")
+    average: str = HfArg(default="probabilities", help="of several views: probabilities or logits")
+    zip: bool = HfArg(default=False, help="check the id images and pack them for a challenge's server")
 
     def __post_init__(self):
         super().__post_init__()
+        check_choice("--average", self.average, ("probabilities", "logits"))
+        for scale in self.scales or ():
+            check_above("--scales", scale)
+        if self.mst and self.scales:
+            raise RunError("--mst and --scales exclude each other: the usual scales, or these")
+        if not (self.mst or self.scales) and (not self.flip or self.average == "logits"):
+            given = "--average logits" if self.flip else "--no_flip"
+            raise RunError(f"{given} is for several views: give --mst or --scales")
         for split in self.splits or ():
             check_choice("--splits", split, ("train", "val", "test"))
         if self.splits and self.input:

@@ -175,7 +175,8 @@ def test_predictions_are_source_ids_at_full_size_and_score_as_said(trained, in_p
     union = counts.sum(0) + counts.sum(1) - counts.diagonal()
     iou = counts.diagonal()[union > 0] / union[union > 0]
     scores = json.loads((tmp_path / "scores_val.json").read_text())
-    assert scores["mean_iou"] == pytest.approx(iou.mean(), abs=1e-12) and scores["multi_scale"] is True
+    assert scores["mean_iou"] == pytest.approx(iou.mean(), abs=1e-12)
+    assert scores["settings"]["flip"] is True and len(scores["settings"]["scales"]) == 8
     assert len(list((tmp_path / "results_test").iterdir())) == 2 and not (tmp_path / "scores_test.json").exists()
 
 
