@@ -8,6 +8,13 @@ Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size) and 
 again after an interruption, it goes on with the images that are left.
 """
 
+from seg_runs.arguments import PredictArguments, parse_arguments
+from seg_runs.launch import one_line_errors
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before torch is loaded, which takes seconds
+    with one_line_errors():
+        parse_arguments(PredictArguments)
+
 from pathlib import Path
 
 import torch
@@ -25,8 +32,7 @@ from data_scripts.transforms import EvalTransform
 from seg_models import ModelError, Predictor
 from seg_models.predictor import MULTI_SCALE
 from seg_runs import predictions, run_folder
-from seg_runs.arguments import PredictArguments, parse_arguments
-from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors, progress_bar
+from seg_runs.launch import RunError, make_accelerator, on_first_process, progress_bar
 from seg_runs.report import class_table
 
 METRIC = Path(__file__).resolve().parent / "metrics" / "mean_iou"

@@ -7,6 +7,13 @@
 Reads top to bottom: `train` checks, builds and runs the epochs, `train_one_epoch` the steps; `evaluate_model` scores.
 """
 
+from seg_runs.arguments import TrainArguments, parse_arguments, predict_flags
+from seg_runs.launch import one_line_errors
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before torch is loaded, which takes seconds
+    with one_line_errors():
+        parse_arguments(TrainArguments)
+
 import itertools
 import math
 import time
@@ -17,27 +24,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import predict_seg
 from data_scripts.check import check_data, fit_crop
-from data_scripts.labels import DataError
+from data_scripts.labels import IGNORE_INDEX, DataError
 from data_scripts.loading import TrainBatches, eval_loader, train_loader
 from data_scripts.sources import load_source, source_of
 from data_scripts.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, SharedEpoch, TrainTransform
-from seg_models import (
-    ModelError,
-    Predictor,
-    build_model,
-    enet_class_weights,
-    make_loss,
-    model_entry,
-    normalize,
-    resize_logits,
-)
+from seg_models import ModelError, Predictor, build_model, model_entry
+from seg_models.losses import enet_class_weights, make_loss
+from seg_models.predictor import normalize, resize_logits
 from seg_runs import checkpoints, run_folder
-from seg_runs.arguments import TrainArguments, parse_arguments
-from seg_runs.launch import RunError, StopRequest, make_accelerator, on_first_process, one_line_errors, progress_bar
+from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process, progress_bar
 from seg_runs.log import TrainingLog
 from seg_runs.optimization import Schedule, make_ema, make_optimizer, set_learning_rate, total_steps
 from seg_runs.report import class_table, comparison
+from seg_runs.stop import StopRequest, stop_with_launcher
 
 METRIC = Path(__file__).resolve().parent / "metrics" / "mean_iou"
 NUM_PICTURES = 3  # validation images that are drawn after each validation
@@ -45,8 +46,12 @@ MAX_SKIPPED_STEPS = 10  # in a row, for want of a finite gradient; fp16 skips a 
 
 
 def main(argv: list[str] | None = None) -> None:
+    stop_with_launcher()
     with one_line_errors(DataError, ModelError):
-        train(parse_arguments(TrainArguments, argv))
+        args = parse_arguments(TrainArguments, argv)
+        if args.predict:  # as the tutorial that this grew out of has it
+            return predict_seg.main(predict_flags(args))
+        train(args)
 
 
 @dataclass
@@ -74,21 +79,23 @@ def train(args: TrainArguments) -> None:
     job = build(args)
     state, accelerator = job.state, job.accelerator
     steps, steps_per_epoch = job.schedule.steps, job.loader.batch_sampler.steps
-    log = TrainingLog(job.folder, args.report_to, accelerator.is_main_process, state["step"])
+    log = TrainingLog(job.folder, args.report_to, accelerator.is_main_process, state)
     with StopRequest(accelerator) as stop:
         for number in range(state["epoch"] + 1, math.ceil(steps / steps_per_epoch) + 1):
             begun = time.perf_counter() - state["seconds"]
             first, end = (number - 1) * steps_per_epoch, min(number * steps_per_epoch, steps)
             train_one_epoch(args, job, log, stop, number, first, end, begun)
-            loss, weight, correct = state["totals"]
+            loss, weight, correct, pixels = state["totals"]
             row = {"epoch": number, "learning_rate": job.optimizer.param_groups[0]["initial_lr"] * job.schedule(first)}
-            row |= {"train_loss": loss / max(weight, 1), "train_accuracy": correct / max(weight, 1)}
+            row |= {"train_loss": loss / max(weight, 1), "train_accuracy": correct / max(pixels, 1)}
             if end == steps or number % args.eval_every == 0:
                 row |= validate(job, number, args.test_size)
-            log.epoch(end, row | {"seconds": time.perf_counter() - begun})
-            state |= {"epoch": number, **run_folder.NEW_EPOCH}
-            save_checkpoint(job, log, args.keep_checkpoints)
-    log.finish({key: state[key] for key in ("epoch", "step", "best_mean_iou", "best_epoch")})
+            log.epoch(row | {"seconds": time.perf_counter() - begun})
+            if end == number * steps_per_epoch:  # steps may end within an epoch, which a longer run then completes
+                state |= {"epoch": number, **run_folder.NEW_EPOCH}
+            if accelerator.is_main_process:
+                checkpoints.update_state(job.folder, state)
+    log.finish({key: state[key] for key in ("step", "best_mean_iou", "best_epoch")})
     accelerator.print(
         f"done: best validation mIoU {state['best_mean_iou']:.4f} in epoch {state['best_epoch']}. Model: "
         f"{job.folder}/best, pictures: {job.folder}/images. Next: accelerate launch predict_seg.py "
@@ -121,11 +128,13 @@ def build(args: TrainArguments) -> Job:
     steps = total_steps(loader.batch_sampler.steps, args.epochs, args.max_train_steps)
     optimizer, schedule = make_optimization(args, model, steps)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    name = f"{args.dataset}_{args.model.lower()}_{args.norm}"
+    if ema is not None:
+        accelerator.prepare_model(ema.module, evaluation_mode=True)  # in the launch's precision, as it is predicted
+    length = steps, loader.batch_sampler.steps
     if args.resume_from_checkpoint:
-        folder, state = run_folder.resume_run(args, accelerator, model, ema, optimizer, steps)
+        folder, state = run_folder.resume_run(args, accelerator, model, ema, optimizer, *length)
     else:
-        folder, state = run_folder.begin_run(args, accelerator, name)
+        folder, state = run_folder.begin_run(args, accelerator, *length)
     accelerator.print(
         f"{args.model} with {args.norm} norm, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on "
         f"{len(data['train'])} images of {args.dataset}, crops {crop_size[0]}x{crop_size[1]}, {steps} steps of "
@@ -147,7 +156,8 @@ def make_loaders(args, data, labels, epoch, accelerator):
     batches = TrainBatches(
         len(data["train"]), args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch
     )
-    check_norm(args, batches.micro_batch_size, accelerator)
+    if args.norm == "batch":
+        check_batch_norm(accelerator, args.sync_bn, batches.micro_batch_size)
     pixels, smallest = on_first_process(accelerator, check_data, data, labels, accelerator.is_main_process)
     default = source_of(args.dataset).crop_size
     crop_size = fit_crop(args.crop_size, default, args.train_size or smallest, args.scale_range[1])
@@ -158,17 +168,6 @@ def make_loaders(args, data, labels, epoch, accelerator):
     loader = train_loader(data["train"].with_transform(transform), batches, **workers)
     val_loader = eval_loader(data["validation"].with_transform(EvalTransform(labels)), *processes, **workers)
     return loader, val_loader, crop_size, pixels
-
-
-def check_norm(args, images: int, accelerator) -> None:
-    """Batch norm after a pooling to 1x1 needs two values per channel: two images per process."""
-    if args.sync_bn and accelerator.device.type != "cuda":
-        raise RunError("--sync_bn needs GPUs")
-    if args.norm == "batch" and images * (accelerator.num_processes if args.sync_bn else 1) < 2:
-        raise RunError(
-            f"--norm batch needs at least 2 images per process at a time, and --batch_size {args.batch_size} gives 1: "
-            "raise it, or use --norm group or evo"
-        )
 
 
 def make_optimization(args, model, steps: int):
@@ -188,6 +187,8 @@ def make_optimization(args, model, steps: int):
     if args.lr_num_cycles > 1 and schedule != "poly_with_restarts":
         raise RunError(f"--lr_num_cycles is for --lr_scheduler_type poly_with_restarts, and this is {schedule}")
     warmup = round(defaults.warmup * steps) if args.warmup_steps is None else args.warmup_steps
+    if args.lr_num_cycles > max(1, (steps - warmup) // 2):
+        raise RunError(f"--lr_num_cycles {args.lr_num_cycles} is too many for the {steps - warmup} steps after warm-up")
     if warmup >= steps:
         raise RunError(f"--warmup_steps {warmup} leaves nothing of the {steps} steps of this run")
     optimizer = make_optimizer(model, kind, **chosen, head_factor=defaults.head_factor)
@@ -223,9 +224,11 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
         bar.update(args.batch_size)
         stopped = stop.agreed()
         due = args.checkpointing_steps and state["step"] % args.checkpointing_steps == 0
-        if stopped or (due and state["step"] < end):
+        if stopped or due or state["step"] == end:
             state["seconds"] = time.perf_counter() - begun
-            save_checkpoint(job, log, args.keep_checkpoints)
+            log.flush()  # what is logged of these steps is on the disk first: a resumed run does not log it again
+            kept = args.keep_checkpoints
+            checkpoints.save_checkpoint(job.accelerator, job.folder, job.model, job.ema, job.optimizer, state, kept)
         if stopped:
             stop.exit(f"train_seg.py --resume_from_checkpoint {job.folder}")
     bar.close()
@@ -234,7 +237,7 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
 def train_step(
     accelerator, model, parts, loss_function, optimizer, max_grad_norm: float | None, aux_weight: float | None
 ):
-    """One optimizer step: ((loss, weight, correct pixels) summed over all processes, norm of the gradient).
+    """One optimizer step: ((loss, weight, correct pixels, pixels) of all processes, norm of the gradient).
 
     `parts`: the micro-batches of this process. The gradient is that of the total loss over the total weight. Where it
     is not finite, the step changes nothing: weights, buffers and optimizer stay as they were.
@@ -242,7 +245,7 @@ def train_step(
     device = accelerator.device
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     pixels_per_step = sum(part["labels"].numel() for part in parts)
-    totals = torch.zeros(3, device=device, dtype=torch.float64)
+    totals = torch.zeros(4, device=device, dtype=torch.float64)
     for i, part in enumerate(parts, start=1):
         pixels = normalize(part["pixel_values"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
         target = part["labels"].to(device, non_blocking=True)
@@ -255,8 +258,8 @@ def train_step(
             # The exact denominator, the weight summed over processes and parts, is not known yet: divided by the
             # number of pixels, fp16 gradients stay in range, and the rest of the factor follows below.
             accelerator.backward(loss / pixels_per_step)
-        correct = (logits.detach().argmax(1) == target).sum()
-        totals += torch.stack([loss.detach().double(), weight.double(), correct.double()])
+        correct, valid = (logits.detach().argmax(1) == target).sum(), (target != IGNORE_INDEX).sum()
+        totals += torch.stack([value.detach().double() for value in (loss, weight, correct, valid)])
     totals = accelerator.reduce(totals).tolist()
     accelerator.unscale_gradients(optimizer)
     # Gradients were averaged over processes, hence that factor. Without a valid pixel they are zero.
@@ -268,11 +271,12 @@ def train_step(
     if math.isfinite(norm):
         for gradient in gradients:
             gradient.mul_(factor)
+        optimizer.step()
     else:
         for buffer, before in buffers:
             buffer.copy_(before)
-    if math.isfinite(norm) or accelerator.scaler is not None:  # a gradient scaler skips by itself, and lowers its scale
-        optimizer.step()
+        if accelerator.scaler is not None:
+            accelerator.scaler.update()  # lowers its scale
     optimizer.zero_grad()
     return totals, norm
 
@@ -283,15 +287,8 @@ def refuse_endless_skipping(job: Job) -> None:
         raise RunError(
             f"the gradient was not finite in {MAX_SKIPPED_STEPS} steps in a row, from step "
             f"{job.state['step'] - MAX_SKIPPED_STEPS + 1} on; none of them changed a weight. Lower --learning_rate or "
-            f"give --max_grad_norm. {checkpoints.last_checkpoint(job.folder / 'checkpoints')}"
+            f"give --max_grad_norm. {checkpoints.last_checkpoint(job.folder)}"
         )
-
-
-def save_checkpoint(job: Job, log: TrainingLog, keep: int) -> None:
-    """What is logged of the steps so far reaches the disk first: a resumed run does not log them again."""
-    log.flush()
-    folder = job.folder / "checkpoints"
-    checkpoints.save_checkpoint(job.accelerator, folder, job.model, job.ema, job.optimizer, job.state, keep)
 
 
 def validate(job: Job, number: int, test_size) -> dict:

@@ -1,6 +1,7 @@
 """The order of batches, and data loaders."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import cv2
@@ -56,8 +57,9 @@ class TrainBatches:
 
 
 def start_worker(_: int) -> None:
-    """A worker is one thread: more would take the cores from the others. Ctrl-C in a terminal goes to a process group;
-    the worker leaves it, because the run wants to end in its own time."""
+    """A worker is one thread: more would take the cores from the others. Ctrl-C in a terminal goes to the whole process
+    group; the worker leaves it, because the run wants to end in its own time."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     cv2.setNumThreads(0)

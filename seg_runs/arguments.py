@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from transformers.hf_argparser import HfArg, HfArgumentParser
 
-from .checkpoints import find_checkpoint
+from .checkpoints import find_checkpoint, write_atomically
 from .launch import RunError, fail
 from .optimization import SCHEDULES
 
@@ -37,6 +37,8 @@ class DataArguments:
 
 COUNTS = ("batch_size", "gradient_accumulation_steps", "epochs", "max_train_steps", "eval_every", "lr_num_cycles")
 COUNTS += ("checkpointing_steps", "keep_checkpoints")
+
+NOT_BUILT_YET = ("cutmix", "copyblob")
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,18 @@ class TrainArguments(DataArguments):
     )
     keep_checkpoints: int = HfArg(default=1, help="newest checkpoints that are kept")
     report_to: str = HfArg(default="tensorboard", help="tensorboard or none")
+    predict: bool = HfArg(default=False, help="do not train: predict_seg.py on --output_dir, or the newest run")
+    mst: bool = HfArg(default=False, help="of --predict: average over scales and flips")
+    cutmix: bool = HfArg(default=False, help="not built yet")
+    copyblob: bool = HfArg(default=False, help="not built yet")
 
     def __post_init__(self):
         super().__post_init__()
+        for flag in NOT_BUILT_YET:
+            if getattr(self, flag):
+                raise RunError(f"--{flag} is not built yet")
+        if self.mst and not self.predict:
+            raise RunError("--mst is for --predict: train_seg.py validates at one scale")
         for flag in ("train_size", "crop_size"):
             check_size(f"--{flag}", getattr(self, flag))
         if len(self.scale_range) != 2 or not 0 < self.scale_range[0] <= self.scale_range[1]:
@@ -182,6 +193,14 @@ class PredictArguments(DataArguments):
             check_choice("--splits", split, ("train", "val", "test"))
         if self.splits and self.input:
             raise RunError("--splits and --input exclude each other: splits of the data set, or a folder of images")
+
+
+def predict_flags(args: TrainArguments) -> list[str]:
+    """The command line of predict_seg.py that `train_seg.py --predict` stands for."""
+    flags = [f"--num_workers={args.num_workers}", *(["--mst"] if args.mst else [])]
+    flags += [f"--model_name_or_path={args.output_dir}"] if args.output_dir else []
+    flags += [f"--dataset_path={args.dataset_path}"] if args.dataset_path else []
+    return flags + (["--test_size", *map(str, args.test_size)] if args.test_size else [])
 
 
 def check_size(flag: str, value: list[int] | None) -> None:
@@ -256,17 +275,21 @@ def recipe_tokens(kind: type, path: Path) -> list[str]:
     return tokens
 
 
-RUN_FLAGS = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint")  # where, not what: not in args.yaml
+RUN_FLAGS = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "predict", "mst")
+RUN_FLAGS += NOT_BUILT_YET
 
 
 def save_arguments(args, path: Path) -> None:
     """Write `args` as a recipe: run again with it, the same numbers come out, in a new folder."""
     entries = {key: value for key, value in dataclasses.asdict(args).items() if key not in RUN_FLAGS}
-    path.write_text(yaml.safe_dump(entries, sort_keys=False))
+    write_atomically(path, yaml.safe_dump(entries, sort_keys=False))
 
 
 MAY_CHANGE = ("dataset_path", "num_workers", "report_to", "eval_every", "checkpointing_steps", "keep_checkpoints")
-MAY_CHANGE += ("epochs", "max_train_steps")
+MAY_CHANGE += ("epochs", "max_train_steps", "gradient_accumulation_steps")
+OTHER_GROUPS = (
+    ": each step sees the same images, but dropout draws otherwise and batch norm sees other groups of images"
+)
 
 
 def changed_flags(args, path: Path) -> list[str]:
@@ -282,6 +305,6 @@ def changed_flags(args, path: Path) -> list[str]:
                 f"--{key} {now} is not what the run was begun with ({before}): a resumed run keeps its flags, except "
                 f"{', '.join(f'--{name}' for name in MAY_CHANGE)}"
             )
-        effect = ": the learning rate follows the new length" if key in ("epochs", "max_train_steps") else ""
+        effect = OTHER_GROUPS if key == "gradient_accumulation_steps" else ""
         changes.append(f"--{key} {now} instead of {before}{effect}")
     return changes

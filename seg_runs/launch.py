@@ -1,14 +1,11 @@
-"""Under which conditions a script runs: one-line errors, requests to stop, and what is agreed between processes."""
+"""Under which conditions a script runs: one-line errors, and what is agreed between processes."""
 
-import ctypes
 import errno
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from pathlib import Path
 
 
 class RunError(ValueError):
@@ -41,10 +38,11 @@ def one_line_errors(*kinds: type[Exception]):
         if "deterministic implementation" in line:
             fail(f"error: --deterministic cannot be had: {line}", 1)
         if line.startswith("DataLoader worker"):  # killed, most often for memory
-            fail(f"error: {line}; fewer --num_workers need less memory", 1)
+            fail(f"error: {line} (for memory? fewer --num_workers need less); checkpoints are whole", 1)
         if not is_of_another_process(error):
             raise
-        fail(f"process {os.environ.get('RANK')} lost the others: what ended them is said by one of them", 1)
+        rank = os.environ.get("RANK", "0")
+        fail(f"process {rank} lost the others; if none of them says why, it was this: {line[:300]}", 1)
     except KeyboardInterrupt:
         fail("interrupted", 130)
 
@@ -63,49 +61,6 @@ def fail(line: str, code: int) -> None:
         time.sleep(10)
     print(line, file=sys.stderr, flush=True)
     sys.exit(code)
-
-
-class StopRequest:
-    """SIGTERM and Ctrl-C ask a run to stop after the step that it is at.
-
-    Inside `with`, a signal is only noted. `agreed()` is the same on every process, whichever was signalled.
-    """
-
-    def __init__(self, accelerator):
-        self.accelerator, self.signal = accelerator, 0
-
-    def __enter__(self):
-        self.before = {kind: signal.signal(kind, self.note) for kind in (signal.SIGTERM, signal.SIGINT)}
-        stop_with_launcher()
-        return self
-
-    def __exit__(self, *_):
-        for kind, handler in self.before.items():
-            signal.signal(kind, handler)
-
-    def note(self, number: int, _) -> None:
-        self.signal = number
-        if is_first_process():
-            print(f"\n{signal.Signals(number).name}: finishing the step", file=sys.stderr, flush=True)
-
-    def agreed(self) -> bool:
-        """Whether any process was asked to stop; every process must call it at the same places."""
-        import torch
-
-        return bool(self.accelerator.reduce(torch.tensor(self.signal, device=self.accelerator.device)))
-
-    def exit(self, command: str) -> None:
-        """Leave, with the command that goes on."""
-        self.accelerator.print(f"stopped; go on with: accelerate launch {command}", flush=True)
-        sys.exit(128 + (self.signal or signal.SIGTERM))
-
-
-def stop_with_launcher() -> None:
-    """Ask the kernel for SIGTERM when `accelerate launch` ends (Linux): it does not pass on the one that it gets, and
-    a run without launcher would go on unseen."""
-    command = Path(f"/proc/{os.getppid()}/cmdline")
-    if command.exists() and b"accelerate" in command.read_bytes():
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def make_accelerator(deterministic: bool = False):
@@ -141,6 +96,18 @@ def make_accelerator(deterministic: bool = False):
     if accelerator.gradient_accumulation_steps != 1:
         raise RunError("accumulation is a flag here, --gradient_accumulation_steps, not a setting of the launch")
     return accelerator
+
+
+def check_batch_norm(accelerator, sync_bn: bool, images: int) -> None:
+    """Batch norm after a pooling to 1x1 needs two values per channel: two images at a time, per process or, if
+    synchronised, in all."""
+    if sync_bn and accelerator.device.type != "cuda":
+        raise RunError("--sync_bn needs GPUs")
+    if images * (accelerator.num_processes if sync_bn else 1) < 2:
+        raise RunError(
+            "--norm batch needs at least 2 images per process at a time, and --batch_size gives 1: raise it, or use "
+            "--norm group or evo"
+        )
 
 
 def available_cores() -> int:

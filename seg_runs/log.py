@@ -2,49 +2,54 @@
 
 from pathlib import Path
 
+from .checkpoints import write_json
 from .report import plot_learning_curve
-from .run_folder import append_row, read_rows, write_json
+from .run_folder import append_row, read_rows
 
 
 class TrainingLog:
-    """Written by the first process; on the others every call does nothing. TensorBoard counts optimizer steps."""
+    """Written by the first process; on the others every call does nothing.
 
-    def __init__(self, run: Path, report_to: str, on: bool, steps_done: int):
-        self.run, self.on, self.board = run, on, None
+    TensorBoard shows two runs, steps and epochs, for the two ways to count. `state` is where the run stands: what was
+    logged after it, by a run that was killed, is taken back.
+    """
+
+    def __init__(self, run: Path, report_to: str, on: bool, state: dict):
+        self.run, self.on, self.boards = run, on, {}
         if on and report_to == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(run / "tensorboard", purge_step=steps_done + 1)
+            for kind, done in (("step", state["step"]), ("epoch", state["epoch"])):
+                self.boards[kind] = SummaryWriter(run / "tensorboard" / f"{kind}s", purge_step=done + 1)
 
     def step(self, step: int, values: dict[str, float]) -> None:
         """One optimizer step, counted from 1."""
-        if self.board:
-            for key, value in values.items():
-                self.board.add_scalar(f"step/{key}", value, step)
+        self._add("step", step, values)
 
-    def epoch(self, step: int, row: dict) -> None:
-        """One epoch, which ended with `step`; keys as in `run_folder.COLUMNS`."""
+    def epoch(self, row: dict) -> None:
+        """One epoch; keys as in `run_folder.COLUMNS`."""
         if not self.on:
             return
         append_row(self.run / "log_epoch.csv", row)
         if "mean_iou" in row:
             plot_learning_curve(read_rows(self.run / "log_epoch.csv"), self.run / "learning_curve.png")
-        for key, value in row.items():
-            if self.board:
-                self.board.add_scalar(f"epoch/{key}", value, step)
+        self._add("epoch", row["epoch"], row)
         print("  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
+
+    def _add(self, kind: str, count: int, values: dict) -> None:
+        if self.boards:
+            for key, value in values.items():
+                if key != "epoch":
+                    self.boards[kind].add_scalar(key, value, count)
 
     def flush(self) -> None:
         """What is before a checkpoint is on the disk before it: a resumed run does not log it again."""
-        if self.board:
-            self.board.flush()
-
-    def close(self) -> None:
-        if self.board:
-            self.board.close()
+        for board in self.boards.values():
+            board.flush()
 
     def finish(self, results: dict) -> None:
         """The run is complete."""
-        self.close()
+        for board in self.boards.values():
+            board.close()
         if self.on:
             write_json(self.run / "results.json", results)

@@ -3,9 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import nn
-
 POLY_POWER = 0.9  # Chen et al., 2017, arXiv 1606.00915, section 4.1
 SCHEDULES = ("cosine", "poly", "poly_with_restarts", "constant")
 
@@ -47,10 +44,12 @@ class Schedule:
 
 
 def make_optimizer(
-    model: nn.Module, kind: str, learning_rate: float, momentum: float, weight_decay: float, head_factor: float = 1.0
+    model, kind: str, learning_rate: float, momentum: float, weight_decay: float, head_factor: float = 1.0
 ):
     """SGD decays every parameter, as torchvision's recipes do; AdamW spares norms and biases. `head_factor` times the
     learning rate is that of `decode_head`."""
+    from torch.optim import SGD, AdamW
+
     groups = []
     for in_head in (False, True):
         for spared in (False, True):
@@ -64,8 +63,8 @@ def make_optimizer(
                 decay = 0.0 if spared else weight_decay
                 groups.append({"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay})
     if kind == "sgd":
-        return torch.optim.SGD(groups, learning_rate, momentum=momentum)
-    return torch.optim.AdamW(groups, learning_rate)
+        return SGD(groups, learning_rate, momentum=momentum)
+    return AdamW(groups, learning_rate)
 
 
 def set_learning_rate(optimizer, factor: float) -> float:
@@ -75,7 +74,7 @@ def set_learning_rate(optimizer, factor: float) -> float:
     return optimizer.param_groups[0]["lr"]
 
 
-def make_ema(model: nn.Module, decay: float):
+def make_ema(model, decay: float):
     """A moving average of weights and buffers whose decay warms up: 0.97 after 100 steps, 0.994 after 1,000, 0.999
     after 10,000, then at most `decay`. `.update(model, step=n)`; the averaged model is `.module`."""
     from timm.utils import ModelEmaV3

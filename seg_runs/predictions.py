@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .run_folder import make_folders, write_json
+from .checkpoints import write_json
+from .run_folder import make_folders
 
 
 class Predictions:

@@ -12,7 +12,6 @@ runs/camvid_streetnet_batch_20260101-120000/
 """
 
 import csv
-import json
 import os
 import shutil
 import time
@@ -20,8 +19,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from .arguments import changed_flags, save_arguments
-from .checkpoints import find_checkpoint, last_checkpoint, load_checkpoint, read_state, remove_later
+from .arguments import OTHER_GROUPS, changed_flags, save_arguments
+from .checkpoints import find_checkpoint, last_checkpoint, load_checkpoint, read_state, remove_later, write_atomically
 from .launch import RunError, on_first_process
 
 COLUMNS = (
@@ -37,30 +36,50 @@ COLUMNS = (
 RUNS = Path("runs")
 
 
-# Where a run stands, as in a checkpoint's state.json. `totals`: loss, weight and correct pixels of the epoch so far;
-# `skipped`: steps in a row, up to now, without a finite gradient.
-NEW_EPOCH = {"totals": [0.0, 0.0, 0.0], "seconds": 0.0}
+# Where a run stands, as in a checkpoint's state.json. `totals` of the epoch so far: loss, its weight, correct pixels,
+# pixels; `skipped`: steps in a row, up to now, without a finite gradient.
+NEW_EPOCH = {"totals": [0.0, 0.0, 0.0, 0.0], "seconds": 0.0}
 NEW_RUN = {"epoch": 0, "step": 0, "skipped": 0, **NEW_EPOCH, "best_mean_iou": None, "best_epoch": None}
 
 
-def begin_run(args, accelerator, name: str) -> tuple[Path, dict]:
+def begin_run(args, accelerator, steps: int, steps_per_epoch: int) -> tuple[Path, dict]:
     """The folder of a new run and its state."""
+    name = f"{args.dataset}_{args.model.lower()}_{args.norm}"
     run = on_first_process(accelerator, create_run, args.output_dir, name, args.overwrite_output_dir)
     if accelerator.is_main_process:
         save_arguments(args, run / "args.yaml")
-    return run, {**NEW_RUN, "processes": accelerator.num_processes}
+    return run, NEW_RUN | conditions(accelerator, steps, steps_per_epoch)
 
 
-def resume_run(args, accelerator, model, ema, optimizer, steps: int) -> tuple[Path, dict]:
-    """The folder and the state of a run of `steps` that goes on from a checkpoint, which is loaded."""
+def conditions(accelerator, steps: int, steps_per_epoch: int) -> dict:
+    """Under which a run goes on; a part of its state, so that a change can be said."""
+    precision, processes = accelerator.mixed_precision, accelerator.num_processes
+    return {"steps": steps, "steps_per_epoch": steps_per_epoch, "precision": precision, "processes": processes}
+
+
+def resume_run(args, accelerator, model, ema, optimizer, steps: int, steps_per_epoch: int) -> tuple[Path, dict]:
+    """The folder and the state of a run that goes on from a checkpoint, which is loaded."""
     checkpoint = find_checkpoint(args.resume_from_checkpoint)
     run = checkpoint.parent.parent
     if args.output_dir and Path(args.output_dir).resolve() != run.resolve():
         raise RunError(f"--output_dir {args.output_dir}: a resumed run goes on in its own folder, {run}")
     changes = changed_flags(args, run / "args.yaml")
     state = read_state(checkpoint)
-    if state["step"] > steps:
-        raise RunError(f"{checkpoint} is beyond the {steps} steps that this run would have: raise --epochs")
+    now = conditions(accelerator, steps, steps_per_epoch)
+    if now["steps_per_epoch"] != state["steps_per_epoch"]:
+        raise RunError(
+            f"{run} was begun with {state['steps_per_epoch']} steps in an epoch, and --dataset_path has images for "
+            f"{steps_per_epoch}: a resumed run keeps its data"
+        )
+    done = state["epoch"] * steps_per_epoch >= steps
+    if state["step"] > steps or (done and state["best_mean_iou"] is None):
+        raise RunError(f"{checkpoint} leaves nothing to do in a run of {steps} steps: give more --epochs or steps")
+    if steps != state["steps"]:
+        changes.append(f"{steps} steps in all instead of {state['steps']}: the learning rate follows the new length")
+    if now["precision"] != state["precision"]:
+        changes.append(f"precision {now['precision']} instead of {state['precision']}")
+    if now["processes"] != state["processes"]:
+        changes.append(f"{now['processes']} process(es) instead of {state['processes']}{OTHER_GROUPS}")
     load_checkpoint(accelerator, checkpoint, model, ema, optimizer)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -68,13 +87,10 @@ def resume_run(args, accelerator, model, ema, optimizer, steps: int) -> tuple[Pa
         cut_rows(run / "log_epoch.csv", state["epoch"])
         restore_best(run)
         save_arguments(args, run / "args.yaml")
-    if state["processes"] != accelerator.num_processes:
-        changes.append(
-            f"{accelerator.num_processes} process(es) instead of {state['processes']}: the same images in each step, "
-            "but other draws of dropout, and batch norm sees other groups of images"
-        )
+        if state["step"] < steps:
+            (run / "results.json").unlink(missing_ok=True)
     accelerator.print("\n".join([f"resumed {checkpoint}: step {state['step']} is done", *changes]))
-    return run, state | {"processes": accelerator.num_processes}
+    return run, state | now
 
 
 def create_run(output_dir: str | None, name: str, overwrite: bool = False) -> Path:
@@ -143,16 +159,6 @@ def cut_rows(path: Path, epochs: int) -> None:
         write_atomically(path, "".join(path.read_text().splitlines(keepends=True)[: 1 + epochs]))
 
 
-def write_json(path: Path, content: dict) -> None:
-    write_atomically(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def restore_best(run: Path) -> None:
     """Undo a replacement of best/ that was killed between its two renames."""
     if not (run / "best").exists() and (run / ".best.old").exists():
@@ -169,7 +175,7 @@ def save_best(run: Path, model, processor) -> None:
         processor.save_pretrained(new)
     except (OSError, SafetensorError) as error:
         remove(new)
-        raise RunError(f"cannot write {best}: {error}. {last_checkpoint(run / 'checkpoints')}") from error
+        raise RunError(f"cannot write {best}: {error}. {last_checkpoint(run)}") from error
     if best.exists():
         best.rename(old)
     new.rename(best)

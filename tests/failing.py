@@ -19,10 +19,10 @@ check_data, train_step = train_seg.check_data, train_seg.train_step
 
 
 def check_data_and_break_a_file(*args):
-    smallest = check_data(*args)
+    checked = check_data(*args)
     file = Path(os.environ["FILE"])
     file.write_bytes(file.read_bytes()[:2000])
-    return smallest
+    return checked
 
 
 def fail_in_a_step(*args):

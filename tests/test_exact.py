@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from seg_runs.optimization import Schedule
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --num_workers 1".split()
-FULL = "--batch_size 2 --epochs 4 --eval_every 2 --ema_decay 0.9 --max_grad_norm 1 --warmup_steps 3".split()
+FULL = "--batch_size 4 --epochs 4 --eval_every 2 --ema_decay 0.9 --max_grad_norm 1 --warmup_steps 3".split()
 FULL += "--checkpointing_steps 2".split()
+PARTS = "--gradient_accumulation_steps 2 --norm group".split()  # a part is one image on each of two processes
 
 
 def checked(result):
@@ -26,17 +27,17 @@ def checked(result):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(toycity, tmp_path_factory):
+def uninterrupted(city, tmp_path_factory):
     """A run of 4 epochs of 3 steps with a moving average, clipping, warm-up and checkpoints within epochs."""
     run = tmp_path_factory.mktemp("exact") / "run"
-    checked(launch("train_seg.py", *FAST, *FULL, "--dataset_path", toycity, "--output_dir", run))
+    checked(launch("train_seg.py", *FAST, *FULL, "--dataset_path", city, "--output_dir", run))
     return run
 
 
 @pytest.fixture(scope="module")
-def uninterrupted_on_two(toycity, tmp_path_factory):
+def uninterrupted_on_two(city, tmp_path_factory):
     run = tmp_path_factory.mktemp("exact") / "run"
-    checked(launch("train_seg.py", *FAST, *FULL, *batch(4), *flags_of(toycity, run), processes=2))
+    checked(launch("train_seg.py", *FAST, *FULL, *PARTS, *flags_of(city, run), processes=2))
     return run
 
 
@@ -76,48 +77,44 @@ def killed_at(in_process, monkeypatch):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [2, 4, 5, 6, 9])
-def test_resuming_continues_bit_for_bit(uninterrupted, toycity, in_process, killed_at, tmp_path, step, workers):
+def test_resuming_continues_bit_for_bit(uninterrupted, city, in_process, killed_at, tmp_path, step, workers):
     """Steps 3, 6, 9 end epochs; 2, 4, 8, 10 have checkpoints: killed at one, after one, and at both kinds of end."""
     run = tmp_path / "r"
-    killed_at(step, *FAST, *FULL, *flags_of(toycity, run), "--num_workers", workers)
+    killed_at(step, *FAST, *FULL, *flags_of(city, run), "--num_workers", workers)
     in_process("train_seg", "--resume_from_checkpoint", run)
     assert_same_run(uninterrupted, run)
 
 
-def test_resuming_with_accumulation_continues_bit_for_bit(toycity, in_process, killed_at, tmp_path):
-    flags = [*FAST, *FULL, "--gradient_accumulation_steps", 2, "--norm", "group", "--dataset_path", toycity]
+def test_resuming_with_accumulation_continues_bit_for_bit(city, in_process, killed_at, tmp_path):
+    flags = [*FAST, *FULL, *PARTS, "--dataset_path", city]
     in_process("train_seg", *flags, "--output_dir", tmp_path / "one")
     killed_at(5, *flags, "--output_dir", tmp_path / "two")
     in_process("train_seg", "--resume_from_checkpoint", tmp_path / "two")
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
-def test_a_kill_between_the_row_of_an_epoch_and_its_checkpoint(
-    uninterrupted, toycity, in_process, tmp_path, monkeypatch
-):
-    """best/, the row and the curve of epoch 2 are there, its checkpoint is not."""
-    import train_seg
+def test_a_kill_between_the_row_of_an_epoch_and_its_end(uninterrupted, city, in_process, tmp_path, monkeypatch):
+    """best/, the row and the curve of epoch 2 are there, the checkpoint is that of before its validation."""
+    from seg_runs import checkpoints
 
-    save = train_seg.save_checkpoint
+    update_state = checkpoints.update_state
 
-    def die_at_step_6(job, *args):
-        if job.state["step"] == 6:
+    def die_at_step_6(run, state):
+        if state["step"] == 6:
             raise Killed
-        save(job, *args)
+        update_state(run, state)
 
     run = tmp_path / "r"
     with monkeypatch.context() as patch:
-        patch.setattr(train_seg, "save_checkpoint", die_at_step_6)
+        patch.setattr(checkpoints, "update_state", die_at_step_6)
         with pytest.raises(Killed):
-            in_process("train_seg", *FAST, *FULL, *flags_of(toycity, run))
+            in_process("train_seg", *FAST, *FULL, *flags_of(city, run))
     assert [row["epoch"] for row in rows_of(run)] == ["1", "2"] and (run / "best").exists()
     in_process("train_seg", "--resume_from_checkpoint", run)
     assert_same_run(uninterrupted, run)
 
 
-def test_a_killed_write_of_a_checkpoint_leaves_the_previous_one(
-    uninterrupted, toycity, in_process, tmp_path, monkeypatch
-):
+def test_a_killed_write_of_a_checkpoint_leaves_the_previous_one(uninterrupted, city, in_process, tmp_path, monkeypatch):
     from seg_runs import checkpoints
 
     write, run = checkpoints.write, tmp_path / "r"
@@ -131,17 +128,17 @@ def test_a_killed_write_of_a_checkpoint_leaves_the_previous_one(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "write", die_in_the_third)
         with pytest.raises(Killed):
-            in_process("train_seg", *FAST, *FULL, *flags_of(toycity, run))
+            in_process("train_seg", *FAST, *FULL, *flags_of(city, run))
     assert [path.name for path in checkpoints.list_checkpoints(run / "checkpoints")] == ["step_000003"]
     in_process("train_seg", "--resume_from_checkpoint", run)
     assert_same_run(uninterrupted, run)
     assert not list((run / "checkpoints").glob(".*"))
 
 
-def test_a_step_is_the_same_however_it_is_spread(toycity, tmp_path):
+def test_a_step_is_the_same_however_it_is_spread(city, tmp_path):
     """2 processes x 2 images, 1 x 4, and 1 x 2 x 2 parts: equal weights after 5 steps, with images half void."""
     data = tmp_path / "data"
-    shutil.copytree(toycity, data)
+    shutil.copytree(city, data)
     for label in sorted((data / "gtFine" / "train").glob("*labelIds.png"))[::2]:
         ids = np.asarray(Image.open(label)).copy()
         ids[:, : ids.shape[1] // 2] = 0
@@ -161,33 +158,40 @@ def test_a_step_is_the_same_however_it_is_spread(toycity, tmp_path):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_the_learning_rate_logged_at_each_step_is_the_formula(processes, toycity, tmp_path):
+def test_the_learning_rate_logged_at_each_step_is_the_formula(processes, city, tmp_path):
     flags = "--lr_scheduler_type poly_with_restarts --lr_num_cycles 2 --warmup_steps 2 --max_train_steps 8".split()
     flags += "--learning_rate 3e-4 --eval_every 9".split()
     run = tmp_path / "r"
-    checked(launch("train_seg.py", *FAST, *flags, *batch(4), *flags_of(toycity, run), processes=processes))
-    logged = scalars_of(run)["step/learning_rate"]
+    checked(launch("train_seg.py", *FAST, *flags, *batch(4), *flags_of(city, run), processes=processes))
+    logged = scalars_of(run, "steps")["learning_rate"]
     schedule = Schedule("poly_with_restarts", 8, warmup_steps=2, cycles=2)
     assert logged == {step + 1: pytest.approx(3e-4 * schedule(step), rel=1e-6) for step in range(8)}
 
 
-def test_the_moving_average_is_what_is_evaluated_and_saved(toycity, in_process, tmp_path):
+def test_the_moving_average_is_what_is_evaluated_and_saved(city, in_process, tmp_path):
     run = tmp_path / "r"
-    in_process("train_seg", *FAST, *batch(2), "--max_train_steps", 2, "--ema_decay", 0.9, *flags_of(toycity, run))
+    in_process("train_seg", *FAST, *batch(2), "--max_train_steps", 2, "--ema_decay", 0.9, *flags_of(city, run))
     checkpoint = run / "checkpoints" / "step_000002"
     best, weights = (load_file(path / "model.safetensors") for path in (run / "best", checkpoint))
     average = load_file(checkpoint / "ema.safetensors")
     assert all(torch.equal(best[name], average[name]) for name in best)
     assert any(not torch.equal(best[name], weights[name]) for name in best)
-    in_process("predict_seg", "--model_name_or_path", run, "--splits", "val", "--num_workers", 0)
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_the_moving_average_scores_as_it_is_predicted(precision, city, tmp_path):
+    run = tmp_path / "r"
+    flags = [*FAST, *batch(4), "--max_train_steps", 3, "--ema_decay", 0.5, *flags_of(city, run)]
+    checked(launch("train_seg.py", *flags, precision=precision))
+    checked(launch("predict_seg.py", "--model_name_or_path", run, "--splits", "val", precision=precision))
     predicted = json.loads((run / "scores_val.json").read_text())["mean_iou"]
     assert f"{predicted:.4f}" == rows_of(run)[0]["mean_iou"]
 
 
-def test_clipping_bounds_the_gradient(toycity, in_process, tmp_path):
+def test_clipping_bounds_the_gradient(city, in_process, tmp_path):
     """SGD without momentum moves by learning rate times the clipped gradient; the norm is logged before clipping."""
     flags = "--optimizer sgd --learning_rate 1 --momentum 0 --weight_decay 0 --lr_scheduler_type constant".split()
-    flags += ["--dataset_path", toycity, "--eval_every", 9, "--keep_checkpoints", 2, "--checkpointing_steps", 1]
+    flags += ["--dataset_path", city, "--eval_every", 9, "--keep_checkpoints", 2, "--checkpointing_steps", 1]
     run = tmp_path / "r"
     in_process(
         "train_seg", *FAST, *batch(2), *flags, "--max_train_steps", 2, "--max_grad_norm", 0.01, "--output_dir", run
@@ -195,21 +199,29 @@ def test_clipping_bounds_the_gradient(toycity, in_process, tmp_path):
     before, after = (load_file(run / "checkpoints" / f"step_00000{n}" / "model.safetensors") for n in (1, 2))
     moved = [after[name] - before[name] for name in before if "running" not in name and "num_batches" not in name]
     assert torch.nn.utils.get_total_norm(moved).item() == pytest.approx(0.01, rel=1e-3)
-    assert min(scalars_of(run)["step/grad_norm"].values()) > 0.02
+    assert min(scalars_of(run, "steps")["grad_norm"].values()) > 0.02
 
 
-def test_checkpoints_that_are_kept(toycity, in_process, tmp_path):
+def test_checkpoints_that_are_kept(city, in_process, tmp_path):
     run = tmp_path / "r"
-    flags = ["--max_train_steps", 5, "--checkpointing_steps", 1, "--keep_checkpoints", 2, *flags_of(toycity, run)]
+    flags = [
+        "--max_train_steps",
+        5,
+        "--checkpointing_steps",
+        1,
+        "--keep_checkpoints",
+        2,
+        *flags_of(city, run),
+    ]
     in_process("train_seg", *FAST, *batch(2), *flags)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_000004", "step_000005"]
     whole = {path.name for path in (run / "checkpoints" / "step_000005").iterdir()}
     assert {path.name for path in (run / "checkpoints" / "step_000004").iterdir()} == whole
 
 
-def test_an_older_checkpoint_can_be_resumed(uninterrupted, toycity, in_process, tmp_path):
+def test_an_older_checkpoint_can_be_resumed(uninterrupted, city, in_process, tmp_path):
     run = tmp_path / "r"
-    in_process("train_seg", *FAST, *FULL, *flags_of(toycity, run), "--keep_checkpoints", 9)
+    in_process("train_seg", *FAST, *FULL, *flags_of(city, run), "--keep_checkpoints", 9)
     in_process("train_seg", "--resume_from_checkpoint", run / "checkpoints" / "step_000004")
     for old in sorted((run / "checkpoints").iterdir())[:-1]:
         shutil.rmtree(old)
@@ -221,7 +233,8 @@ def test_changed_flags_are_said(uninterrupted, in_process, tmp_path, capsys):
     shutil.copytree(uninterrupted, run)
     in_process("train_seg", "--resume_from_checkpoint", run, "--epochs", 5, "--keep_checkpoints", 3)
     said = capsys.readouterr().out
-    assert "--epochs 5 instead of 4: the learning rate follows the new length" in said
+    assert "--epochs 5 instead of 4" in said
+    assert "15 steps in all instead of 12: the learning rate follows the new length" in said
     assert "--keep_checkpoints 3 instead of 1" in said
     for flag, value in (("--epochs", 3), ("--ema_decay", 0.5), ("--max_grad_norm", 3)):
         with pytest.raises(SystemExit):
@@ -230,13 +243,42 @@ def test_changed_flags_are_said(uninterrupted, in_process, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("before, after", [(1, 2), (2, 1)])
-def test_resuming_on_another_number_of_processes_says_what_changes(toycity, tmp_path, before, after):
+def test_resuming_on_another_number_of_processes_says_what_changes(city, tmp_path, before, after):
     run = tmp_path / "r"
-    flags = [*FAST, *batch(2), "--norm", "group", *flags_of(toycity, run), "--max_train_steps"]
+    flags = [*FAST, *batch(4), "--norm", "group", *flags_of(city, run), "--max_train_steps"]
     checked(launch("train_seg.py", *flags, 2, processes=before))
     result = checked(launch("train_seg.py", "--resume_from_checkpoint", run, "--max_train_steps", 4, processes=after))
-    assert f"{after} process(es) instead of {before}: the same images in each step" in result.stdout
+    assert f"{after} process(es) instead of {before}: each step sees the same images" in result.stdout
     assert [row["epoch"] for row in rows_of(run)] == ["1", "2"]
+    assert list(scalars_of(run, "steps")["loss"]) == [1, 2, 3, 4]
+
+
+def test_a_run_that_ended_within_an_epoch_can_be_made_longer(city, in_process, tmp_path):
+    """With a constant learning rate it is the longer run from the start, but for the validation in between."""
+    flags = [*FAST, *batch(4), "--dataset_path", city, "--lr_scheduler_type", "constant", "--eval_every", 9]
+    for name, steps in (("one", 5), ("two", 2)):
+        in_process("train_seg", *flags, "--max_train_steps", steps, "--output_dir", tmp_path / name)
+    in_process("train_seg", "--resume_from_checkpoint", tmp_path / "two", "--max_train_steps", 5)
+    one, two = (load_file(tmp_path / n / "checkpoints/step_000005/model.safetensors") for n in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    rows = [[{**row, "seconds": 0} for row in rows_of(tmp_path / name)] for name in ("one", "two")]
+    assert rows[0] == rows[1]
+
+
+def test_other_data_cannot_be_resumed_with(toycity, city, in_process, tmp_path, capsys):
+    run = tmp_path / "r"
+    in_process("train_seg", *FAST, *batch(2), "--max_train_steps", 2, *flags_of(toycity, run))
+    with pytest.raises(SystemExit):
+        in_process("train_seg", "--resume_from_checkpoint", run, "--dataset_path", city, "--epochs", 5)
+    assert "3 steps in an epoch" in capsys.readouterr().err
+
+
+def test_a_resumed_run_with_nothing_left_to_do_is_refused(city, in_process, tmp_path, capsys, killed_at):
+    run = tmp_path / "r"
+    killed_at(4, *FAST, *batch(4), "--epochs", 3, "--eval_every", 3, *flags_of(city, run))
+    with pytest.raises(SystemExit):
+        in_process("train_seg", "--resume_from_checkpoint", run, "--epochs", 1)
+    assert "leaves nothing to do in a run of 3 steps" in capsys.readouterr().err
 
 
 def stopped_by(number: int, processes: int, flags, run, whole_group: bool):
@@ -262,10 +304,10 @@ def stopped_by(number: int, processes: int, flags, run, whole_group: bool):
     ],
 )
 def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on(
-    number, processes, whole_group, uninterrupted, uninterrupted_on_two, toycity, tmp_path
+    number, processes, whole_group, uninterrupted, uninterrupted_on_two, city, tmp_path
 ):
     run = tmp_path / "r"
-    flags = [*FAST, *FULL, *flags_of(toycity, run), *batch(2 * processes), "--num_workers", 2]
+    flags = [*FAST, *FULL, *flags_of(city, run), "--num_workers", 2, *(PARTS if processes == 2 else [])]
     stdout, stderr = stopped_by(number, processes, flags, run, whole_group)
     assert f"{signal.Signals(number).name}: finishing the step" in stderr
     assert stdout.count(f"go on with: accelerate launch train_seg.py --resume_from_checkpoint {run}") == 1, stderr
@@ -276,9 +318,9 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on(
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("fault, said", [("file", "error: "), ("bug", "ZeroDivisionError: a bug"), ("hang", None)])
-def test_a_process_that_fails_ends_the_others_and_its_error_is_shown_once(fault, said, processes, toycity, tmp_path):
+def test_a_process_that_fails_ends_the_others_and_its_error_is_shown_once(fault, said, processes, city, tmp_path):
     data = tmp_path / "data"
-    shutil.copytree(toycity, data)
+    shutil.copytree(city, data)
     image = sorted((data / "leftImg8bit" / "train").iterdir())[0]
     flags = [*FAST, *batch(6), *flags_of(data, tmp_path / "r"), "--max_train_steps", 3, "--norm", "group"]
     result = launch("tests/failing.py", *flags, processes=processes, env={"FAULT": fault, "FILE": str(image)})
@@ -311,11 +353,11 @@ def poisoned(monkeypatch):
     return run
 
 
-def test_a_step_without_a_finite_gradient_changes_nothing(toycity, in_process, tmp_path, poisoned):
+def test_a_step_without_a_finite_gradient_changes_nothing(city, in_process, tmp_path, poisoned):
     poisoned({2})
     run = tmp_path / "r"
     flags = ["--max_train_steps", 3, "--checkpointing_steps", 1, "--keep_checkpoints", 3, "--ema_decay", 0.9]
-    in_process("train_seg", *FAST, *batch(2), *flags, *flags_of(toycity, run))
+    in_process("train_seg", *FAST, *batch(2), *flags, *flags_of(city, run))
     one, two, three = (run / "checkpoints" / f"step_00000{n}" for n in (1, 2, 3))
     for name in ("model.safetensors", "ema.safetensors"):
         before, after, later = (load_file(path / name) for path in (one, two, three))
@@ -325,11 +367,11 @@ def test_a_step_without_a_finite_gradient_changes_nothing(toycity, in_process, t
     assert states == [0, 1, 0] and np.isfinite(float(rows_of(run)[0]["train_loss"]))
 
 
-def test_a_loss_that_stays_nan_stops_the_run(toycity, in_process, tmp_path, poisoned, capsys):
+def test_a_loss_that_stays_nan_stops_the_run(city, in_process, tmp_path, poisoned, capsys):
     poisoned(range(5, 99))
     run = tmp_path / "r"
     with pytest.raises(SystemExit) as stop:
-        in_process("train_seg", *FAST, *batch(2), "--epochs", 9, "--eval_every", 99, *flags_of(toycity, run))
+        in_process("train_seg", *FAST, *batch(2), "--epochs", 9, "--eval_every", 99, *flags_of(city, run))
     line = capsys.readouterr().err.splitlines()[-1]
     assert stop.value.code == 1 and "not finite in 10 steps in a row, from step 5 on" in line
     assert f"{run}/checkpoints/step_000012" in line
@@ -337,11 +379,11 @@ def test_a_loss_that_stays_nan_stops_the_run(toycity, in_process, tmp_path, pois
     assert all(tensor.isfinite().all() for tensor in weights.values())
 
 
-def test_deterministic_refuses_what_cannot_be(toycity, in_process, tmp_path, monkeypatch, capsys):
+def test_deterministic_refuses_what_cannot_be(city, in_process, tmp_path, monkeypatch, capsys):
     import train_seg
 
     flags = [*FAST, *batch(2), "--max_train_steps", 1, "--deterministic"]
-    in_process("train_seg", *flags, *flags_of(toycity, tmp_path / "r"))
+    in_process("train_seg", *flags, *flags_of(city, tmp_path / "r"))
     cross_entropy = train_seg.make_loss("ce")
 
     def loss(logits, labels):
@@ -350,7 +392,7 @@ def test_deterministic_refuses_what_cannot_be(toycity, in_process, tmp_path, mon
 
     monkeypatch.setattr(train_seg, "make_loss", lambda *_: loss)
     with pytest.raises(SystemExit):
-        in_process("train_seg", *flags, *flags_of(toycity, tmp_path / "s"))
+        in_process("train_seg", *flags, *flags_of(city, tmp_path / "s"))
     torch.use_deterministic_algorithms(False)
     assert "error: --deterministic cannot be had: put_" in capsys.readouterr().err
 
@@ -379,13 +421,13 @@ def small_disk(tmp_path):
 
 @pytest.mark.parametrize("megabytes, step", [(60, 3), (75, 2)])
 def test_a_full_disk_leaves_the_previous_checkpoint(
-    uninterrupted, toycity, in_process, tmp_path, small_disk, capsys, megabytes, step
+    uninterrupted, city, in_process, tmp_path, small_disk, capsys, megabytes, step
 ):
     """StreetNet's best/ takes 14 MB, a checkpoint with a moving average 54: the second does not fit beside the first,
     or best/ does not fit beside the checkpoint."""
     run = small_disk(megabytes) / "r"
     with pytest.raises(SystemExit) as stop:
-        in_process("train_seg", *FAST, *FULL, *flags_of(toycity, run))
+        in_process("train_seg", *FAST, *FULL, *flags_of(city, run))
     line = capsys.readouterr().err.splitlines()[-1]
     assert stop.value.code == 1 and line.startswith("error: cannot write") and "No space left on device" in line
     (left,) = (run / "checkpoints").iterdir()

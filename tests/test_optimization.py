@@ -57,6 +57,17 @@ def test_each_group_keeps_its_own_learning_rate():
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0.0]
 
 
+def test_segformers_head_learns_ten_times_as_fast():
+    from seg_models import build_model, model_entry
+
+    model = build_model("segformer_b0", "evo", {0: "a", 1: "b"}, auxiliary=True)
+    defaults = model_entry("segformer_b0").training
+    optimizer = make_optimizer(model, "adamw", 6e-5, 0.9, 0.01, defaults.head_factor)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(6e-4 if name.startswith("decode_head.") else 6e-5)
+
+
 def test_the_moving_average_is_the_plain_formula():
     """decay_t = min(decay, 1 - t^-0.75) with t counted from the second step; the first step copies."""
     model = torch.nn.Linear(3, 2, bias=False)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms import functional as TF
 
-from seg_models import Predictor, build_model, normalize, resize_logits
+from seg_models import Predictor, build_model
+from seg_models.predictor import normalize, resize_logits
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
 

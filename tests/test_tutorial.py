@@ -1,0 +1,66 @@
+"""The command lines of the tutorial that this project grew out of, with only the script's name changed."""
+
+import json
+import shlex
+
+import pytest
+from conftest import make_toycity, rows_of
+
+from seg_runs.arguments import TrainArguments, parse_arguments
+
+RUN = "--save_path baseline_run_deeplabv3_resnet50"
+SIZES = "--crop_size 576 1152 --batch_size 8"
+TRAIN = {
+    "baseline": f"{RUN} {SIZES}",
+    "resnet101": "--save_path baseline_run_deeplabv3_resnet101 --model DeepLabv3_resnet101 --train_size 512 1024 "
+    "--test_size 512 1024 --crop_size 384 768 --batch_size 8",
+    "weighted cross entropy": f"{RUN}_wce {SIZES} --loss weighted_ce",
+    "focal": f"{RUN}_focal {SIZES} --loss focal --focal_gamma 2.0",
+    "instance norm": f"{RUN}_instancenorm {SIZES} --norm instance",
+    "group norm": f"{RUN}_groupnorm {SIZES} --norm group",
+    "evonorm": f"{RUN}_evonorm {SIZES} --norm evo",
+}
+PREDICT = {"one scale": f"{RUN} --batch_size 4 --predict", "scales": f"{RUN} --batch_size 1 --predict --mst"}
+NOT_YET = {
+    "--cutmix": f"{RUN}_cutmix {SIZES} --cutmix",
+    "--copyblob": f"{RUN}_copyblob {SIZES} --copyblob",
+    "--model UNet": f"{RUN} {SIZES} --model UNet",
+}
+SMALL = "--train_size 96 192 --test_size 96 192 --crop_size 32 64 --num_workers 0 --max_train_steps 2"
+
+
+@pytest.fixture(scope="module")
+def minicity(tmp_path_factory):
+    """8 training images, a batch of the tutorial's; its data set is ./minicity."""
+    return make_toycity(tmp_path_factory, train=8)
+
+
+@pytest.fixture
+def here(minicity, in_process, tmp_path):
+    """A working directory with ./minicity; trains and predicts in this process."""
+    (tmp_path / "minicity").symlink_to(minicity)
+    return in_process
+
+
+@pytest.mark.parametrize("line", TRAIN.values(), ids=TRAIN)
+def test_training(here, tmp_path, line):
+    args = parse_arguments(TrainArguments, shlex.split(line))
+    assert args.output_dir == line.split()[1] and args.batch_size == 8 and args.dataset == "minicity"
+    here("train_seg", *line.split(), *SMALL.split())
+    results = json.loads((tmp_path / args.output_dir / "results.json").read_text())
+    assert results["step"] == 2 and len(rows_of(tmp_path / args.output_dir)) == 2
+
+
+def test_prediction(here, tmp_path):
+    here("train_seg", *RUN.split(), "--model", "streetnet", "--batch_size", 8, *SMALL.split())
+    for line in PREDICT.values():
+        here("train_seg", *line.split(), "--num_workers", 0)
+        settings = json.loads((tmp_path / RUN.split()[1] / "scores_val.json").read_text())["settings"]
+        assert settings["flip"] == ("--mst" in line) and settings["size"] == [96, 192]
+
+
+@pytest.mark.parametrize("named, line", NOT_YET.items(), ids=NOT_YET)
+def test_what_is_not_built_yet_is_refused_by_name(here, capsys, named, line):
+    with pytest.raises(SystemExit):
+        here("train_seg", *line.split())
+    assert f"error: {named} is not built yet" in capsys.readouterr().err
