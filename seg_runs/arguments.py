@@ -195,6 +195,31 @@ class PredictArguments(DataArguments):
             raise RunError("--splits and --input exclude each other: splits of the data set, or a folder of images")
 
 
+@dataclass(frozen=True)
+class AppArguments:
+    """Show what a model sees, in the browser."""
+
+    model_name_or_path: list[str] | None = HfArg(
+        default=None,
+        help="run folders or saved models to choose from; the newest complete run below runs/ if not given",
+        aliases=["--save_path"],
+        metadata={"metavar": "MODEL"},
+    )
+    examples: str | None = HfArg(
+        default=None, help="a folder of photos to pick from; some of the model's data set if not given"
+    )
+    test_size: list[int] | None = size("size that photos are predicted at; as in validation if not given")
+    max_megapixels: int = HfArg(default=30, help="larger photos are refused before they are decoded")
+    max_file_size: int = HfArg(default=50, help="of an upload, in megabytes")
+    server_name: str = HfArg(default="127.0.0.1", help="address to listen at; 0.0.0.0 for everyone who can reach it")
+    server_port: int | None = HfArg(default=None, help="7860 or the next free one if not given")
+
+    def __post_init__(self):
+        check_size("--test_size", self.test_size)
+        for flag in ("max_megapixels", "max_file_size", "server_port"):
+            check_range(f"--{flag}", getattr(self, flag), least=1)
+
+
 def predict_flags(args: TrainArguments) -> list[str]:
     """The command line of predict_seg.py that `train_seg.py --predict` stands for."""
     flags = [f"--num_workers={args.num_workers}", *(["--mst"] if args.mst else [])]
