@@ -37,7 +37,7 @@ from seg_runs.predictions import Predictions
 from seg_runs.run_folder import newest_run
 
 SHOWN = 1280  # longer side of the annotated image in pixels; downloads have the photo's size
-NUM_EXAMPLES = 4
+NUM_EXAMPLES = 6
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -81,14 +81,13 @@ class Segmenter:
 
 
 def example_images(dataset: str, path: str | None) -> list[str]:
-    """A few images of the data that the model was trained for, if they are here."""
+    """Images of the data that the model was trained for, if they are here."""
     try:
         data, _ = load_source(dataset, path)
     except DataError:
         return []
     split = data["test"] if "test" in data else data["validation"]
-    step = max(1, len(split) // NUM_EXAMPLES)
-    return [image["path"] for image in split["image"][::step][:NUM_EXAMPLES]]
+    return [image["path"] for image in split["image"]]
 
 
 def build_page(args: AppArguments) -> gr.Blocks:
@@ -99,6 +98,7 @@ def build_page(args: AppArguments) -> gr.Blocks:
     first = segmenters[names[0]]
     scratch = Path(tempfile.mkdtemp(prefix="minicity-seg-"))
     examples = [str(path) for path in list_images(Path(args.examples))] if args.examples else first.examples
+    examples = examples[:: max(1, len(examples) // NUM_EXAMPLES)][:NUM_EXAMPLES]
 
     def segment(path: str | None, name: str, scales: list[float], flip: bool):
         if not path:
@@ -136,14 +136,14 @@ def build_page(args: AppArguments) -> gr.Blocks:
                 scales = gr.CheckboxGroup(list(MULTI_SCALE), value=[1.0], label="Scales that are averaged")
                 flip = gr.Checkbox(False, label="Mirrored too")
                 button = gr.Button("Segment", variant="primary")
+                if examples:
+                    gr.Examples(examples, photo, label="Examples")
             with gr.Column():
                 picture = gr.AnnotatedImage(label="Prediction", color_map=colors, height=420)
                 with gr.Row():
                     ids_file = gr.DownloadButton("Ids (PNG)")
                     colors_file = gr.DownloadButton("Colours (PNG)")
                 table = gr.Dataframe(headers=["class", "share of pixels"], label="Classes", interactive=False)
-        if examples:
-            gr.Examples(examples, photo, label="Examples")
         outputs = [picture, table, ids_file, colors_file]
         button.click(segment, [photo, name, scales, flip], outputs, api_name="segment")
     return page

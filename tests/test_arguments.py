@@ -8,7 +8,14 @@ import pytest
 import yaml
 
 from seg_models import TrainingDefaults
-from seg_runs.arguments import NOT_BUILT_YET, PredictArguments, TrainArguments, parse_arguments, save_arguments
+from seg_runs.arguments import (
+    NOT_BUILT_YET,
+    AppArguments,
+    PredictArguments,
+    TrainArguments,
+    parse_arguments,
+    save_arguments,
+)
 from seg_runs.launch import RunError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -124,7 +131,10 @@ def test_shipped_recipes_parse(path):
     assert path.name in (ROOT / "README.md").read_text() + (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.parametrize("kind, script", [(TrainArguments, "train_seg.py"), (PredictArguments, "predict_seg.py")])
+@pytest.mark.parametrize(
+    "kind, script",
+    [(TrainArguments, "train_seg.py"), (PredictArguments, "predict_seg.py"), (AppArguments, "app_gradio.py")],
+)
 def test_every_flag_is_read(kind, script):
     """As an attribute of `args`, or as the name of one of the model's training defaults."""
     read = {field.name for field in dataclasses.fields(TrainingDefaults)}
