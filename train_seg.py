@@ -87,7 +87,7 @@ def train(args: TrainArguments) -> None:
             train_one_epoch(args, job, log, stop, number, first, end, begun)
             loss, weight, correct, pixels = state["totals"]
             row = {"epoch": number, "learning_rate": job.optimizer.param_groups[0]["initial_lr"] * job.schedule(first)}
-            row |= {"train_loss": loss / max(weight, 1), "train_accuracy": correct / max(pixels, 1)}
+            row |= {"train_loss": loss / (weight or 1), "train_accuracy": correct / (pixels or 1)}
             if end == steps or number % args.eval_every == 0:
                 row |= validate(job, number, args.test_size)
             log.epoch(row | {"seconds": time.perf_counter() - begun})
@@ -218,7 +218,7 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
         else:
             state["skipped"] += 1
             refuse_endless_skipping(job)
-        loss = totals[0] / max(totals[1], 1)
+        loss = totals[0] / (totals[1] or 1)
         log.step(state["step"], {"loss": loss, "learning_rate": rate, "grad_norm": norm})
         bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", refresh=False)
         bar.update(args.batch_size)
@@ -253,17 +253,19 @@ def train_step(
             output = model(pixel_values=pixels)
             logits = resize_logits(output.logits, target.shape[-2:])
             loss, weight = loss_function(logits, target)
+            objective = loss
             if aux_weight:
-                loss = loss + aux_weight * loss_function(resize_logits(output.aux_logits, logits.shape[-2:]), target)[0]
+                auxiliary = resize_logits(output.aux_logits, target.shape[-2:])
+                objective = loss + aux_weight * loss_function(auxiliary, target)[0]
             # The exact denominator, the weight summed over processes and parts, is not known yet: divided by the
             # number of pixels, fp16 gradients stay in range, and the rest of the factor follows below.
-            accelerator.backward(loss / pixels_per_step)
+            accelerator.backward(objective / pixels_per_step)
         correct, valid = (logits.detach().argmax(1) == target).sum(), (target != IGNORE_INDEX).sum()
         totals += torch.stack([value.detach().double() for value in (loss, weight, correct, valid)])
     totals = accelerator.reduce(totals).tolist()
     accelerator.unscale_gradients(optimizer)
     # Gradients were averaged over processes, hence that factor. Without a valid pixel they are zero.
-    factor = pixels_per_step * accelerator.num_processes / max(totals[1], 1)
+    factor = pixels_per_step * accelerator.num_processes / (totals[1] or 1)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = factor * torch.nn.utils.get_total_norm(gradients).item()
     if max_grad_norm is not None and norm > max_grad_norm:
@@ -325,7 +327,7 @@ def evaluate_model(accelerator, predictor, loader, loss_function, labels) -> dic
     metric.counts = accelerator.reduce(metric.counts.to(device))
     loss, weight = accelerator.reduce(totals).tolist()
     scores = metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index)
-    return scores | {"val_loss": loss / max(weight, 1), "val_accuracy": scores["overall_accuracy"]}
+    return scores | {"val_loss": loss / (weight or 1), "val_accuracy": scores["overall_accuracy"]}
 
 
 def draw_pictures(path: Path, predictor, split, labels) -> None:

@@ -144,6 +144,7 @@ def test_a_step_is_the_same_however_it_is_spread(city, tmp_path):
         ids[:, : ids.shape[1] // 2] = 0
         Image.fromarray(ids).save(label)
     sgd = "--norm group --optimizer sgd --learning_rate 0.01 --max_train_steps 5 --eval_every 9 --seed 1".split()
+    sgd += "--loss weighted_ce --aux_weight 0.4".split()
     weights = {}
     for processes, parts in ((1, 1), (1, 2), (2, 1)):
         run = tmp_path / f"{processes}-{parts}"
