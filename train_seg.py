@@ -201,37 +201,38 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
     job.epoch.set(number)
     job.loader.batch_sampler.first_step = done
     batches = iter(job.loader)
-    bar = progress_bar(job.accelerator, f"Epoch {number}", (end - first) * args.batch_size, done=done * args.batch_size)
+    images = {"total": (end - first) * args.batch_size, "done": done * args.batch_size}
     job.wrapped.train()
-    while state["step"] < end:
-        rate = set_learning_rate(job.optimizer, job.schedule(state["step"]))
-        parts = list(itertools.islice(batches, args.gradient_accumulation_steps))
-        totals, norm = train_step(
-            job.accelerator, job.wrapped, parts, job.loss_function, job.optimizer, args.max_grad_norm, args.aux_weight
-        )
-        state["step"] += 1
-        if math.isfinite(norm):
-            state["skipped"] = 0
-            state["totals"] = [a + b for a, b in zip(state["totals"], totals, strict=True)]
-            if job.ema is not None:
-                job.ema.update(job.model, step=state["step"])
-        else:
-            state["skipped"] += 1
-            refuse_endless_skipping(job)
-        loss = totals[0] / (totals[1] or 1)
-        log.step(state["step"], {"loss": loss, "learning_rate": rate, "grad_norm": norm})
-        bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", refresh=False)
-        bar.update(args.batch_size)
-        stopped = stop.agreed()
-        due = args.checkpointing_steps and state["step"] % args.checkpointing_steps == 0
-        if stopped or due or state["step"] == end:
-            state["seconds"] = time.perf_counter() - begun
-            log.flush()  # what is logged of these steps is on the disk first: a resumed run does not log it again
-            kept = args.keep_checkpoints
-            checkpoints.save_checkpoint(job.accelerator, job.folder, job.model, job.ema, job.optimizer, state, kept)
-        if stopped:
-            stop.exit(f"train_seg.py --resume_from_checkpoint {job.folder}")
-    bar.close()
+    with progress_bar(job.accelerator, f"Epoch {number}", **images) as bar:
+        while state["step"] < end:
+            rate = set_learning_rate(job.optimizer, job.schedule(state["step"]))
+            parts = list(itertools.islice(batches, args.gradient_accumulation_steps))
+            totals, norm = train_step(
+                *(job.accelerator, job.wrapped, parts, job.loss_function, job.optimizer),
+                *(args.max_grad_norm, args.aux_weight),
+            )
+            state["step"] += 1
+            if math.isfinite(norm):
+                state["skipped"] = 0
+                state["totals"] = [a + b for a, b in zip(state["totals"], totals, strict=True)]
+                if job.ema is not None:
+                    job.ema.update(job.model, step=state["step"])
+            else:
+                state["skipped"] += 1
+                refuse_endless_skipping(job)
+            loss = totals[0] / (totals[1] or 1)
+            log.step(state["step"], {"loss": loss, "learning_rate": rate, "grad_norm": norm})
+            bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", refresh=False)
+            bar.update(args.batch_size)
+            stopped = stop.agreed()
+            due = args.checkpointing_steps and state["step"] % args.checkpointing_steps == 0
+            if stopped or due or state["step"] == end:
+                state["seconds"] = time.perf_counter() - begun
+                log.flush()  # what is logged of these steps is on the disk first: a resumed run does not log it again
+                saved = job.model, job.ema, job.optimizer, state
+                checkpoints.save_checkpoint(job.accelerator, job.folder, *saved, args.keep_checkpoints)
+            if stopped:
+                stop.exit(f"train_seg.py --resume_from_checkpoint {job.folder}")
 
 
 def train_step(

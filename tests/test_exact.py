@@ -420,19 +420,29 @@ def small_disk(tmp_path):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("megabytes, step", [(60, 3), (75, 2)])
-def test_a_full_disk_leaves_the_previous_checkpoint(
-    uninterrupted, city, in_process, tmp_path, small_disk, capsys, megabytes, step
-):
-    """StreetNet's best/ takes 14 MB, a checkpoint with a moving average 54: the second does not fit beside the first,
-    or best/ does not fit beside the checkpoint."""
-    run = small_disk(megabytes) / "r"
+def test_a_full_disk_leaves_the_previous_checkpoint(uninterrupted, city, in_process, small_disk, capsys):
+    """A checkpoint with a moving average takes 54 MB: the second does not fit beside the first."""
+    run = small_disk(70) / "r"
     with pytest.raises(SystemExit) as stop:
         in_process("train_seg", *FAST, *FULL, *flags_of(city, run))
     line = capsys.readouterr().err.splitlines()[-1]
-    assert stop.value.code == 1 and line.startswith("error: cannot write") and "No space left on device" in line
-    (left,) = (run / "checkpoints").iterdir()
-    assert str(left) in line
+    assert stop.value.code == 1
+    assert f"error: cannot write checkpoint {run}/checkpoints/step_000003" in line and "No space left" in line
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step_000002"] and "step_000002" in line
     small_disk(400)
     in_process("train_seg", "--resume_from_checkpoint", run)
     assert_same_run(uninterrupted, run)
+
+
+def test_a_disk_that_is_full_after_the_checkpoint(city, in_process, small_disk, capsys):
+    """best/ takes 14 MB more."""
+    run = small_disk(60) / "r"
+    flags = [*FAST, *batch(4), "--epochs", 1, "--ema_decay", 0.9, *flags_of(city, run)]
+    with pytest.raises(SystemExit):
+        in_process("train_seg", *flags)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"error: cannot write {run}/best" in line and "step_000003" in line
+    assert not (run / "best").exists() and not (run / ".best.new").exists()
+    small_disk(400)
+    in_process("train_seg", "--resume_from_checkpoint", run)
+    assert (run / "best" / "config.json").exists() and len(rows_of(run)) == 1

@@ -32,7 +32,9 @@ RELUS = {
 BLOCKS = {"deeplabv3_resnet50": 16, "deeplabv3_resnet101": 33, "streetnet": 7}
 LAST_STRIDE = {"deeplabv3_resnet50": 8, "streetnet": 16}
 
-every_name = pytest.mark.parametrize("name", MODELS)
+every_name = pytest.mark.parametrize(
+    "name", [name for name in MODELS if "segformer" not in name]
+)  # it has layer norms too
 
 
 @cache
