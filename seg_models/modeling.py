@@ -30,6 +30,14 @@ class SegmentationOutput(SemanticSegmenterOutput):
     aux_logits: torch.FloatTensor | None = None
 
 
+def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor | None:
+    """What `forward` gives as its loss: over the pixels of `labels` that are not 255, None without labels."""
+    if labels is None:
+        return None
+    total, weight = cross_entropy(resize_logits(logits, labels.shape[-2:]), labels)
+    return total / weight.clamp(min=1)
+
+
 class AuxiliaryHead:
     """For networks that can have a second head, on the encoder's second-to-last map, while they train: deep
     supervision (Zhao et al., 2017, arXiv 1612.01105, section 3.3). It is torchvision's FCN head, under its name; it is
@@ -120,8 +128,5 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
         """
         features = self.backbone(pixel_values)
         logits = self.classifier(features)
-        loss = None
-        if labels is not None:
-            total, weight = cross_entropy(resize_logits(logits, labels.shape[-2:]), labels)
-            loss = total / weight.clamp(min=1)
+        loss = mean_cross_entropy(logits, labels)
         return SegmentationOutput(loss=loss, logits=logits, aux_logits=self.auxiliary_logits(features))

@@ -8,10 +8,8 @@ norm and wrong logits.
 import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from .losses import cross_entropy
-from .modeling import AuxiliaryHead, SegmentationOutput
+from .modeling import AuxiliaryHead, SegmentationOutput, mean_cross_entropy
 from .norms import activation_after, norm_layer
-from .predictor import resize_logits
 
 # Widths, blocks of each stage and width of the head: tables 1 and 6 of the paper.
 B0 = {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256}
@@ -47,8 +45,5 @@ class SegFormer(AuxiliaryHead, SegformerForSemanticSegmentation):
         """`pixel_values` (B, 3, H, W), normalised -> `logits` (B, C, H/4, W/4); with `labels` also the mean `loss`."""
         features = self.segformer(pixel_values, output_hidden_states=True).hidden_states
         logits = self.decode_head(features)
-        loss = None
-        if labels is not None:
-            total, weight = cross_entropy(resize_logits(logits, labels.shape[-2:]), labels)
-            loss = total / weight.clamp(min=1)
+        loss = mean_cross_entropy(logits, labels)
         return SegmentationOutput(loss=loss, logits=logits, aux_logits=self.auxiliary_logits(features))
