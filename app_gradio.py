@@ -8,14 +8,13 @@ The id image is the one that predict_seg.py writes with the same scales and flip
 """
 
 from seg_runs.arguments import AppArguments, parse_arguments
-from seg_runs.launch import RunError, one_line_errors
+from seg_runs.launch import one_line_errors
 
 if __name__ == "__main__":  # --help and mistakes in flags are answered before torch is loaded, which takes seconds
     with one_line_errors():
         parse_arguments(AppArguments)
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -28,13 +27,13 @@ from PIL import Image
 
 from data_scripts.labels import DataError
 from data_scripts.reader import read_image, upright_size
-from data_scripts.sources import list_images, load_source, source_of
-from predict_seg import find_model, load_model, processor_size, read_arguments
+from data_scripts.sources import list_images, load_source
+from predict_seg import find_model, label_set, load_model, processor_size, read_arguments
 from seg_models import ModelError, Predictor
 from seg_models.predictor import MULTI_SCALE
 from seg_runs.launch import make_accelerator
 from seg_runs.predictions import Predictions
-from seg_runs.run_folder import newest_run
+from seg_runs.run_folder import make_folders, newest_run, remove
 
 SHOWN = 1280  # longer side of the annotated image in pixels; downloads have the photo's size
 NUM_EXAMPLES = 6
@@ -55,24 +54,20 @@ def main(argv: list[str] | None = None) -> None:
 
 
 class Segmenter:
-    """A loaded model: `segmenter(path, scales, flip)` -> train ids (H, W), uint8."""
+    """A loaded model: `segmenter(path, scales, flip)` -> (photo (H, W, 3), train ids (H, W)), both uint8."""
 
     def __init__(self, name: str, test_size: list[int] | None, accelerator):
         run, folder = find_model(name)
         trained = read_arguments(run)
         model, self.processor = load_model(folder)
-        self.dataset = trained.get("dataset") or getattr(model.config, "dataset", None) or "minicity"
-        self.labels = source_of(self.dataset).labels
-        if model.config.num_labels != len(self.labels.names):
-            raise RunError(f"{folder} predicts {model.config.num_labels} classes, {self.dataset} has others")
+        dataset, self.labels = label_set(model, folder, trained.get("dataset"))
         model = model.to(memory_format=torch.channels_last)
         self.model = accelerator.prepare_model(model, evaluation_mode=True)
         self.device = accelerator.device
         self.size = test_size or processor_size(self.processor)
-        self.examples = example_images(self.dataset, trained.get("dataset_path"))
+        self.examples = example_images(dataset, trained.get("dataset_path"))
 
     def __call__(self, path: str, scales, flip: bool) -> tuple[np.ndarray, np.ndarray]:
-        """(photo, train ids)."""
         image = read_image(path)
         mean, std = self.processor.image_mean, self.processor.image_std
         predictor = Predictor(self.model, mean, std, self.size, scales, flip)
@@ -96,7 +91,7 @@ def build_page(args: AppArguments) -> gr.Blocks:
     names = args.model_name_or_path or [str(newest_run())]
     segmenters = {name: Segmenter(name, args.test_size, accelerator) for name in names}
     first = segmenters[names[0]]
-    scratch = Path(tempfile.mkdtemp(prefix="minicity-seg-"))
+    scratch = tempfile.TemporaryDirectory(prefix="minicity-seg-")
     examples = [str(path) for path in list_images(Path(args.examples))] if args.examples else first.examples
     examples = examples[:: max(1, len(examples) // NUM_EXAMPLES)][:NUM_EXAMPLES]
 
@@ -117,9 +112,9 @@ def build_page(args: AppArguments) -> gr.Blocks:
         except DataError as error:
             raise gr.Error(str(error)) from error
         labels = segmenter.labels
-        shutil.rmtree(scratch, ignore_errors=True)  # gradio has copied what the last request wrote
-        files = Predictions(scratch, "app")
-        files.begin({}, [])
+        files = Predictions(Path(scratch.name), "app")
+        remove(*files.folders)  # gradio has copied what the last request wrote
+        make_folders(*files.folders)
         stem = Path(path).stem
         files.write(stem, labels.to_source(ids), labels.to_color(ids))
         return annotated(image, ids, labels), shares(ids, labels), *(str(f / f"{stem}.png") for f in files.folders)

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from data_scripts.check import check_split
-from data_scripts.labels import DataError
+from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
 from data_scripts.reader import read_label
 from data_scripts.sources import SPLITS, folder_of_images, load_source, source_of
@@ -49,12 +49,8 @@ def predict(args: PredictArguments) -> None:
     trained = read_arguments(run)
     accelerator = make_accelerator()
     model, processor = load_model(model_folder)
-    dataset = args.dataset or trained.get("dataset") or getattr(model.config, "dataset", None) or "minicity"
-    splits, labels = load_splits(args, dataset, trained)
-    if model.config.num_labels != len(labels.names):
-        raise RunError(
-            f"{model_folder} predicts {model.config.num_labels} classes but --dataset {dataset} has {len(labels.names)}"
-        )
+    dataset, labels = label_set(model, model_folder, args.dataset or trained.get("dataset"))
+    splits = load_splits(args, dataset, trained)
     for name, split in splits.items():
         on_first_process(accelerator, check_split, split, labels, name, accelerator.is_main_process)
 
@@ -112,24 +108,36 @@ def load_model(folder: Path):
         raise RunError(f"cannot load the model in {folder}: {str(error).strip().splitlines()[0]}") from error
 
 
+def label_set(model, folder: Path, dataset: str | None) -> tuple[str, LabelInfo]:
+    """The data set whose classes `model` predicts, the one named in its configuration if not given, and what its ids
+    mean."""
+    dataset = dataset or getattr(model.config, "dataset", None) or "minicity"
+    labels = source_of(dataset).labels
+    if model.config.num_labels != len(labels.names):
+        raise RunError(
+            f"{folder} predicts {model.config.num_labels} classes but --dataset {dataset} has {len(labels.names)}"
+        )
+    return dataset, labels
+
+
 def processor_size(processor) -> tuple[int, int] | None:
     """The size that the model was evaluated at; None for each image's own."""
     return (processor.size["height"], processor.size["width"]) if processor.do_resize else None
 
 
 def load_splits(args: PredictArguments, dataset: str, trained: dict):
-    """{name: split} to predict, and the label set."""
+    """{name: split} to predict."""
     if args.input:
         name = Path(args.input).resolve().name
         name = f"folder_{name}" if name in SPLITS else name  # not over the predictions of a split
-        return {name: folder_of_images(args.input)}, source_of(dataset).labels
+        return {name: folder_of_images(args.input)}
     path = args.dataset_path or (trained.get("dataset_path") if dataset == trained.get("dataset") else None)
-    data, labels = load_source(dataset, path)
+    data, _ = load_source(dataset, path)
     for name in args.splits or ():
         if SPLITS[name] not in data:
             raise RunError(f"--splits {name}: {path or dataset} has no such split")
     names = args.splits or [name for name in ("val", "test") if SPLITS[name] in data]
-    return {name: data[SPLITS[name]] for name in names}, labels
+    return {name: data[SPLITS[name]] for name in names}
 
 
 def predict_split(
@@ -139,7 +147,8 @@ def predict_split(
     import evaluate
 
     folder = predictions.Predictions(output, name)
-    done = on_first_process(accelerator, folder.begin, settings, split["name"])
+    images = str(Path(split[0]["image"]["path"]).resolve().parent)
+    done = on_first_process(accelerator, folder.begin, {**settings, "images": images}, split["name"])
     items = split.with_transform(EvalTransform(labels))
     processes = (accelerator.num_processes, accelerator.process_index)
     loader = eval_loader(items, *processes, num_workers, pin_memory=accelerator.device.type == "cuda")

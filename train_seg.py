@@ -17,16 +17,19 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
 import itertools
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from datasets import DatasetDict
 
 import predict_seg
 from data_scripts.check import check_data, fit_crop
-from data_scripts.labels import IGNORE_INDEX, DataError
+from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
 from data_scripts.loading import TrainBatches, eval_loader, train_loader
 from data_scripts.sources import load_source, source_of
 from data_scripts.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, SharedEpoch, TrainTransform
@@ -40,7 +43,6 @@ from seg_runs.optimization import Schedule, make_ema, make_optimizer, set_learni
 from seg_runs.report import class_table, comparison
 from seg_runs.stop import StopRequest, stop_with_launcher
 
-METRIC = Path(__file__).resolve().parent / "metrics" / "mean_iou"
 NUM_PICTURES = 3  # validation images that are drawn after each validation
 MAX_SKIPPED_STEPS = 10  # in a row, for want of a finite gradient; fp16 skips a few until it has found its scale
 
@@ -58,17 +60,17 @@ def main(argv: list[str] | None = None) -> None:
 class Job:
     """What `build` makes of the arguments and the epochs work on."""
 
-    accelerator: object
-    data: object  # the DatasetDict
-    labels: object  # what its ids mean
+    accelerator: Accelerator
+    data: DatasetDict
+    labels: LabelInfo
     epoch: SharedEpoch  # read by the workers that prepare the data
     loader: torch.utils.data.DataLoader
     val_loader: torch.utils.data.DataLoader
     model: torch.nn.Module
-    ema: object | None  # timm's moving average of the model
+    ema: torch.nn.Module | None  # timm's moving average; the averaged model is its `module`
     wrapped: torch.nn.Module  # what trains: under several processes it adds the exchange of gradients
-    loss_function: object
-    optimizer: object
+    loss_function: Callable  # (logits, labels) -> (sum, weight)
+    optimizer: torch.optim.Optimizer
     schedule: Schedule
     folder: Path
     state: dict  # where the run stands: what a checkpoint's state.json holds
@@ -107,9 +109,7 @@ def train(args: TrainArguments) -> None:
 def build(args: TrainArguments) -> Job:
     """Data, model, optimizer and run folder, or an error before any of the long work."""
     model_entry(args.model)
-    if args.resume_from_checkpoint:
-        checkpoints.find_checkpoint(args.resume_from_checkpoint)
-    elif args.output_dir and not args.overwrite_output_dir:
+    if args.output_dir and not (args.overwrite_output_dir or args.resume_from_checkpoint):
         run_folder.refuse_run(Path(args.output_dir))
     data, labels = load_source(args.dataset, args.dataset_path)
     if args.class_weights == "challenge" and not labels.class_weights:
@@ -317,7 +317,7 @@ def evaluate_model(accelerator, predictor, loader, loss_function, labels) -> dic
     """Scores of the `mean_iou` metric, and the mean loss, over every pixel of every image, whatever the processes."""
     import evaluate
 
-    metric = evaluate.load(str(METRIC))
+    metric = evaluate.load(str(predict_seg.METRIC))
     device = accelerator.device
     totals = torch.zeros(2, device=device, dtype=torch.float64)
     for item in progress_bar(accelerator, "Validation", loader=loader):

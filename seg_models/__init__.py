@@ -17,9 +17,10 @@ from .segformer import VARIANTS, SegFormer, SegFormerConfig
 __all__ = ["MODELS", "ModelError", "Predictor", "SegmentationConfig", "SegmentationModel", "SegFormer"]
 __all__ += ["SegFormerConfig", "build_model"]
 
-for config, model in ((SegmentationConfig, SegmentationModel), (SegFormerConfig, SegFormer)):
-    AutoConfig.register(config.model_type, config)
-    AutoModelForSemanticSegmentation.register(config, model)
+AutoConfig.register(SegmentationConfig.model_type, SegmentationConfig)
+AutoConfig.register(SegFormerConfig.model_type, SegFormerConfig)
+AutoModelForSemanticSegmentation.register(SegmentationConfig, SegmentationModel)
+AutoModelForSemanticSegmentation.register(SegFormerConfig, SegFormer)
 
 
 class ModelError(ValueError):
@@ -50,7 +51,8 @@ class Model:
 
 SGD = TrainingDefaults("sgd", learning_rate=1e-2, weight_decay=1e-4, lr_scheduler_type="cosine")
 ADAMW = TrainingDefaults("adamw", learning_rate=1e-3, weight_decay=5e-2, lr_scheduler_type="poly")
-# Section 4.1 of the paper, but for the warm-up, which its code gives in steps: 1,500 of 160,000.
+# Section 4.1 of the paper, but for the power of the decay (there 1.0) and the warm-up (in its code 1,500 of 160,000
+# steps).
 SEGFORMER = TrainingDefaults(
     "adamw", learning_rate=6e-5, weight_decay=1e-2, lr_scheduler_type="poly", warmup=0.05, head_factor=10.0
 )

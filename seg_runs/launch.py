@@ -21,7 +21,7 @@ def is_first_process() -> bool:
 def one_line_errors(*kinds: type[Exception]):
     """Turn errors of the user's making into one line on stderr and exit code 1, printed once under any launcher.
 
-    Only errors that every process meets may be of these `kinds` (see `on_first_process` for the others).
+    An error that one process alone meets ends the others through their next collective.
     """
     try:
         yield
