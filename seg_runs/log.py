@@ -34,6 +34,7 @@ class TrainingLog:
         if "mean_iou" in row:
             plot_learning_curve(read_rows(self.run / "log_epoch.csv"), self.run / "learning_curve.png")
         self._add("epoch", row["epoch"], row)
+        self.flush()
         print("  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
 
     def _add(self, kind: str, count: int, values: dict) -> None:
@@ -43,7 +44,7 @@ class TrainingLog:
                     self.boards[kind].add_scalar(key, value, count)
 
     def flush(self) -> None:
-        """What is before a checkpoint is on the disk before it: a resumed run does not log it again."""
+        """To be called before a checkpoint or its state is written: a resumed run does not log what was before it."""
         for board in self.boards.values():
             board.flush()
 
