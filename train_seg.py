@@ -28,23 +28,27 @@ from accelerate import Accelerator
 from datasets import DatasetDict
 
 import predict_seg
+from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
 from data_scripts.check import check_data, fit_crop
+from data_scripts.copyblob import BlobBank, build_bank, parse_rules
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
 from data_scripts.loading import TrainBatches, eval_loader, train_loader
+from data_scripts.preview import preview_rows
+from data_scripts.sampling import inverse_frequency, make_order, training_split
 from data_scripts.sources import load_source, source_of
-from data_scripts.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, SharedEpoch, TrainTransform
+from data_scripts.transforms import AugmentOptions, EvalTransform, SharedEpoch, TrainTransform
 from seg_models import ModelError, Predictor, build_model, model_entry
 from seg_models.losses import enet_class_weights, make_loss
 from seg_models.predictor import normalize, resize_logits
 from seg_runs import checkpoints, run_folder
 from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process, progress_bar
 from seg_runs.log import TrainingLog
-from seg_runs.optimization import Schedule, make_ema, make_optimizer, set_learning_rate, total_steps
+from seg_runs.optimization import Schedule, make_ema, make_optimization, set_learning_rate, total_steps
 from seg_runs.report import class_table, comparison
 from seg_runs.stop import StopRequest, stop_with_launcher
 
 NUM_PICTURES = 3  # validation images that are drawn after each validation
-MAX_SKIPPED_STEPS = 10  # in a row, for want of a finite gradient; fp16 skips a few until it has found its scale
+TRAIN_ON = {"train": ("train",), "train+val": ("train", "validation")}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -65,7 +69,7 @@ class Job:
     labels: LabelInfo
     epoch: SharedEpoch  # read by the workers that prepare the data
     loader: torch.utils.data.DataLoader
-    val_loader: torch.utils.data.DataLoader
+    val_loader: torch.utils.data.DataLoader | None  # None when its images are trained on
     model: torch.nn.Module
     ema: torch.nn.Module | None  # timm's moving average; the averaged model is its `module`
     wrapped: torch.nn.Module  # what trains: under several processes it adds the exchange of gradients
@@ -90,7 +94,12 @@ def train(args: TrainArguments) -> None:
             loss, weight, correct, pixels = state["totals"]
             row = {"epoch": number, "learning_rate": job.optimizer.param_groups[0]["initial_lr"] * job.schedule(first)}
             row |= {"train_loss": loss / (weight or 1), "train_accuracy": correct / (pixels or 1)}
-            if end == steps or number % args.eval_every == 0:
+            if job.val_loader is None:
+                state["best_epoch"] = number
+                if end == steps and accelerator.is_main_process:
+                    predictor = make_predictor(job, args.test_size)
+                    run_folder.save_best(job.folder, predictor.model, predictor.image_processor())
+            elif end == steps or number % args.eval_every == 0:
                 row |= validate(job, number, args.test_size)
             log.epoch(row | {"seconds": time.perf_counter() - begun})
             if end == number * steps_per_epoch:  # steps may end within an epoch, which a longer run then completes
@@ -98,10 +107,11 @@ def train(args: TrainArguments) -> None:
             if accelerator.is_main_process:
                 checkpoints.update_state(job.folder, state)
     log.finish({key: state[key] for key in ("step", "best_mean_iou", "best_epoch")})
+    best = state["best_mean_iou"]
+    outcome = "no validation" if best is None else f"best validation mIoU {best:.4f} in epoch {state['best_epoch']}"
     accelerator.print(
-        f"done: best validation mIoU {state['best_mean_iou']:.4f} in epoch {state['best_epoch']}. Model: "
-        f"{job.folder}/best, pictures: {job.folder}/images. Next: accelerate launch predict_seg.py "
-        f"--model_name_or_path {job.folder} --mst"
+        f"done: {outcome}. Model: {job.folder}/best, pictures: {job.folder}/images. Next: accelerate launch "
+        f"predict_seg.py --model_name_or_path {job.folder} --mst"
     )
     accelerator.end_training()
 
@@ -118,15 +128,16 @@ def build(args: TrainArguments) -> Job:
     torch.manual_seed(args.seed)
 
     epoch = SharedEpoch()
-    loader, val_loader, crop_size, pixels = make_loaders(args, data, labels, epoch, accelerator)
+    loader, val_loader, transform, pixels = make_loaders(args, data, labels, epoch, accelerator)
     model = build_model(args.model, args.norm, labels.id2label, args.dataset, auxiliary=bool(args.aux_weight))
+    model.config.trained_on = args.train_on
     torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
     if args.sync_bn:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     ema = make_ema(model, args.ema_decay) if args.ema_decay else None
     steps = total_steps(loader.batch_sampler.steps, args.epochs, args.max_train_steps)
-    optimizer, schedule = make_optimization(args, model, steps)
+    optimizer, schedule = make_optimization(args, model_entry(args.model).training, model, steps)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if ema is not None:
         accelerator.prepare_model(ema.module, evaluation_mode=True)  # in the launch's precision, as it is predicted
@@ -137,10 +148,14 @@ def build(args: TrainArguments) -> Job:
         folder, state = run_folder.begin_run(args, accelerator, *length)
     accelerator.print(
         f"{args.model} with {args.norm} norm, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on "
-        f"{len(data['train'])} images of {args.dataset}, crops {crop_size[0]}x{crop_size[1]}, {steps} steps of "
-        f"{args.batch_size} images, {accelerator.num_processes} process(es), precision {accelerator.mixed_precision}, "
-        f"seed {args.seed}, in {folder}"
+        f"{transform.num_images} images of {args.dataset}, crops {'x'.join(map(str, transform.options.crop_size))}, "
+        f"{steps} steps of {args.batch_size} images, {accelerator.num_processes} process(es), precision "
+        f"{accelerator.mixed_precision}, seed {args.seed}, in {folder}"
     )
+    if args.preview and accelerator.is_main_process:
+        rows = preview_rows(transform, loader.batch_sampler, args.preview, labels)
+        comparison(rows, ("augmented image", "label") * 2, labels.legend).save(folder / "preview.png")
+        print(f"look at {folder}/preview.png", flush=True)
     published = None if args.class_weights == "enet" else labels.class_weights
     weights = torch.tensor(published or enet_class_weights(pixels), device=accelerator.device)
     loss_function = make_loss(args.loss, weights, args.focal_gamma)
@@ -151,48 +166,40 @@ def build(args: TrainArguments) -> Job:
 
 
 def make_loaders(args, data, labels, epoch, accelerator):
-    """Check the files; loaders of training crops and validation images, the crop size, training pixels by class."""
+    """Check the files; loaders of training crops and validation images (None if they are trained on), what makes the
+    crops, training pixels by class."""
     processes = (accelerator.num_processes, accelerator.process_index)
-    batches = TrainBatches(
-        len(data["train"]), args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch
-    )
+    train_on = TRAIN_ON[args.train_on]
+    num_images = sum(len(data[name]) for name in train_on)
+    batches = TrainBatches(num_images, args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch)
     if args.norm == "batch":
         check_batch_norm(accelerator, args.sync_bn, batches.micro_batch_size)
-    pixels, smallest = on_first_process(accelerator, check_data, data, labels, accelerator.is_main_process)
+    rules = parse_rules(args.copyblob_rules or labels.copyblob, labels) if args.copyblob else ()
+    speaks = accelerator.is_main_process
+    counts, smallest = on_first_process(accelerator, check_data, data, labels, train_on, speaks)
+    batches.order = make_order(args.sampling, counts)
     default = source_of(args.dataset).crop_size
     crop_size = fit_crop(args.crop_size, default, args.train_size or smallest, args.scale_range[1])
-    transform = TrainTransform(
-        labels, crop_size, args.seed, epoch, args.train_size, args.scale_range, args.hflip, args.colorjitter_factor
+    split = training_split(*(data[name] for name in train_on), sampling=args.sampling)
+    weights, blobs = inverse_frequency(counts.sum(0)), None
+    if args.copyblob == "bank":
+        images = split.select(range(num_images))
+        folder = on_first_process(accelerator, build_bank, images, labels, rules, counts, speaks)
+        blobs = BlobBank(folder, weights, labels.is_ground)
+    given = {"jitter": args.colorjitter_factor, "copyblob_prob": args.copyblob_prob, "cutmix_prob": args.cutmix_prob}
+    given |= {"cutmix_boxes": args.cutmix_boxes, "cutmix_beta": args.cutmix_beta}
+    options = AugmentOptions(
+        *(crop_size, args.train_size, args.scale_range, args.hflip, args.rotation, args.photometric),
+        *(args.class_crop_prob, weights, args.cutmix, blobs, rules if args.copyblob == "tutorial" else ()),
+        **{name: value for name, value in given.items() if value is not None},
     )
+    transform = TrainTransform(split, num_images, labels, args.seed, epoch, options)
     workers = {"num_workers": args.num_workers, "pin_memory": accelerator.device.type == "cuda"}
-    loader = train_loader(data["train"].with_transform(transform), batches, **workers)
-    val_loader = eval_loader(data["validation"].with_transform(EvalTransform(labels)), *processes, **workers)
-    return loader, val_loader, crop_size, pixels
-
-
-def make_optimization(args, model, steps: int):
-    """Optimizer and schedule: the model's defaults, where no flag says otherwise."""
-    defaults = model_entry(args.model).training
-    chosen = {
-        name: getattr(defaults, name) if getattr(args, name) is None else getattr(args, name)
-        for name in ("optimizer", "learning_rate", "momentum", "weight_decay", "lr_scheduler_type")
-    }
-    schedule, kind = chosen.pop("lr_scheduler_type"), chosen.pop("optimizer")
-    if args.momentum is not None and kind != "sgd":
-        raise RunError(f"--momentum is for --optimizer sgd, and this is {kind}")
-    if args.learning_rate is None and kind != defaults.optimizer:
-        raise RunError(
-            f"--optimizer {kind} is not the one that --model {args.model} has by default: give --learning_rate"
-        )
-    if args.lr_num_cycles > 1 and schedule != "poly_with_restarts":
-        raise RunError(f"--lr_num_cycles is for --lr_scheduler_type poly_with_restarts, and this is {schedule}")
-    warmup = round(defaults.warmup * steps) if args.warmup_steps is None else args.warmup_steps
-    if args.lr_num_cycles > max(1, (steps - warmup) // 2):
-        raise RunError(f"--lr_num_cycles {args.lr_num_cycles} is too many for the {steps - warmup} steps after warm-up")
-    if warmup >= steps:
-        raise RunError(f"--warmup_steps {warmup} leaves nothing of the {steps} steps of this run")
-    optimizer = make_optimizer(model, kind, **chosen, head_factor=defaults.head_factor)
-    return optimizer, Schedule(schedule, steps, warmup, args.lr_num_cycles)
+    loader = train_loader(split.with_transform(transform), batches, **workers)
+    val_loader = None
+    if "validation" not in train_on:
+        val_loader = eval_loader(data["validation"].with_transform(EvalTransform(labels)), *processes, **workers)
+    return loader, val_loader, transform, counts.sum(0)
 
 
 def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number: int, first: int, end: int, begun):
@@ -219,7 +226,7 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
                     job.ema.update(job.model, step=state["step"])
             else:
                 state["skipped"] += 1
-                refuse_endless_skipping(job)
+                run_folder.refuse_endless_skipping(job.folder, state)
             loss = totals[0] / (totals[1] or 1)
             log.step(state["step"], {"loss": loss, "learning_rate": rate, "grad_norm": norm})
             bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", refresh=False)
@@ -284,30 +291,24 @@ def train_step(
     return totals, norm
 
 
-def refuse_endless_skipping(job: Job) -> None:
-    """Stop a run whose loss has become NaN or infinite for good; its weights are still those of before."""
-    if job.state["skipped"] >= MAX_SKIPPED_STEPS:
-        raise RunError(
-            f"the gradient was not finite in {MAX_SKIPPED_STEPS} steps in a row, from step "
-            f"{job.state['step'] - MAX_SKIPPED_STEPS + 1} on; none of them changed a weight. Lower --learning_rate or "
-            f"give --max_grad_norm. {checkpoints.last_checkpoint(job.folder)}"
-        )
+def make_predictor(job: Job, test_size) -> Predictor:
+    """Of the model or, where there is one, its moving average: what is evaluated is what is saved."""
+    return Predictor(job.model if job.ema is None else job.ema.module, IMAGENET_MEAN, IMAGENET_STD, test_size)
 
 
 def validate(job: Job, number: int, test_size) -> dict:
-    """Score the model, or its moving average; keep it in best/ if it is the best so far; draw pictures."""
-    model, state = job.model if job.ema is None else job.ema.module, job.state
+    """Score the model; keep it in best/ if it is the best so far; draw pictures."""
+    state, predictor = job.state, make_predictor(job, test_size)
     if job.accelerator.num_processes > 1:  # evaluate with the batch-norm statistics that are saved: the first one's
-        for buffer in model.buffers():
+        for buffer in predictor.model.buffers():
             torch.distributed.broadcast(buffer, src=0)
-    predictor = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, test_size)
     scores = evaluate_model(job.accelerator, predictor, job.val_loader, job.loss_function, job.labels)
     better = state["best_mean_iou"] is None or scores["mean_iou"] > state["best_mean_iou"]
     if better:
         state |= {"best_mean_iou": scores["mean_iou"], "best_epoch": number}
     if job.accelerator.is_main_process:
         if better:
-            run_folder.save_best(job.folder, model, predictor.image_processor())
+            run_folder.save_best(job.folder, predictor.model, predictor.image_processor())
         draw_pictures(job.folder / "images" / f"epoch_{number:04d}.png", predictor, job.data["validation"], job.labels)
         print(class_table(job.labels.names, scores), flush=True)
     return {key: scores[key] for key in ("val_loss", "val_accuracy", "mean_iou")}
@@ -340,8 +341,7 @@ def draw_pictures(path: Path, predictor, split, labels) -> None:
         image, truth = items[index]["pixel_values"], items[index]["labels"].numpy()
         prediction = predictor.labels(image.to(predictor.model.device), truth.shape).to(torch.uint8).cpu().numpy()
         rows.append((image.permute(1, 2, 0).numpy(), labels.to_color(truth), labels.to_color(prediction)))
-    legend = dict(zip(labels.names, labels.palette, strict=True))
-    comparison(rows, ("image", "truth", "prediction"), legend).save(path)
+    comparison(rows, ("image", "truth", "prediction"), labels.legend).save(path)
 
 
 if __name__ == "__main__":

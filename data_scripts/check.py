@@ -13,14 +13,17 @@ from .labels import DataError, LabelInfo
 from .reader import describe, open_image, read_label, upright_size
 
 
-def check_data(data: DatasetDict, labels: LabelInfo, progress: bool) -> tuple[np.ndarray, tuple[int, int]]:
-    """Look at every file that training will read; training pixels by class, and the smallest training image."""
-    counts, smallest = check_split(data["train"], labels, "train", progress)
+def check_data(
+    data: DatasetDict, labels: LabelInfo, train_on: Sequence[str], progress: bool
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Look at every file that training will read; pixels of each train id in each training image, int64 (N, C), and the
+    smallest training image (H, W). `train_on`: the splits that are trained on, in order."""
+    checked = {name: check_split(data[name], labels, name, progress) for name in ("train", "validation")}
+    counts = np.concatenate([checked[name][0] for name in train_on])
     missing = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if not pixels]
     if missing:
         print(f"note: no training pixel of {', '.join(missing)}")
-    check_split(data["validation"], labels, "validation", progress)
-    return counts.sum(0), smallest
+    return counts, tuple(np.min([checked[name][1] for name in train_on], axis=0).tolist())
 
 
 def check_split(

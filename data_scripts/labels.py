@@ -22,6 +22,8 @@ class LabelInfo:
     void_ids    source ids that are ignored; any id that is neither here nor in `source_ids` is an error
     instances   names of the classes whose objects have instance ids
     class_weights  by train id, of a weighted loss, where a publication gives them
+    copyblob    rules of CopyBlob, "class that is pasted:class that it stands on"
+    ground      names of the flat classes; what else is below an object's foot is nearer than the object
     """
 
     name: str
@@ -31,6 +33,8 @@ class LabelInfo:
     void_ids: tuple[int, ...]
     instances: tuple[str, ...] = ()
     class_weights: tuple[float, ...] = ()
+    copyblob: tuple[str, ...] = ()
+    ground: tuple[str, ...] = ()
     ignore_index: int = IGNORE_INDEX
 
     @property
@@ -38,10 +42,21 @@ class LabelInfo:
         return dict(enumerate(self.names))
 
     @property
+    def legend(self) -> dict[str, tuple[int, int, int]]:
+        return dict(zip(self.names, self.palette, strict=True))
+
+    @property
     def train_ids(self) -> np.ndarray:
         """Look-up table (256,), uint8: source id -> train id, or `ignore_index`."""
         table = np.full(256, self.ignore_index, np.uint8)
         table[list(self.source_ids)] = np.arange(len(self.source_ids))
+        return table
+
+    @property
+    def is_ground(self) -> np.ndarray:
+        """(256,) bool by train id; what is ignored counts as ground, and all does where `ground` is not known."""
+        table = np.full(256, not self.ground)
+        table[[*(self.names.index(name) for name in self.ground), self.ignore_index]] = True
         return table
 
     @property
@@ -99,6 +114,8 @@ CITYSCAPES = LabelInfo(
         *(0.8373, 0.918, 0.866, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023),
         *(0.9539, 0.9843, 1.1116, 0.9037, 1.0865, 1.0955, 1.0865, 1.1529, 1.0507),
     ),
+    copyblob=("wall:sidewalk", "fence:sidewalk", "bus:road", "train:road"),
+    ground=("road", "sidewalk", "terrain"),
 )
 
 # The 11 classes of SegNet's CamVid (Badrinarayanan et al., 2017, arXiv 1511.00561), in the order of its label files.
@@ -122,4 +139,6 @@ CAMVID = LabelInfo(
     source_ids=tuple(range(len(_CAMVID))),
     palette=tuple(color for _, color in _CAMVID),
     void_ids=(11, 255),
+    copyblob=("fence:pavement",),
+    ground=("road", "pavement"),
 )

@@ -2,9 +2,10 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
+import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
@@ -16,9 +17,10 @@ from .transforms import SharedEpoch, item_generator
 class TrainBatches:
     """Indices of each micro-batch of one process: a pure function of (seed, epoch).
 
-    An optimizer step takes the next `batch_size` images of the epoch's permutation, over all processes and
-    accumulation steps, so a step sees the same images however they are spread. What is left over at the end of an
-    epoch is dropped: another permutation follows. `first_step` is where a resumed run goes on within an epoch.
+    An optimizer step takes the next `batch_size` items of the epoch's order, over all processes and accumulation steps,
+    so a step sees the same images however they are spread. What is left over at the end of an epoch is dropped: another
+    order follows. `order`, of `sampling.make_order`, makes it from the epoch's generator; by default it is a
+    permutation of the images. `first_step` is where a resumed run goes on within an epoch.
     """
 
     def __init__(
@@ -31,7 +33,8 @@ class TrainBatches:
         seed: int,
         epoch: SharedEpoch,
     ):
-        self.num_images, self.batch_size, self.accumulation = num_images, batch_size, accumulation
+        self.order: Callable[[np.random.Generator], list[int]] = lambda rng: rng.permutation(num_images).tolist()
+        self.batch_size, self.accumulation = batch_size, accumulation
         self.processes, self.rank, self.seed, self.epoch = processes, rank, seed, epoch
         shares = processes * accumulation
         if batch_size % shares:
@@ -49,7 +52,7 @@ class TrainBatches:
         return (self.steps - self.first_step) * self.accumulation
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = item_generator(self.seed, self.epoch.get(), 2**32 - 1).permutation(self.num_images).tolist()
+        order = self.order(item_generator(self.seed, self.epoch.get(), 2**32 - 1))
         for step in range(self.first_step, self.steps):
             for i in range(self.accumulation):
                 start = step * self.batch_size + (i * self.processes + self.rank) * self.micro_batch_size

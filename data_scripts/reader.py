@@ -49,21 +49,30 @@ def read_label(file: dict | str, image: dict | str | None = None) -> np.ndarray:
     Masks carry no EXIF tag. One with the size of the photo's stored pixels was drawn on those, and is turned along;
     one that has only the upright photo's size was drawn on that, and stays.
     """
-    label = open_image(file, "label")
-    if label.mode not in LABEL_MODES:
-        raise DataError(f"label {describe(file)} is a {label.mode} image: class ids need a single channel (8 bit)")
+    return _read_ids(file, image, "label", "class ids", np.uint8)
+
+
+def read_instances(file: dict | str, image: dict | str | None = None) -> np.ndarray:
+    """uint16 (H, W): the instance ids as stored, turned as a label is."""
+    return _read_ids(file, image, "instance map", "instance ids", np.uint16)
+
+
+def _read_ids(file, image, what: str, ids_are: str, kind: type) -> np.ndarray:
+    mask, most = open_image(file, what), np.iinfo(kind).max
+    if mask.mode not in LABEL_MODES:
+        raise DataError(f"{what} {describe(file)} is a {mask.mode} image: {ids_are} need a single channel")
     try:
         if image is not None:
             photo = open_image(image)
-            if label.size == photo.size:
-                label = turned(label, orientation(photo))
-        ids = np.asarray(label)
+            if mask.size == photo.size:
+                mask = turned(mask, orientation(photo))
+        ids = np.asarray(mask)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read label {describe(file)}: {_one_line(error)}") from error
-    if ids.dtype != np.uint8:
-        if ids.min() < 0 or ids.max() > 255:
-            raise DataError(f"label {describe(file)} holds id {ids.max()}: class ids are 0 to 255")
-        ids = ids.astype(np.uint8)
+        raise DataError(f"cannot read {what} {describe(file)}: {_one_line(error)}") from error
+    if ids.dtype != kind:
+        if ids.min() < 0 or ids.max() > most:
+            raise DataError(f"{what} {describe(file)} holds id {ids.max()}: {ids_are} are 0 to {most}")
+        ids = ids.astype(kind)
     return ids
 
 

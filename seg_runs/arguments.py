@@ -36,9 +36,7 @@ class DataArguments:
 
 
 COUNTS = ("batch_size", "gradient_accumulation_steps", "epochs", "max_train_steps", "eval_every", "lr_num_cycles")
-COUNTS += ("checkpointing_steps", "keep_checkpoints")
-
-NOT_BUILT_YET = ("cutmix", "copyblob")
+COUNTS += ("checkpointing_steps", "keep_checkpoints", "cutmix_boxes", "preview")
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,43 @@ class TrainArguments(DataArguments):
         default_factory=lambda: [0.75, 2.0], help="random scale: lowest highest", metadata={"metavar": "X"}
     )
     hflip: bool = HfArg(default=True, help="mirror half of the training images")
-    colorjitter_factor: float = HfArg(default=0.3, help="brightness, contrast, saturation and hue jitter; 0 is none")
+    rotation: float = HfArg(default=0.0, help="random rotation by up to this many degrees either way")
+    colorjitter_factor: float | None = HfArg(
+        default=None, help="brightness, contrast, saturation and hue jitter; 0.3 if not given, 0 is none"
+    )
+    photometric: bool = HfArg(default=False, help="SSD's photometric distortion instead of colour jitter")
+    cutmix: bool = HfArg(default=False, help="replace boxes of each training image by another's")
+    cutmix_boxes: int | None = HfArg(default=None, help="of cutmix: how many boxes; 1 if not given")
+    cutmix_beta: float | None = HfArg(
+        default=None, help="of cutmix: the boxes' share of the image is drawn from Beta(B, B); 1.0 if not given"
+    )
+    cutmix_prob: float | None = HfArg(default=None, help="of cutmix: share of images that are mixed; 1.0 if not given")
+    copyblob: str | None = HfArg(
+        default=None,
+        help="paste objects of rare classes where they belong: from all training images, in perspective, or, as "
+        "`--copyblob tutorial`, from the images of the batch and as they are",
+        metadata={"nargs": "?", "const": "bank", "metavar": "tutorial"},
+    )
+    copyblob_rules: list[str] | None = HfArg(
+        default=None,
+        help="of copyblob: what is pasted and what it stands on, as in fence:sidewalk; the data set's if not given",
+        metadata={"metavar": "CLASS:CLASS"},
+    )
+    copyblob_prob: float | None = HfArg(
+        default=None, help="of copyblob: probability of each of an image's three pastes; 0.5 if not given"
+    )
+    class_crop_prob: float = HfArg(
+        default=0.0, help="share of crops that contain a pixel of a class drawn by inverse frequency"
+    )
+    sampling: str = HfArg(
+        default="shuffle",
+        help="of images: shuffle (each once an epoch), rare (classes drawn by inverse frequency) or balanced (classes "
+        "in turn)",
+    )
+    train_on: str = HfArg(default="train", help="train, or train+val for a final run without validation")
+    preview: int | None = HfArg(
+        default=None, help="first write preview.png: this many augmented training images with their labels"
+    )
 
     model: str = HfArg(
         default="deeplabv3_resnet50",
@@ -113,21 +147,31 @@ class TrainArguments(DataArguments):
     report_to: str = HfArg(default="tensorboard", help="tensorboard or none")
     predict: bool = HfArg(default=False, help="do not train: predict_seg.py on --output_dir, or the newest run")
     mst: bool = HfArg(default=False, help="of --predict: average over scales and flips")
-    cutmix: bool = HfArg(default=False, help="not built yet")
-    copyblob: bool = HfArg(default=False, help="not built yet")
 
     def __post_init__(self):
         super().__post_init__()
-        for flag in NOT_BUILT_YET:
-            if getattr(self, flag):
-                raise RunError(f"--{flag} is not built yet")
         if self.mst and not self.predict:
             raise RunError("--mst is for --predict: train_seg.py validates at one scale")
         for flag in ("train_size", "crop_size"):
             check_size(f"--{flag}", getattr(self, flag))
         if len(self.scale_range) != 2 or not 0 < self.scale_range[0] <= self.scale_range[1]:
             raise RunError(f"--scale_range takes the lowest and the highest scale, above 0, not {self.scale_range}")
+        check_range("--rotation", self.rotation, 0, 180)
         check_range("--colorjitter_factor", self.colorjitter_factor, 0, 1)
+        if self.photometric and self.colorjitter_factor is not None:
+            raise RunError("--photometric and --colorjitter_factor exclude each other")
+        check_choice("--copyblob", self.copyblob, ("bank", "tutorial"))
+        for flag in ("cutmix_boxes", "cutmix_beta", "cutmix_prob", "copyblob_rules", "copyblob_prob"):
+            needed = flag.split("_")[0]
+            if getattr(self, flag) is not None and not getattr(self, needed):
+                raise RunError(f"--{flag} needs --{needed}")
+        if self.copyblob == "tutorial" and self.copyblob_prob is not None:
+            raise RunError("--copyblob_prob is for pastes from all images: --copyblob tutorial pastes whatever it can")
+        check_above("--cutmix_beta", self.cutmix_beta)
+        for flag in ("cutmix_prob", "copyblob_prob", "class_crop_prob"):
+            check_range(f"--{flag}", getattr(self, flag), 0, 1)
+        check_choice("--sampling", self.sampling, ("shuffle", "rare", "balanced"))
+        check_choice("--train_on", self.train_on, ("train", "train+val"))
         for flag in COUNTS:
             check_range(f"--{flag}", getattr(self, flag), least=1)
         for flag in ("learning_rate", "momentum", "weight_decay", "warmup_steps"):
@@ -300,8 +344,7 @@ def recipe_tokens(kind: type, path: Path) -> list[str]:
     return tokens
 
 
-RUN_FLAGS = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "predict", "mst")
-RUN_FLAGS += NOT_BUILT_YET
+RUN_FLAGS = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "predict", "mst", "preview")
 
 
 def save_arguments(args, path: Path) -> None:

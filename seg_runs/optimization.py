@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from .launch import RunError
+
 POLY_POWER = 0.9  # Chen et al., 2017, arXiv 1606.00915, section 4.1
 SCHEDULES = ("cosine", "poly", "poly_with_restarts", "constant")
 
@@ -41,6 +43,30 @@ class Schedule:
         if self.kind in ("poly", "poly_with_restarts"):
             return (1 - progress) ** POLY_POWER
         return 1.0
+
+
+def make_optimization(args, defaults, model, steps: int):
+    """Optimizer and schedule: `defaults`, which belong to the model, where no flag says otherwise."""
+    chosen = {
+        name: getattr(defaults, name) if getattr(args, name) is None else getattr(args, name)
+        for name in ("optimizer", "learning_rate", "momentum", "weight_decay", "lr_scheduler_type")
+    }
+    schedule, kind = chosen.pop("lr_scheduler_type"), chosen.pop("optimizer")
+    if args.momentum is not None and kind != "sgd":
+        raise RunError(f"--momentum is for --optimizer sgd, and this is {kind}")
+    if args.learning_rate is None and kind != defaults.optimizer:
+        raise RunError(
+            f"--optimizer {kind} is not the one that --model {args.model} has by default: give --learning_rate"
+        )
+    if args.lr_num_cycles > 1 and schedule != "poly_with_restarts":
+        raise RunError(f"--lr_num_cycles is for --lr_scheduler_type poly_with_restarts, and this is {schedule}")
+    warmup = round(defaults.warmup * steps) if args.warmup_steps is None else args.warmup_steps
+    if args.lr_num_cycles > max(1, (steps - warmup) // 2):
+        raise RunError(f"--lr_num_cycles {args.lr_num_cycles} is too many for the {steps - warmup} steps after warm-up")
+    if warmup >= steps:
+        raise RunError(f"--warmup_steps {warmup} leaves nothing of the {steps} steps of this run")
+    optimizer = make_optimizer(model, kind, **chosen, head_factor=defaults.head_factor)
+    return optimizer, Schedule(schedule, steps, warmup, args.lr_num_cycles)
 
 
 def make_optimizer(

@@ -34,6 +34,7 @@ COLUMNS = (
     "seconds",
 )
 RUNS = Path("runs")
+MAX_SKIPPED_STEPS = 10  # in a row, for want of a finite gradient; fp16 skips a few until it has found its scale
 
 
 # Where a run stands, as in a checkpoint's state.json. `totals` of the epoch so far: loss, its weight, correct pixels,
@@ -72,7 +73,7 @@ def resume_run(args, accelerator, model, ema, optimizer, steps: int, steps_per_e
             f"{steps_per_epoch}: a resumed run keeps its data"
         )
     done = state["epoch"] * steps_per_epoch >= steps
-    if state["step"] > steps or (done and state["best_mean_iou"] is None):
+    if state["step"] > steps or (done and state["best_epoch"] is None):
         raise RunError(f"{checkpoint} leaves nothing to do in a run of {steps} steps: give more --epochs or steps")
     if steps != state["steps"]:
         changes.append(f"{steps} steps in all instead of {state['steps']}: the learning rate follows the new length")
@@ -91,6 +92,16 @@ def resume_run(args, accelerator, model, ema, optimizer, steps: int, steps_per_e
             (run / "results.json").unlink(missing_ok=True)
     accelerator.print("\n".join([f"resumed {checkpoint}: step {state['step']} is done", *changes]))
     return run, state | now
+
+
+def refuse_endless_skipping(run: Path, state: dict) -> None:
+    """Stop a run whose loss has become NaN or infinite for good; its weights are still those of before."""
+    if state["skipped"] >= MAX_SKIPPED_STEPS:
+        raise RunError(
+            f"the gradient was not finite in {MAX_SKIPPED_STEPS} steps in a row, from step "
+            f"{state['step'] - MAX_SKIPPED_STEPS + 1} on; none of them changed a weight. Lower --learning_rate or "
+            f"give --max_grad_norm. {last_checkpoint(run)}"
+        )
 
 
 def create_run(output_dir: str | None, name: str, overwrite: bool = False) -> Path:

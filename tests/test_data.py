@@ -5,21 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
+from data_scripts.augment import IMAGENET_MEAN, Augmentation, augment, sample_augmentation
 from data_scripts.check import check_split
 from data_scripts.labels import CAMVID, CITYSCAPES, DataError
 from data_scripts.loading import TrainBatches, eval_loader, train_loader
 from data_scripts.reader import read_image, read_label, upright_size
 from data_scripts.sources import DATASETS, folder_of_images, load_source
-from data_scripts.transforms import (
-    IMAGENET_MEAN,
-    Augmentation,
-    EvalTransform,
-    SharedEpoch,
-    TrainTransform,
-    augment,
-    item_generator,
-    sample_augmentation,
-)
+from data_scripts.transforms import AugmentOptions, EvalTransform, SharedEpoch, TrainTransform, item_generator
 
 SAME = {
     "scale": 1.0,
@@ -330,7 +322,8 @@ def test_hue_keeps_the_luma_and_turns_the_colour():
 
 def items(data, labels, **options):
     epoch = SharedEpoch()
-    return data.with_transform(TrainTransform(labels, (32, 48), 0, epoch, **options)), epoch
+    transform = TrainTransform(data, len(data), labels, 0, epoch, AugmentOptions((32, 48), **options))
+    return data.with_transform(transform), epoch
 
 
 def test_an_item_depends_on_seed_epoch_and_index_alone(toycity):

@@ -1,0 +1,208 @@
+"""Scale, rotation, crop, mirror and colour: parameters are sampled first, from an explicit generator, and then applied
+purely, to image, label and instance map together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .labels import IGNORE_INDEX
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1; subtracted on the device, see seg_models.normalize
+IMAGENET_STD = (0.229, 0.224, 0.225)
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])  # NTSC, FCC 1953
+
+# Photometric distortion of SSD (Liu et al., 2016, arXiv 1512.02325): levels, factor, factor, part of the circle.
+SSD_SHIFT, SSD_GAIN, SSD_SATURATION, SSD_HUE = 32.0, (0.5, 1.5), (0.5, 1.5), 18 / 360
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The sampled parameters of one training item. Offsets are of the crop in the scaled image, in pixels; negative
+    ones pad. Factors are 1, and hue, rotation and shift 0, for what stays as it is."""
+
+    scale: float
+    top: int
+    left: int
+    flip: bool
+    brightness: float  # a factor
+    contrast: float  # about the image's mean grey
+    saturation: float
+    hue: float  # in turns
+    rotation: float = 0.0  # of the scaled image about its centre, in degrees, clockwise
+    shift: float = 0.0  # added to all channels, in levels of 255
+    shift_first: bool = True  # before the factors
+
+
+def sample_augmentation(
+    rng: np.random.Generator,
+    size: Sequence[int],
+    crop_size: Sequence[int],
+    scale_range=(0.75, 2.0),
+    hflip=True,
+    jitter: float | None = 0.3,
+    rotation: float = 0.0,
+    focus: tuple[int, int] | None = None,
+) -> Augmentation:
+    """Draw scale, crop, flip, colour and rotation for an image of `size` (H, W).
+
+    The crop lies anywhere inside the scaled image or, where that is smaller, the image anywhere inside the crop; with
+    `focus`, (row, column) of a pixel of the image, it contains that pixel. Colour factors are uniform in 1 +- jitter,
+    hue turns by up to +- jitter of the full circle; a `jitter` of None is SSD's photometric distortion instead.
+    Rotation is uniform in +- `rotation` degrees.
+    """
+    scale = rng.uniform(*scale_range)
+    room = [round(side * scale) - crop for side, crop in zip(size, crop_size, strict=True)]
+    starts = [int(rng.integers(min(0, r), max(0, r), endpoint=True)) for r in room]
+    flip = bool(rng.random() < 0.5) and hflip
+    colors = sample_distortion(rng) if jitter is None else sample_jitter(rng, jitter)
+    angle = float(rng.uniform(-rotation, rotation)) if rotation else 0.0
+    if focus is not None:
+        centre = np.array(size) / 2
+        point = scale * (turn(-angle)[::-1, ::-1] @ (np.array(focus) + 0.5 - centre) + centre)
+        starts = [sample_window(rng, int(p), c, r) for p, c, r in zip(np.floor(point), crop_size, room, strict=True)]
+    return Augmentation(scale, *starts, flip, **colors, rotation=angle)
+
+
+def sample_window(rng: np.random.Generator, point: int, length: int, room: int) -> int:
+    """The start of a window of `length` that contains `point`, and lies between 0 and `room` where it can."""
+    first, last = point - length + 1, point
+    low, high = max(first, min(0, room)), min(last, max(0, room))
+    if low > high:  # a corner that was turned out of the image
+        return first if first > max(0, room) else last
+    return int(rng.integers(low, high, endpoint=True))
+
+
+def sample_jitter(rng: np.random.Generator, jitter: float) -> dict[str, float]:
+    factors = rng.uniform(max(0.0, 1 - jitter), 1 + jitter, 3)
+    hue = float(rng.uniform(-jitter, jitter))
+    return dict(zip(("brightness", "contrast", "saturation"), map(float, factors), strict=True)) | {"hue": hue}
+
+
+def sample_distortion(rng: np.random.Generator) -> dict[str, float]:
+    """SSD's photometric distortion: each part half of the time, in random order. All are linear here, and saturation
+    and hue act on the chroma, which the others leave alone or scale: only shift and gain do not commute."""
+    on = rng.random(4) < 0.5
+    shift, hue = rng.uniform(-SSD_SHIFT, SSD_SHIFT), rng.uniform(-SSD_HUE, SSD_HUE)
+    gain, saturation = rng.uniform(*SSD_GAIN), rng.uniform(*SSD_SATURATION)
+    drawn = {"shift": shift, "brightness": gain, "saturation": saturation, "hue": hue}
+    neutral = {"shift": 0.0, "brightness": 1.0, "saturation": 1.0, "hue": 0.0}
+    chosen = {key: float(drawn[key] if use else neutral[key]) for key, use in zip(drawn, on, strict=True)}
+    return chosen | {"contrast": 1.0, "shift_first": bool(rng.random() < 0.5)}
+
+
+def turn(degrees: float) -> np.ndarray:
+    """(2, 2), for columns (x, y) with y downwards: clockwise."""
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return np.array([[cos, -sin], [sin, cos]])
+
+
+def crop_matrix(augmentation: Augmentation, size: Sequence[int]) -> np.ndarray:
+    """(2, 3): (x, y, 1) of a pixel of the crop, not mirrored yet, to its place in the image of `size` (H, W).
+
+    Pixel centres are at half-integers, as in a resize without aligned corners.
+    """
+    centre = np.array(size[::-1]) / 2
+    start = (np.array([augmentation.left, augmentation.top]) + 0.5) / augmentation.scale - centre
+    back = turn(-augmentation.rotation)
+    return np.column_stack([back / augmentation.scale, back @ start + centre - 0.5])
+
+
+def warp(array: np.ndarray, matrix: np.ndarray, crop_size: Sequence[int], interpolation: int) -> np.ndarray:
+    """(H, W[, 3]) -> (h, w[, 3]) in one affine resampling: only pixels that end up in the crop are computed. The border
+    is repeated outwards."""
+    flags = interpolation | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(array, matrix, tuple(crop_size[::-1]), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def outside(matrix: np.ndarray, size: Sequence[int], crop_size: Sequence[int]) -> np.ndarray | None:
+    """(h, w) bool: the pixels of the crop whose centres lie outside the image of `size`; None if there are none."""
+    (height, width), (rows, columns) = size, crop_size
+    corners = np.array([[0, columns - 1, 0, columns - 1], [0, 0, rows - 1, rows - 1], [1, 1, 1, 1]])
+    x, y = matrix @ corners
+    if min(*x, *y) >= -0.5 and max(x) < width - 0.5 and max(y) < height - 0.5:
+        return None
+    x, y = (row[0] * np.arange(columns) + row[1] * np.arange(rows)[:, None] + row[2] for row in matrix)
+    return (x < -0.5) | (x >= width - 0.5) | (y < -0.5) | (y >= height - 0.5)
+
+
+def color_matrix(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """(3, 4): brightness, contrast, saturation, hue and shift are all linear in RGB, so together they are one matrix.
+
+    Contrast is about the image's mean grey; hue turns the chroma plane of YIQ, which keeps the luma.
+    """
+    a = augmentation
+    angle = 2 * np.pi * a.hue
+    around = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    grey = np.tile(LUMA, (3, 1))
+    saturate = a.saturation * np.eye(3) + (1 - a.saturation) * grey
+    linear = np.linalg.inv(TO_YIQ) @ around @ TO_YIQ @ saturate * (a.brightness * a.contrast)
+    mean_grey = a.brightness * float(LUMA @ cv2.mean(image)[:3]) if a.contrast != 1 else 0.0
+    shift = a.shift * (a.brightness if a.shift_first else 1.0)
+    return np.column_stack([linear, np.full(3, (1 - a.contrast) * mean_grey + shift)])
+
+
+@dataclass
+class Crop:
+    """What a training item is made of on its way: uint8 (h, w, 3), uint8 (h, w) and, where asked for, uint16 (h, w).
+
+    matrix   `crop_matrix`, which leads back to the image
+    padding  `outside`
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    instance: np.ndarray | None
+    matrix: np.ndarray
+    padding: np.ndarray | None
+
+
+def take_crop(image, label, augmentation: Augmentation, crop_size, instance=None, ignore_index=IGNORE_INDEX) -> Crop:
+    """Scale, rotate and crop an image (H, W, 3), its label and its instance map (H, W)."""
+    matrix = crop_matrix(augmentation, image.shape[:2])
+    image, size = warp(image, matrix, crop_size, cv2.INTER_LINEAR), image.shape[:2]
+    label = warp(label, matrix, crop_size, cv2.INTER_NEAREST)
+    if instance is not None:
+        instance = warp(instance, matrix, crop_size, cv2.INTER_NEAREST)
+    padding = outside(matrix, size, crop_size)
+    if padding is not None:
+        label[padding] = ignore_index
+    return Crop(image, label, instance, matrix, padding)
+
+
+def finish_crop(crop: Crop, augmentation: Augmentation, ignore_index: int = IGNORE_INDEX, color: bool = True) -> Crop:
+    """Colour, padding and mirror. Padding is the mean colour in the image (zero after normalisation), `ignore_index` in
+    the label and 0 in the instance map."""
+    image, label, instance = crop.image, crop.label, crop.instance
+    if color:
+        image = cv2.transform(image, color_matrix(image, augmentation))
+    if crop.padding is not None:
+        image[crop.padding] = np.round(np.array(IMAGENET_MEAN) * 255).astype(np.uint8)
+        label[crop.padding] = ignore_index
+        if instance is not None:
+            instance[crop.padding] = 0
+    arrays = (image, label, instance)
+    if augmentation.flip:
+        arrays = [None if array is None else np.ascontiguousarray(array[:, ::-1]) for array in arrays]
+    return Crop(*arrays, crop.matrix, crop.padding)
+
+
+def augment(image, label, augmentation, crop_size, ignore_index=IGNORE_INDEX, jitter=True, instance=None) -> tuple:
+    """Apply `augmentation` to an image (H, W, 3) and its label (H, W), both uint8, and its instance map, if there is
+    one; results have the crop's size."""
+    crop = take_crop(image, label, augmentation, crop_size, instance, ignore_index)
+    crop = finish_crop(crop, augmentation, ignore_index, jitter)
+    return (crop.image, crop.label) if instance is None else (crop.image, crop.label, crop.instance)
+
+
+def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """(H, W, 3) -> (*size, 3): averaging areas when both sides shrink, else bilinear."""
+    shrink = size[0] <= image.shape[0] and size[1] <= image.shape[1]
+    return cv2.resize(image, tuple(size[::-1]), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+
+
+def resize_ids(ids: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """A label or an instance map (H, W) -> (*size): the nearest pixel's."""
+    return cv2.resize(ids, tuple(size[::-1]), interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,0 +1,35 @@
+"""What training will see, to be looked at before it begins."""
+
+import cv2
+import numpy as np
+
+from .copyblob import PASTED
+from .labels import LabelInfo
+from .loading import TrainBatches
+from .transforms import TrainTransform
+
+OUTLINE = (255, 255, 0)
+
+
+def preview_rows(
+    transform: TrainTransform, batches: TrainBatches, number: int, labels: LabelInfo
+) -> list[tuple[np.ndarray, ...]]:
+    """The first `number` items of the first epoch, two in a row of (image, label, image, label), uint8 (h, w, 3) each.
+    Pasted blobs have a yellow outline in both."""
+    transform.epoch.set(1)
+    crops = []
+    for batch in batches:
+        crops += transform.crops(batch, instances=True)
+        if len(crops) >= number:
+            break
+    panels = []
+    for crop in crops[:number]:
+        image, label = np.ascontiguousarray(crop.image), labels.to_color(crop.label)
+        for pasted in np.unique(crop.instance[crop.instance > PASTED]):
+            edge, _ = cv2.findContours((crop.instance == pasted).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            for panel in (image, label):
+                cv2.drawContours(panel, edge, -1, OUTLINE, 1)
+        panels += [image, label]
+    if len(panels) % 4:
+        panels += [np.full_like(panels[0], 255)] * 2
+    return [tuple(panels[i : i + 4]) for i in range(0, len(panels), 4)]

@@ -1,0 +1,59 @@
+"""Which images and classes training sees more often than they occur: rare ones."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+SAMPLINGS = ("shuffle", "rare", "balanced")
+REPEATS = 64  # times that one image can be augmented anew within an epoch; after that the first ones come again
+
+
+def inverse_frequency(pixels: np.ndarray) -> np.ndarray:
+    """(C,) weights that sum to 1: the inverse of each class's share of the pixels (C,), 0 for a class without any."""
+    weights = np.divide(1.0, pixels, out=np.zeros(len(pixels)), where=np.asarray(pixels) > 0)
+    return weights / weights.sum()
+
+
+def make_order(sampling: str, counts: np.ndarray) -> Callable[[np.random.Generator], list[int]]:
+    """A function from an epoch's generator to the epoch's items, in order: as many as images, by their `index`.
+
+    counts  (N, C): pixels of each class in each image
+
+    shuffle   every image once
+    rare      each draws a class by inverse frequency, then one of the images that show it (rare class sampling; Hoyer
+              et al., 2022, arXiv 2111.14887, weigh by another function of the frequency)
+    balanced  the same with the classes in turn, in a new order each round, so that a batch shows as many as it can
+    """
+    count = len(counts)
+    if sampling == "shuffle":
+        return lambda rng: rng.permutation(count).tolist()
+    weights = inverse_frequency(counts.sum(0))
+    shows = [np.flatnonzero(counts[:, i]) for i in range(counts.shape[1])]
+    classes = np.flatnonzero(weights)
+
+    def order(rng: np.random.Generator) -> list[int]:
+        if sampling == "rare":
+            drawn = rng.choice(len(weights), count, p=weights)
+        else:
+            rounds = -(-count // len(classes))
+            drawn = np.concatenate([rng.permutation(classes) for _ in range(rounds)])[:count]
+        items, seen = [], Counter()
+        for kind in drawn:
+            image = int(rng.choice(shows[kind]))
+            items.append(image + count * (seen[image] % REPEATS))
+            seen[image] += 1
+        return items
+
+    return order
+
+
+def training_split(*splits: Dataset, sampling: str = "shuffle") -> Dataset:
+    """The splits as one, with a new `index`. Where an image can come several times in an epoch, it is there several
+    times, at i, N + i, 2 N + i and so on, and augmented differently each time."""
+    columns = [column for column in splits[0].column_names if all(column in split.column_names for split in splits)]
+    joined = concatenate_datasets([split.select_columns(columns).remove_columns("index") for split in splits])
+    if sampling != "shuffle":
+        joined = joined.select(np.tile(np.arange(len(joined)), REPEATS))
+    return joined.add_column("index", np.arange(len(joined)))
