@@ -61,7 +61,7 @@ def sample_augmentation(
     angle = float(rng.uniform(-rotation, rotation)) if rotation else 0.0
     if focus is not None:
         centre = np.array(size) / 2
-        point = scale * (turn(-angle)[::-1, ::-1] @ (np.array(focus) + 0.5 - centre) + centre)
+        point = scale * (turn(angle)[::-1, ::-1] @ (np.array(focus) + 0.5 - centre) + centre)
         starts = [sample_window(rng, int(p), c, r) for p, c, r in zip(np.floor(point), crop_size, room, strict=True)]
     return Augmentation(scale, *starts, flip, **colors, rotation=angle)
 

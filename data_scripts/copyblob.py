@@ -58,7 +58,7 @@ class Blob:
     ground: int
     height: int
     width: int
-    foot_column: float
+    foot_column: int
     foot_row: float
     image_height: int
     offset: int  # of its first pixel in the bank's file
@@ -157,7 +157,7 @@ def _cut_image(row: dict, labels: LabelInfo, rules) -> tuple[list[tuple], np.nda
             top, left = max(0, rows[0] - MARGIN), max(0, columns[0] - MARGIN)
             window = np.s_[top : rows[-1] + 1 + MARGIN, left : columns[-1] + 1 + MARGIN]
             pixels = np.dstack([image[window], mask[window].astype(np.uint8) * 255])
-            column = float(np.median(np.flatnonzero(mask[foot])) - left)
+            column = int(np.median(np.flatnonzero(mask[foot])) - left)
             cut_outs.append((kind, ground, column, (foot + 0.5) / height, height, pixels))
     return cut_outs, ground_rows
 

@@ -137,7 +137,7 @@ class TrainTransform:
 
 def sample_pixel(rng: np.random.Generator, label: np.ndarray, class_weights: np.ndarray) -> tuple[int, int] | None:
     """(row, column) of a pixel of a class that is drawn by its weight from those in `label`; None if all is void."""
-    present = cv2.calcHist([label], [0], None, [256], [0, 256])[: len(class_weights), 0] > 0
+    present = cv2.calcHist([label], [0], None, [256], [0, 256]).reshape(-1)[: len(class_weights)] > 0
     weights = class_weights * present
     if not weights.any():
         return None

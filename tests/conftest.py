@@ -23,6 +23,12 @@ sys.path.insert(0, str(ROOT))
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """The cache of data sets, away from the user's."""
+    os.environ["MINICITY_SEG_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def toycity(tmp_path_factory):
     """A ToyCity of 6 training, 3 validation (2 does not divide them) and 2 test images of 96x192; not to be changed."""

@@ -93,6 +93,16 @@ def test_resuming_with_accumulation_continues_bit_for_bit(city, in_process, kill
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
+def test_resuming_with_every_augmentation_continues_bit_for_bit(city, in_process, killed_at, tmp_path):
+    """Within an epoch: blobs, boxes, crops, colours and the order of rare-class sampling are those of the same step."""
+    flags = "--copyblob --cutmix --cutmix_boxes 4 --cutmix_beta 2 --rotation 10 --photometric --class_crop_prob 0.5"
+    flags = [*FAST, *FULL, *flags.split(), "--sampling", "rare", "--dataset_path", city]
+    in_process("train_seg", *flags, "--output_dir", tmp_path / "one")
+    killed_at(5, *flags, "--output_dir", tmp_path / "two")
+    in_process("train_seg", "--resume_from_checkpoint", tmp_path / "two")
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
 def test_a_kill_between_the_row_of_an_epoch_and_its_end(uninterrupted, city, in_process, tmp_path, monkeypatch):
     """best/, the row and the curve of epoch 2 are there, the checkpoint is that of before its validation."""
     from seg_runs import checkpoints

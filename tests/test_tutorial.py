@@ -19,11 +19,11 @@ TRAIN = {
     "instance norm": f"{RUN}_instancenorm {SIZES} --norm instance",
     "group norm": f"{RUN}_groupnorm {SIZES} --norm group",
     "evonorm": f"{RUN}_evonorm {SIZES} --norm evo",
+    "CutMix": f"{RUN}_cutmix {SIZES} --cutmix",
+    "CopyBlob": f"{RUN}_copyblob {SIZES} --copyblob",
 }
 PREDICT = {"one scale": f"{RUN} --batch_size 4 --predict", "scales": f"{RUN} --batch_size 1 --predict --mst"}
 NOT_YET = {
-    "--cutmix": f"{RUN}_cutmix {SIZES} --cutmix",
-    "--copyblob": f"{RUN}_copyblob {SIZES} --copyblob",
     "--model UNet": f"{RUN} {SIZES} --model UNet",
 }
 SMALL = "--train_size 96 192 --test_size 96 192 --crop_size 32 64 --num_workers 0 --max_train_steps 2"
