@@ -185,7 +185,7 @@ def make_loaders(args, data, labels, epoch, accelerator):
     if args.copyblob == "bank":
         images = split.select(range(num_images))
         folder = on_first_process(accelerator, build_bank, images, labels, rules, counts, speaks)
-        blobs = BlobBank(folder, weights, labels.is_ground)
+        blobs = BlobBank(folder, weights, labels)
     given = {"jitter": args.colorjitter_factor, "copyblob_prob": args.copyblob_prob, "cutmix_prob": args.cutmix_prob}
     given |= {"cutmix_boxes": args.cutmix_boxes, "cutmix_beta": args.cutmix_beta}
     options = AugmentOptions(

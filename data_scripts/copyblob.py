@@ -69,11 +69,11 @@ class BlobBank:
 
     `horizon`, in heights of the image, is the row that the ground's rows begin at; sizes on the ground grow in
     proportion to the distance below it, as they do for a level camera over a plane. `class_weights`: how often each
-    train id is drawn, relatively. `is_ground`: (256,) bool by train id.
+    train id is drawn, relatively.
     """
 
-    def __init__(self, folder: Path, class_weights: Sequence[float], is_ground: np.ndarray):
-        self.is_ground = is_ground
+    def __init__(self, folder: Path, class_weights: Sequence[float], labels: LabelInfo):
+        self.is_ground, self.thing_groups = labels.is_ground, labels.thing_groups
         table = json.loads((folder / "bank.json").read_text())
         self.blobs = [Blob(*row) for row in table["blobs"]]
         self.horizon = table["horizon"]
@@ -211,7 +211,7 @@ def sample_placements(rng: np.random.Generator, bank: BlobBank, crop: Crop, imag
 
 
 def paste(crop: Crop, bank: BlobBank, placement: Placement, instance_id: int = PASTED) -> None:
-    """Put a blob into a crop, in place. What lies beyond the crop's border is cut off, and what stands below the blob's
+    """Put a blob into a crop, in place. What lies beyond the crop's border is cut off; what reaches below the blob's
     foot, and so is nearer, stays in front of it.
 
     The blob's outermost pixels, which show some of where it came from, are blended; the label changes at its edge.
@@ -233,10 +233,7 @@ def paste(crop: Crop, bank: BlobBank, placement: Placement, instance_id: int = P
     pixels = cv2.warpAffine(pixels, matrix, size, flags=flags, borderMode=cv2.BORDER_CONSTANT)
     inside = np.where(pixels[..., 3] >= 128, np.uint8(255), np.uint8(0))
     window = np.s_[top:bottom, left:right]
-    below = crop.label[min(placement.row + 2, crop.label.shape[0] - 1), left:right]
-    nearer = np.flatnonzero(~bank.is_ground[below])
-    if len(nearer):
-        inside[:, nearer] *= crop.label[window][:, nearer] != below[nearer]
+    inside[nearer(bank, crop.label[:, left:right], top, bottom, placement.row + 2)] = 0
     alpha = cv2.cvtColor(cv2.bitwise_and(cv2.blur(inside, (3, 3)), inside), cv2.COLOR_GRAY2BGR)
     old = crop.image[window]
     new = cv2.multiply(np.ascontiguousarray(pixels[..., :3]), alpha, scale=1 / 255)
@@ -244,6 +241,25 @@ def paste(crop: Crop, bank: BlobBank, placement: Placement, instance_id: int = P
     crop.label[window][inside > 0] = blob.label
     if crop.instance is not None:
         crop.instance[window][inside > 0] = instance_id
+
+
+def nearer(bank: BlobBank, label: np.ndarray, top: int, bottom: int, row: int) -> np.ndarray:
+    """(bottom - top, w) bool: what of the rows `top` to `bottom` of a label (H, w) belongs to something that is seen in
+    `row` too, below a blob's foot: the whole of a thing, the columns there of what else is no ground."""
+    front = np.zeros((bottom - top, label.shape[1]), bool)
+    if row >= len(label):
+        return front
+    below = label[row]
+    columns = np.flatnonzero(~bank.is_ground[below])
+    front[:, columns] = label[top:bottom, columns] == below[columns]
+    region = bank.thing_groups[label[top : max(bottom, row + 1)]]
+    for group in set(region[row - top].tolist()) - {0}:
+        count, parts = cv2.connectedComponents((region == group).astype(np.uint8))
+        seen = np.zeros(count, bool)
+        seen[parts[row - top]] = True
+        seen[0] = False
+        front |= seen[parts[: bottom - top]]
+    return front
 
 
 def paste_in_batch(rng: np.random.Generator, crops: list[Crop], rules) -> None:

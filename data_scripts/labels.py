@@ -24,6 +24,7 @@ class LabelInfo:
     class_weights  by train id, of a weighted loss, where a publication gives them
     copyblob    rules of CopyBlob, "class that is pasted:class that it stands on"
     ground      names of the flat classes; what else is below an object's foot is nearer than the object
+    things      names of the classes of single, upright objects; in one group those that are one where they touch
     """
 
     name: str
@@ -35,6 +36,7 @@ class LabelInfo:
     class_weights: tuple[float, ...] = ()
     copyblob: tuple[str, ...] = ()
     ground: tuple[str, ...] = ()
+    things: tuple[tuple[str, ...], ...] = ()
     ignore_index: int = IGNORE_INDEX
 
     @property
@@ -57,6 +59,14 @@ class LabelInfo:
         """(256,) bool by train id; what is ignored counts as ground, and all does where `ground` is not known."""
         table = np.full(256, not self.ground)
         table[[*(self.names.index(name) for name in self.ground), self.ignore_index]] = True
+        return table
+
+    @property
+    def thing_groups(self) -> np.ndarray:
+        """(256,) uint8 by train id: the number of a thing's group, 0 for what is no thing."""
+        table = np.zeros(256, np.uint8)
+        for number, group in enumerate(self.things, start=1):
+            table[[self.names.index(name) for name in group]] = number
         return table
 
     @property
@@ -116,6 +126,10 @@ CITYSCAPES = LabelInfo(
     ),
     copyblob=("wall:sidewalk", "fence:sidewalk", "bus:road", "train:road"),
     ground=("road", "sidewalk", "terrain"),
+    things=(
+        *(("pole", "traffic light", "traffic sign"), ("rider", "motorcycle", "bicycle")),
+        *(("person",), ("car",), ("truck",), ("bus",), ("train",)),
+    ),
 )
 
 # The 11 classes of SegNet's CamVid (Badrinarayanan et al., 2017, arXiv 1511.00561), in the order of its label files.
@@ -141,4 +155,5 @@ CAMVID = LabelInfo(
     void_ids=(11, 255),
     copyblob=("fence:pavement",),
     ground=("road", "pavement"),
+    things=(("pole", "sign symbol"), ("car",), ("pedestrian",), ("bicyclist",)),
 )

@@ -2,6 +2,8 @@
 
 import ast
 import dataclasses
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -160,3 +162,45 @@ def test_every_flag_is_read(kind, script):
 def test_arguments_cannot_be_changed_after_parsing():
     with pytest.raises(dataclasses.FrozenInstanceError):
         train_arguments("").batch_size = 3
+
+
+def test_the_launch_configuration_is_what_it_says():
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.utils import DistributedType
+
+    config = load_config_from_file(str(ROOT / "accelerate_config.yaml"))
+    assert (config.distributed_type, config.num_processes) == (DistributedType.MULTI_GPU, 4)
+    assert (config.num_machines, config.mixed_precision, config.use_cpu) == (1, "fp16", False)
+
+
+COMMANDS = {"train_seg.py": TrainArguments, "predict_seg.py": PredictArguments, "app_gradio.py": AppArguments}
+
+
+def documented_commands() -> list[list[str]]:
+    """Every command of the scripts that the README and the experiments show, split; not those with an ellipsis."""
+    found = []
+    for name in ("README.md", "docs/experiments.md"):
+        for line in (ROOT / name).read_text().splitlines():
+            if line.startswith("|"):
+                code = [f"accelerate launch {code}" for code in re.findall(r"`((?:train|predict)_seg.py [^`]+)`", line)]
+            else:
+                code = re.findall(r"^    (accelerate launch .+|python \w+_\w+\.py.*)", line)
+            found += [shlex.split(command, comments=True) for command in code if " ..." not in command]
+    return found
+
+
+@pytest.mark.parametrize("words", documented_commands(), ids=" ".join)
+def test_documented_commands_parse(words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    script = next(word for word in words if word in COMMANDS)
+    before, after = words[: words.index(script)], words[words.index(script) + 1 :]
+    parse_arguments(COMMANDS[script], after)
+    if before and before[0] == "accelerate":
+        from accelerate.commands.launch import launch_command_parser
+
+        launch_command_parser().parse_args([*before[2:], script])
+
+
+def test_there_are_documented_commands():
+    seen = {word for words in documented_commands() for word in words}
+    assert {*COMMANDS, "accelerate_config.yaml"} <= seen and len(documented_commands()) > 12

@@ -181,7 +181,7 @@ RULES = ((FENCE, PAVEMENT),)
 @pytest.fixture
 def bank(split):
     folder = build_bank(split, CAMVID, RULES, counts_of(split), progress=False)
-    return BlobBank(folder, np.ones(11), CAMVID.is_ground)
+    return BlobBank(folder, np.ones(11), CAMVID)
 
 
 def test_the_bank_holds_each_blob_with_its_foot_and_the_horizon(bank):
@@ -238,6 +238,18 @@ def test_what_is_nearer_stays_in_front(bank):
     assert (crop.label[28:36, 22:24] == FENCE).all() and (crop.instance[28:36, 19:21] == 0).all()
 
 
+def test_the_whole_of_a_nearer_thing_stays_in_front_but_of_a_wall_only_its_columns(bank):
+    for kind, rows, columns in ((CAR, (30, 36), (18, 22)), (BUILDING, (30, 36), (18, 19))):
+        crop = blank()
+        crop.label[30:36, 18:22] = kind
+        crop.label[36:39, 18:19] = kind  # one column reaches below the blob's foot
+        paste(crop, bank, Placement(0, 35, 20, 1.0, False))
+        expected = np.zeros((40, 60), bool)
+        expected[28:36, 18:24] = True
+        expected[slice(*rows), slice(*columns)] = False
+        assert np.array_equal(crop.label == FENCE, expected)
+
+
 def test_a_turned_crop_gets_a_turned_blob(bank):
     drawn = dataclasses.replace(SAME, rotation=90.0)
     crop = take_crop(np.full((40, 60, 3), 100, np.uint8), np.full((40, 60), PAVEMENT, np.uint8), drawn, (40, 60))
@@ -285,7 +297,7 @@ def test_rare_classes_are_drawn_often_and_their_blobs_equally(bank, tmp_path):
     (tmp_path / "bank.json").write_text(json.dumps({"horizon": 0.5, "blobs": rows}))
     weights = np.zeros(11)
     weights[FENCE], weights[BUILDING] = 0.25, 0.75
-    several = BlobBank(tmp_path, weights, CAMVID.is_ground)
+    several = BlobBank(tmp_path, weights, CAMVID)
     rng = item_generator(0, 0, 0)
     share = np.bincount([several.draw(rng) for _ in range(4000)], minlength=4) / 4000
     assert np.abs(share - (0.25 / 3, 0.25 / 3, 0.25 / 3, 0.75)).max() < 0.03
@@ -299,7 +311,7 @@ def test_instances_tell_touching_objects_apart(toycity):
     data, labels = load_source("toycity", toycity)
     rules = parse_rules(["car:road", "fence:sidewalk"], labels)
     folder = build_bank(data["train"], labels, rules, np.ones((6, 19), int), progress=False)
-    found = BlobBank(folder, np.ones(19), labels.is_ground)
+    found = BlobBank(folder, np.ones(19), labels)
     assert {blob.label for blob in found.blobs} == {kind for kind, _ in rules}
 
 
@@ -416,7 +428,7 @@ def items_of(toycity, **options):
     data, labels = load_source("toycity", toycity)
     counts = np.ones((6, 19), int)
     folder = build_bank(data["train"], labels, parse_rules(labels.copyblob, labels), counts, progress=False)
-    blobs = BlobBank(folder, np.ones(19), labels.is_ground)
+    blobs = BlobBank(folder, np.ones(19), labels)
     options = {"class_weights": np.full(19, 1 / 19), "blobs": blobs, **options}
     epoch = SharedEpoch()
     split = training_split(data["train"])

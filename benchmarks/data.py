@@ -1,0 +1,127 @@
+"""What preparing training data costs, on one core, at MiniCity's sizes.
+
+    python benchmarks/data.py [mixing] [--images 16]
+
+mixing   CopyBlob's paste with a blob of 5 % of a 576x1152 crop, beside the tutorial's way; CutMix beyond fetching the
+         second item; the bank of blobs, for 200 images of 1024x2048
+
+Images are ToyCity's. Times are medians; run it on an otherwise idle machine.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import cv2
+import numpy as np
+
+from data_scripts.augment import Augmentation, Crop, take_crop
+from data_scripts.check import check_split
+from data_scripts.copyblob import BlobBank, Placement, build_bank, parse_rules, paste, sample_placement
+from data_scripts.cutmix import cutmix, sample_boxes
+from data_scripts.labels import CITYSCAPES
+from data_scripts.sources import load_source
+from data_scripts.toycity import write_toycity
+
+CROP = (576, 1152)
+ROAD, BUS = 0, 15
+
+
+def milliseconds(function, repeats: int = 60) -> float:
+    """The median time of a call."""
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begun)
+    return 1000 * statistics.median(times)
+
+
+def row(name: str, value: float, unit: str = "ms") -> None:
+    print(f"{name:<64} {value:8.2f} {unit}", flush=True)
+
+
+def tutorial_paste(donor: Crop, target: Crop, kind: int, ground: int) -> None:
+    """The tutorial's paste as it works there: indices of all the class's pixels, a Python loop to press them onto the
+    border."""
+    rows, columns = np.where(donor.label == kind)
+    sums = [rows[i] + columns[i] for i in range(len(rows))]
+    first = int(np.argmin(sums))
+    places = np.where(target.label == ground)
+    chosen = np.random.randint(len(places[0]))
+    to_rows = rows - rows[first] + places[0][chosen]
+    to_columns = columns - columns[first] + places[1][chosen]
+    for i in range(len(to_rows)):
+        to_rows[i] = min(to_rows[i], target.label.shape[0] - 1)
+    for i in range(len(to_columns)):
+        to_columns[i] = min(to_columns[i], target.label.shape[1] - 1)
+    target.label[to_rows, to_columns] = kind
+    target.image[to_rows, to_columns] = donor.image[rows, columns]
+
+
+def mixing(folder: Path, images: int) -> None:
+    height = width = round((0.05 * CROP[0] * CROP[1]) ** 0.5)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, ((height + 4), (width + 4), 4), dtype=np.uint8)
+    pixels[..., 3] = 0
+    pixels[2:-2, 2:-2, 3] = 255
+    np.save(folder / "pixels.npy", pixels.reshape(-1, 4))
+    blob = [BUS, ROAD, height + 4, width + 4, width // 2, 0.7, CROP[0], 0]
+    (folder / "bank.json").write_text(json.dumps({"horizon": 0.4, "blobs": [blob]}))
+    bank = BlobBank(folder, np.ones(19), CITYSCAPES)
+    image = rng.integers(0, 256, (*CROP, 3), dtype=np.uint8)
+    label = np.full(CROP, 2, np.uint8)
+    label[250:] = ROAD
+
+    def crop() -> Crop:
+        return take_crop(image, label, Augmentation(1.0, 0, 0, False, 1.0, 1.0, 1.0, 0.0), CROP)
+
+    target, donor = crop(), crop()
+    placement = Placement(0, 400, 600, 1.0, False)
+    turned = Placement(0, 400, 600, 1.3, True)
+    draw = milliseconds(lambda: sample_placement(rng, bank, target, CROP[0]))
+    same = milliseconds(lambda: paste(target, bank, placement))
+    larger = milliseconds(lambda: paste(target, bank, turned))
+    paste(donor, bank, placement)
+    theirs = milliseconds(lambda: tutorial_paste(donor, crop(), BUS, ROAD), 10) - milliseconds(crop)
+    row("CopyBlob: to draw a place", draw)
+    row("CopyBlob: to paste a blob of 5 % of the crop", same)
+    row("CopyBlob: the same mirrored and 1.3 times as large", larger)
+    row("the tutorial's way", theirs)
+    row("ratio, place and paste", theirs / (draw + same), "x")
+    for boxes in (1, 4):
+        row(
+            f"CutMix, {boxes} box(es), beyond fetching the second item",
+            milliseconds(lambda: cutmix(target, donor, sample_boxes(rng, CROP, boxes))),  # noqa: B023
+        )
+    write_toycity(folder / "city", train=images, val=1, test=1, size=(1024, 2048), seed=0)
+    data, labels = load_source("toycity", folder / "city")
+    counts, _ = check_split(data["train"], labels, "train", progress=False)
+    begun = time.perf_counter()
+    bank = build_bank(data["train"], labels, parse_rules(labels.copyblob, labels), counts, progress=False)
+    seconds = (time.perf_counter() - begun) * 200 / images
+    row(f"the bank, for 200 images of 1024x2048 (from {images}, all with blobs)", seconds, "s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", default="mixing", choices=["mixing"])
+    parser.add_argument("--images", type=int, default=16, help="of ToyCity, 1024x2048")
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core, whatever has threads
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MINICITY_SEG_CACHE"] = f"{folder}/cache"
+        mixing(Path(folder), args.images)
+
+
+if __name__ == "__main__":
+    main()
