@@ -31,7 +31,7 @@ from data_scripts.sources import list_images, load_source
 from predict_seg import find_model, label_set, load_model, processor_size, read_arguments
 from seg_models import ModelError, Predictor
 from seg_models.predictor import MULTI_SCALE
-from seg_runs.launch import make_accelerator
+from seg_runs.launch import RunError, make_accelerator
 from seg_runs.predictions import Predictions
 from seg_runs.run_folder import make_folders, newest_run, remove
 
@@ -44,13 +44,18 @@ def main(argv: list[str] | None = None) -> None:
         args = parse_arguments(AppArguments, argv)
         page = build_page(args)
         page.queue(default_concurrency_limit=1, max_size=20)
-        page.launch(
-            server_name=args.server_name,
-            server_port=args.server_port,
-            max_file_size=f"{args.max_file_size}mb",
-            show_error=True,
-            footer_links=[],
-        )
+        try:
+            page.launch(
+                server_name=args.server_name,
+                server_port=args.server_port,
+                max_file_size=f"{args.max_file_size}mb",
+                show_error=True,
+                footer_links=[],
+            )
+        except OSError as error:  # the port is taken, or the address is not this machine's
+            where = f"--server_name {args.server_name}"
+            where += f" --server_port {args.server_port}" if args.server_port else ""
+            raise RunError(f"cannot listen at {where}: {error}") from error
 
 
 class Segmenter:

@@ -120,6 +120,14 @@ def test_only_this_machine_can_reach_it_by_default():
     assert parse_arguments(AppArguments, []).server_name == "127.0.0.1"
 
 
+def test_a_port_that_is_taken_is_named(url, trained, tmp_path):
+    port = url.rstrip("/").rpartition(":")[2]
+    command = [sys.executable, str(ROOT / "app_gradio.py"), "--model_name_or_path", trained, "--server_port", port]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 1 and f"--server_port {port}" in line and "Traceback" not in result.stderr
+
+
 def test_without_a_model_one_line_says_what_to_do(tmp_path):
     command = [sys.executable, str(ROOT / "app_gradio.py")]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
