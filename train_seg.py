@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +30,13 @@ from datasets import DatasetDict
 
 import predict_seg
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
-from data_scripts.check import check_data, fit_crop
-from data_scripts.copyblob import BlobBank, build_bank, parse_rules
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
 from data_scripts.loading import TrainBatches, eval_loader, train_loader
 from data_scripts.preview import preview_rows
-from data_scripts.sampling import inverse_frequency, make_order, training_split
-from data_scripts.sources import load_source, source_of
-from data_scripts.transforms import AugmentOptions, EvalTransform, SharedEpoch, TrainTransform
+from data_scripts.sampling import make_order
+from data_scripts.sources import load_source
+from data_scripts.training import count_images, make_training_data
+from data_scripts.transforms import EvalTransform, SharedEpoch
 from seg_models import ModelError, Predictor, build_model, model_entry
 from seg_models.losses import enet_class_weights, make_loss
 from seg_models.predictor import normalize, resize_logits
@@ -48,7 +48,6 @@ from seg_runs.report import class_table, comparison
 from seg_runs.stop import StopRequest, stop_with_launcher
 
 NUM_PICTURES = 3  # validation images that are drawn after each validation
-TRAIN_ON = {"train": ("train",), "train+val": ("train", "validation")}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -148,7 +147,7 @@ def build(args: TrainArguments) -> Job:
         folder, state = run_folder.begin_run(args, accelerator, *length)
     accelerator.print(
         f"{args.model} with {args.norm} norm, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on "
-        f"{transform.num_images} images of {args.dataset}, crops {'x'.join(map(str, transform.options.crop_size))}, "
+        f"{len(transform.pixels)} images of {args.dataset}, crops {'x'.join(map(str, transform.options.crop_size))}, "
         f"{steps} steps of {args.batch_size} images, {accelerator.num_processes} process(es), precision "
         f"{accelerator.mixed_precision}, seed {args.seed}, in {folder}"
     )
@@ -169,37 +168,17 @@ def make_loaders(args, data, labels, epoch, accelerator):
     """Check the files; loaders of training crops and validation images (None if they are trained on), what makes the
     crops, training pixels by class."""
     processes = (accelerator.num_processes, accelerator.process_index)
-    train_on = TRAIN_ON[args.train_on]
-    num_images = sum(len(data[name]) for name in train_on)
-    batches = TrainBatches(num_images, args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch)
+    images = count_images(data, args.train_on)
+    batches = TrainBatches(images, args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch)
     if args.norm == "batch":
         check_batch_norm(accelerator, args.sync_bn, batches.micro_batch_size)
-    rules = parse_rules(args.copyblob_rules or labels.copyblob, labels) if args.copyblob else ()
-    speaks = accelerator.is_main_process
-    counts, smallest = on_first_process(accelerator, check_data, data, labels, train_on, speaks)
-    batches.order = make_order(args.sampling, counts)
-    default = source_of(args.dataset).crop_size
-    crop_size = fit_crop(args.crop_size, default, args.train_size or smallest, args.scale_range[1])
-    split = training_split(*(data[name] for name in train_on), sampling=args.sampling)
-    weights, blobs = inverse_frequency(counts.sum(0)), None
-    if args.copyblob == "bank":
-        images = split.select(range(num_images))
-        folder = on_first_process(accelerator, build_bank, images, labels, rules, counts, speaks)
-        blobs = BlobBank(folder, weights, labels)
-    given = {"jitter": args.colorjitter_factor, "copyblob_prob": args.copyblob_prob, "cutmix_prob": args.cutmix_prob}
-    given |= {"cutmix_boxes": args.cutmix_boxes, "cutmix_beta": args.cutmix_beta}
-    options = AugmentOptions(
-        *(crop_size, args.train_size, args.scale_range, args.hflip, args.rotation, args.photometric),
-        *(args.class_crop_prob, weights, args.cutmix, blobs, rules if args.copyblob == "tutorial" else ()),
-        **{name: value for name, value in given.items() if value is not None},
-    )
-    transform = TrainTransform(split, num_images, labels, args.seed, epoch, options)
+    once = partial(on_first_process, accelerator)
+    made = make_training_data(args, data, labels, epoch, once, accelerator.is_main_process)
+    batches.order = make_order(args.sampling, made.counts)
     workers = {"num_workers": args.num_workers, "pin_memory": accelerator.device.type == "cuda"}
-    loader = train_loader(split.with_transform(transform), batches, **workers)
-    val_loader = None
-    if "validation" not in train_on:
-        val_loader = eval_loader(data["validation"].with_transform(EvalTransform(labels)), *processes, **workers)
-    return loader, val_loader, transform, counts.sum(0)
+    loader = train_loader(made.train, batches, **workers)
+    val_loader = None if made.validation is None else eval_loader(made.validation, *processes, **workers)
+    return loader, val_loader, made.transform, made.counts.sum(0)
 
 
 def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number: int, first: int, end: int, begun):

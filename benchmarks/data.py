@@ -1,9 +1,11 @@
 """What preparing training data costs, on one core, at MiniCity's sizes.
 
-    python benchmarks/data.py [mixing] [--images 16]
+    python benchmarks/data.py mixing|loader [--images 16]
 
 mixing   CopyBlob's paste with a blob of 5 % of a 576x1152 crop, beside the tutorial's way; CutMix beyond fetching the
          second item; the bank of blobs, for 200 images of 1024x2048
+loader   one training sample, 1024x2048 PNG -> 576x1152: scale, crop, mirror, four-way colour jitter, label; beside
+         albumentations and torchvision v2 (pip install -e '.[bench]'); two workers beside one
 
 Images are ToyCity's. Times are medians; run it on an otherwise idle machine.
 """
@@ -32,6 +34,7 @@ from data_scripts.sources import load_source
 from data_scripts.toycity import write_toycity
 
 CROP = (576, 1152)
+ALL_CORES = os.sched_getaffinity(0)
 ROAD, BUS = 0, 15
 
 
@@ -73,7 +76,7 @@ def mixing(folder: Path, images: int) -> None:
     pixels = rng.integers(0, 256, ((height + 4), (width + 4), 4), dtype=np.uint8)
     pixels[..., 3] = 0
     pixels[2:-2, 2:-2, 3] = 255
-    np.save(folder / "pixels.npy", pixels.reshape(-1, 4))
+    pixels.tofile(folder / "pixels.bin")
     blob = [BUS, ROAD, height + 4, width + 4, width // 2, 0.7, CROP[0], 0]
     (folder / "bank.json").write_text(json.dumps({"horizon": 0.4, "blobs": [blob]}))
     bank = BlobBank(folder, np.ones(19), CITYSCAPES)
@@ -111,16 +114,119 @@ def mixing(folder: Path, images: int) -> None:
     row(f"the bank, for 200 images of 1024x2048 (from {images}, all with blobs)", seconds, "s")
 
 
+def loader(folder: Path, images: int) -> None:
+    import albumentations
+    import torch
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    from data_scripts.loading import TrainBatches, train_loader
+    from data_scripts.pixels import Pixels, build_decoded
+    from data_scripts.reader import read_image, read_label
+    from data_scripts.sampling import training_split
+    from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform
+
+    torch.set_num_threads(1)
+    write_toycity(folder / "city", train=images, val=1, test=1, size=(1024, 2048), seed=0)
+    data, labels = load_source("toycity", folder / "city")
+    split = training_split(data["train"])
+    files = list(zip(split["image"], split["label"], strict=True))
+    table = labels.train_ids
+
+    def decode(i: int):
+        image, label = files[i % images]
+        return read_image(image), table[read_label(label, image)]
+
+    def ours(pixels: Pixels):
+        transform = TrainTransform(pixels, 255, 0, SharedEpoch(), AugmentOptions(CROP))
+        return lambda i: transform({"index": [i % images + images * (i // images)]})
+
+    theirs = albumentations.Compose(
+        [
+            albumentations.RandomScale((-0.25, 1.0), p=1.0),
+            albumentations.PadIfNeeded(*CROP, fill=(124, 116, 104), fill_mask=255),
+            albumentations.RandomCrop(*CROP),
+            albumentations.HorizontalFlip(p=0.5),
+            albumentations.ColorJitter(0.3, 0.3, 0.3, 0.3, p=1.0),
+        ]
+    )
+    torchvision = v2.Compose(
+        [
+            v2.RandomResize(768, 2048),
+            v2.RandomCrop(CROP, pad_if_needed=True, fill={tv_tensors.Image: (124, 116, 104), tv_tensors.Mask: 255}),
+            v2.RandomHorizontalFlip(0.5),
+            v2.ColorJitter(0.3, 0.3, 0.3, 0.3),
+        ]
+    )
+
+    def with_albumentations(i: int):
+        image, label = decode(i)
+        made = theirs(image=image, mask=label)
+        return torch.from_numpy(made["image"].transpose(2, 0, 1).copy()), torch.from_numpy(made["mask"])
+
+    def with_torchvision(i: int):
+        image, label = decode(i)
+        pixels = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
+        return torchvision(pixels, tv_tensors.Mask(torch.from_numpy(label)))
+
+    def each(function) -> float:
+        counter = iter(range(10**9))
+        return milliseconds(lambda: function(next(counter)), 3 * images)
+
+    folder_of_pixels, refusal = build_decoded(split, labels, None, "training", progress=False)
+    assert folder_of_pixels, refusal
+    mapped = Pixels(split, labels, None, folder_of_pixels)
+    alone = each(decode)
+    row("decoding an image and its label alone", alone)
+    found = {
+        "ours, from files": each(ours(Pixels(split, labels))),
+        "ours, from the decoded file": each(ours(mapped)),
+        "albumentations, from files": each(with_albumentations),
+        "torchvision v2, from files": each(with_torchvision),
+    }
+    for name, value in found.items():
+        row(name, value)
+    row("ours from files / decoding alone", found["ours, from files"] / alone, "x")
+    for name in ("albumentations", "torchvision v2"):
+        row(f"{name} / ours, from files", found[f"{name}, from files"] / found["ours, from files"], "x")
+        row(f"{name} / ours, decoded", found[f"{name}, from files"] / found["ours, from the decoded file"], "x")
+
+    os.sched_setaffinity(0, ALL_CORES)
+    for kind, pixels in (("files", Pixels(split, labels)), ("the decoded file", mapped)):
+        rates = []
+        for workers in (1, 2):
+            epoch = SharedEpoch()
+            transform = TrainTransform(pixels, 255, 0, epoch, AugmentOptions(CROP))
+            batches = TrainBatches(images, 4, 1, 1, 0, 0, epoch)
+            repeated = training_split(*[data["train"]] * (2 if kind == "files" else 8))
+            batches = TrainBatches(len(repeated), 4, 1, 1, 0, 0, epoch)
+            batched = train_loader(repeated.with_transform(transform), batches, workers, pin_memory=False)
+            list(batched)  # the workers start
+            epoch.set(2)
+            begun = time.perf_counter()
+            first = None
+            for number, _ in enumerate(batched):
+                if number == 0:
+                    first = time.perf_counter() - begun
+            rates.append(len(batches) * 4 / (time.perf_counter() - begun))
+            row(f"{workers} worker(s), from {kind}", rates[-1], "samples/s")
+            row("    first batch of the second epoch", 1000 * first)
+        row(f"two workers / one, from {kind}", rates[1] / rates[0], "x")
+
+
+PARTS = {"mixing": mixing, "loader": loader}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", default="mixing", choices=["mixing"])
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("--images", type=int, default=16, help="of ToyCity, 1024x2048")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core, whatever has threads
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MINICITY_SEG_CACHE"] = f"{folder}/cache"
-        mixing(Path(folder), args.images)
+        PARTS[args.part](Path(folder), args.images)
 
 
 if __name__ == "__main__":

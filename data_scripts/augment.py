@@ -185,7 +185,7 @@ def finish_crop(crop: Crop, augmentation: Augmentation, ignore_index: int = IGNO
             instance[crop.padding] = 0
     arrays = (image, label, instance)
     if augmentation.flip:
-        arrays = [None if array is None else np.ascontiguousarray(array[:, ::-1]) for array in arrays]
+        arrays = [None if array is None else cv2.flip(array, 1) for array in arrays]
     return Crop(*arrays, crop.matrix, crop.padding)
 
 

@@ -1,17 +1,24 @@
 """What is computed once from a data set and kept on disk: whole or not at all, and computed again when a file changes.
 
-It lies below $MINICITY_SEG_CACHE, or else in the user's cache folder; deleting it loses nothing but time.
+    python -m data_scripts.cache            # what is there
+    python -m data_scripts.cache --clear    # delete it; nothing is lost but time
+
+It lies below $MINICITY_SEG_CACHE, or else in the user's cache folder.
 """
 
+import argparse
 import hashlib
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .labels import DataError
+
+PARTS_AT_ONCE = 16  # that wait in memory to be written
 
 
 def cache_root() -> Path:
@@ -19,13 +26,18 @@ def cache_root() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "minicity-seg"
 
 
-def fingerprint(files: Iterable[str], *settings) -> str:
-    """A name for what is made of `files`, each with its path, size and time of change, under `settings`."""
+def fingerprint(files: Iterable[dict], *settings) -> str:
+    """A name for what is made of `files` under `settings`: of the path, size and time of change of each, or its bytes.
+
+    files  the {"path", "bytes"} of undecoded `datasets.Image` columns
+    """
     digest = hashlib.sha256(repr(settings).encode())
     for file in files:
-        path = Path(file).resolve()
-        status = path.stat()
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        if file.get("bytes") is not None:
+            digest.update(hashlib.sha256(file["bytes"]).digest())
+        else:
+            status = os.stat(file["path"])
+            digest.update(f"{os.path.abspath(file['path'])}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return digest.hexdigest()[:24]
 
 
@@ -57,3 +69,28 @@ def cached_folder(name: str, build: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def in_threads(function: Callable, rows: Sequence) -> Iterator:
+    """`map(function, rows)`, some at a time: what has been computed and not been taken yet stays few."""
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(rows), PARTS_AT_ONCE):
+            yield from pool.map(function, rows[start : start + PARTS_AT_ONCE])
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clear", action="store_true", help="delete everything that is there")
+    clear, root = parser.parse_args().clear, cache_root()
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        print(f"{size_of(folder) / 1e6:10.1f} MB  {folder}{'  deleted' if clear else ''}")
+        if clear:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

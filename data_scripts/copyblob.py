@@ -9,7 +9,6 @@ regard to perspective; `paste_in_batch` does it that way, for comparison.
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from .augment import Crop
-from .cache import cached_folder, fingerprint
+from .cache import cached_folder, fingerprint, in_threads
 from .labels import DataError, LabelInfo
 from .reader import read_image, read_instances, read_label
 
@@ -30,7 +29,7 @@ SMALLEST_DEPTH = 0.03  # of the image's height: how far below the horizon a blob
 HORIZON_QUANTILE = 0.001  # of the ground's pixels are above the horizon, or are mistakes
 LARGEST_ZOOM = 1.5  # up and down, from where a blob was to where it is pasted
 MARGIN = 2  # pixels of its surroundings that are kept around a blob, for interpolation
-VERSION = 1  # of the files of a bank
+VERSION = 2  # of the files of a bank
 
 
 def parse_rules(rules: Sequence[str], labels: LabelInfo) -> tuple[tuple[int, int], ...]:
@@ -77,7 +76,7 @@ class BlobBank:
         table = json.loads((folder / "bank.json").read_text())
         self.blobs = [Blob(*row) for row in table["blobs"]]
         self.horizon = table["horizon"]
-        self.pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        self.pixels = np.memmap(folder / "pixels.bin", np.uint8, "r").reshape(-1, 4) if self.blobs else None
         labels = np.array([blob.label for blob in self.blobs], int)
         share = np.asarray(class_weights, float)[labels] / np.bincount(labels, minlength=1)[labels]
         self._cumulative = np.cumsum(share / share.sum()) if len(labels) else share
@@ -104,7 +103,7 @@ def build_bank(split: Dataset, labels: LabelInfo, rules, counts: np.ndarray, pro
     rows = [
         row | {"blobs": counts[i, [label for label, _ in rules]].any()} for i, row in enumerate(split.with_format(None))
     ]
-    files = [row[column]["path"] for row in rows for column in ("image", "label")]
+    files = [row[column] for row in rows for column in ("image", "label")]
     name = f"blobs_{fingerprint(files, VERSION, labels.source_ids, rules, 'instance' in split.column_names)}"
     folder = cached_folder(name, lambda folder: _write_bank(folder, rows, labels, rules, progress))
     if not json.loads((folder / "bank.json").read_text())["blobs"]:
@@ -115,20 +114,16 @@ def build_bank(split: Dataset, labels: LabelInfo, rules, counts: np.ndarray, pro
 
 def _write_bank(folder: Path, rows: list[dict], labels: LabelInfo, rules, progress: bool) -> None:
     blobs, offset, above = [], 0, np.zeros(1000, np.int64)
-    with ThreadPoolExecutor(4) as pool, (folder / "pixels.raw").open("wb") as file:
-        found = pool.map(lambda row: _cut_image(row, labels, rules), rows)
-        for cut_outs, ground_rows in tqdm(found, "Cutting out blobs", len(rows), leave=False, disable=not progress):
+    with (folder / "pixels.bin").open("wb") as file:
+        found = in_threads(lambda row: _cut_image(row, labels, rules), rows)
+        bar = tqdm(found, "Cutting out blobs", len(rows), leave=False, disable=not progress, unit="image")
+        for cut_outs, ground_rows in bar:
             above += ground_rows
             for label, ground, foot_column, foot_row, image_height, pixels in cut_outs:
                 height, width = pixels.shape[:2]
                 blobs.append(Blob(label, ground, height, width, foot_column, foot_row, image_height, offset))
-                file.write(pixels.tobytes())
+                file.write(pixels.data)
                 offset += height * width
-    # `.npy`, so that it can be mapped into memory; the rows are not known before.
-    pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (offset or 1, 4))
-    if offset:
-        pixels[:] = np.memmap(folder / "pixels.raw", np.uint8, "r", shape=(offset, 4))
-    (folder / "pixels.raw").unlink()
     share = np.cumsum(above) / max(1, above.sum())
     horizon = float(np.searchsorted(share, HORIZON_QUANTILE) / len(above))
     kept = [list(vars(blob).values()) for blob in blobs if blob.foot_row - horizon >= SMALLEST_DEPTH]

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from datasets import Dataset
 
-from .augment import Crop, finish_crop, resize_ids, resize_image, sample_augmentation, take_crop
+from .augment import Crop, finish_crop, sample_augmentation, take_crop
 from .copyblob import PASTED, BlobBank, paste, paste_in_batch, sample_placements
 from .cutmix import cutmix, sample_boxes
 from .labels import LabelInfo
-from .reader import read_image, read_instances, read_label
+from .pixels import Pixels
+from .reader import read_image, read_label
 
 
 def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -46,7 +46,6 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:
 class AugmentOptions:
     """What is done to a training item.
 
-    size             (H, W) that image and label are resized to before anything else (`--train_size`); None: native
     rotation         by up to so many degrees
     photometric      SSD's distortion instead of colour `jitter`
     class_crop_prob  how often the crop contains a pixel of a class drawn by `class_weights` (C,) from the image's
@@ -56,7 +55,6 @@ class AugmentOptions:
     """
 
     crop_size: Sequence[int]
-    size: Sequence[int] | None = None
     scale_range: Sequence[float] = (0.75, 2.0)
     hflip: bool = True
     rotation: float = 0.0
@@ -75,16 +73,10 @@ class AugmentOptions:
 
 class TrainTransform:
     """For `Dataset.with_transform` on a `training_split`: rows -> `pixel_values` uint8 (3, h, w) and `labels` uint8
-    (h, w), train ids.
+    (h, w), train ids. Item `index` shows image `index` modulo the number of images in `pixels`."""
 
-    num_images  in the split; item `index` shows image `index` modulo that
-    """
-
-    def __init__(self, split: Dataset, num_images: int, labels: LabelInfo, seed: int, epoch: SharedEpoch, options):
-        columns = [column for column in ("image", "label", "instance") if column in split.column_names]
-        self.files = [tuple(row.values()) for row in split.select(range(num_images)).select_columns(columns)]
-        self.num_images = num_images
-        self.table, self.ignore_index = labels.train_ids, labels.ignore_index
+    def __init__(self, pixels: Pixels, ignore_index: int, seed: int, epoch: SharedEpoch, options: AugmentOptions):
+        self.pixels, self.ignore_index = pixels, ignore_index
         self.seed, self.epoch, self.options = seed, epoch, options
 
     def __call__(self, rows: dict[str, list]) -> dict[str, list]:
@@ -101,25 +93,20 @@ class TrainTransform:
         return crops
 
     def _item(self, index: int, instances: bool) -> Crop:
-        options, rng = self.options, item_generator(self.seed, self.epoch.get(), index)
-        crop = self._augmented(rng, index % self.num_images, instances)
-        if options.cutmix and self.num_images > 1 and rng.random() < options.cutmix_prob:
+        options, count = self.options, len(self.pixels)
+        rng = item_generator(self.seed, self.epoch.get(), index)
+        crop = self._augmented(rng, index % count, instances)
+        if options.cutmix and count > 1 and rng.random() < options.cutmix_prob:
             # Never an image with itself, which is patented (US11687780B2).
-            other = (index + 1 + int(rng.integers(self.num_images - 1))) % self.num_images
+            other = (index + 1 + int(rng.integers(count - 1))) % count
             boxes = sample_boxes(rng, crop.label.shape, options.cutmix_boxes, options.cutmix_beta)
             cutmix(crop, self._augmented(rng, other, instances), boxes)
         return crop
 
     def _augmented(self, rng: np.random.Generator, image_index: int, instances: bool) -> Crop:
         """One image on its own: crop, blobs, colour, mirror."""
-        options, (image_file, label_file, *instance_file) = self.options, self.files[image_index]
-        image, label, instance = read_image(image_file), self.table[read_label(label_file, image_file)], None
-        if instances:
-            there = bool(instance_file)
-            instance = read_instances(instance_file[0], image_file) if there else np.zeros(label.shape, np.uint16)
-        if options.size is not None:
-            image, label = resize_image(image, options.size), resize_ids(label, options.size)
-            instance = resize_ids(instance, options.size) if instances else None
+        options, image, label = self.options, self.pixels.image(image_index), self.pixels.label(image_index)
+        instance = self.pixels.instances(image_index) if instances else None
         focus = None
         if options.class_crop_prob and rng.random() < options.class_crop_prob:
             focus = sample_pixel(rng, label, options.class_weights)
@@ -150,14 +137,22 @@ def sample_pixel(rng: np.random.Generator, label: np.ndarray, class_weights: np.
 class EvalTransform:
     """For `Dataset.with_transform`: rows -> `pixel_values` uint8 (3, H, W), `name` and, where the split has labels,
     `labels` uint8 (H, W), train ids. Nothing is resized: the predictor does that, and scores at the label's size.
+
+    pixels  of the split, where they are decoded already
     """
 
-    def __init__(self, labels):
-        self.table = labels.train_ids
+    def __init__(self, labels: LabelInfo, pixels: Pixels | None = None):
+        self.table, self.pixels = labels.train_ids, pixels
 
     def __call__(self, rows: dict[str, list]) -> dict[str, list]:
-        items = {"name": rows["name"], "pixel_values": [to_tensor(read_image(file)) for file in rows["image"]]}
-        if "label" in rows:
-            pairs = zip(rows["label"], rows["image"], strict=True)
-            items["labels"] = [torch.from_numpy(self.table[read_label(*pair)]) for pair in pairs]
+        if self.pixels is not None:
+            images, ids = ([read(index) for index in rows["index"]] for read in (self.pixels.image, self.pixels.label))
+        else:
+            images, ids = [read_image(file) for file in rows["image"]], []
+            if "label" in rows:
+                pairs = zip(rows["label"], rows["image"], strict=True)
+                ids = [self.table[read_label(*pair)] for pair in pairs]
+        items = {"name": rows["name"], "pixel_values": [to_tensor(image) for image in images]}
+        if ids:
+            items["labels"] = [torch.from_numpy(np.array(label)) for label in ids]
         return items

@@ -86,6 +86,11 @@ class TrainArguments(DataArguments):
         help="of images: shuffle (each once an epoch), rare (classes drawn by inverse frequency) or balanced (classes "
         "in turn)",
     )
+    cache: bool = HfArg(
+        default=True,
+        help="decode images once, into files below $MINICITY_SEG_CACHE or ~/.cache/minicity-seg, if they take at most "
+        "half of the free memory and disk",
+    )
     train_on: str = HfArg(default="train", help="train, or train+val for a final run without validation")
     preview: int | None = HfArg(
         default=None, help="first write preview.png: this many augmented training images with their labels"
@@ -353,7 +358,15 @@ def save_arguments(args, path: Path) -> None:
     write_atomically(path, yaml.safe_dump(entries, sort_keys=False))
 
 
-MAY_CHANGE = ("dataset_path", "num_workers", "report_to", "eval_every", "checkpointing_steps", "keep_checkpoints")
+MAY_CHANGE = (
+    "dataset_path",
+    "num_workers",
+    "cache",
+    "report_to",
+    "eval_every",
+    "checkpointing_steps",
+    "keep_checkpoints",
+)
 MAY_CHANGE += ("epochs", "max_train_steps", "gradient_accumulation_steps")
 OTHER_GROUPS = (
     ": each step sees the same images, but dropout draws otherwise and batch norm sees other groups of images"

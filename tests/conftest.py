@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # bit-for-bit claims are about the CPU; set it to test on GPUs
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # several processes on few cores
+os.environ["OMP_THREAD_LIMIT"] = "1"  # the scripts would use all cores where OMP_NUM_THREADS is 1
 
 import csv
 import json

@@ -12,10 +12,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import train_seg  # noqa: E402
+from data_scripts import training  # noqa: E402
 
 fault = os.environ["FAULT"]
 last = int(os.environ.get("RANK", 0)) == int(os.environ.get("WORLD_SIZE", 1)) - 1
-check_data, train_step = train_seg.check_data, train_seg.train_step
+check_data, train_step = training.check_data, train_seg.train_step
 
 
 def check_data_and_break_a_file(*args):
@@ -34,7 +35,7 @@ def fail_in_a_step(*args):
 
 
 if fault == "file":
-    train_seg.check_data = check_data_and_break_a_file
+    training.check_data = check_data_and_break_a_file
 else:
     train_seg.train_step = fail_in_a_step
 train_seg.main()

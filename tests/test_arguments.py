@@ -152,7 +152,13 @@ def test_shipped_recipes_parse(path):
 def test_every_flag_is_read(kind, script):
     """As an attribute of `args`, or as the name of one of the model's training defaults."""
     read = {field.name for field in dataclasses.fields(TrainingDefaults)}
-    for path in (script, "seg_runs/arguments.py", "seg_runs/run_folder.py", "seg_runs/optimization.py"):
+    for path in (
+        script,
+        "seg_runs/arguments.py",
+        "seg_runs/run_folder.py",
+        "seg_runs/optimization.py",
+        "data_scripts/training.py",
+    ):
         for node in ast.walk(ast.parse((ROOT / path).read_text())):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "args":
                 read.add(node.attr)

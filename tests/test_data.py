@@ -9,6 +9,7 @@ from data_scripts.augment import IMAGENET_MEAN, Augmentation, augment, sample_au
 from data_scripts.check import check_split
 from data_scripts.labels import CAMVID, CITYSCAPES, DataError
 from data_scripts.loading import TrainBatches, eval_loader, train_loader
+from data_scripts.pixels import Pixels
 from data_scripts.reader import read_image, read_label, upright_size
 from data_scripts.sources import DATASETS, folder_of_images, load_source
 from data_scripts.transforms import AugmentOptions, EvalTransform, SharedEpoch, TrainTransform, item_generator
@@ -322,7 +323,8 @@ def test_hue_keeps_the_luma_and_turns_the_colour():
 
 def items(data, labels, **options):
     epoch = SharedEpoch()
-    transform = TrainTransform(data, len(data), labels, 0, epoch, AugmentOptions((32, 48), **options))
+    pixels = Pixels(data, labels, options.pop("size", None))
+    transform = TrainTransform(pixels, 255, 0, epoch, AugmentOptions((32, 48), **options))
     return data.with_transform(transform), epoch
 
 

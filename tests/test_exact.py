@@ -334,6 +334,7 @@ def test_a_process_that_fails_ends_the_others_and_its_error_is_shown_once(fault,
     shutil.copytree(city, data)
     image = sorted((data / "leftImg8bit" / "train").iterdir())[0]
     flags = [*FAST, *batch(6), *flags_of(data, tmp_path / "r"), "--max_train_steps", 3, "--norm", "group"]
+    flags += ["--no_cache"] if fault == "file" else []  # else it is decoded, and found out, before training
     result = launch("tests/failing.py", *flags, processes=processes, env={"FAULT": fault, "FILE": str(image)})
     assert result.returncode != 0
     if said:

@@ -10,7 +10,7 @@ import torch
 from conftest import launch, rows_of
 from PIL import Image
 
-from data_scripts import cache, copyblob
+from data_scripts import copyblob
 from data_scripts.augment import Augmentation, Crop, augment, crop_matrix, sample_augmentation, take_crop
 from data_scripts.copyblob import (
     PASTED,
@@ -26,6 +26,7 @@ from data_scripts.copyblob import (
 from data_scripts.cutmix import cutmix, sample_boxes
 from data_scripts.labels import CAMVID, CITYSCAPES, DataError
 from data_scripts.loading import TrainBatches, train_loader
+from data_scripts.pixels import Pixels
 from data_scripts.sampling import inverse_frequency, make_order, training_split
 from data_scripts.sources import from_files, load_source
 from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform, item_generator, sample_pixel
@@ -293,7 +294,7 @@ def test_probability_0_pastes_nothing_and_1_three_the_farthest_first(bank):
 
 def test_rare_classes_are_drawn_often_and_their_blobs_equally(bank, tmp_path):
     rows = [list(vars(bank.blobs[0]).values())] * 3 + [[BUILDING, *list(vars(bank.blobs[0]).values())[1:]]]
-    np.save(tmp_path / "pixels.npy", np.asarray(bank.pixels))
+    bank.pixels.tofile(tmp_path / "pixels.bin")
     (tmp_path / "bank.json").write_text(json.dumps({"horizon": 0.5, "blobs": rows}))
     weights = np.zeros(11)
     weights[FENCE], weights[BUILDING] = 0.25, 0.75
@@ -328,9 +329,6 @@ def test_no_blob_at_all_is_said(split):
         build_bank(split, CAMVID, ((10, ROAD),), counts_of(split), progress=False)
 
 
-# The cache
-
-
 def test_the_bank_is_built_once_and_again_when_a_file_changes(split, monkeypatch):
     built, write = [], copyblob._write_bank
     monkeypatch.setattr(copyblob, "_write_bank", lambda *args: (built.append(1), write(*args)))
@@ -340,23 +338,6 @@ def test_the_bank_is_built_once_and_again_when_a_file_changes(split, monkeypatch
     status = os.stat(path)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert build_bank(split, CAMVID, RULES, counts_of(split), progress=False) != folders[0] and len(built) == 2
-
-
-def test_a_builder_that_fails_leaves_nothing_and_two_at_once_agree(tmp_path):
-    def fail(folder):
-        (folder / "half").write_text("")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(DataError, match="No space left on device; MINICITY_SEG_CACHE"):
-        cache.cached_folder("x", fail)
-    assert list(cache.cache_root().iterdir()) == []
-
-    def slow(folder):
-        (folder / "value").write_text("slow")
-        cache.cached_folder("x", lambda folder: (folder / "value").write_text("fast"))
-
-    assert (cache.cached_folder("x", slow) / "value").read_text() == "fast"
-    assert [path.name for path in cache.cache_root().iterdir()] == ["x"]
 
 
 # CopyBlob as in the tutorial
@@ -432,7 +413,7 @@ def items_of(toycity, **options):
     options = {"class_weights": np.full(19, 1 / 19), "blobs": blobs, **options}
     epoch = SharedEpoch()
     split = training_split(data["train"])
-    transform = TrainTransform(split, 6, labels, 0, epoch, AugmentOptions((48, 64), **options))
+    transform = TrainTransform(Pixels(split, labels), 255, 0, epoch, AugmentOptions((48, 64), **options))
     return split.with_transform(transform), transform, epoch
 
 
@@ -460,7 +441,9 @@ def test_cutmix_of_a_single_image_is_that_image(toycity):
     data, labels = load_source("toycity", toycity)
     split = training_split(data["train"].select([0]))
     crops = [
-        TrainTransform(split, 1, labels, 0, SharedEpoch(), AugmentOptions((48, 64), cutmix=cutmix)).crops([0])[0]
+        TrainTransform(Pixels(split, labels), 255, 0, SharedEpoch(), AugmentOptions((48, 64), cutmix=cutmix)).crops(
+            [0]
+        )[0]
         for cutmix in (False, True)
     ]
     assert np.array_equal(crops[0].image, crops[1].image)

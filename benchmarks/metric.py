@@ -1,0 +1,126 @@
+"""What counting a pair of 1024x2048 maps costs on one core, beside others' ways, and what it keeps in memory.
+
+    python benchmarks/metric.py
+
+The others: what `evaluate`'s mean_iou, whose script is on the hub, does for a pair (three histograms of the masked
+maps); a masked bincount; torchmetrics and cityscapesscripts where they are installed (pip install -e '.[bench]'). It is
+checked that all but the last count the same pixels. Times are medians.
+"""
+
+import os
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import cv2
+import evaluate
+import numpy as np
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+LABELS, VOID = 19, 255
+
+
+def milliseconds(function, repeats: int = 30) -> float:
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begun)
+    return 1000 * statistics.median(times)
+
+
+def maps() -> tuple[np.ndarray, np.ndarray]:
+    """A reference of blocks with a void border, and a prediction that is wrong in places."""
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, LABELS, (32, 64), dtype=np.uint8)
+    reference = np.kron(blocks, np.ones((32, 32), np.uint8))
+    prediction = np.where(rng.random(reference.shape) < 0.1, rng.integers(0, LABELS, reference.shape), reference)
+    reference[:8] = reference[-8:] = VOID
+    return reference, prediction.astype(np.uint8)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder))
+
+
+def measure(folder: Path) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    reference, prediction = maps()
+    metric = evaluate.load(str(ROOT / "metrics" / "mean_iou"))
+
+    def ours():
+        metric.add_batch(predictions=prediction, references=reference)
+
+    def hub():
+        """The intersection and the union, by class, of one pair."""
+        valid = reference != VOID
+        predicted, true = prediction[valid], reference[valid]
+        hits, *areas = (
+            np.histogram(ids, bins=LABELS, range=(0, LABELS - 1))[0]
+            for ids in (predicted[predicted == true], predicted, true)
+        )
+        return hits, areas[0] + areas[1] - hits
+
+    def bincount():
+        valid = reference != VOID
+        pairs = LABELS * reference[valid].astype(np.int64) + prediction[valid]
+        return np.bincount(pairs, minlength=LABELS**2).reshape(LABELS, LABELS)
+
+    ways = {"mean_iou here": ours, "evaluate's histograms": hub, "a masked bincount": bincount}
+    counts = bincount()
+    try:
+        from torchmetrics.classification import MulticlassConfusionMatrix
+
+        matrix = MulticlassConfusionMatrix(LABELS, ignore_index=VOID)
+        pair = [torch.from_numpy(ids.astype(np.int64)) for ids in (prediction, reference)]
+        ways["torchmetrics' confusion matrix"] = lambda: matrix.update(*pair)
+        matrix.update(*pair)
+        assert np.array_equal(matrix.compute().numpy(), counts)
+    except ImportError:
+        print("torchmetrics is not installed")
+    try:
+        from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
+
+        args, files = official.args, []
+        args.evalInstLevelScore = args.evalPixelAccuracy = False
+        table = official.generateMatrix(args)
+        source = np.append(
+            [label.id for label in official.labels if label.trainId in range(LABELS)], np.zeros(237, int)
+        )
+        for name, ids in (("truth", reference), ("prediction", prediction)):
+            files.append(folder / f"{name}.png")
+            Image.fromarray(source.astype(np.uint8)[ids]).save(files[-1])
+        decoding = milliseconds(lambda: [np.asarray(Image.open(file)) for file in files])
+        print(f"cityscapesscripts reads its pairs from files: {decoding:.1f} ms of decoding are taken off")
+        ways["cityscapesscripts"] = lambda: official.evaluatePair(str(files[1]), str(files[0]), table, {}, {}, args)
+    except ImportError:
+        decoding = 0.0
+        print("cityscapesscripts is not installed")
+
+    ours()
+    assert np.array_equal(metric.counts.numpy()[:LABELS, :LABELS], counts)
+    hits, union = hub()
+    assert np.array_equal(hits, counts.diagonal()) and (union == counts.sum(0) + counts.sum(1) - hits).all()
+    times = {name: milliseconds(way) for name, way in ways.items()}
+    if "cityscapesscripts" in times:
+        times["cityscapesscripts"] -= decoding
+    for name, value in times.items():
+        print(f"{name:<40} {value:8.2f} ms a pair   {value / times['mean_iou here']:6.1f} x")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(1000):
+        ours()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"memory after 1,000 more pairs: {(after - before) / 1024:.1f} MiB more")
+
+
+if __name__ == "__main__":
+    main()

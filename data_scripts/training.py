@@ -1,0 +1,75 @@
+"""The data of a training run: files are checked, decoded once if there is room, and become items."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+from .check import check_data, fit_crop
+from .copyblob import BlobBank, build_bank, parse_rules
+from .labels import LabelInfo
+from .pixels import Pixels, build_decoded
+from .sampling import inverse_frequency, training_split
+from .sources import source_of
+from .transforms import AugmentOptions, EvalTransform, SharedEpoch, TrainTransform
+
+TRAIN_ON = {"train": ("train",), "train+val": ("train", "validation")}
+
+
+@dataclass
+class TrainingData:
+    """train       `pixel_values` and `labels` of augmented items, see `transform`
+    validation  items in evaluation, None when they are trained on
+    counts      (N, C): pixels of each train id in each training image
+    """
+
+    train: Dataset
+    validation: Dataset | None
+    transform: TrainTransform
+    counts: np.ndarray
+
+
+def count_images(data: DatasetDict, train_on: str) -> int:
+    return sum(len(data[name]) for name in TRAIN_ON[train_on])
+
+
+def make_training_data(
+    args, data: DatasetDict, labels: LabelInfo, epoch: SharedEpoch, once: Callable, speaks: bool
+) -> TrainingData:
+    """Look at every file, build what is kept in the cache, and say how items are made.
+
+    args    the training flags
+    once    `once(function, *args)`: the result, or the error, of a call in one of several processes
+    speaks  whether this process shows progress
+    """
+    train_on = TRAIN_ON[args.train_on]
+    rules = parse_rules(args.copyblob_rules or labels.copyblob, labels) if args.copyblob else ()
+    counts, smallest = once(check_data, data, labels, train_on, speaks)
+    images = training_split(*(data[name] for name in train_on))
+    weights, blobs = inverse_frequency(counts.sum(0)), None
+    if args.copyblob == "bank":
+        blobs = BlobBank(once(build_bank, images, labels, rules, counts, speaks), weights, labels)
+
+    def pixels_of(split: Dataset, size, name: str) -> Pixels:
+        folder, refusal = once(build_decoded, split, labels, size, name, speaks) if args.cache else (None, "")
+        if refusal and speaks:
+            print(f"note: {refusal}", flush=True)
+        return Pixels(split, labels, size, folder)
+
+    given = {"jitter": args.colorjitter_factor, "copyblob_prob": args.copyblob_prob, "cutmix_prob": args.cutmix_prob}
+    given |= {"cutmix_boxes": args.cutmix_boxes, "cutmix_beta": args.cutmix_beta}
+    options = AugmentOptions(
+        fit_crop(args.crop_size, source_of(args.dataset).crop_size, args.train_size or smallest, args.scale_range[1]),
+        *(args.scale_range, args.hflip, args.rotation, args.photometric, args.class_crop_prob, weights),
+        *(args.cutmix, blobs, rules if args.copyblob == "tutorial" else ()),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    pixels = pixels_of(images, args.train_size, "training")
+    transform = TrainTransform(pixels, labels.ignore_index, args.seed, epoch, options)
+    train = training_split(*(data[name] for name in train_on), sampling=args.sampling).with_transform(transform)
+    validation = None
+    if "validation" not in train_on:
+        split = data["validation"]
+        validation = split.with_transform(EvalTransform(labels, pixels_of(split, None, "validation")))
+    return TrainingData(train, validation, transform, counts)

@@ -1,0 +1,148 @@
+"""The cache, and decoded images in it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from data_scripts import cache, pixels
+from data_scripts.labels import CITYSCAPES, DataError
+from data_scripts.loading import TrainBatches, train_loader
+from data_scripts.pixels import Pixels, build_decoded
+from data_scripts.sampling import training_split
+from data_scripts.sources import from_files, load_source
+from data_scripts.transforms import AugmentOptions, EvalTransform, SharedEpoch, TrainTransform
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINICITY_SEG_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def split(tmp_path):
+    """Three images of different sizes; the second is a photo to be turned, with a mask to be turned along."""
+    rng, rows, folder = np.random.default_rng(0), [], tmp_path / "data"
+    folder.mkdir()
+    for name, size in (("a", (20, 30)), ("b", (24, 16)), ("c", (18, 18))):
+        exif = Image.Exif()
+        exif[0x0112] = 6 if name == "b" else 1
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{name}.png", exif=exif)
+        label = rng.choice(np.array(CITYSCAPES.source_ids, np.uint8), size)
+        Image.fromarray(label).save(folder / f"{name}_label.png")
+        rows.append((name, folder / f"{name}.png", folder / f"{name}_label.png", None))
+    return from_files(rows, "here")
+
+
+def decoded(split, size=None):
+    folder, refusal = build_decoded(split, CITYSCAPES, size, "training", progress=False)
+    assert not refusal
+    return folder
+
+
+@pytest.mark.parametrize("size", [None, (12, 10)])
+def test_decoded_pixels_are_those_of_the_files(split, size):
+    files, mapped = Pixels(split, CITYSCAPES, size), Pixels(split, CITYSCAPES, size, decoded(split, size))
+    assert len(files) == len(mapped) == 3
+    for index in (2, 0, 1):
+        for read in ("image", "label", "instances"):
+            one, two = getattr(files, read)(index), getattr(mapped, read)(index)
+            assert one.dtype == two.dtype and np.array_equal(one, two)
+    assert files.image(1).shape == ((16, 24, 3) if size is None else (*size, 3))
+    with pytest.raises(ValueError):
+        mapped.image(0)[0, 0] = 1  # what others read too cannot be changed
+
+
+def test_items_are_the_same_from_files_and_from_the_decoded_file(toycity):
+    data, labels = load_source("toycity", toycity)
+    split, seen = training_split(data["train"]), []
+    for folder in (None, build_decoded(data["train"], labels, None, "training", progress=False)[0]):
+        epoch = SharedEpoch()
+        options = AugmentOptions((48, 64), cutmix=True, rotation=10.0)
+        transform = TrainTransform(Pixels(split, labels, None, folder), 255, 0, epoch, options)
+        loader = train_loader(split.with_transform(transform), TrainBatches(6, 3, 1, 1, 0, 0, epoch), 1, False)
+        seen += [torch.cat([batch["pixel_values"].flatten() for batch in loader])]
+        items = data["validation"].with_transform(EvalTransform(labels))
+        if folder is not None:
+            folder, _ = build_decoded(data["validation"], labels, None, "validation", progress=False)
+            read = Pixels(data["validation"], labels, None, folder)
+            cached = data["validation"].with_transform(EvalTransform(labels, read))
+            for one, two in zip(items, cached, strict=True):
+                assert one["name"] == two["name"]
+                assert all(torch.equal(one[key], two[key]) for key in ("pixel_values", "labels"))
+    assert torch.equal(*seen)
+
+
+def test_it_is_decoded_once_for_each_size_and_again_when_a_file_changes(split, monkeypatch):
+    written, write = [], pixels._write_decoded
+    monkeypatch.setattr(pixels, "_write_decoded", lambda *args: (written.append(1), write(*args)))
+    first = decoded(split)
+    assert decoded(split) == first and len(written) == 1
+    assert decoded(split, (8, 8)) != first and len(written) == 2
+    path = split[0]["image"]["path"]
+    changed = np.asarray(Image.open(path)).copy()
+    changed[0, 0] ^= 255
+    Image.fromarray(changed).save(path)
+    again = decoded(split)
+    assert again != first and len(written) == 3
+    assert np.array_equal(Pixels(split, CITYSCAPES, None, again).image(0), changed)
+
+
+@pytest.mark.parametrize("short", ["memory", "disk"])
+def test_what_does_not_fit_is_not_decoded_and_said(split, monkeypatch, short):
+    if short == "memory":
+        monkeypatch.setattr(pixels, "free_memory", lambda: 2000)
+    else:
+        monkeypatch.setattr(pixels.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 2000}))
+    folder, refusal = build_decoded(split, CITYSCAPES, None, "training", progress=False)
+    assert folder is None and short in refusal and "\n" not in refusal and not cache.cache_root().exists()
+
+
+def test_a_broken_file_is_named_and_nothing_is_left(split):
+    path = split[1]["image"]["path"]
+    data = open(path, "rb").read()
+    open(path, "wb").write(data[: len(data) // 2])
+    with pytest.raises(DataError, match="b.png"):
+        decoded(split)
+    assert list(cache.cache_root().iterdir()) == []
+
+
+def test_images_in_memory_have_a_fingerprint_too(split):
+    rows = split[:]["image"]
+    stored = [{"path": None, "bytes": open(row["path"], "rb").read()} for row in rows]
+    one = cache.fingerprint(stored)
+    assert one == cache.fingerprint([dict(row) for row in stored]) != cache.fingerprint(stored[:2])
+    assert one != cache.fingerprint(stored, "other settings")
+
+
+def test_a_builder_that_fails_leaves_nothing_and_two_at_once_agree(tmp_path):
+    def fail(folder):
+        (folder / "half").write_text("")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DataError, match="No space left on device; MINICITY_SEG_CACHE"):
+        cache.cached_folder("x", fail)
+    assert list(cache.cache_root().iterdir()) == []
+
+    def slow(folder):
+        (folder / "value").write_text("slow")
+        cache.cached_folder("x", lambda folder: (folder / "value").write_text("fast"))
+
+    assert (cache.cached_folder("x", slow) / "value").read_text() == "fast"
+    assert [path.name for path in cache.cache_root().iterdir()] == ["x"]
+
+
+def test_one_command_lists_and_clears_it(split, tmp_path):
+    folder = decoded(split)
+
+    def run(*flags):
+        command = [sys.executable, "-m", "data_scripts.cache", *flags]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert str(folder) in run() and folder.exists()
+    assert "deleted" in run("--clear") and list(cache.cache_root().iterdir()) == []
+    assert run() == ""
