@@ -72,6 +72,8 @@ def predict(args: PredictArguments) -> None:
         if scores is None:
             accelerator.print(f"{name}: no labels, {len(split)} images predicted")
         elif accelerator.is_main_process:
+            if name in (getattr(model.config, "trained_on", None) or "train").split("+"):
+                print(f"note: this model was trained on {name}: its scores there say little about other images")
             predictions.write_scores(output / f"scores_{name}.json", scores, labels.names, settings)
             print(f"{name}: {len(split)} images\n{class_table(labels.names, scores)}\nmIoU {scores['mean_iou']:.4f}")
         accelerator.print(f"ids: {output}/results_{name}, colours: {output}/results_color_{name}", flush=True)

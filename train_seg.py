@@ -93,12 +93,9 @@ def train(args: TrainArguments) -> None:
             loss, weight, correct, pixels = state["totals"]
             row = {"epoch": number, "learning_rate": job.optimizer.param_groups[0]["initial_lr"] * job.schedule(first)}
             row |= {"train_loss": loss / (weight or 1), "train_accuracy": correct / (pixels or 1)}
-            if job.val_loader is None:
-                state["best_epoch"] = number
-                if end == steps and accelerator.is_main_process:
-                    predictor = make_predictor(job, args.test_size)
-                    run_folder.save_best(job.folder, predictor.model, predictor.image_processor())
-            elif end == steps or number % args.eval_every == 0:
+            if job.val_loader is None and end == steps:
+                keep_last(job, number, args.test_size)
+            elif job.val_loader is not None and (end == steps or number % args.eval_every == 0):
                 row |= validate(job, number, args.test_size)
             log.epoch(row | {"seconds": time.perf_counter() - begun})
             if end == number * steps_per_epoch:  # steps may end within an epoch, which a longer run then completes
@@ -107,10 +104,10 @@ def train(args: TrainArguments) -> None:
                 checkpoints.update_state(job.folder, state)
     log.finish({key: state[key] for key in ("step", "best_mean_iou", "best_epoch")})
     best = state["best_mean_iou"]
-    outcome = "no validation" if best is None else f"best validation mIoU {best:.4f} in epoch {state['best_epoch']}"
+    outcome = "the last weights" if best is None else f"best validation mIoU {best:.4f} in epoch {state['best_epoch']}"
     accelerator.print(
-        f"done: {outcome}. Model: {job.folder}/best, pictures: {job.folder}/images. Next: accelerate launch "
-        f"predict_seg.py --model_name_or_path {job.folder} --mst"
+        f"done: {outcome} in {job.folder}/best. Next: accelerate launch predict_seg.py --model_name_or_path "
+        f"{job.folder} --mst"
     )
     accelerator.end_training()
 
@@ -170,6 +167,10 @@ def make_loaders(args, data, labels, epoch, accelerator):
     processes = (accelerator.num_processes, accelerator.process_index)
     images = count_images(data, args.train_on)
     batches = TrainBatches(images, args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch)
+    if args.copyblob == "tutorial" and batches.micro_batch_size < 2:
+        raise RunError(
+            "--copyblob tutorial pastes between the images of a batch, and here each process has 1 at a time"
+        )
     if args.norm == "batch":
         check_batch_norm(accelerator, args.sync_bn, batches.micro_batch_size)
     once = partial(on_first_process, accelerator)
@@ -273,6 +274,13 @@ def train_step(
 def make_predictor(job: Job, test_size) -> Predictor:
     """Of the model or, where there is one, its moving average: what is evaluated is what is saved."""
     return Predictor(job.model if job.ema is None else job.ema.module, IMAGENET_MEAN, IMAGENET_STD, test_size)
+
+
+def keep_last(job: Job, number: int, test_size) -> None:
+    """Without validation the last weights are those that are kept."""
+    job.state["best_epoch"], predictor = number, make_predictor(job, test_size)
+    if job.accelerator.is_main_process:
+        run_folder.save_best(job.folder, predictor.model, predictor.image_processor())
 
 
 def validate(job: Job, number: int, test_size) -> dict:

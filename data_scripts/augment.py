@@ -40,17 +40,17 @@ def sample_augmentation(
     rng: np.random.Generator,
     size: Sequence[int],
     crop_size: Sequence[int],
-    scale_range=(0.75, 2.0),
-    hflip=True,
-    jitter: float | None = 0.3,
+    scale_range: Sequence[float],
+    hflip: bool,
+    jitter: float | None,
     rotation: float = 0.0,
     focus: tuple[int, int] | None = None,
 ) -> Augmentation:
     """Draw scale, crop, flip, colour and rotation for an image of `size` (H, W).
 
     The crop lies anywhere inside the scaled image or, where that is smaller, the image anywhere inside the crop; with
-    `focus`, (row, column) of a pixel of the image, it contains that pixel. Colour factors are uniform in 1 +- jitter,
-    hue turns by up to +- jitter of the full circle; a `jitter` of None is SSD's photometric distortion instead.
+    `focus`, (row, column) of a pixel of the image, it covers the centre of that pixel. Colour factors are uniform in
+    1 +- jitter, hue turns by up to +- jitter of the full circle; a `jitter` of None is SSD's photometric distortion.
     Rotation is uniform in +- `rotation` degrees.
     """
     scale = rng.uniform(*scale_range)
@@ -148,6 +148,7 @@ def color_matrix(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
 class Crop:
     """What a training item is made of on its way: uint8 (h, w, 3), uint8 (h, w) and, where asked for, uint16 (h, w).
 
+    size     (H, W) of the image it was taken from
     matrix   `crop_matrix`, which leads back to the image
     padding  `outside`
     """
@@ -155,6 +156,7 @@ class Crop:
     image: np.ndarray
     label: np.ndarray
     instance: np.ndarray | None
+    size: tuple[int, int]
     matrix: np.ndarray
     padding: np.ndarray | None
 
@@ -169,7 +171,7 @@ def take_crop(image, label, augmentation: Augmentation, crop_size, instance=None
     padding = outside(matrix, size, crop_size)
     if padding is not None:
         label[padding] = ignore_index
-    return Crop(image, label, instance, matrix, padding)
+    return Crop(image, label, instance, size, matrix, padding)
 
 
 def finish_crop(crop: Crop, augmentation: Augmentation, ignore_index: int = IGNORE_INDEX, color: bool = True) -> Crop:
@@ -186,15 +188,7 @@ def finish_crop(crop: Crop, augmentation: Augmentation, ignore_index: int = IGNO
     arrays = (image, label, instance)
     if augmentation.flip:
         arrays = [None if array is None else cv2.flip(array, 1) for array in arrays]
-    return Crop(*arrays, crop.matrix, crop.padding)
-
-
-def augment(image, label, augmentation, crop_size, ignore_index=IGNORE_INDEX, jitter=True, instance=None) -> tuple:
-    """Apply `augmentation` to an image (H, W, 3) and its label (H, W), both uint8, and its instance map, if there is
-    one; results have the crop's size."""
-    crop = take_crop(image, label, augmentation, crop_size, instance, ignore_index)
-    crop = finish_crop(crop, augmentation, ignore_index, jitter)
-    return (crop.image, crop.label) if instance is None else (crop.image, crop.label, crop.instance)
+    return Crop(*arrays, crop.size, crop.matrix, crop.padding)
 
 
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from .labels import DataError
@@ -26,23 +27,26 @@ def cache_root() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "minicity-seg"
 
 
-def fingerprint(files: Iterable[dict], *settings) -> str:
-    """A name for what is made of `files` under `settings`: of the path, size and time of change of each, or its bytes.
+def names_of(kind: str, files: Iterable[dict], *settings) -> tuple[str, str]:
+    """(what is made of `files` under `settings`, the same as the files are now: path, size and time of change of each).
 
     files  the {"path", "bytes"} of undecoded `datasets.Image` columns
     """
-    digest = hashlib.sha256(repr(settings).encode())
+    made, state = hashlib.sha256(repr(settings).encode()), hashlib.sha256()
     for file in files:
         if file.get("bytes") is not None:
-            digest.update(hashlib.sha256(file["bytes"]).digest())
+            made.update(hashlib.sha256(file["bytes"]).digest())
         else:
             status = os.stat(file["path"])
-            digest.update(f"{os.path.abspath(file['path'])}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    return digest.hexdigest()[:24]
+            made.update(f"{os.path.abspath(file['path'])}\0".encode())
+            state.update(f"{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    group = f"{kind}_{made.hexdigest()[:16]}"
+    return group, f"{group}_{state.hexdigest()[:16]}"
 
 
-def cached_folder(name: str, build: Callable[[Path], None]) -> Path:
-    """The folder `name` of the cache; if it is not there, `build` fills a temporary one, which is then renamed.
+def cached_folder(group: str, name: str, build: Callable[[Path], None]) -> Path:
+    """The folder `name` of the cache; if it is not there, `build` fills a temporary one, which is then renamed, and
+    others of its `group`, which were made of the files before they changed, are deleted.
 
     Several processes may build at once: the first one's counts. Raises `DataError` where the disk says no.
     """
@@ -53,8 +57,9 @@ def cached_folder(name: str, build: Callable[[Path], None]) -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
         for left in root.glob(".*.tmp"):  # by a process that was killed
-            if time.time() - left.stat().st_mtime > 24 * 3600:
-                shutil.rmtree(left, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another process is tidying up too
+                if time.time() - left.stat().st_mtime > 24 * 3600:
+                    shutil.rmtree(left, ignore_errors=True)
         temporary.mkdir()
         build(temporary)
         try:
@@ -68,6 +73,9 @@ def cached_folder(name: str, build: Callable[[Path], None]) -> Path:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    for old in root.glob(f"{group}_*"):
+        if old != folder:
+            shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

@@ -20,6 +20,8 @@ def check_data(
     smallest training image (H, W). `train_on`: the splits that are trained on, in order."""
     checked = {name: check_split(data[name], labels, name, progress) for name in ("train", "validation")}
     counts = np.concatenate([checked[name][0] for name in train_on])
+    if not counts.any():
+        raise DataError("every training pixel is ignored: no label holds an id of a class")
     missing = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if not pixels]
     if missing:
         print(f"note: no training pixel of {', '.join(missing)}")
@@ -55,6 +57,13 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
     where = describe(row["label"])
     if ids.shape != size:
         raise DataError(f"label {where} is {_by(ids.shape)} but its image {describe(row['image'])} is {_by(size)}")
+    if "instance" in row:
+        check_whole(row["instance"], "instance map")
+        shape = open_image(row["instance"], "instance map").size[::-1]
+        if sorted(shape) != sorted(size):
+            raise DataError(
+                f"instance map {describe(row['instance'])} is {_by(shape)} but its label {where} is {_by(size)}"
+            )
     histogram = np.bincount(ids.reshape(-1), minlength=256)
     unknown = np.flatnonzero((histogram > 0) & ~labels.known_ids)
     if len(unknown):
@@ -77,9 +86,9 @@ def fit_crop(
     return tuple(asked)
 
 
-def check_whole(file: dict) -> None:
+def check_whole(file: dict, what: str = "image") -> None:
     """Raise `DataError` if an image file is cut off or damaged; formats that cannot tell otherwise are decoded."""
-    image = open_image(file)
+    image = open_image(file, what)
     try:
         if image.format == "PNG":
             image.verify()  # walks the chunks and compares their checksums
@@ -90,7 +99,7 @@ def check_whole(file: dict) -> None:
         else:
             image.load()
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"image {describe(file)} is damaged or cut off: {' '.join(str(error).split())}") from error
+        raise DataError(f"{what} {describe(file)} is damaged or cut off: {' '.join(str(error).split())}") from error
 
 
 def _by(size: tuple[int, ...]) -> str:

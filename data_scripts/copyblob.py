@@ -18,7 +18,7 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from .augment import Crop
-from .cache import cached_folder, fingerprint, in_threads
+from .cache import cached_folder, in_threads, names_of
 from .labels import DataError, LabelInfo
 from .reader import read_image, read_instances, read_label
 
@@ -28,8 +28,8 @@ SMALLEST_SHARE = 0.0005  # of the image's pixels: smaller blobs are left out
 SMALLEST_DEPTH = 0.03  # of the image's height: how far below the horizon a blob must stand
 HORIZON_QUANTILE = 0.001  # of the ground's pixels are above the horizon, or are mistakes
 LARGEST_ZOOM = 1.5  # up and down, from where a blob was to where it is pasted
-MARGIN = 2  # pixels of its surroundings that are kept around a blob, for interpolation
-VERSION = 2  # of the files of a bank
+MARGIN = 2  # pixels around a blob that are kept with it, for interpolation
+VERSION = 3  # of the files of a bank
 
 
 def parse_rules(rules: Sequence[str], labels: LabelInfo) -> tuple[tuple[int, int], ...]:
@@ -45,21 +45,22 @@ def parse_rules(rules: Sequence[str], labels: LabelInfo) -> tuple[tuple[int, int
         pairs.append(tuple(labels.names.index(name) for name in names))
     if not pairs:
         raise DataError(f"--copyblob has no rule for the classes of {labels.name}: give --copyblob_rules")
-    return tuple(pairs)
+    return tuple(dict.fromkeys(pairs))
 
 
 @dataclass(frozen=True)
 class Blob:
-    """Where a blob was: its class and its ground as train ids, the size of its cut-out, and its foot, the middle of its
-    lowest row, as column in the cut-out and as row below the top, in heights of its image."""
+    """Where a blob was: the index of its image, its class and its ground as train ids, the size of its cut-out, its
+    foot, which is a pixel of its lowest row, and how far below the top that row is, in heights of its image."""
 
+    image: int
     label: int
     ground: int
     height: int
     width: int
-    foot_column: int
-    foot_row: float
-    image_height: int
+    foot: tuple[int, int]  # (row, column) in the cut-out
+    depth: float
+    image_size: tuple[int, int]
     offset: int  # of its first pixel in the bank's file
 
 
@@ -72,14 +73,25 @@ class BlobBank:
     """
 
     def __init__(self, folder: Path, class_weights: Sequence[float], labels: LabelInfo):
-        self.is_ground, self.thing_groups = labels.is_ground, labels.thing_groups
+        self.folder, self.is_ground, self.thing_groups = folder, labels.is_ground, labels.thing_groups
         table = json.loads((folder / "bank.json").read_text())
         self.blobs = [Blob(*row) for row in table["blobs"]]
         self.horizon = table["horizon"]
-        self.pixels = np.memmap(folder / "pixels.bin", np.uint8, "r").reshape(-1, 4) if self.blobs else None
-        labels = np.array([blob.label for blob in self.blobs], int)
-        share = np.asarray(class_weights, float)[labels] / np.bincount(labels, minlength=1)[labels]
-        self._cumulative = np.cumsum(share / share.sum()) if len(labels) else share
+        kinds = np.array([blob.label for blob in self.blobs])
+        share = np.asarray(class_weights, float)[kinds] / np.bincount(kinds)[kinds]
+        self._cumulative = np.cumsum(share / share.sum())
+        self._map()
+
+    def _map(self) -> None:
+        self.pixels = np.asarray(np.memmap(self.folder / "pixels.bin", np.uint8, "r")).reshape(-1, 4)
+
+    def __getstate__(self) -> dict:
+        """Without the pixels, as `Pixels`."""
+        return {key: value for key, value in vars(self).items() if key != "pixels"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._map()
 
     def __len__(self) -> int:
         return len(self.blobs)
@@ -91,8 +103,7 @@ class BlobBank:
     def cut_out(self, number: int) -> np.ndarray:
         """(h, w, 4) uint8: colour, and 255 where the blob is."""
         blob = self.blobs[number]
-        flat = self.pixels[blob.offset : blob.offset + blob.height * blob.width]
-        return np.asarray(flat).reshape(blob.height, blob.width, 4)
+        return self.pixels[blob.offset : blob.offset + blob.height * blob.width].reshape(blob.height, blob.width, 4)
 
 
 def build_bank(split: Dataset, labels: LabelInfo, rules, counts: np.ndarray, progress: bool) -> Path:
@@ -100,33 +111,37 @@ def build_bank(split: Dataset, labels: LabelInfo, rules, counts: np.ndarray, pro
 
     counts  (N, C): pixels of each train id in each image. Raises `DataError` if there is nothing to paste.
     """
-    rows = [
-        row | {"blobs": counts[i, [label for label, _ in rules]].any()} for i, row in enumerate(split.with_format(None))
-    ]
-    files = [row[column] for row in rows for column in ("image", "label")]
-    name = f"blobs_{fingerprint(files, VERSION, labels.source_ids, rules, 'instance' in split.column_names)}"
-    folder = cached_folder(name, lambda folder: _write_bank(folder, rows, labels, rules, progress))
-    if not json.loads((folder / "bank.json").read_text())["blobs"]:
-        pasted = " or ".join(labels.names[label] for label, _ in rules)
-        raise DataError(f"--copyblob: no training image has a {pasted} that is large enough to paste")
+    rows, kinds = list(split), [kind for kind, _ in rules]
+    rows = [row | {"blobs": counts[i, kinds].any()} for i, row in enumerate(rows)]
+    columns = [column for column in ("image", "label", "instance") if column in split.column_names]
+    files = [row[column] for row in rows for column in columns]
+    names = names_of("blobs", files, VERSION, labels.source_ids, labels.instances, rules)
+    folder = cached_folder(*names, lambda folder: _write_bank(folder, rows, labels, rules, progress))
+    table = json.loads((folder / "bank.json").read_text())
+    if not table["blobs"]:
+        pasted, ground = (" or ".join(dict.fromkeys(labels.names[i] for i in ids)) for ids in zip(*rules, strict=True))
+        raise DataError(
+            f"--copyblob: no training image has a {pasted} that can be pasted: {SMALLEST_SHARE:.2%} of the image or "
+            f"more, not cut off below, and standing below the row that {ground} begins at ({table['horizon']:.0%} of "
+            "the height)"
+        )
     return folder
 
 
 def _write_bank(folder: Path, rows: list[dict], labels: LabelInfo, rules, progress: bool) -> None:
-    blobs, offset, above = [], 0, np.zeros(1000, np.int64)
+    blobs, offset, ground_rows = [], 0, np.zeros(1000, np.int64)
     with (folder / "pixels.bin").open("wb") as file:
         found = in_threads(lambda row: _cut_image(row, labels, rules), rows)
         bar = tqdm(found, "Cutting out blobs", len(rows), leave=False, disable=not progress, unit="image")
-        for cut_outs, ground_rows in bar:
-            above += ground_rows
-            for label, ground, foot_column, foot_row, image_height, pixels in cut_outs:
-                height, width = pixels.shape[:2]
-                blobs.append(Blob(label, ground, height, width, foot_column, foot_row, image_height, offset))
+        for image, (cut_outs, per_row) in enumerate(bar):
+            ground_rows += per_row
+            for kind, ground, foot, depth, image_size, pixels in cut_outs:
+                blobs.append((image, kind, ground, *pixels.shape[:2], foot, depth, image_size, offset))
                 file.write(pixels.data)
-                offset += height * width
-    share = np.cumsum(above) / max(1, above.sum())
-    horizon = float(np.searchsorted(share, HORIZON_QUANTILE) / len(above))
-    kept = [list(vars(blob).values()) for blob in blobs if blob.foot_row - horizon >= SMALLEST_DEPTH]
+                offset += pixels.shape[0] * pixels.shape[1]
+    share = np.cumsum(ground_rows) / max(1, ground_rows.sum())
+    horizon = float(np.searchsorted(share, HORIZON_QUANTILE) / len(share))
+    kept = [blob for blob in blobs if Blob(*blob).depth - horizon >= SMALLEST_DEPTH]
     (folder / "bank.json").write_text(json.dumps({"horizon": horizon, "blobs": kept}))
 
 
@@ -142,33 +157,45 @@ def _cut_image(row: dict, labels: LabelInfo, rules) -> tuple[list[tuple], np.nda
     instances = read_instances(row["instance"], row["image"]) if row.get("instance") else None
     cut_outs = []
     for kind, ground in rules:
-        for mask in components(label == kind, instances if labels.names[kind] in labels.instances else None):
-            if np.count_nonzero(mask) < SMALLEST_SHARE * label.size:
+        own = instances if labels.names[kind] in labels.instances else None
+        for top, left, mask in components(label == kind, own, SMALLEST_SHARE * label.size):
+            bottom, right = top + mask.shape[0], left + mask.shape[1]
+            if bottom == height:  # cut off below: where it stood is not seen
                 continue
-            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            foot = rows[-1]
-            if foot == height - 1:  # cut off below: where it stood is not seen
-                continue
-            top, left = max(0, rows[0] - MARGIN), max(0, columns[0] - MARGIN)
-            window = np.s_[top : rows[-1] + 1 + MARGIN, left : columns[-1] + 1 + MARGIN]
-            pixels = np.dstack([image[window], mask[window].astype(np.uint8) * 255])
-            column = int(np.median(np.flatnonzero(mask[foot])) - left)
-            cut_outs.append((kind, ground, column, (foot + 0.5) / height, height, pixels))
+            around = [min(MARGIN, room) for room in (top, height - bottom, left, width - right)]
+            colors = image[top - around[0] : bottom + around[1], left - around[2] : right + around[3]]
+            missing = [MARGIN - there for there in around]  # beyond the image's border its last colour is repeated
+            colors = cv2.copyMakeBorder(colors, *missing, cv2.BORDER_REPLICATE)
+            pixels = np.dstack([colors, np.pad(mask.astype(np.uint8) * 255, MARGIN)])
+            lowest = np.flatnonzero(mask[-1])
+            foot = (MARGIN + mask.shape[0] - 1, MARGIN + int(lowest[(len(lowest) - 1) // 2]))
+            cut_outs.append((kind, ground, foot, (bottom - 0.5) / height, (height, width), pixels))
     return cut_outs, ground_rows
 
 
-def components(mask: np.ndarray, instances: np.ndarray | None) -> list[np.ndarray]:
-    """The objects of a mask (H, W): by instance id, or else its connected parts."""
+def components(mask: np.ndarray, instances: np.ndarray | None, smallest: float) -> list[tuple[int, int, np.ndarray]]:
+    """(top, left, mask) of the connected parts of a mask (H, W), within each instance id if there are any, that have
+    `smallest` pixels or more."""
     if instances is not None:
-        return [mask & (instances == number) for number in np.unique(instances[mask])]
-    count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    return [parts == number for number in range(1, count)]
+        ids, pixels = np.unique(instances[mask], return_counts=True)
+        return [
+            part
+            for number in ids[pixels >= smallest]
+            for part in components(mask & (instances == number), None, smallest)
+        ]
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    found = []
+    for number in range(1, count):
+        left, top, width, height, pixels = stats[number].tolist()
+        if pixels >= smallest:
+            found.append((top, left, parts[top : top + height, left : left + width] == number))
+    return found
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A blob of the bank, where its foot stands in a crop, its size as a multiple of its cut-out's, and whether it is
-    mirrored."""
+    """A blob of the bank, the pixel of a crop that its foot stands on, its size there as a multiple of where it was, in
+    its image, and whether it is mirrored."""
 
     blob: int
     row: int
@@ -177,31 +204,30 @@ class Placement:
     flip: bool
 
 
-def sample_placement(rng: np.random.Generator, bank: BlobBank, crop: Crop, image_height: int) -> Placement | None:
-    """Draw a blob and a pixel of the class that it stands on; None if no such place is at a fitting distance.
+def sample_placement(rng: np.random.Generator, bank: BlobBank, crop: Crop, image: int) -> Placement | None:
+    """Draw a blob and a pixel of the class that it stands on; None if no such place is at a fitting distance, or if the
+    blob is of that `image` itself.
 
-    The zoom is that of the crop times that of perspective: (row - horizon) here over (row - horizon) where it was.
+    The zoom is that of perspective: (row - horizon) here over (row - horizon) where it was.
     """
     number = bank.draw(rng)
     blob, flip = bank.blobs[number], bool(rng.random() < 0.5)
     ground = np.flatnonzero(crop.label.reshape(-1) == blob.ground)
-    if not len(ground):
+    if not len(ground) or blob.image == image:
         return None
     rows, columns = np.divmod(ground[rng.integers(len(ground), size=64)], crop.label.shape[1])
-    image_rows = (crop.matrix[1, 0] * columns + crop.matrix[1, 1] * rows + crop.matrix[1, 2] + 0.5) / image_height
-    perspective = (image_rows - bank.horizon) / (blob.foot_row - bank.horizon)
-    possible = np.flatnonzero((perspective >= 1 / LARGEST_ZOOM) & (perspective <= LARGEST_ZOOM))
+    depth = (crop.matrix[1, 0] * columns + crop.matrix[1, 1] * rows + crop.matrix[1, 2] + 0.5) / crop.size[0]
+    zoom = (depth - bank.horizon) / (blob.depth - bank.horizon)
+    possible = np.flatnonzero((zoom >= 1 / LARGEST_ZOOM) & (zoom <= LARGEST_ZOOM))
     if not len(possible):
         return None
     chosen = possible[0]
-    crop_zoom = 1 / np.hypot(*crop.matrix[:, 0])
-    zoom = float(perspective[chosen] * crop_zoom * image_height / blob.image_height)
-    return Placement(number, int(rows[chosen]), int(columns[chosen]), zoom, flip)
+    return Placement(number, int(rows[chosen]), int(columns[chosen]), float(zoom[chosen]), flip)
 
 
-def sample_placements(rng: np.random.Generator, bank: BlobBank, crop: Crop, image_height: int, prob: float):
+def sample_placements(rng: np.random.Generator, bank: BlobBank, crop: Crop, image: int, prob: float):
     """Up to `MOST_BLOBS`, each with probability `prob`, the farthest first."""
-    drawn = [sample_placement(rng, bank, crop, image_height) for _ in range(MOST_BLOBS) if rng.random() < prob]
+    drawn = [sample_placement(rng, bank, crop, image) for _ in range(MOST_BLOBS) if rng.random() < prob]
     return sorted(filter(None, drawn), key=lambda placement: placement.row)
 
 
@@ -212,27 +238,25 @@ def paste(crop: Crop, bank: BlobBank, placement: Placement, instance_id: int = P
     The blob's outermost pixels, which show some of where it came from, are blended; the label changes at its edge.
     """
     blob, pixels = bank.blobs[placement.blob], bank.cut_out(placement.blob)
-    # crop -> cut-out: turned as the crop is, about the foot
-    turned = crop.matrix[:, :2] / np.hypot(*crop.matrix[:, 0]) / placement.zoom
-    turned = np.diag([-1.0 if placement.flip else 1.0, 1.0]) @ turned
-    foot = np.array([blob.foot_column, blob.height - 1 - MARGIN])
+    # From the crop to the image, and from there to the cut-out: both about the foot.
+    zoom = placement.zoom * np.array(crop.size[::-1]) / np.array(blob.image_size[::-1])
+    linear = np.diag((-1.0 if placement.flip else 1.0, 1.0) / zoom) @ crop.matrix[:, :2]
+    foot = np.array(blob.foot[::-1])
     corners = np.array([[x, y] for x in (0, blob.width - 1) for y in (0, blob.height - 1)]) - foot
-    around = corners @ np.linalg.inv(turned).T + (placement.column, placement.row)
+    around = corners @ np.linalg.inv(linear).T + (placement.column, placement.row)
     left, top = np.maximum(0, np.floor(around.min(0)).astype(int))
     right, bottom = np.minimum(crop.label.shape[::-1], np.ceil(around.max(0)).astype(int) + 1)
     if left >= right or top >= bottom:
         return
-    matrix = np.column_stack([turned, foot - turned @ (placement.column - left, placement.row - top)])
-    size = (int(right - left), int(bottom - top))
+    matrix = np.column_stack([linear, foot - linear @ (placement.column - left, placement.row - top)])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    pixels = cv2.warpAffine(pixels, matrix, size, flags=flags, borderMode=cv2.BORDER_CONSTANT)
+    pixels = cv2.warpAffine(pixels, matrix, (int(right - left), int(bottom - top)), flags=flags)
     inside = np.where(pixels[..., 3] >= 128, np.uint8(255), np.uint8(0))
-    window = np.s_[top:bottom, left:right]
     inside[nearer(bank, crop.label[:, left:right], top, bottom, placement.row + 2)] = 0
     alpha = cv2.cvtColor(cv2.bitwise_and(cv2.blur(inside, (3, 3)), inside), cv2.COLOR_GRAY2BGR)
-    old = crop.image[window]
+    window = np.s_[top:bottom, left:right]
     new = cv2.multiply(np.ascontiguousarray(pixels[..., :3]), alpha, scale=1 / 255)
-    crop.image[window] = cv2.add(new, cv2.multiply(old, cv2.bitwise_not(alpha), scale=1 / 255))
+    crop.image[window] = cv2.add(new, cv2.multiply(crop.image[window], cv2.bitwise_not(alpha), scale=1 / 255))
     crop.label[window][inside > 0] = blob.label
     if crop.instance is not None:
         crop.instance[window][inside > 0] = instance_id
@@ -240,41 +264,45 @@ def paste(crop: Crop, bank: BlobBank, placement: Placement, instance_id: int = P
 
 def nearer(bank: BlobBank, label: np.ndarray, top: int, bottom: int, row: int) -> np.ndarray:
     """(bottom - top, w) bool: what of the rows `top` to `bottom` of a label (H, w) belongs to something that is seen in
-    `row` too, below a blob's foot: the whole of a thing, the columns there of what else is no ground."""
-    front = np.zeros((bottom - top, label.shape[1]), bool)
+    `row` too, below a blob's foot: the whole of a thing; of what else is no ground, as a wall, the columns that it
+    fills from there upwards."""
     if row >= len(label):
-        return front
-    below = label[row]
-    columns = np.flatnonzero(~bank.is_ground[below])
-    front[:, columns] = label[top:bottom, columns] == below[columns]
-    region = bank.thing_groups[label[top : max(bottom, row + 1)]]
-    for group in set(region[row - top].tolist()) - {0}:
-        count, parts = cv2.connectedComponents((region == group).astype(np.uint8))
+        return np.zeros((bottom - top, label.shape[1]), bool)
+    region = label[top : max(bottom, row + 1)]
+    below, groups = label[row], bank.thing_groups[region]
+    front = np.zeros(region.shape, bool)
+    columns = np.flatnonzero(~bank.is_ground[below] & (groups[row - top] == 0))
+    same = region[: row - top + 1, columns] == below[columns]
+    front[: row - top + 1, columns] = np.logical_and.accumulate(same[::-1])[::-1]
+    for group in set(groups[row - top].tolist()) - {0}:
+        count, parts = cv2.connectedComponents((groups == group).astype(np.uint8))
         seen = np.zeros(count, bool)
         seen[parts[row - top]] = True
         seen[0] = False
-        front |= seen[parts[: bottom - top]]
-    return front
+        front |= seen[parts]
+    return front[: bottom - top]
 
 
-def paste_in_batch(rng: np.random.Generator, crops: list[Crop], rules) -> None:
+def paste_in_batch(rng: np.random.Generator, crops: list[Crop], images: Sequence[int], rules) -> None:
     """CopyBlob as the tutorial has it, in place: all pixels of a class go from each crop to another one of its batch.
 
     The pixel that is first in row + column comes to a random pixel of the class that it belongs on, nothing is scaled,
-    and what would lie beyond the lower or the right border is pressed onto it. A crop is never its own donor.
+    and what would lie beyond the lower or the right border is pressed onto it. An image never is its own donor:
+    `images` says which one each crop shows.
     """
-    if len(crops) < 2:
-        return
-    for number, donor in enumerate(crops):
-        target = crops[(number + 1 + int(rng.integers(len(crops) - 1))) % len(crops)]
+    for donor, image in zip(crops, images, strict=True):
+        others = [crop for crop, theirs in zip(crops, images, strict=True) if theirs != image]
+        if not others:
+            continue
+        target = others[rng.integers(len(others))]
+        height, width = target.label.shape
         for kind, ground in rules:
             rows, columns = np.nonzero(donor.label == kind)
             places = np.flatnonzero(target.label.reshape(-1) == ground)
             if not len(rows) or not len(places):
                 continue
             first = np.argmin(rows + columns)
-            row, column = divmod(int(places[rng.integers(len(places))]), target.label.shape[1])
-            height, width = target.label.shape
+            row, column = divmod(int(rng.choice(places)), width)
             to = (
                 np.minimum(rows - rows[first] + row, height - 1),
                 np.minimum(columns - columns[first] + column, width - 1),

@@ -15,7 +15,7 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from .augment import resize_ids, resize_image
-from .cache import cache_root, cached_folder, fingerprint, in_threads
+from .cache import cache_root, cached_folder, in_threads, names_of
 from .labels import LabelInfo
 from .reader import read_image, read_instances, read_label, upright_size
 
@@ -35,15 +35,26 @@ class Pixels:
     ):
         columns = [column for column in ("image", "label", "instance") if column in split.column_names]
         self.files = {column: list(split[column]) for column in columns}
-        self.table, self.size, self.shapes = labels.train_ids, size, None
-        if folder is not None:
-            self.shapes = json.loads((folder / "shapes.json").read_text())
+        self.table, self.size, self.folder, self.shapes = labels.train_ids, size, folder, None
+        self._map()
+
+    def _map(self) -> None:
+        if self.folder is not None:
+            self.shapes = json.loads((self.folder / "shapes.json").read_text())
             ends = np.cumsum([height * width for height, width in self.shapes], dtype=np.int64)
             self.starts = [0, *ends.tolist()]
             # A plain array over the mapped memory: slicing a `memmap` takes longer.
             self.images, self.labels = (
-                np.asarray(np.memmap(folder / f"{name}.bin", np.uint8, "r")) for name in ("images", "labels")
+                np.asarray(np.memmap(self.folder / f"{name}.bin", np.uint8, "r")) for name in ("images", "labels")
             )
+
+    def __getstate__(self) -> dict:
+        """Without the pixels: `datasets` pickles a transform to name it, and a spawned worker maps them again."""
+        return {key: value for key, value in vars(self).items() if key not in ("images", "labels")}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._map()
 
     def __len__(self) -> int:
         return len(self.files["image"])
@@ -78,13 +89,15 @@ def build_decoded(
     """(folder, "") of the decoded images and labels of `split`, made if the cache does not hold it; (None, why) where
     memory or disk are too small for it. `name` is the split's, for the progress bar."""
     files = [row[column] for row in split.select_columns(["image", "label"]) for column in ("image", "label")]
-    key = f"decoded_{fingerprint(files, VERSION, labels.source_ids, size)}"
+    group, key = names_of("decoded", files, VERSION, labels.source_ids, size)
     if not (cache_root() / key).is_dir():
         shapes = [tuple(size or upright_size(file)) for file in split["image"]]
         refusal = no_room(4 * sum(height * width for height, width in shapes))
         if refusal:
             return None, f"{name} images are decoded anew each time: {refusal}"
-    return cached_folder(key, lambda folder: _write_decoded(folder, Pixels(split, labels, size), name, progress)), ""
+    return cached_folder(
+        group, key, lambda folder: _write_decoded(folder, Pixels(split, labels, size), name, progress)
+    ), ""
 
 
 def _write_decoded(folder: Path, pixels: Pixels, name: str, progress: bool) -> None:

@@ -1,5 +1,7 @@
 """What training will see, to be looked at before it begins."""
 
+import itertools
+
 import cv2
 import numpy as np
 
@@ -9,26 +11,28 @@ from .loading import TrainBatches
 from .transforms import TrainTransform
 
 OUTLINE = (255, 255, 0)
+SHOWN_WIDTH = 480  # of a panel: outlines are to be seen there
 
 
 def preview_rows(
     transform: TrainTransform, batches: TrainBatches, number: int, labels: LabelInfo
 ) -> list[tuple[np.ndarray, ...]]:
-    """The first `number` items of the first epoch, two in a row of (image, label, image, label), uint8 (h, w, 3) each.
-    Pasted blobs have a yellow outline in both."""
-    transform.epoch.set(1)
+    """The first `number` items that training will see, two in a row of (image, label, image, label), uint8 (h, w, 3)
+    each. Pasted blobs have a yellow outline in both."""
     crops = []
-    for batch in batches:
-        crops += transform.crops(batch, instances=True)
+    for epoch in itertools.count(1):
+        transform.epoch.set(epoch)
+        for batch in itertools.islice(batches, -(-number // batches.micro_batch_size)):
+            crops += transform.crops(batch, instances=True)
         if len(crops) >= number:
             break
-    panels = []
+    panels, thickness = [], 1 + crops[0].label.shape[1] // SHOWN_WIDTH
     for crop in crops[:number]:
-        image, label = np.ascontiguousarray(crop.image), labels.to_color(crop.label)
+        image, label = crop.image, labels.to_color(crop.label)
         for pasted in np.unique(crop.instance[crop.instance > PASTED]):
             edge, _ = cv2.findContours((crop.instance == pasted).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
             for panel in (image, label):
-                cv2.drawContours(panel, edge, -1, OUTLINE, 1)
+                cv2.drawContours(panel, edge, -1, OUTLINE, thickness)
         panels += [image, label]
     if len(panels) % 4:
         panels += [np.full_like(panels[0], 255)] * 2

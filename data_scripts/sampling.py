@@ -6,7 +6,6 @@ from collections.abc import Callable
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-SAMPLINGS = ("shuffle", "rare", "balanced")
 REPEATS = 64  # times that one image can be augmented anew within an epoch; after that the first ones come again
 
 
@@ -23,8 +22,9 @@ def make_order(sampling: str, counts: np.ndarray) -> Callable[[np.random.Generat
 
     shuffle   every image once
     rare      each draws a class by inverse frequency, then one of the images that show it (rare class sampling; Hoyer
-              et al., 2022, arXiv 2111.14887, weigh by another function of the frequency)
-    balanced  the same with the classes in turn, in a new order each round, so that a batch shows as many as it can
+              et al., 2022, arXiv 2111.14887, damp the weights; without, a class that one image alone shows brings
+              that image again and again)
+    balanced  the same with the classes in turn, in a new order each round
     """
     count = len(counts)
     if sampling == "shuffle":
@@ -49,11 +49,13 @@ def make_order(sampling: str, counts: np.ndarray) -> Callable[[np.random.Generat
     return order
 
 
-def training_split(*splits: Dataset, sampling: str = "shuffle") -> Dataset:
-    """The splits as one, with a new `index`. Where an image can come several times in an epoch, it is there several
-    times, at i, N + i, 2 N + i and so on, and augmented differently each time."""
+def training_split(*splits: Dataset) -> Dataset:
+    """The splits as one, with a new `index`."""
     columns = [column for column in splits[0].column_names if all(column in split.column_names for split in splits)]
     joined = concatenate_datasets([split.select_columns(columns).remove_columns("index") for split in splits])
-    if sampling != "shuffle":
-        joined = joined.select(np.tile(np.arange(len(joined)), REPEATS))
     return joined.add_column("index", np.arange(len(joined)))
+
+
+def repeated(num_images: int) -> Dataset:
+    """Items that `make_order` may name where images come several times: image i at i, N + i, 2 N + i and so on."""
+    return Dataset.from_dict({"index": np.arange(REPEATS * num_images)})

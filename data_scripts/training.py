@@ -10,7 +10,7 @@ from .check import check_data, fit_crop
 from .copyblob import BlobBank, build_bank, parse_rules
 from .labels import LabelInfo
 from .pixels import Pixels, build_decoded
-from .sampling import inverse_frequency, training_split
+from .sampling import inverse_frequency, repeated, training_split
 from .sources import source_of
 from .transforms import AugmentOptions, EvalTransform, SharedEpoch, TrainTransform
 
@@ -57,19 +57,30 @@ def make_training_data(
             print(f"note: {refusal}", flush=True)
         return Pixels(split, labels, size, folder)
 
-    given = {"jitter": args.colorjitter_factor, "copyblob_prob": args.copyblob_prob, "cutmix_prob": args.cutmix_prob}
-    given |= {"cutmix_boxes": args.cutmix_boxes, "cutmix_beta": args.cutmix_beta}
-    options = AugmentOptions(
-        fit_crop(args.crop_size, source_of(args.dataset).crop_size, args.train_size or smallest, args.scale_range[1]),
-        *(args.scale_range, args.hflip, args.rotation, args.photometric, args.class_crop_prob, weights),
-        *(args.cutmix, blobs, rules if args.copyblob == "tutorial" else ()),
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    default_size, scale = source_of(args.dataset).crop_size, args.scale_range[1]
+    chosen = {
+        "crop_size": fit_crop(args.crop_size, default_size, args.train_size or smallest, scale),
+        "scale_range": args.scale_range,
+        "hflip": args.hflip,
+        "rotation": args.rotation,
+        "jitter": args.colorjitter_factor,
+        "photometric": args.photometric,
+        "class_crop_prob": args.class_crop_prob,
+        "class_weights": weights,
+        "cutmix": args.cutmix,
+        "cutmix_prob": args.cutmix_prob,
+        "cutmix_boxes": args.cutmix_boxes,
+        "cutmix_beta": args.cutmix_beta,
+        "blobs": blobs,
+        "copyblob_prob": args.copyblob_prob,
+        "batch_rules": rules if args.copyblob == "tutorial" else (),
+    }
+    options = AugmentOptions(**{name: value for name, value in chosen.items() if value is not None})
     pixels = pixels_of(images, args.train_size, "training")
     transform = TrainTransform(pixels, labels.ignore_index, args.seed, epoch, options)
-    train = training_split(*(data[name] for name in train_on), sampling=args.sampling).with_transform(transform)
+    items = images if args.sampling == "shuffle" else repeated(len(images))
     validation = None
     if "validation" not in train_on:
         split = data["validation"]
         validation = split.with_transform(EvalTransform(labels, pixels_of(split, None, "validation")))
-    return TrainingData(train, validation, transform, counts)
+    return TrainingData(items.with_transform(transform), validation, transform, counts)

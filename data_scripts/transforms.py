@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .augment import Crop, finish_crop, sample_augmentation, take_crop
-from .copyblob import PASTED, BlobBank, paste, paste_in_batch, sample_placements
+from .copyblob import MOST_BLOBS, PASTED, BlobBank, paste, paste_in_batch, sample_placements
 from .cutmix import cutmix, sample_boxes
 from .labels import LabelInfo
 from .pixels import Pixels
@@ -50,7 +50,7 @@ class AugmentOptions:
     photometric      SSD's distortion instead of colour `jitter`
     class_crop_prob  how often the crop contains a pixel of a class drawn by `class_weights` (C,) from the image's
     cutmix           whether `cutmix_boxes` boxes of another image are mixed in, with `cutmix_prob`
-    blobs            to paste from, each of an image's `MOST_BLOBS` with `copyblob_prob`
+    blobs            to paste from; up to `MOST_BLOBS` in an image, each with `copyblob_prob`
     batch_rules      pairs of train ids: CopyBlob between the images of a batch
     """
 
@@ -89,7 +89,7 @@ class TrainTransform:
         crops = [self._item(index, instances) for index in indices]
         if self.options.batch_rules:
             rng = item_generator(self.seed, self.epoch.get(), 2**31 + indices[0])
-            paste_in_batch(rng, crops, self.options.batch_rules)
+            paste_in_batch(rng, crops, [index % len(self.pixels) for index in indices], self.options.batch_rules)
         return crops
 
     def _item(self, index: int, instances: bool) -> Crop:
@@ -100,13 +100,13 @@ class TrainTransform:
             # Never an image with itself, which is patented (US11687780B2).
             other = (index + 1 + int(rng.integers(count - 1))) % count
             boxes = sample_boxes(rng, crop.label.shape, options.cutmix_boxes, options.cutmix_beta)
-            cutmix(crop, self._augmented(rng, other, instances), boxes)
+            cutmix(crop, self._augmented(rng, other, instances, PASTED + 1 + MOST_BLOBS), boxes)
         return crop
 
-    def _augmented(self, rng: np.random.Generator, image_index: int, instances: bool) -> Crop:
-        """One image on its own: crop, blobs, colour, mirror."""
-        options, image, label = self.options, self.pixels.image(image_index), self.pixels.label(image_index)
-        instance = self.pixels.instances(image_index) if instances else None
+    def _augmented(self, rng: np.random.Generator, index: int, instances: bool, first_id: int = PASTED + 1) -> Crop:
+        """One image on its own: crop, blobs, with instance ids from `first_id` on, colour, mirror."""
+        options, image, label = self.options, self.pixels.image(index), self.pixels.label(index)
+        instance = self.pixels.instances(index) if instances else None
         focus = None
         if options.class_crop_prob and rng.random() < options.class_crop_prob:
             focus = sample_pixel(rng, label, options.class_weights)
@@ -116,8 +116,8 @@ class TrainTransform:
         )
         crop = take_crop(image, label, drawn, options.crop_size, instance, self.ignore_index)
         if options.blobs is not None:
-            placements = sample_placements(rng, options.blobs, crop, label.shape[0], options.copyblob_prob)
-            for number, placement in enumerate(placements, PASTED + 1):
+            placements = sample_placements(rng, options.blobs, crop, index, options.copyblob_prob)
+            for number, placement in enumerate(placements, first_id):
                 paste(crop, options.blobs, placement, number)
         return finish_crop(crop, drawn, self.ignore_index, color=jitter is None or jitter > 0)
 

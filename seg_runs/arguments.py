@@ -66,9 +66,9 @@ class TrainArguments(DataArguments):
     cutmix_prob: float | None = HfArg(default=None, help="of cutmix: share of images that are mixed; 1.0 if not given")
     copyblob: str | None = HfArg(
         default=None,
-        help="paste objects of rare classes where they belong: from all training images, in perspective, or, as "
-        "`--copyblob tutorial`, from the images of the batch and as they are",
-        metadata={"nargs": "?", "const": "bank", "metavar": "tutorial"},
+        help="paste objects of rare classes where they belong: from all training images and in perspective (bank, "
+        "which --copyblob alone means), or from the images of the batch and as they are (tutorial)",
+        metadata={"nargs": "?", "const": "bank", "metavar": "bank|tutorial|none"},
     )
     copyblob_rules: list[str] | None = HfArg(
         default=None,
@@ -165,7 +165,9 @@ class TrainArguments(DataArguments):
         check_range("--colorjitter_factor", self.colorjitter_factor, 0, 1)
         if self.photometric and self.colorjitter_factor is not None:
             raise RunError("--photometric and --colorjitter_factor exclude each other")
-        check_choice("--copyblob", self.copyblob, ("bank", "tutorial"))
+        check_choice("--copyblob", self.copyblob, ("bank", "tutorial", "none"))
+        if self.copyblob == "none":  # over a recipe's
+            object.__setattr__(self, "copyblob", None)
         for flag in ("cutmix_boxes", "cutmix_beta", "cutmix_prob", "copyblob_rules", "copyblob_prob"):
             needed = flag.split("_")[0]
             if getattr(self, flag) is not None and not getattr(self, needed):
@@ -343,9 +345,13 @@ def recipe_tokens(kind: type, path: Path) -> list[str]:
     for key, value in entries.items():
         if key not in known:
             raise RunError(f"recipe {path}: there is no flag --{key}")
+        if key == "copyblob" and isinstance(value, bool):  # a flag that also has values
+            value = "bank" if value else "none"
         if value is not None:
             values = value if isinstance(value, list) else [value]
-            tokens += [f"--{key}", *(str(v) for v in values)]
+            # `- fence: sidewalk` in a list is a mapping to YAML, and fence:sidewalk on a command line
+            values = [":".join(*v.items()) if isinstance(v, dict) and len(v) == 1 else str(v) for v in values]
+            tokens += [f"--{key}", *values]
     return tokens
 
 
@@ -369,7 +375,8 @@ MAY_CHANGE = (
 )
 MAY_CHANGE += ("epochs", "max_train_steps", "gradient_accumulation_steps")
 OTHER_GROUPS = (
-    ": each step sees the same images, but dropout draws otherwise and batch norm sees other groups of images"
+    ": each step sees the same images, but dropout draws otherwise, and batch norm and --copyblob tutorial see other "
+    "groups of images"
 )
 
 
@@ -377,9 +384,10 @@ def changed_flags(args, path: Path) -> list[str]:
     """What differs from the flags that the run of `path`, its args.yaml, was begun with, in lines for the user; flags
     that would make it another run are refused."""
     changes = []
-    for key, before in yaml.safe_load(path.read_text()).items():
+    begun_with = dataclasses.asdict(type(args)()) | yaml.safe_load(path.read_text())
+    for key, before in begun_with.items():
         now = getattr(args, key, before)
-        if now == before:
+        if now == before or key in RUN_FLAGS:
             continue
         if key not in MAY_CHANGE:
             raise RunError(

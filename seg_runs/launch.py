@@ -86,6 +86,8 @@ def make_accelerator(deterministic: bool = False):
     if not gpu and os.environ.get("OMP_NUM_THREADS") == "1":
         # What `accelerate launch` sets unless told otherwise: one thread, on a machine that computes on its cores.
         torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    if not gpu:
+        keep_memory()
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it to be deterministic
@@ -96,6 +98,21 @@ def make_accelerator(deterministic: bool = False):
     if accelerator.gradient_accumulation_steps != 1:
         raise RunError("accumulation is a flag here, --gradient_accumulation_steps, not a setting of the launch")
     return accelerator
+
+
+def keep_memory() -> None:
+    """Let glibc keep the memory of freed tensors for the next ones. By default it gives that of large ones back to the
+    system, which clears it page by page when it is asked for again (docs/benchmarks.md)."""
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, TypeError, AttributeError):  # no glibc: another system
+        return
+    top_pad, trim_threshold, mmap_max = -2, -1, -4  # their numbers in malloc.h
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 64 * 2**20)
 
 
 def check_batch_norm(accelerator, sync_bn: bool, images: int) -> None:

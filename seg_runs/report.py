@@ -67,7 +67,8 @@ def comparison(
 ) -> Image.Image:
     """Images side by side, a row each, titles above and a legend of class colours below.
 
-    `rows`: tuples of uint8 (H, W, 3), as many as `titles`; panels are scaled to `width` pixels.
+    `rows`: tuples of uint8 (H, W, 3), as many as `titles`; panels are scaled to `width` pixels, those whose title has
+    "image" in it smoothly.
     """
     gap, bar = 6, 26
     font = ImageFont.load_default(14)
@@ -89,7 +90,7 @@ def comparison(
     top = bar
     for row, height in zip(rows, heights, strict=True):
         for i, panel in enumerate(row):
-            method = Image.Resampling.BILINEAR if i == 0 else Image.Resampling.NEAREST
+            method = Image.Resampling.BILINEAR if "image" in titles[i] else Image.Resampling.NEAREST
             sheet.paste(Image.fromarray(panel).resize((width, height), method), (gap + i * (width + gap), top))
         top += height + gap
     for x, y, name, color in entries:

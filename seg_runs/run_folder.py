@@ -4,6 +4,7 @@ runs/camvid_streetnet_batch_20260101-120000/
     args.yaml            a recipe that reproduces the run
     log_epoch.csv        a row per epoch
     learning_curve.png
+    preview.png          with --preview: what training sees
     images/              validation pictures
     tensorboard/
     checkpoints/         to resume from
@@ -109,7 +110,7 @@ def create_run(output_dir: str | None, name: str, overwrite: bool = False) -> Pa
     folder = Path(output_dir) if output_dir else RUNS / f"{name}_{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         if overwrite and holds_run(folder):
-            for part in ("args.yaml", "log_epoch.csv", "learning_curve.png", "results.json"):
+            for part in ("args.yaml", "log_epoch.csv", "learning_curve.png", "results.json", "preview.png"):
                 (folder / part).unlink(missing_ok=True)
             for predicted in folder.glob("scores_*.json"):
                 predicted.unlink()

@@ -95,6 +95,21 @@ def launch(script: str, *flags, **options) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
+def sample(rng, size, crop_size, scale_range=(0.75, 2.0), hflip=True, jitter=0.3, **options):
+    """`sample_augmentation` with the training script's defaults."""
+    from data_scripts.augment import sample_augmentation
+
+    return sample_augmentation(rng, size, crop_size, scale_range, hflip, jitter, **options)
+
+
+def augment(image, label, augmentation, crop_size, jitter=True, instance=None) -> tuple:
+    """What an image, its label and its instance map become: a crop, taken and finished."""
+    from data_scripts.augment import finish_crop, take_crop
+
+    crop = finish_crop(take_crop(image, label, augmentation, crop_size, instance), augmentation, color=jitter)
+    return (crop.image, crop.label) if instance is None else (crop.image, crop.label, crop.instance)
+
+
 def rows_of(run: Path) -> list[dict]:
     """log_epoch.csv, as text."""
     with (run / "log_epoch.csv").open() as file:

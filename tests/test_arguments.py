@@ -129,7 +129,13 @@ def test_a_bad_recipe_is_refused(tmp_path, text, capsys):
 
 
 @pytest.mark.parametrize(
-    "line", ["", "--norm evo --crop_size 64 96 --learning_rate 1e-5 --no_hflip --scale_range 1 1.5"]
+    "line",
+    [
+        "",
+        "--norm evo --crop_size 64 96 --learning_rate 1e-5 --no_hflip --scale_range 1 1.5",
+        "--copyblob --copyblob_rules wall:road fence:road --cutmix --cutmix_boxes 3 --sampling rare --no_cache",
+        "--copyblob tutorial --photometric --rotation 5 --class_crop_prob 0.5 --train_on train+val",
+    ],
 )
 def test_saved_arguments_are_a_recipe_for_the_same_run(tmp_path, line):
     args = train_arguments(line + " --output_dir somewhere")
@@ -163,6 +169,19 @@ def test_every_flag_is_read(kind, script):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "args":
                 read.add(node.attr)
     assert {field.name for field in dataclasses.fields(kind)} <= read
+
+
+@pytest.mark.parametrize(
+    "text, copyblob",
+    [("true", "bank"), ("bank", "bank"), ("tutorial", "tutorial"), ("false", None), ("none", None), ("null", None)],
+)
+def test_copyblob_in_a_recipe(tmp_path, text, copyblob):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"copyblob: {text}\n")
+    assert train_arguments(str(recipe)).copyblob == copyblob
+    assert train_arguments(f"{recipe} --copyblob none").copyblob is None
+    recipe.write_text("copyblob: true\ncopyblob_rules:\n- traffic sign: sidewalk\n- bus:road\n")
+    assert train_arguments(str(recipe)).copyblob_rules == ["traffic sign:sidewalk", "bus:road"]
 
 
 def test_arguments_cannot_be_changed_after_parsing():

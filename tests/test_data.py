@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from conftest import augment, sample
 from PIL import Image
 
-from data_scripts.augment import IMAGENET_MEAN, Augmentation, augment, sample_augmentation
+from data_scripts.augment import IMAGENET_MEAN, Augmentation
 from data_scripts.check import check_split
 from data_scripts.labels import CAMVID, CITYSCAPES, DataError
 from data_scripts.loading import TrainBatches, eval_loader, train_loader
@@ -273,12 +274,12 @@ def test_no_new_label_values_appear():
     image, label = random_pair()
     label[:] = np.where(label > 5, 10, 0)
     for index in range(20):
-        drawn = sample_augmentation(item_generator(0, 0, index), (20, 30), (16, 24))
+        drawn = sample(item_generator(0, 0, index), (20, 30), (16, 24))
         assert set(np.unique(augment(image, label, drawn, (16, 24))[1])) <= {0, 10, 255}
 
 
 def test_sampled_parameters_cover_their_ranges():
-    drawn = [sample_augmentation(item_generator(0, 1, i), (20, 30), (16, 24)) for i in range(400)]
+    drawn = [sample(item_generator(0, 1, i), (20, 30), (16, 24)) for i in range(400)]
     scales = [a.scale for a in drawn]
     assert 0.75 <= min(scales) < 0.8 and 1.95 < max(scales) <= 2.0
     assert 0.4 < np.mean([a.flip for a in drawn]) < 0.6
@@ -289,7 +290,7 @@ def test_sampled_parameters_cover_their_ranges():
 
 
 def test_flags_switch_flip_and_colour_off():
-    drawn = [sample_augmentation(item_generator(0, 1, i), (20, 30), (16, 24), (1, 1), False, 0.0) for i in range(50)]
+    drawn = [sample(item_generator(0, 1, i), (20, 30), (16, 24), (1, 1), False, 0.0) for i in range(50)]
     assert {(a.scale, a.flip, a.brightness, a.contrast, a.saturation, a.hue) for a in drawn} == {(1, False, 1, 1, 1, 0)}
 
 

@@ -3,20 +3,22 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from conftest import launch, rows_of
+from conftest import augment, launch, rows_of, sample
 from PIL import Image
 
 from data_scripts import copyblob
-from data_scripts.augment import Augmentation, Crop, augment, crop_matrix, sample_augmentation, take_crop
+from data_scripts.augment import Augmentation, Crop, crop_matrix, take_crop
 from data_scripts.copyblob import (
     PASTED,
     BlobBank,
     Placement,
     build_bank,
+    components,
     parse_rules,
     paste,
     paste_in_batch,
@@ -27,7 +29,7 @@ from data_scripts.cutmix import cutmix, sample_boxes
 from data_scripts.labels import CAMVID, CITYSCAPES, DataError
 from data_scripts.loading import TrainBatches, train_loader
 from data_scripts.pixels import Pixels
-from data_scripts.sampling import inverse_frequency, make_order, training_split
+from data_scripts.sampling import inverse_frequency, make_order, repeated, training_split
 from data_scripts.sources import from_files, load_source
 from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform, item_generator, sample_pixel
 
@@ -81,7 +83,7 @@ def test_a_focused_crop_contains_its_pixel(rotation):
         label = np.zeros((40, 60), np.uint8)
         row, column = int(rng.integers(40)), int(rng.integers(60))
         label[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2] = 9  # turned pixels are not squares
-        drawn = sample_augmentation(rng, (40, 60), (16, 24), (1.5, 2.0), rotation=rotation, focus=(row, column))
+        drawn = sample(rng, (40, 60), (16, 24), (1.5, 2.0), rotation=rotation, focus=(row, column))
         crop = take_crop(np.zeros((40, 60, 3), np.uint8), label, drawn, (16, 24))
         assert (crop.label == 9).any()
         if not rotation:  # no more padding than other crops have
@@ -98,7 +100,7 @@ def test_class_centred_crops_draw_the_rare_class_of_the_image():
 
 
 def test_distortion_is_shift_gain_saturation_and_hue_each_half_of_the_time_in_both_orders():
-    drawn = [sample_augmentation(item_generator(0, 0, i), (20, 30), (16, 24), jitter=None) for i in range(400)]
+    drawn = [sample(item_generator(0, 0, i), (20, 30), (16, 24), jitter=None) for i in range(400)]
     for field, low, high, neutral in (
         *(("shift", -32, 32, 0), ("brightness", 0.5, 1.5, 1), ("saturation", 0.5, 1.5, 1), ("hue", -0.05, 0.05, 0)),
     ):
@@ -130,20 +132,20 @@ def test_boxes_are_copied_in_image_label_and_instances_and_nothing_else_is():
 
 @pytest.mark.parametrize("boxes, beta", [(1, 1.0), (4, 2.0)])
 def test_boxes_have_the_crops_shape_and_the_share_that_beta_gives(boxes, beta):
-    sides, cut_off = [], 0
-    for index in range(2000):
+    whole = cut_off = 0
+    for index in range(500):
         drawn = sample_boxes(item_generator(0, 0, index), (200, 400), boxes, beta)
+        share = item_generator(0, 0, index).beta(beta, beta) / boxes  # of each box
         assert len(drawn) == boxes
         for rows, columns in drawn:
             assert 0 <= rows.start <= rows.stop <= 200 and 0 <= columns.start <= columns.stop <= 400
             if rows.start and columns.start and rows.stop < 200 and columns.stop < 400:
-                sides.append((rows.stop - rows.start, columns.stop - columns.start))
+                whole += 1
+                assert abs(rows.stop - rows.start - 200 * share**0.5) <= 1
+                assert abs(columns.stop - columns.start - 400 * share**0.5) <= 1
             else:
                 cut_off += 1
-    sides = np.array(sides)
-    assert cut_off and np.abs(sides[:, 0] * 2 - sides[:, 1]).max() <= 2
-    share = np.array([item_generator(0, 0, i).beta(beta, beta) for i in range(2000)])
-    assert abs(share.mean() - 0.5) < 0.02 and (sides.prod(1).max() <= 200 * 400 * share.max() / boxes + 400)
+    assert whole > 50 and cut_off > 50
 
 
 # CopyBlob: a scene of 40x60 with the horizon at row 20, pavement on the left, road on the right, a fence and a car
@@ -188,10 +190,13 @@ def bank(split):
 def test_the_bank_holds_each_blob_with_its_foot_and_the_horizon(bank):
     assert len(bank) == 1 and bank.horizon == pytest.approx(20 / 40, abs=0.01)
     blob = bank.blobs[0]
-    assert (blob.label, blob.ground) == RULES[0] and blob.foot_row == pytest.approx(29.5 / 40)
+    assert (blob.image, blob.label, blob.ground) == (0, *RULES[0]) and blob.depth == pytest.approx(29.5 / 40)
     pixels = bank.cut_out(0)
     assert pixels.shape == (8 + 4, 6 + 4, 4)
     assert (pixels[2:10, 2:8] == (200, 30, 30, 255)).all() and (pixels[..., 3] > 0).sum() == 48
+
+
+OWN, OTHER = 0, 1  # the image that the blob is of, and the one without
 
 
 def blank(label=None) -> Crop:
@@ -263,15 +268,15 @@ def test_places_are_on_the_ground_and_sizes_follow_perspective(bank):
     blob, seen = bank.blobs[0], []
     for index in range(300):
         rng = item_generator(0, 0, index)
-        drawn = sample_augmentation(rng, (40, 60), (30, 40), (0.8, 1.6), rotation=8.0)
+        drawn = sample(rng, (40, 60), (30, 40), (0.8, 1.6), rotation=8.0)
         crop = take_crop(np.full((40, 60, 3), 100, np.uint8), blank().label, drawn, (30, 40))
-        placement = sample_placement(rng, bank, crop, 40)
+        placement = sample_placement(rng, bank, crop, OTHER)
         if placement is None:
             continue
         assert crop.label[placement.row, placement.column] == blob.ground
         row = (crop_matrix(drawn, (40, 60)) @ (placement.column, placement.row, 1))[1] + 0.5
-        ratio = (row / 40 - bank.horizon) / (blob.foot_row - bank.horizon)
-        assert 1 / 1.5 <= ratio <= 1.5 and placement.zoom == pytest.approx(ratio * drawn.scale)
+        ratio = (row / 40 - bank.horizon) / (blob.depth - bank.horizon)
+        assert 1 / 1.5 <= ratio <= 1.5 and placement.zoom == pytest.approx(ratio)
         seen.append((ratio, placement.flip))
         paste(crop, bank, placement)
         assert crop.label[placement.row, placement.column] == FENCE
@@ -281,19 +286,20 @@ def test_places_are_on_the_ground_and_sizes_follow_perspective(bank):
 
 def test_without_ground_nothing_is_pasted(bank):
     crop = crop_of(np.zeros((40, 60, 3), np.uint8), np.full((40, 60), ROAD, np.uint8))
-    assert sample_placement(item_generator(0, 0, 0), bank, crop, 40) is None
+    assert sample_placement(item_generator(0, 0, 0), bank, crop, OTHER) is None
 
 
 def test_probability_0_pastes_nothing_and_1_three_the_farthest_first(bank):
     for index in range(20):
         rng = item_generator(0, 0, index)
-        assert sample_placements(rng, bank, blank(), 40, 0.0) == []
-        rows = [placement.row for placement in sample_placements(rng, bank, blank(), 40, 1.0)]
+        assert sample_placements(rng, bank, blank(), OTHER, 0.0) == []
+        rows = [placement.row for placement in sample_placements(rng, bank, blank(), OTHER, 1.0)]
         assert len(rows) == 3 and rows == sorted(rows)
 
 
 def test_rare_classes_are_drawn_often_and_their_blobs_equally(bank, tmp_path):
-    rows = [list(vars(bank.blobs[0]).values())] * 3 + [[BUILDING, *list(vars(bank.blobs[0]).values())[1:]]]
+    image, _, *rest = vars(bank.blobs[0]).values()
+    rows = [[image, FENCE, *rest]] * 3 + [[image, BUILDING, *rest]]
     bank.pixels.tofile(tmp_path / "pixels.bin")
     (tmp_path / "bank.json").write_text(json.dumps({"horizon": 0.5, "blobs": rows}))
     weights = np.zeros(11)
@@ -307,8 +313,10 @@ def test_rare_classes_are_drawn_often_and_their_blobs_equally(bank, tmp_path):
 def test_instances_tell_touching_objects_apart(toycity):
     mask, instances = np.ones((4, 6), bool), np.full((4, 6), 26001, np.uint16)
     instances[:, 3:] = 26002
-    parts = copyblob.components(mask, instances)
-    assert [part.sum() for part in parts] == [12, 12] and len(copyblob.components(mask, None)) == 1
+    instances[2, 3:] = 26001  # which cuts the other in two, one of them too small
+    parts = components(mask, instances, smallest=4)
+    assert [(top, left, part.sum()) for top, left, part in parts] == [(0, 0, 15), (0, 3, 6)]
+    assert [part.shape for *_, part in components(mask, None, 4)] == [(4, 6)] and components(mask, None, 25) == []
     data, labels = load_source("toycity", toycity)
     rules = parse_rules(["car:road", "fence:sidewalk"], labels)
     folder = build_bank(data["train"], labels, rules, np.ones((6, 19), int), progress=False)
@@ -325,7 +333,9 @@ def test_rules_name_classes():
 
 
 def test_no_blob_at_all_is_said(split):
-    with pytest.raises(DataError, match="--copyblob: no training image has a bicyclist"):
+    with pytest.raises(
+        DataError, match="no training image has a bicyclist.*standing below the row that road begins at"
+    ):
         build_bank(split, CAMVID, ((10, ROAD),), counts_of(split), progress=False)
 
 
@@ -340,6 +350,32 @@ def test_the_bank_is_built_once_and_again_when_a_file_changes(split, monkeypatch
     assert build_bank(split, CAMVID, RULES, counts_of(split), progress=False) != folders[0] and len(built) == 2
 
 
+def test_blobs_that_cannot_be_placed_are_left_out(tmp_path):
+    """One that is cut off below, one that is too small, one that stands at the horizon; a side may be cut off."""
+    label = np.full((40, 60), BUILDING, np.uint8)
+    label[20:] = PAVEMENT
+    label[30:, 5:15] = label[25, 20] = label[16:21, 30:35] = label[22:30, 54:] = FENCE
+    Image.fromarray(np.repeat(label[..., None] * 20, 3, 2)).save(tmp_path / "a.png")
+    Image.fromarray(label).save(tmp_path / "a_label.png")
+    split = from_files([("a", tmp_path / "a.png", tmp_path / "a_label.png", None)], "here")
+    folder = build_bank(split, CAMVID, RULES, counts_of(split), progress=False)
+    bank = BlobBank(folder, np.ones(11), CAMVID)
+    assert [(blob.height - 4, blob.width - 4) for blob in bank.blobs] == [(8, 6)]
+    assert (bank.cut_out(0)[..., :3][2:10, 2:] == 140).all()  # beyond the border its own colour, not black
+
+
+def test_blobs_keep_their_shape_in_images_of_another_size(bank):
+    """A label of twice the height and the same width, as --train_size can make it: the blob is stretched likewise."""
+    label = np.repeat(np.where(scene()[1] == FENCE, PAVEMENT, scene()[1]), 2, axis=0).astype(np.uint8)
+    crop = crop_of(np.zeros((80, 60, 3), np.uint8), label)
+    placement = None
+    for index in range(50):
+        placement = placement or sample_placement(item_generator(0, 0, index), bank, crop, OTHER)
+    paste(crop, bank, dataclasses.replace(placement, row=70, column=20, zoom=1.0))
+    rows, columns = np.nonzero(crop.label == FENCE)
+    assert abs(np.ptp(rows) + 1 - 16) <= 1 and abs(np.ptp(columns) + 1 - 6) <= 1
+
+
 # CopyBlob as in the tutorial
 
 
@@ -348,7 +384,7 @@ def test_the_tutorials_paste_is_anchored_top_left_and_pressed_onto_the_border():
     donor.label[1:3, 1:4] = FENCE
     donor.image[1:3, 1:4] = np.arange(6).reshape(2, 3, 1) + 10
     target.label[2, 3] = PAVEMENT
-    paste_in_batch(item_generator(0, 0, 0), [donor, target], RULES)
+    paste_in_batch(item_generator(0, 0, 0), [donor, target], [0, 1], RULES)
     # (1, 1) goes to (2, 3): columns 3, 4 and, pressed back, 4 again
     expected = np.full((4, 5), ROAD)
     expected[2:4, 3:5] = FENCE
@@ -357,11 +393,13 @@ def test_the_tutorials_paste_is_anchored_top_left_and_pressed_onto_the_border():
     assert (donor.label == FENCE).sum() == 6  # its only other image has no pavement left
 
 
-def test_a_batch_of_one_pastes_nothing():
-    crop = crop_of(*scene())
-    before = crop.label.copy()
-    paste_in_batch(item_generator(0, 0, 0), [crop], RULES)
-    assert np.array_equal(crop.label, before)
+def test_an_image_is_never_its_own_donor(bank):
+    crops = [crop_of(*scene()), blank()]
+    before = [crop.label.copy() for crop in crops]
+    paste_in_batch(item_generator(0, 0, 0), crops, [5, 5], RULES)  # one image, twice in a batch
+    assert all(np.array_equal(crop.label, label) for crop, label in zip(crops, before, strict=True))
+    for index in range(50):
+        assert sample_placement(item_generator(0, 0, index), bank, blank(), OWN) is None
 
 
 # Sampling
@@ -395,8 +433,7 @@ def test_training_splits_are_numbered_anew(toycity):
     data, _ = load_source("toycity", toycity)
     joined = training_split(data["train"], data["validation"])
     assert joined["index"][:] == list(range(9)) and joined["name"][6:] == data["validation"]["name"]
-    repeated = training_split(data["train"], sampling="rare")
-    assert len(repeated) == 6 * 64 and repeated["name"][6:12] == data["train"]["name"][:]
+    assert len(repeated(6)) == 6 * 64
 
 
 # Items and runs
@@ -426,6 +463,40 @@ def test_items_with_everything_on_do_not_depend_on_workers_nor_on_their_batch(to
         loaded = list(train_loader(split, batches, workers, pin_memory=False))
         seen.append([torch.cat([batch[key] for batch in loaded]) for key in ("pixel_values", "labels")])
     assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
+
+
+def test_each_option_reaches_the_items(toycity):
+    plain = items_of(toycity, blobs=None)[1].crops(range(6))
+
+    def changed(**options) -> list[tuple[bool, bool]]:
+        """Whether image and label are others, for each item."""
+        crops = items_of(toycity, **{"blobs": None, **options})[1].crops(range(6))
+        pairs = zip(plain, crops, strict=True)
+        return [tuple(not np.array_equal(getattr(a, k), getattr(b, k)) for k in ("image", "label")) for a, b in pairs]
+
+    assert {label for _, label in changed(photometric=True)} == {False} and (True, False) in changed(photometric=True)
+    assert all(label for _, label in changed(rotation=30.0))
+    assert sum(label for _, label in changed(cutmix=True)) >= 3
+    assert sum(label for _, label in changed(batch_rules=((3, 1), (4, 1), (15, 0), (16, 0)))) >= 3
+    weights = np.zeros(19)
+    weights[7] = 1.0  # traffic signs: small, so a crop seldom has one
+    signs = items_of(toycity, blobs=None, class_crop_prob=1.0, class_weights=weights, scale_range=(1.0, 1.2))[1]
+    there = [index for index in range(6) if (signs.pixels.label(index) == 7).any()]
+    assert there and all((crop.label == 7).any() for crop in signs.crops(there))
+
+
+def test_cutmix_never_takes_the_image_itself(toycity, monkeypatch):
+    _, transform, _ = items_of(toycity, cutmix=True, blobs=None)
+    taken, augmented = [], transform._augmented
+
+    def spied(rng, index, *args):
+        taken.append(index)
+        return augmented(rng, index, *args)
+
+    monkeypatch.setattr(transform, "_augmented", spied)
+    transform.crops([index + 6 * draw for draw in range(10) for index in range(6)])
+    pairs = list(zip(taken[::2], taken[1::2], strict=True))
+    assert len(pairs) == 60 and all(one != other for one, other in pairs) and len(set(pairs)) > 15
 
 
 def test_probabilities_of_0_change_nothing(toycity):
@@ -486,7 +557,57 @@ def test_a_preview_is_written_before_training(in_process, toycity, tmp_path):
     assert "preview" not in (tmp_path / "run" / "args.yaml").read_text()
 
 
-def test_training_on_everything_keeps_the_last_model_and_says_so(in_process, toycity, tmp_path):
+def test_the_order_of_the_sampling_is_that_of_training(in_process, toycity, monkeypatch):
+    import train_seg
+
+    seen, crops = [], TrainTransform.crops
+    monkeypatch.setattr(train_seg, "make_order", lambda sampling, counts: lambda rng: [len(counts) + 2] * len(counts))
+    monkeypatch.setattr(TrainTransform, "crops", lambda self, indices: (seen.extend(indices), crops(self, indices))[1])
+    in_process("train_seg", *SMALL, "--dataset_path", toycity, "--sampling", "rare", "--max_train_steps", 2)
+    assert seen == [8] * 4
+
+
+@pytest.mark.parametrize(
+    "flags, named",
+    [
+        (
+            ("--copyblob", "tutorial", "--gradient_accumulation_steps", 2),
+            "--copyblob tutorial pastes between the images",
+        ),
+        (("--resume_from_checkpoint", "run", "--cutmix"), "--cutmix True is not what the run was begun with (False)"),
+    ],
+)
+def test_what_cannot_be_is_refused(in_process, toycity, tmp_path, capsys, flags, named):
+    run = ("train_seg", *SMALL, "--norm", "group", "--dataset_path", toycity, "--output_dir", "run")
+    if "--resume_from_checkpoint" in flags:  # of a run from before there was the flag
+        in_process(*run, "--max_train_steps", 1)
+        saved = (tmp_path / "run" / "args.yaml").read_text()
+        (tmp_path / "run" / "args.yaml").write_text(saved.replace("cutmix: false\n", ""))
+    with pytest.raises(SystemExit):
+        in_process(*run, *flags)
+    assert named in capsys.readouterr().err
+
+
+def test_a_wrong_instance_map_or_labels_without_any_class_are_said(toycity, tmp_path, in_process, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(toycity, data)
+    (path, *_) = sorted((data / "gtFine" / "train").glob("*_instanceIds.png"))
+    whole = path.read_bytes()
+    for bad in (whole[: len(whole) // 2], None):
+        path.write_bytes(bad) if bad else Image.fromarray(np.zeros((10, 20), np.uint16)).save(path)
+        with pytest.raises(SystemExit):
+            in_process("train_seg", *SMALL, "--dataset_path", data, "--copyblob")
+        error = capsys.readouterr().err
+        assert f"instance map {path}" in error and "Traceback" not in error
+    path.write_bytes(whole)
+    for label in (data / "gtFine" / "train").glob("*_labelIds.png"):
+        Image.fromarray(np.zeros((96, 192), np.uint8)).save(label)
+    with pytest.raises(SystemExit):
+        in_process("train_seg", *SMALL, "--dataset_path", data, "--sampling", "rare")
+    assert "every training pixel is ignored" in capsys.readouterr().err
+
+
+def test_training_on_everything_keeps_the_last_model_and_says_so(in_process, toycity, tmp_path, capsys):
     flags = (*SMALL, "--dataset_path", toycity, "--train_on", "train+val", "--epochs", 2)
     in_process("train_seg", *flags, "--output_dir", "run")
     run = tmp_path / "run"
@@ -504,6 +625,10 @@ def test_training_on_everything_keeps_the_last_model_and_says_so(in_process, toy
     in_process("predict_seg", "--model_name_or_path", "run", "--splits", "test", "--num_workers", 0)
     in_process("train_seg", *flags, "--resume_from_checkpoint", "run")  # complete: nothing to do, nothing lost
     assert json.loads((run / "results.json").read_text()) == results
+    assert (run / "learning_curve.png").is_file()
+    capsys.readouterr()
+    in_process("predict_seg", "--model_name_or_path", "run", "--splits", "val", "--num_workers", 0)
+    assert "note: this model was trained on val" in capsys.readouterr().out
 
 
 def test_a_rule_of_unknown_classes_is_refused_before_any_work(in_process, toycity, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The cache, and decoded images in it."""
 
+import pickle
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from data_scripts import cache, pixels
+from data_scripts import cache, copyblob, pixels
 from data_scripts.labels import CITYSCAPES, DataError
 from data_scripts.loading import TrainBatches, train_loader
 from data_scripts.pixels import Pixels, build_decoded
@@ -88,7 +89,7 @@ def test_it_is_decoded_once_for_each_size_and_again_when_a_file_changes(split, m
     changed[0, 0] ^= 255
     Image.fromarray(changed).save(path)
     again = decoded(split)
-    assert again != first and len(written) == 3
+    assert again != first and len(written) == 3 and not first.exists()  # what is out of date is deleted
     assert np.array_equal(Pixels(split, CITYSCAPES, None, again).image(0), changed)
 
 
@@ -111,12 +112,25 @@ def test_a_broken_file_is_named_and_nothing_is_left(split):
     assert list(cache.cache_root().iterdir()) == []
 
 
-def test_images_in_memory_have_a_fingerprint_too(split):
-    rows = split[:]["image"]
-    stored = [{"path": None, "bytes": open(row["path"], "rb").read()} for row in rows]
-    one = cache.fingerprint(stored)
-    assert one == cache.fingerprint([dict(row) for row in stored]) != cache.fingerprint(stored[:2])
-    assert one != cache.fingerprint(stored, "other settings")
+def test_images_in_memory_have_a_name_too(split):
+    stored = [{"path": None, "bytes": open(row["path"], "rb").read()} for row in split["image"]]
+    names = cache.names_of("kind", stored)
+    assert names == cache.names_of("kind", [dict(row) for row in stored]) != cache.names_of("kind", stored[:2])
+    assert names[0] != cache.names_of("kind", stored, "other settings")[0] and names[1].startswith(names[0])
+
+
+def test_a_pickled_transform_leaves_the_pixels_where_they_are(toycity):
+    data, labels = load_source("toycity", toycity)
+    rules = copyblob.parse_rules(labels.copyblob, labels)
+    bank = copyblob.build_bank(data["train"], labels, rules, np.ones((6, 19), int), progress=False)
+    blobs = copyblob.BlobBank(bank, np.ones(19), labels)
+    read = Pixels(data["train"], labels, None, build_decoded(data["train"], labels, None, "training", False)[0])
+    options = AugmentOptions((48, 64), blobs=blobs, copyblob_prob=1.0)
+    transform = TrainTransform(read, 255, 0, SharedEpoch(), options)
+    data = pickle.dumps(transform.options), pickle.dumps(transform.pixels)
+    assert sum(map(len, data)) < 10_000 < read.images.nbytes
+    again = TrainTransform(pickle.loads(data[1]), 255, 0, SharedEpoch(), pickle.loads(data[0]))
+    assert np.array_equal(transform.crops([1])[0].image, again.crops([1])[0].image)
 
 
 def test_a_builder_that_fails_leaves_nothing_and_two_at_once_agree(tmp_path):
@@ -125,15 +139,15 @@ def test_a_builder_that_fails_leaves_nothing_and_two_at_once_agree(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(DataError, match="No space left on device; MINICITY_SEG_CACHE"):
-        cache.cached_folder("x", fail)
+        cache.cached_folder("x", "x_1", fail)
     assert list(cache.cache_root().iterdir()) == []
 
     def slow(folder):
         (folder / "value").write_text("slow")
-        cache.cached_folder("x", lambda folder: (folder / "value").write_text("fast"))
+        cache.cached_folder("x", "x_1", lambda folder: (folder / "value").write_text("fast"))
 
-    assert (cache.cached_folder("x", slow) / "value").read_text() == "fast"
-    assert [path.name for path in cache.cache_root().iterdir()] == ["x"]
+    assert (cache.cached_folder("x", "x_1", slow) / "value").read_text() == "fast"
+    assert [path.name for path in cache.cache_root().iterdir()] == ["x_1"]
 
 
 def test_one_command_lists_and_clears_it(split, tmp_path):

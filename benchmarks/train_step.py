@@ -1,0 +1,166 @@
+"""What a training step costs, and how long it waits for data.
+
+    python benchmarks/train_step.py deeplab                                  # beside plain torchvision, and the peak
+    python benchmarks/train_step.py feed --dataset camvid --dataset_path camvid
+
+deeplab  DeepLabV3-R50, batch 2 at 288x576: this project's step in bf16 and channels_last, the plain torchvision step in
+         fp32, and the share of the machine's bf16 peak, which is that of its best dense kernel among those tried
+feed     StreetNet, batch 4 at 360x480 in bf16, with one worker: the time a step waits for data, and the throughput
+         beside steps on one batch that is there already
+
+Times are medians; run it on an otherwise idle machine, with OMP_WAIT_POLICY=passive.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
+
+from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
+from data_scripts.loading import TrainBatches, train_loader
+from data_scripts.pixels import Pixels, build_decoded
+from data_scripts.sampling import training_split
+from data_scripts.sources import load_source
+from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform
+from seg_models import build_model
+from seg_models.losses import make_loss
+from seg_models.predictor import normalize
+from seg_runs import launch
+from train_seg import train_step
+
+
+def seconds(function, repeats: int) -> float:
+    """The median time of a call, after two that are not timed."""
+    times = []
+    for _ in range(repeats + 2):
+        begun = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times[2:])
+
+
+def row(name: str, value: float, unit: str) -> None:
+    print(f"{name:<64} {value:9.2f} {unit}", flush=True)
+
+
+def stepper(name: str, num_labels: int):
+    """(accelerator, a function that makes one step of this project with a batch)."""
+    accelerator = launch.make_accelerator()
+    torch.manual_seed(0)
+    model = build_model(name, "batch", {i: str(i) for i in range(num_labels)}).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    model.train()
+    loss = make_loss("ce", torch.ones(num_labels), None)
+    return model, lambda batch: train_step(accelerator, model, [batch], loss, optimizer, None, None)
+
+
+def batch_of(images: int, size: tuple[int, int], num_labels: int) -> dict[str, torch.Tensor]:
+    pixels = torch.randint(0, 256, (images, 3, *size), dtype=torch.uint8)
+    return {"pixel_values": pixels, "labels": torch.randint(0, num_labels, (images, *size), dtype=torch.uint8)}
+
+
+def bf16_peak() -> float:
+    """Operations a second of the best of some dense kernels in bf16: products, and convolutions as networks have."""
+    best = 0.0
+    for side in (1024, 2048, 4096):
+        a, b = (torch.randn(side, side, dtype=torch.bfloat16) for _ in range(2))
+        best = max(best, 2 * side**3 / seconds(lambda: a @ b, 5))  # noqa: B023
+    for channels, height in ((256, 72), (512, 36), (512, 72)):
+        x = torch.randn(2, channels, height, 2 * height, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+        layer = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False, dtype=torch.bfloat16)
+        layer = layer.to(memory_format=torch.channels_last)
+        operations = 2 * 9 * channels**2 * 2 * height * 2 * height
+        with torch.no_grad():
+            best = max(best, operations / seconds(lambda: layer(x), 5))  # noqa: B023
+    return best
+
+
+def deeplab(args) -> None:
+    from torchvision.models.segmentation import deeplabv3_resnet50
+
+    size, labels = (288, 576), 19
+    batch = batch_of(2, size, labels)
+    peak = bf16_peak()
+    row("best dense bf16 kernel", peak / 1e9, "GFLOP/s")
+    model, step = stepper("deeplabv3_resnet50", labels)
+    ours = seconds(lambda: step(batch), args.repeats)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        step(batch)
+    operations = counter.get_total_flops()
+
+    torch.manual_seed(0)
+    plain = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=labels).train()
+    optimizer = torch.optim.SGD(plain.parameters(), 1e-3, momentum=0.9)
+
+    def plain_step():
+        pixels = normalize(batch["pixel_values"], IMAGENET_MEAN, IMAGENET_STD).contiguous()
+        loss = cross_entropy(plain(pixels)["out"], batch["labels"].long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    theirs = seconds(plain_step, args.repeats)
+    row("DeepLabV3-R50 here, bf16 channels_last", 1000 * ours, "ms a step")
+    row("torchvision's, fp32", 1000 * theirs, "ms a step")
+    row("ratio", theirs / ours, "x")
+    row("operations of a step, forward and backward", operations / 1e9, "GFLOP")
+    row("of the peak", 100 * operations / ours / peak, "%")
+
+
+def feed(args) -> None:
+    data, labels = load_source(args.dataset, args.dataset_path)
+    split, epoch, size = training_split(data["train"]), SharedEpoch(), (360, 480)
+    model, step = stepper("streetnet", len(labels.names))
+    there = batch_of(4, size, len(labels.names))
+    bare = seconds(lambda: step(there), args.repeats)
+    row("a step on a batch that is there", 1000 * bare, "ms")
+    folder, refusal = build_decoded(split, labels, None, "training", progress=False)
+    for name, kept in (("files", None), *((("the decoded file", folder),) if folder else ())):
+        transform = TrainTransform(Pixels(split, labels, None, kept), 255, 0, epoch, AugmentOptions(size))
+        batches = TrainBatches(len(split), 4, 1, 1, 0, 0, epoch)
+        loader = iter(train_loader(split.with_transform(transform), batches, 1, pin_memory=False))
+        step(next(loader))
+        waited, begun = 0.0, time.perf_counter()
+        for _ in range(args.repeats):
+            asked = time.perf_counter()
+            batch = next(loader)
+            waited += time.perf_counter() - asked
+            step(batch)
+        total = time.perf_counter() - begun
+        row(f"a step on a batch from {name}", 1000 * total / args.repeats, "ms")
+        row("    waiting for data", 100 * waited / total, "%")
+        row("    throughput beside the bare step", 100 * bare * args.repeats / total, "%")
+    print(refusal or "", end="")
+
+
+PARTS = {"deeplab": deeplab, "feed": feed}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--dataset", default="camvid")
+    parser.add_argument("--dataset_path")
+    parser.add_argument("--repeats", type=int, default=12)
+    parser.add_argument("--default_malloc", action="store_true", help="as glibc has it, not as the scripts set it")
+    args = parser.parse_args()
+    if args.default_malloc:
+        launch.keep_memory = lambda: None
+    PARTS[args.part](args)
+    row("most memory at a time", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "GiB")
+
+
+if __name__ == "__main__":
+    main()
