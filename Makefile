@@ -8,7 +8,7 @@ LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --dynamo_b
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow quality style clean
+.PHONY: help demo test test-slow bench quality style clean clean-cache
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,17 @@ test: $(VENV)/installed quality  ## lint and tests
 test-slow: $(VENV)/installed  ## the tests that take minutes: runs that are killed at random moments
 	$(BIN)/python -m pytest -m slow -s
 
+CAMVID ?= camvid
+
+bench: $(VENV)/installed  ## the tables of docs/benchmarks.md (10 minutes, on an otherwise idle machine; CAMVID=folder)
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python benchmarks/data.py loader
+	$(BIN)/python benchmarks/data.py mixing
+	$(BIN)/python benchmarks/metric.py
+	$(BIN)/python benchmarks/train_step.py deeplab
+	$(BIN)/python benchmarks/train_step.py feed --dataset camvid --dataset_path $(CAMVID) --repeats 40
+	$(BIN)/python benchmarks/train_step.py feed --dataset camvid --dataset_path $(CAMVID) --repeats 40 --default_malloc
+
 quality: $(VENV)/installed  ## lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,6 +57,9 @@ quality: $(VENV)/installed  ## lint
 style: $(VENV)/installed  ## format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+clean-cache: $(VENV)/installed  ## delete decoded images and other things that are computed again when needed
+	$(BIN)/python -m data_scripts.cache --clear
 
 clean:  ## delete the environment, the toy city and the demo's run
 	rm -rf $(VENV) toycity $(DEMO)

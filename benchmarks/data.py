@@ -77,7 +77,7 @@ def mixing(folder: Path, images: int) -> None:
     pixels[..., 3] = 0
     pixels[2:-2, 2:-2, 3] = 255
     pixels.tofile(folder / "pixels.bin")
-    blob = [BUS, ROAD, height + 4, width + 4, width // 2, 0.7, CROP[0], 0]
+    blob = [0, BUS, ROAD, height + 4, width + 4, (height + 1, width // 2), 0.7, CROP, 0]
     (folder / "bank.json").write_text(json.dumps({"horizon": 0.4, "blobs": [blob]}))
     bank = BlobBank(folder, np.ones(19), CITYSCAPES)
     image = rng.integers(0, 256, (*CROP, 3), dtype=np.uint8)
@@ -90,7 +90,7 @@ def mixing(folder: Path, images: int) -> None:
     target, donor = crop(), crop()
     placement = Placement(0, 400, 600, 1.0, False)
     turned = Placement(0, 400, 600, 1.3, True)
-    draw = milliseconds(lambda: sample_placement(rng, bank, target, CROP[0]))
+    draw = milliseconds(lambda: sample_placement(rng, bank, target, 1))
     same = milliseconds(lambda: paste(target, bank, placement))
     larger = milliseconds(lambda: paste(target, bank, turned))
     paste(donor, bank, placement)
@@ -197,8 +197,7 @@ def loader(folder: Path, images: int) -> None:
         for workers in (1, 2):
             epoch = SharedEpoch()
             transform = TrainTransform(pixels, 255, 0, epoch, AugmentOptions(CROP))
-            batches = TrainBatches(images, 4, 1, 1, 0, 0, epoch)
-            repeated = training_split(*[data["train"]] * (2 if kind == "files" else 8))
+            repeated = training_split(*[data["train"]] * (4 if kind == "files" else 40))
             batches = TrainBatches(len(repeated), 4, 1, 1, 0, 0, epoch)
             batched = train_loader(repeated.with_transform(transform), batches, workers, pin_memory=False)
             list(batched)  # the workers start

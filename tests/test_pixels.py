@@ -1,8 +1,11 @@
 """The cache, and decoded images in it."""
 
+import os
 import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,6 +151,40 @@ def test_a_builder_that_fails_leaves_nothing_and_two_at_once_agree(tmp_path):
 
     assert (cache.cached_folder("x", "x_1", slow) / "value").read_text() == "fast"
     assert [path.name for path in cache.cache_root().iterdir()] == ["x_1"]
+
+
+def test_a_builder_that_is_killed_leaves_nothing_that_counts():
+    code = (
+        "import os, signal; from data_scripts.cache import cached_folder\n"
+        "def build(folder):\n    (folder / 'half').write_text('')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "cached_folder('x', 'x_1', build)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -9
+    (left,) = cache.cache_root().iterdir()
+    folder = cache.cached_folder("x", "x_1", lambda folder: (folder / "whole").write_text(""))
+    assert [path.name for path in folder.iterdir()] == ["whole"]
+    os.utime(left, (0, 0))  # a day later
+    cache.cached_folder("y", "y_1", lambda folder: None)
+    assert not left.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads a process's memory from Linux's /proc")
+def test_workers_start_once_and_their_memory_does_not_grow(toycity):
+    data, labels = load_source("toycity", toycity)
+    split, epoch = training_split(*[data["train"]] * 4), SharedEpoch()
+    read = Pixels(split, labels, None, build_decoded(split, labels, None, "training", False)[0])
+    transform = TrainTransform(read, 255, 0, epoch, AugmentOptions((64, 96), cutmix=True))
+    loader = train_loader(split.with_transform(transform), TrainBatches(24, 4, 1, 1, 0, 0, epoch), 1, False)
+    seen = []
+    for number in range(1, 61):
+        epoch.set(number)
+        assert sum(1 for _ in loader) == 6
+        (worker,) = loader._iterator._workers
+        rollup = Path(f"/proc/{worker.pid}/smaps_rollup").read_text()
+        kilobytes = int(re.search(r"Anonymous: +(\d+) kB", rollup)[1])
+        seen.append((worker.pid, kilobytes))
+    assert len({pid for pid, _ in seen}) == 1
+    assert seen[-1][1] - seen[9][1] < 4096  # 50 epochs, 1,200 items of 24 kB each and as much again for CutMix
 
 
 def test_one_command_lists_and_clears_it(split, tmp_path):
