@@ -60,16 +60,21 @@ SEGFORMER = TrainingDefaults(
 MODELS = {
     "deeplabv3_resnet50": Model({"encoder": "resnet50", "decoder": "deeplabv3", "output_stride": 8}, SGD),
     "deeplabv3_resnet101": Model({"encoder": "resnet101", "decoder": "deeplabv3", "output_stride": 8}, SGD),
+    **{
+        f"{decoder}_{encoder}": Model({"encoder": encoder, "decoder": decoder, "output_stride": stride}, SGD)
+        for decoder, stride in (("deeplabv3plus", 16), ("pspnet", 8), ("unet", 32))
+        for encoder in ("resnet18", "resnet50", "resnet101")
+    },
+    "fcn_resnet50": Model({"encoder": "resnet50", "decoder": "fcn", "output_stride": 8}, SGD),
+    "unet": Model({"encoder": "unet", "decoder": "unet", "output_stride": 16}, SGD),
+    "attention_unet": Model({"encoder": "unet", "decoder": "attention_unet", "output_stride": 16}, SGD),
     "streetnet": Model({"encoder": "streetnet", "decoder": "streetnet", "output_stride": 16}, ADAMW),
     **{f"segformer_{name}": Model(variant, SEGFORMER) for name, variant in VARIANTS.items()},
 }
-NOT_BUILT_YET = ("unet",)
 
 
 def model_entry(name: str) -> Model:
     """The line of `MODELS` for `name`, in any case; an unknown one raises with the list."""
-    if name.lower() in NOT_BUILT_YET:
-        raise ModelError(f"--model {name} is not built yet: choose one of {', '.join(MODELS)}")
     if name.lower() not in MODELS:
         raise ModelError(f"--model {name} is not known: choose one of {', '.join(MODELS)}")
     return MODELS[name.lower()]

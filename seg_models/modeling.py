@@ -4,6 +4,7 @@ config = SegmentationConfig(encoder="resnet50", decoder="deeplabv3", norm="evo",
 logits = SegmentationModel(config)(pixel_values).logits
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,13 +15,26 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from .deeplabv3 import DeepLabV3Head
+from .deeplabv3plus import DeepLabV3PlusHead
+from .fcn import FCNDecoder
 from .losses import cross_entropy
 from .norms import EvoNormS0, convert_norms
 from .predictor import resize_logits
+from .pspnet import PSPNetHead
 from .resnet import LAYERS, ResNetEncoder
 from .streetnet import StreetNetEncoder, StreetNetHead
+from .unet import AttentionUNetHead, UNetEncoder, UNetHead
 
-DECODERS = {"deeplabv3": DeepLabV3Head, "streetnet": StreetNetHead}
+DECODERS = {
+    "deeplabv3": DeepLabV3Head,
+    "deeplabv3plus": DeepLabV3PlusHead,
+    "fcn": FCNDecoder,
+    "pspnet": PSPNetHead,
+    "streetnet": StreetNetHead,
+    "unet": UNetHead,
+    "attention_unet": AttentionUNetHead,
+}
+SMALL_ENCODERS = {"streetnet": (StreetNetEncoder, 16), "unet": (UNetEncoder, 16)}  # and their output stride
 
 
 @dataclass
@@ -77,11 +91,13 @@ def build_encoder(config: SegmentationConfig) -> nn.Module:
     """An encoder maps (B, 3, H, W) to a list of maps and says what they are in `channels` and `reductions`."""
     if config.encoder in LAYERS:
         return ResNetEncoder(config.encoder, config.norm, config.output_stride or 8)
-    if config.encoder == "streetnet":
-        if config.output_stride not in (None, 16):
-            raise ValueError(f"StreetNet has output stride 16, not {config.output_stride}")
-        return StreetNetEncoder(config.norm)
-    raise ValueError(f"unknown encoder {config.encoder!r}: choose one of {', '.join([*LAYERS, 'streetnet'])}")
+    if config.encoder not in SMALL_ENCODERS:
+        known = ", ".join([*LAYERS, *SMALL_ENCODERS])
+        raise ValueError(f"unknown encoder {config.encoder!r}: choose one of {known}")
+    encoder, output_stride = SMALL_ENCODERS[config.encoder]
+    if config.output_stride not in (None, output_stride):
+        raise ValueError(f"encoder {config.encoder} has output stride {output_stride}, not {config.output_stride}")
+    return encoder(config.norm)
 
 
 class SegmentationModel(AuxiliaryHead, PreTrainedModel):
@@ -106,7 +122,8 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
         # the first predictions are then nearly uniform and the first loss is log(num_labels).
         if isinstance(module, nn.Conv2d):
             if module.bias is None:
-                init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                fan_out = module.weight.shape[0] // module.groups * module.weight[0, 0].numel()
+                init.normal_(module.weight, std=math.sqrt(2 / fan_out))
             else:
                 init.normal_(module.weight, std=0.01)
                 init.zeros_(module.bias)

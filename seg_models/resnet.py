@@ -72,7 +72,7 @@ LAYERS = {
 
 
 class ResNetEncoder(ResNet):
-    """Four feature maps of a ResNet: (B, 3, H, W) -> a list of (B, channels[i], H/r, W/r) with r = reductions[i].
+    """Five feature maps of a ResNet: (B, 3, H, W) -> a list of (B, channels[i], H/r, W/r) with r = reductions[i].
 
     `output_stride` 8, 16 or 32 is the stride of the last map: the stages that would go beyond it are dilated instead.
     """
@@ -87,12 +87,12 @@ class ResNetEncoder(ResNet):
         del self.fc, self.avgpool
         self.bn1 = layer(64, act=True)
         self.relu = activation_after(self.bn1)
-        self.channels = [planes * block.expansion for planes in (64, 128, 256, 512)]
-        self.reductions = [min(stride, output_stride) for stride in (4, 8, 16, 32)]
+        self.channels = [64, *(planes * block.expansion for planes in (64, 128, 256, 512))]
+        self.reductions = [min(stride, output_stride) for stride in (2, 4, 8, 16, 32)]
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        features = []
+        x = self.relu(self.bn1(self.conv1(x)))
+        features, x = [x], self.maxpool(x)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
             features.append(x)

@@ -12,19 +12,11 @@ CPU's or GPU's matrix units, while depthwise ones, cheap on paper, do not.
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from .norms import activation_after, norm_layer
+from .layers import conv_norm_act, upsample_like
+from .norms import norm_layer
 from .resnet import BasicBlock
-
-
-def conv_norm_act(
-    norm: str, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1
-) -> nn.Sequential:
-    layer = norm_layer(norm, out_channels, act=True)
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
-    return nn.Sequential(conv, layer, activation_after(layer))
 
 
 class StreetNetEncoder(nn.Module):
@@ -84,10 +76,6 @@ class StreetNetHead(nn.Module):
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         low, middle, high = features
         x = self.high(high) * torch.sigmoid(self.pool(high.mean((2, 3), keepdim=True)))
-        x = self.fuse_middle(self._upsample(x, middle) + self.middle(middle))
-        x = self.fuse_low(self._upsample(x, low) + self.low(low))
+        x = self.fuse_middle(upsample_like(x, middle) + self.middle(middle))
+        x = self.fuse_low(upsample_like(x, low) + self.low(low))
         return self.classifier(self.dropout(x))
-
-    @staticmethod
-    def _upsample(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

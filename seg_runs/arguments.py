@@ -98,7 +98,8 @@ class TrainArguments(DataArguments):
 
     model: str = HfArg(
         default="deeplabv3_resnet50",
-        help="deeplabv3_resnet50, deeplabv3_resnet101, streetnet, or segformer_b0 to segformer_b5",
+        help="deeplabv3_, deeplabv3plus_, pspnet_ or unet_ with resnet18, resnet50 or resnet101 (deeplabv3 not with "
+        "resnet18), fcn_resnet50, unet, attention_unet, streetnet, or segformer_b0 to segformer_b5",
     )
     norm: str = HfArg(default="batch", help="batch, instance, group or evo, in every layer (of SegFormer, in the head)")
     sync_bn: bool = HfArg(default=False, help="batch norm over the images of all GPUs")

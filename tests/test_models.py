@@ -23,11 +23,17 @@ from seg_models.modeling import build_encoder
 from seg_models.norms import NORMS, EvoNormS0
 
 ID2LABEL = {i: f"class {i}" for i in range(19)}
-STRIDES = {"deeplabv3_resnet50": 8, "streetnet": 4, "segformer_b0": 4}  # of the logits
+STRIDES = {
+    "deeplabv3_resnet50": 8,
+    "fcn_resnet50": 8,
+    "pspnet_resnet18": 8,
+    "deeplabv3plus_resnet18": 4,
+}  # of the logits
+STRIDES |= {"unet": 1, "attention_unet": 1, "unet_resnet18": 2, "streetnet": 4, "segformer_b0": 4}
 STREETNETS = [("streetnet", norm) for norm in NORMS]
 NORM_LAYERS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, EvoNormS0)
 
-torchvisions = pytest.mark.parametrize("name", ["deeplabv3_resnet50", "deeplabv3_resnet101"])
+torchvisions = pytest.mark.parametrize("name", ["deeplabv3_resnet50", "deeplabv3_resnet101", "fcn_resnet50"])
 
 
 def meta_model(name, norm="batch"):
@@ -65,13 +71,14 @@ def network(request):
     return request.param[0], build_model(*request.param, ID2LABEL).eval()
 
 
-# DeepLabV3 is torchvision's
+# DeepLabV3 and FCN are torchvision's
 
 
-def test_deeplabv3_computes_torchvisions_logits():
+@pytest.mark.parametrize("name", ["deeplabv3_resnet50", "fcn_resnet50"])
+def test_torchvisions_logits(name):
     torch.manual_seed(0)
-    theirs = randomise_norms(torchvision_model("deeplabv3_resnet50")).eval()
-    ours = build_model("deeplabv3_resnet50", "batch", ID2LABEL).eval()
+    theirs = randomise_norms(torchvision_model(name)).eval()
+    ours = build_model(name, "batch", ID2LABEL).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     images = torch.randn(2, 3, 65, 97)
     with torch.no_grad():
@@ -82,7 +89,7 @@ def test_deeplabv3_computes_torchvisions_logits():
 
 
 @torchvisions
-def test_deeplabv3_has_torchvisions_state_dict(name):
+def test_torchvisions_state_dict(name):
     with torch.device("meta"):
         theirs = torchvision_model(name)
     ours = meta_model(name).state_dict()
@@ -91,7 +98,7 @@ def test_deeplabv3_has_torchvisions_state_dict(name):
 
 @torchvisions
 @pytest.mark.parametrize("norm", NORMS)
-def test_deeplabv3_has_torchvisions_convolutions(name, norm):
+def test_torchvisions_convolutions(name, norm):
     with torch.device("meta"):
         theirs = torchvision_model(name)
     assert convolutions(meta_model(name, norm)) == convolutions(theirs)
@@ -150,6 +157,41 @@ def test_first_loss_is_that_of_a_uniform_guess(network):
     assert logits.std() > 0.01
 
 
+# Parameters in millions, 19 classes, batch norm. segmentation_models.pytorch 0.6 has 12.334, 26.682 and 45.674 of
+# DeepLabV3+, 14.331 and 32.524 of U-Net (with one more step, of 16 channels, to full size). Its PSPNet leaves the last
+# stages of the encoder out; with them, and a head of a quarter of their channels, the paper's has 46.6 on a ResNet-50.
+SIZES = {"deeplabv3plus_resnet18": 12.334, "deeplabv3plus_resnet50": 26.682, "deeplabv3plus_resnet101": 45.674}
+SIZES |= {"unet_resnet18": 14.331, "unet_resnet50": 32.524, "pspnet_resnet50": 46.6}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_are_those_of_others(name):
+    assert sum(p.numel() for p in meta_model(name).parameters()) / 1e6 == pytest.approx(SIZES[name], rel=0.003)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ["pspnet_resnet18", "deeplabv3plus_resnet18", "unet", "attention_unet"])
+def test_every_parameter_has_a_gradient_under_every_norm(name, norm):
+    torch.manual_seed(0)
+    model = build_model(name, norm, ID2LABEL, auxiliary=True).train()
+    output = model(torch.randn(2, 3, 65, 97))
+    (output.logits.square().mean() + output.aux_logits.square().mean()).backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
+    kinds = {type(layer) for layer in model.modules() if isinstance(layer, NORM_LAYERS)}
+    assert len(kinds) == 1 and (nn.BatchNorm2d in kinds) == (norm == "batch")
+
+
+@pytest.mark.parametrize("name", ["pspnet_resnet18", "deeplabv3plus_resnet18"])
+def test_instance_norm_leaves_the_global_context(name):
+    torch.manual_seed(0)
+    model, images = build_model(name, "instance", ID2LABEL).eval(), torch.randn(1, 3, 65, 97)
+    branch = model.classifier.pyramid[0] if "pspnet" in name else model.classifier.pool
+    with torch.no_grad():
+        before = model(images).logits
+        branch.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
+        assert (model(images).logits - before).abs().max() > 1e-3 * before.std()
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_streetnet_is_small(norm):
     assert 1e6 < sum(p.numel() for p in meta_model("streetnet", norm).parameters()) <= 4e6
@@ -172,7 +214,7 @@ def test_model_type_is_ours_alone():
     assert SegmentationConfig.model_type not in CONFIG_MAPPING_NAMES
 
 
-@pytest.mark.parametrize(("name", "norm"), [*STREETNETS, ("deeplabv3_resnet50", "evo")])
+@pytest.mark.parametrize(("name", "norm"), [*STREETNETS, ("deeplabv3_resnet50", "evo"), ("unet_resnet18", "evo")])
 def test_saved_model_comes_back_through_auto_classes(tmp_path, name, norm):
     torch.manual_seed(0)
     model = randomise_norms(build_model(name, norm, ID2LABEL, dataset="toy")).eval()
@@ -317,8 +359,8 @@ def test_configuration_says_the_encoders_stride(name):
 
 
 def test_unknown_model_is_refused_with_the_list():
-    with pytest.raises(ModelError, match="PSPNet.*deeplabv3_resnet50, deeplabv3_resnet101, streetnet"):
-        build_model("PSPNet", "batch", ID2LABEL)
+    with pytest.raises(ModelError, match="HRNet is not known.*deeplabv3_resnet50, deeplabv3_resnet101, .*streetnet"):
+        build_model("HRNet", "batch", ID2LABEL)
 
 
 def test_labels_come_from_id2label():

@@ -19,13 +19,11 @@ TRAIN = {
     "instance norm": f"{RUN}_instancenorm {SIZES} --norm instance",
     "group norm": f"{RUN}_groupnorm {SIZES} --norm group",
     "evonorm": f"{RUN}_evonorm {SIZES} --norm evo",
+    "UNet": f"{RUN} {SIZES} --model UNet",
     "CutMix": f"{RUN}_cutmix {SIZES} --cutmix",
     "CopyBlob": f"{RUN}_copyblob {SIZES} --copyblob",
 }
 PREDICT = {"one scale": f"{RUN} --batch_size 4 --predict", "scales": f"{RUN} --batch_size 1 --predict --mst"}
-NOT_YET = {
-    "--model UNet": f"{RUN} {SIZES} --model UNet",
-}
 SMALL = "--train_size 96 192 --test_size 96 192 --crop_size 32 64 --num_workers 0 --max_train_steps 2"
 
 
@@ -57,10 +55,3 @@ def test_prediction(here, tmp_path):
         here("train_seg", *line.split(), "--num_workers", 0)
         settings = json.loads((tmp_path / RUN.split()[1] / "scores_val.json").read_text())["settings"]
         assert settings["flip"] == ("--mst" in line) and settings["size"] == [96, 192]
-
-
-@pytest.mark.parametrize("named, line", NOT_YET.items(), ids=NOT_YET)
-def test_what_is_not_built_yet_is_refused_by_name(here, capsys, named, line):
-    with pytest.raises(SystemExit):
-        here("train_seg", *line.split())
-    assert f"error: {named} is not built yet" in capsys.readouterr().err
