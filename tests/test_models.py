@@ -369,3 +369,55 @@ def test_labels_come_from_id2label():
     assert (model.config.num_labels, model.config.dataset) == (2, "toy")
     assert model.config.label2id == {"road": 0, "sky": 1}
     assert model.classifier.classifier.out_channels == 2
+
+
+# complexity
+
+
+def test_complexity_counts_what_a_hand_does():
+    from seg_models.complexity import measure
+
+    cost = measure("streetnet", (64, 96))
+    model = meta_model("streetnet")
+    macs = []
+
+    def count(layer, inputs, output):
+        macs.append(output[0].numel() * layer.weight[0].numel())
+
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(count)
+    model.eval()(torch.empty(1, 3, 64, 96, device="meta"))
+    assert cost["macs"] == sum(macs) and cost["flops"] == 2 * sum(macs)
+    assert cost["parameters"] == sum(p.numel() for p in model.parameters())
+    larger = measure("streetnet", (128, 192))
+    assert larger["memory"] == pytest.approx(4 * cost["memory"], rel=0.01) and cost["memory"] > 2**20
+
+
+# GMACs of an image of 375x1242 in a published table that counts MACs; of SegFormer with a head of 256 channels.
+PUBLISHED = {"segformer_b0": 15.58, "pspnet_resnet18": 97.2, "pspnet_resnet101": 459.0}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_complexity_is_the_published_one(name):
+    from seg_models.complexity import measure
+
+    assert measure(name, (375, 1242))["macs"] / 1e9 == pytest.approx(PUBLISHED[name], rel=0.03)
+
+
+def test_complexity_prints_tables_and_plots_runs(tmp_path, capsys):
+    from seg_models.complexity import main
+
+    main(["streetnet", "unet", "--size", "64", "96", "--markdown", "--time"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "1 MAC = 2 FLOPs" in lines[0] and [line.split()[1] for line in lines[-2:]] == ["streetnet", "unet"]
+    for i, name in enumerate(("streetnet", "unet")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(f'{{"best_mean_iou": 0.{i + 3}}}')
+        (tmp_path / name / "args.yaml").write_text(f"model: {name}\nnorm: evo\n")
+    runs = [str(tmp_path / name) for name in ("streetnet", "unet", "nothing")]
+    main(["--runs", *runs, "--plot", str(tmp_path / "plot.png"), "--size", "64", "96"])
+    assert (tmp_path / "plot.png").stat().st_size > 5000
+    for wrong in (["nonsense"], ["--runs", "x"], ["--runs", str(tmp_path), "--plot", "p.png"]):
+        with pytest.raises(SystemExit, match="error: "):
+            main(wrong)

@@ -1,0 +1,129 @@
+"""What each network costs: parameters, operations, memory for training and, on request, images a second.
+
+    python -m seg_models.complexity                                       # every model
+    python -m seg_models.complexity segformer_b0 unet --size 375 1242 --norm evo --time --markdown
+    python -m seg_models.complexity --runs runs/* --plot miou_flops.png   # validation mIoU of runs against operations
+
+Operations are torch's count, of convolutions and matrix products of one forward pass of one image, and nothing else; a
+multiplication with its addition is one MAC and two FLOPs. Memory is what a forward pass in float32 keeps for backward.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from seg_models import MODELS, ModelError, build_model
+
+COLUMNS = ("model", "parameters", "GMACs", "GFLOPs", "kept for backward", "images/s")
+
+
+def measure(name: str, size: tuple[int, int], norm: str = "batch", num_labels: int = 19) -> dict[str, float]:
+    """parameters, macs, flops, and bytes kept for backward, for one image of `size` (H, W); nothing is computed."""
+    labels = {i: str(i) for i in range(num_labels)}
+    with torch.device("meta"):
+        model, images = build_model(name, norm, labels), torch.empty(1, 3, *size)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model.eval()(images)
+        own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+        kept = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:
+                kept[storage._cdata] = storage  # held, so that no other can take its place
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = model.train()(torch.empty(2, 3, *size))  # of two: batch norm refuses one value per channel
+    flops, memory = counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values()) / 2
+    del output
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"parameters": parameters, "macs": flops / 2, "flops": flops, "memory": memory}
+
+
+def images_per_second(name: str, size: tuple[int, int], norm: str, num_labels: int, repeats: int = 5) -> float:
+    """Of single images, on the GPU if there is one, in float32: the best of `repeats`."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = build_model(name, norm, {i: str(i) for i in range(num_labels)}).to(device).eval()
+    images, best = torch.randn(1, 3, *size, device=device), float("inf")
+    with torch.no_grad():
+        for _ in range(repeats + 1):
+            begun = time.perf_counter()
+            model(images).logits.sum().item()
+            best = min(best, time.perf_counter() - begun)
+    return 1 / best
+
+
+def plot(runs: list[str], size: tuple[int, int], path: str) -> None:
+    """Validation mIoU of complete runs against the operations of their networks."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    points = []
+    for run in runs:
+        try:
+            with open(os.path.join(run, "results.json")) as results, open(os.path.join(run, "args.yaml")) as args:
+                score = json.load(results)["best_mean_iou"]
+                flags = dict(line.rstrip("\n").split(": ", 1) for line in args if ": " in line)
+        except OSError:
+            continue
+        if score is not None:
+            points.append((measure(flags["model"], size, flags["norm"])["flops"] / 1e9, score, flags["model"]))
+    if not points:
+        raise ModelError("--runs: no complete run with a validation score")
+    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.set(xscale="log", xlabel=f"GFLOPs of an image of {size[0]}x{size[1]}", ylabel="validation mIoU")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+    axes.scatter(*zip(*[point[:2] for point in points], strict=True), color="#2563eb")
+    for flops, score, name in points:
+        axes.annotate(name, (flops, score), textcoords="offset points", xytext=(5, 4), fontsize=8)
+    figure.savefig(path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="all if none is given")
+    parser.add_argument("--size", nargs=2, type=int, default=(375, 1242), help="height and width; by default KITTI's")
+    parser.add_argument("--norm", default="batch")
+    parser.add_argument("--num_labels", type=int, default=19)
+    parser.add_argument("--time", action="store_true", help="measure images a second on this machine")
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--runs", nargs="+", help="run folders, for --plot")
+    parser.add_argument("--plot", help="a PNG of mIoU against operations")
+    args = parser.parse_args(argv)
+    size = tuple(args.size)
+    try:
+        if bool(args.runs) != bool(args.plot):
+            raise ModelError("--runs and --plot go together")
+        if args.runs:
+            return plot(args.runs, size, args.plot)
+        print(
+            f"one image of {size[0]}x{size[1]}, --norm {args.norm}; 1 MAC = 2 FLOPs; convolutions and products only\n"
+        )
+        line = (
+            "| {:<24} | {:>10} | {:>8} | {:>8} | {:>17} | {:>8} |"
+            if args.markdown
+            else "{:<24} {:>10} {:>8} {:>8} {:>17} {:>8}"
+        )
+        print(line.format(*COLUMNS))
+        if args.markdown:
+            print("|---" * len(COLUMNS) + "|")
+        for name in args.models or MODELS:
+            cost = measure(name, size, args.norm, args.num_labels)
+            speed = f"{images_per_second(name, size, args.norm, args.num_labels):.2f}" if args.time else ""
+            row = f"{cost['parameters'] / 1e6:.2f} M", f"{cost['macs'] / 1e9:.2f}", f"{cost['flops'] / 1e9:.2f}"
+            print(line.format(name, *row, f"{cost['memory'] / 2**20:.0f} MiB", speed), flush=True)
+    except ModelError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
