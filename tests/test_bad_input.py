@@ -133,6 +133,9 @@ FAULTS = [
     output_below_a_file,
     more_images_than_there_are,
 ]
+# One for each way to be found out: before any process group, by every process, by the first for all.
+ON_TWO_PROCESSES = [no_folder, unknown_model, batch_that_does_not_divide, truncated_label, output_below_a_file]
+LAUNCHES = [(fault, 1) for fault in FAULTS] + [(fault, 2) for fault in ON_TWO_PROCESSES]
 
 
 def refusal(fault, toycity, folder, processes):
@@ -147,8 +150,7 @@ def refusal(fault, toycity, folder, processes):
     return culprit, result, {path for path in {**before, **after} if before.get(path) != after.get(path)}
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(("fault", "processes"), LAUNCHES, ids=lambda value: getattr(value, "__name__", value))
 def test_bad_input_is_refused_in_one_line(fault, processes, toycity, tmp_path):
     culprit, result, changed = refusal(fault, toycity, tmp_path, processes)
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
