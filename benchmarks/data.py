@@ -13,7 +13,6 @@ Images are ToyCity's. Times are medians; run it on an otherwise idle machine.
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -22,8 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import cv2
 import numpy as np
+from timing import milliseconds, one_core, row
 
 from data_scripts.augment import Augmentation, Crop, take_crop
 from data_scripts.check import check_split
@@ -36,20 +35,6 @@ from data_scripts.toycity import write_toycity
 CROP = (576, 1152)
 ALL_CORES = os.sched_getaffinity(0)
 ROAD, BUS = 0, 15
-
-
-def milliseconds(function, repeats: int = 60) -> float:
-    """The median time of a call."""
-    times = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begun)
-    return 1000 * statistics.median(times)
-
-
-def row(name: str, value: float, unit: str = "ms") -> None:
-    print(f"{name:<64} {value:8.2f} {unit}", flush=True)
 
 
 def tutorial_paste(donor: Crop, target: Crop, kind: int, ground: int) -> None:
@@ -126,7 +111,6 @@ def loader(folder: Path, images: int) -> None:
     from data_scripts.sampling import training_split
     from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform
 
-    torch.set_num_threads(1)
     write_toycity(folder / "city", train=images, val=1, test=1, size=(1024, 2048), seed=0)
     data, labels = load_source("toycity", folder / "city")
     split = training_split(data["train"])
@@ -221,8 +205,7 @@ def main() -> None:
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--images", type=int, default=16, help="of ToyCity, 1024x2048")
     args = parser.parse_args()
-    cv2.setNumThreads(1)
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core, whatever has threads
+    one_core()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MINICITY_SEG_CACHE"] = f"{folder}/cache"
         PARTS[args.part](Path(folder), args.images)

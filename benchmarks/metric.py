@@ -9,30 +9,19 @@ checked that all but the last count the same pixels. Times are medians.
 
 import os
 import resource
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import cv2
 import evaluate
 import numpy as np
 import torch
 from PIL import Image
+from timing import milliseconds, one_core
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS, VOID = 19, 255
-
-
-def milliseconds(function, repeats: int = 30) -> float:
-    times = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begun)
-    return 1000 * statistics.median(times)
 
 
 def maps() -> tuple[np.ndarray, np.ndarray]:
@@ -51,9 +40,7 @@ def main() -> None:
 
 
 def measure(folder: Path) -> None:
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    one_core()
     reference, prediction = maps()
     metric = evaluate.load(str(ROOT / "metrics" / "mean_iou"))
 
@@ -99,7 +86,7 @@ def measure(folder: Path) -> None:
         for name, ids in (("truth", reference), ("prediction", prediction)):
             files.append(folder / f"{name}.png")
             Image.fromarray(source.astype(np.uint8)[ids]).save(files[-1])
-        decoding = milliseconds(lambda: [np.asarray(Image.open(file)) for file in files])
+        decoding = milliseconds(lambda: [np.asarray(Image.open(file)) for file in files], 30)
         print(f"cityscapesscripts reads its pairs from files: {decoding:.1f} ms of decoding are taken off")
         ways["cityscapesscripts"] = lambda: official.evaluatePair(str(files[1]), str(files[0]), table, {}, {}, args)
     except ImportError:
@@ -110,7 +97,7 @@ def measure(folder: Path) -> None:
     assert np.array_equal(metric.counts.numpy()[:LABELS, :LABELS], counts)
     hits, union = hub()
     assert np.array_equal(hits, counts.diagonal()) and (union == counts.sum(0) + counts.sum(1) - hits).all()
-    times = {name: milliseconds(way) for name, way in ways.items()}
+    times = {name: milliseconds(way, 30) for name, way in ways.items()}
     if "cityscapesscripts" in times:
         times["cityscapesscripts"] -= decoding
     for name, value in times.items():

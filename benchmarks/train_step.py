@@ -15,7 +15,6 @@ Times are medians; run it on an otherwise idle machine, with OMP_WAIT_POLICY=pas
 import argparse
 import os
 import resource
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
 
 import torch
+from timing import row, seconds
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -38,20 +38,6 @@ from seg_models.losses import make_loss
 from seg_models.predictor import normalize
 from seg_runs import launch
 from train_seg import train_step
-
-
-def seconds(function, repeats: int) -> float:
-    """The median time of a call, after two that are not timed."""
-    times = []
-    for _ in range(repeats + 2):
-        begun = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times[2:])
-
-
-def row(name: str, value: float, unit: str) -> None:
-    print(f"{name:<64} {value:9.2f} {unit}", flush=True)
 
 
 def stepper(name: str, num_labels: int):
@@ -76,14 +62,14 @@ def bf16_peak() -> float:
     best = 0.0
     for side in (1024, 2048, 4096):
         a, b = (torch.randn(side, side, dtype=torch.bfloat16) for _ in range(2))
-        best = max(best, 2 * side**3 / seconds(lambda: a @ b, 5))  # noqa: B023
+        best = max(best, 2 * side**3 / seconds(lambda: a @ b, 5, before=2))  # noqa: B023
     for channels, height in ((256, 72), (512, 36), (512, 72)):
         x = torch.randn(2, channels, height, 2 * height, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
         layer = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False, dtype=torch.bfloat16)
         layer = layer.to(memory_format=torch.channels_last)
         operations = 2 * 9 * channels**2 * 2 * height * 2 * height
         with torch.no_grad():
-            best = max(best, operations / seconds(lambda: layer(x), 5))  # noqa: B023
+            best = max(best, operations / seconds(lambda: layer(x), 5, before=2))  # noqa: B023
     return best
 
 
@@ -101,7 +87,7 @@ def plain_torchvision(batch: dict[str, torch.Tensor], num_labels: int, repeats: 
         loss.backward()
         optimizer.step()
 
-    return seconds(step, repeats)
+    return seconds(step, repeats, before=2)
 
 
 def deeplab(args) -> None:
@@ -109,7 +95,7 @@ def deeplab(args) -> None:
     theirs = plain_torchvision(batch, 19, args.repeats)  # first: with the system's malloc
     peak = bf16_peak()
     _, step = stepper("deeplabv3_resnet50", 19)
-    ours = seconds(lambda: step(batch), args.repeats)
+    ours = seconds(lambda: step(batch), args.repeats, before=2)
     with FlopCounterMode(display=False) as counter:
         step(batch)
     operations = counter.get_total_flops()
@@ -126,7 +112,7 @@ def feed(args) -> None:
     split, epoch, size = training_split(data["train"]), SharedEpoch(), (360, 480)
     model, step = stepper("streetnet", len(labels.names))
     there = batch_of(4, size, len(labels.names))
-    bare = seconds(lambda: step(there), args.repeats)
+    bare = seconds(lambda: step(there), args.repeats, before=2)
     row("a step on a batch that is there", 1000 * bare, "ms")
     folder, refusal = build_decoded(split, labels, None, "training", progress=False)
     for name, kept in (("files", None), *((("the decoded file", folder),) if folder else ())):

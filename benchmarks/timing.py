@@ -1,0 +1,34 @@
+"""How the benchmarks measure and print."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+
+def seconds(function: Callable[[], object], repeats: int, before: int = 0) -> float:
+    """The median time of a call, after some that are not timed."""
+    times = []
+    for _ in range(before + repeats):
+        begun = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times[before:])
+
+
+def milliseconds(function: Callable[[], object], repeats: int = 60) -> float:
+    return 1000 * seconds(function, repeats)
+
+
+def row(name: str, value: float, unit: str = "ms") -> None:
+    print(f"{name:<64} {value:9.2f} {unit}", flush=True)
+
+
+def one_core() -> None:
+    """This process and its threads on one core, whatever has threads."""
+    import cv2
+    import torch
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
