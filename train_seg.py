@@ -124,7 +124,7 @@ def build(args: TrainArguments) -> Job:
     torch.manual_seed(args.seed)
 
     epoch = SharedEpoch()
-    loader, val_loader, transform, pixels = make_loaders(args, data, labels, epoch, accelerator)
+    batches = make_batches(args, data, epoch, accelerator)
     model = build_model(args.model, args.norm, labels.id2label, args.dataset, auxiliary=bool(args.aux_weight))
     model.config.trained_on = args.train_on
     torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
@@ -132,12 +132,13 @@ def build(args: TrainArguments) -> Job:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     ema = make_ema(model, args.ema_decay) if args.ema_decay else None
-    steps = total_steps(loader.batch_sampler.steps, args.epochs, args.max_train_steps)
+    steps = total_steps(batches.steps, args.epochs, args.max_train_steps)
     optimizer, schedule = make_optimization(args, model_entry(args.model).training, model, steps)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if ema is not None:
         accelerator.prepare_model(ema.module, evaluation_mode=True)  # in the launch's precision, as it is predicted
-    length = steps, loader.batch_sampler.steps
+    loader, val_loader, transform, pixels = make_loaders(args, data, labels, epoch, batches, accelerator)
+    length = steps, batches.steps
     if args.resume_from_checkpoint:
         folder, state = run_folder.resume_run(args, accelerator, model, ema, optimizer, *length)
     else:
@@ -149,7 +150,7 @@ def build(args: TrainArguments) -> Job:
         f"{accelerator.mixed_precision}, seed {args.seed}, in {folder}"
     )
     if args.preview and accelerator.is_main_process:
-        rows = preview_rows(transform, loader.batch_sampler, args.preview, labels)
+        rows = preview_rows(transform, batches, args.preview, labels)
         comparison(rows, ("augmented image", "label") * 2, labels.legend).save(folder / "preview.png")
         print(f"look at {folder}/preview.png", flush=True)
     published = None if args.class_weights == "enet" else labels.class_weights
@@ -161,24 +162,28 @@ def build(args: TrainArguments) -> Job:
     )
 
 
-def make_loaders(args, data, labels, epoch, accelerator):
-    """Check the files; loaders of training crops and validation images (None if they are trained on), what makes the
-    crops, training pixels by class."""
+def make_batches(args, data, epoch, accelerator) -> TrainBatches:
+    """How many images each process sees at a time, or an error if that cannot be."""
     processes = (accelerator.num_processes, accelerator.process_index)
     images = count_images(data, args.train_on)
     batches = TrainBatches(images, args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch)
     if args.copyblob == "tutorial" and batches.micro_batch_size < 2:
-        raise RunError(
-            "--copyblob tutorial pastes between the images of a batch, and here each process has 1 at a time"
-        )
+        raise RunError("--copyblob tutorial pastes between the images of a batch, and each process has 1 at a time")
     if args.norm == "batch":
         check_batch_norm(accelerator, args.sync_bn, batches.micro_batch_size)
+    return batches
+
+
+def make_loaders(args, data, labels, epoch, batches, accelerator):
+    """Check the files; loaders of training crops and validation images (None if they are trained on), what makes the
+    crops, training pixels by class."""
     once = partial(on_first_process, accelerator)
     made = make_training_data(args, data, labels, epoch, once, accelerator.is_main_process)
     batches.order = make_order(args.sampling, made.counts)
     workers = {"num_workers": args.num_workers, "pin_memory": accelerator.device.type == "cuda"}
-    loader = train_loader(made.train, batches, **workers)
-    val_loader = None if made.validation is None else eval_loader(made.validation, *processes, **workers)
+    loader, val_loader = train_loader(made.train, batches, **workers), None
+    if made.validation is not None:
+        val_loader = eval_loader(made.validation, accelerator.num_processes, accelerator.process_index, **workers)
     return loader, val_loader, made.transform, made.counts.sum(0)
 
 

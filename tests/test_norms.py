@@ -18,23 +18,30 @@ from seg_models.resnet import BasicBlock, Bottleneck
 ID2LABEL = {i: f"class {i}" for i in range(5)}
 LAYERS = {"batch": nn.BatchNorm2d, "instance": InstanceNorm, "group": nn.GroupNorm, "evo": EvoNormS0}
 
-# Counted by hand: stem + blocks + shortcuts + head. ReLUs after an addition: one a block.
-NORM_LAYERS = {
-    "deeplabv3_resnet50": 1 + 3 * 16 + 4 + 7,
-    "deeplabv3_resnet101": 1 + 3 * 33 + 4 + 7,
-    "streetnet": 2 + 2 * 7 + 2 + 5,
+# Counted by hand. Of an encoder: norms (stem, blocks, shortcuts), ReLUs (stem, blocks), and those after an addition,
+# one a block. Of a head: norms, and as many ReLUs.
+ENCODERS = {
+    "resnet18": (1 + 2 * 8 + 3, 1 + 2 * 8, 8),
+    "resnet50": (1 + 3 * 16 + 4, 1 + 3 * 16, 16),
+    "resnet101": (1 + 3 * 33 + 4, 1 + 3 * 33, 33),
+    "unet": (2 * 5, 2 * 5, 0),
+    "streetnet": (2 + 2 * 7 + 2, 2 + 2 * 7, 7),
 }
-RELUS = {
-    "deeplabv3_resnet50": 1 + 3 * 16 + 7,
-    "deeplabv3_resnet101": 1 + 3 * 33 + 7,
-    "streetnet": 2 + 2 * 7 + 5,
+HEADS = {"deeplabv3": 7, "deeplabv3plus": 9, "pspnet": 5, "fcn": 1, "unet": 8, "attention_unet": 8, "streetnet": 5}
+GATES = {"attention_unet": 4}  # each with a ReLU that follows no norm
+# Under instance norm a bias: on pooled branches, and where one of a single pixel is merged.
+BIASES = {
+    "deeplabv3": {"classifier.0.convs.4.2", "classifier.0.project.1"},
+    "deeplabv3plus": {"classifier.pool.2", "classifier.project.1"},
+    "pspnet": {f"classifier.pyramid.{i}.2" for i in range(4)},
 }
-BLOCKS = {"deeplabv3_resnet50": 16, "deeplabv3_resnet101": 33, "streetnet": 7}
+PARTS = {name: (m.config["encoder"], m.config["decoder"]) for name, m in MODELS.items() if "encoder" in m.config}
+NORM_LAYERS = {name: ENCODERS[encoder][0] + HEADS[head] for name, (encoder, head) in PARTS.items()}
+RELUS = {name: ENCODERS[encoder][1] + HEADS[head] + GATES.get(head, 0) for name, (encoder, head) in PARTS.items()}
+BLOCKS = {name: ENCODERS[encoder][2] for name, (encoder, _) in PARTS.items()}
 LAST_STRIDE = {"deeplabv3_resnet50": 8, "streetnet": 16}
 
-every_name = pytest.mark.parametrize(
-    "name", [name for name in MODELS if "segformer" not in name]
-)  # it has layer norms too
+every_name = pytest.mark.parametrize("name", PARTS)  # SegFormer has layer norms too
 
 
 @cache
@@ -79,8 +86,8 @@ def relu_calls(model):
 def test_norm_is_in_every_place_of_the_batch_version(name, norm):
     places = set(norms_of(meta_model(name, "batch")))
     assert len(places) == NORM_LAYERS[name]
-    if norm == "instance" and name.startswith("deeplabv3"):
-        places -= {"classifier.0.convs.4.2", "classifier.0.project.1"}  # the pooled branch, and where it is merged
+    if norm == "instance":
+        places -= BIASES.get(PARTS[name][1], set())
     found = {place: type(layer) for place, layer in norms_of(meta_model(name, norm)).items()}
     assert found == dict.fromkeys(places, LAYERS[norm])
 
@@ -102,12 +109,12 @@ def test_under_evo_only_the_relus_after_additions_run(name):
     blocks = [place for place, layer in model.named_modules() if isinstance(layer, (BasicBlock, Bottleneck))]
     names, count = relu_calls(model)
     assert names == [f"{place}.relu" for place in blocks]
-    assert len(names) == count == BLOCKS[name]
+    assert len(names) == BLOCKS[name] and count == BLOCKS[name] + GATES.get(name, 0)
 
 
 @every_name
 def test_evo_is_affine_only_where_no_relu_followed(name):
-    last = ".bn2" if name == "streetnet" else ".bn3"
+    last = ".bn3" if PARTS[name][0] in ("resnet50", "resnet101") else ".bn2"
     layers = norms_of(meta_model(name, "evo"))
     affine_only = {place for place, layer in layers.items() if not layer.act}
     assert affine_only == {place for place in layers if place.endswith((last, ".downsample.1"))}

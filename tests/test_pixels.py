@@ -106,6 +106,13 @@ def test_what_does_not_fit_is_not_decoded_and_said(split, monkeypatch, short):
     assert folder is None and short in refusal and "\n" not in refusal and not cache.cache_root().exists()
 
 
+@pytest.mark.parametrize("flags", [("--norm", "none"), ("--momentum", 0.5), ("--batch_size", 7)])
+def test_flags_that_cannot_be_are_refused_before_anything_is_decoded(in_process, toycity, capsys, flags):
+    with pytest.raises(SystemExit):
+        in_process("train_seg", "--dataset", "toycity", "--dataset_path", toycity, "--model", "streetnet", *flags)
+    assert f"error: {flags[0]}" in capsys.readouterr().err and not cache.cache_root().exists()
+
+
 def test_a_broken_file_is_named_and_nothing_is_left(split):
     path = split[1]["image"]["path"]
     data = open(path, "rb").read()
