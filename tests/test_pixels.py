@@ -109,7 +109,9 @@ def test_what_does_not_fit_is_not_decoded_and_said(split, monkeypatch, short):
 @pytest.mark.parametrize("flags", [("--norm", "none"), ("--momentum", 0.5), ("--batch_size", 7)])
 def test_flags_that_cannot_be_are_refused_before_anything_is_decoded(in_process, toycity, capsys, flags):
     with pytest.raises(SystemExit):
-        in_process("train_seg", "--dataset", "toycity", "--dataset_path", toycity, "--model", "streetnet", *flags)
+        in_process(
+            *"train_seg --dataset toycity --model streetnet --batch_size 2 --dataset_path".split(), toycity, *flags
+        )
     assert f"error: {flags[0]}" in capsys.readouterr().err and not cache.cache_root().exists()
 
 
