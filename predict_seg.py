@@ -25,6 +25,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 from data_scripts.check import check_split
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
+from data_scripts.pixels import Pixels
 from data_scripts.reader import read_label
 from data_scripts.sources import SPLITS, folder_of_images, load_source, source_of
 from data_scripts.submission import write_submission
@@ -151,7 +152,7 @@ def predict_split(
     folder = predictions.Predictions(output, name)
     images = str(Path(split[0]["image"]["path"]).resolve().parent)
     done = on_first_process(accelerator, folder.begin, {**settings, "images": images}, split["name"])
-    items = split.with_transform(EvalTransform(labels))
+    items = split.with_transform(EvalTransform(Pixels(split, labels)))
     processes = (accelerator.num_processes, accelerator.process_index)
     loader = eval_loader(items, *processes, num_workers, pin_memory=accelerator.device.type == "cuda")
     metric = evaluate.load(str(METRIC))

@@ -32,6 +32,7 @@ import predict_seg
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
 from data_scripts.loading import TrainBatches, eval_loader, train_loader
+from data_scripts.pixels import Pixels
 from data_scripts.preview import preview_rows
 from data_scripts.sampling import make_order
 from data_scripts.sources import load_source
@@ -179,7 +180,8 @@ def make_loaders(args, data, labels, epoch, batches, accelerator):
     crops, training pixels by class."""
     once = partial(on_first_process, accelerator)
     made = make_training_data(args, data, labels, epoch, once, accelerator.is_main_process)
-    batches.order = make_order(args.sampling, made.counts)
+    if args.sampling != "shuffle":
+        batches.order = make_order(args.sampling, made.counts)
     workers = {"num_workers": args.num_workers, "pin_memory": accelerator.device.type == "cuda"}
     loader, val_loader = train_loader(made.train, batches, **workers), None
     if made.validation is not None:
@@ -327,7 +329,7 @@ def evaluate_model(accelerator, predictor, loader, loss_function, labels) -> dic
 def draw_pictures(path: Path, predictor, split, labels) -> None:
     """Input, truth and prediction of a few images spread over the split."""
     chosen = np.linspace(0, len(split) - 1, min(NUM_PICTURES, len(split))).round().astype(int).tolist()
-    items = split.with_transform(EvalTransform(labels))
+    items = split.with_transform(EvalTransform(Pixels(split, labels)))
     rows = []
     for index in chosen:
         image, truth = items[index]["pixel_values"], items[index]["labels"].numpy()

@@ -29,6 +29,7 @@ from data_scripts.check import check_split
 from data_scripts.copyblob import BlobBank, Placement, build_bank, parse_rules, paste, sample_placement
 from data_scripts.cutmix import cutmix, sample_boxes
 from data_scripts.labels import CITYSCAPES
+from data_scripts.pixels import Pixels, build_decoded
 from data_scripts.sources import load_source
 from data_scripts.toycity import write_toycity
 
@@ -94,7 +95,9 @@ def mixing(folder: Path, images: int) -> None:
     data, labels = load_source("toycity", folder / "city")
     counts, _ = check_split(data["train"], labels, "train", progress=False)
     begun = time.perf_counter()
-    bank = build_bank(data["train"], labels, parse_rules(labels.copyblob, labels), counts, progress=False)
+    bank = build_bank(
+        Pixels(data["train"], labels), labels, parse_rules(labels.copyblob, labels), counts, progress=False
+    )
     seconds = (time.perf_counter() - begun) * 200 / images
     row(f"the bank, for 200 images of 1024x2048 (from {images}, all with blobs)", seconds, "s")
 
@@ -106,7 +109,6 @@ def loader(folder: Path, images: int) -> None:
     from torchvision.transforms import v2
 
     from data_scripts.loading import TrainBatches, train_loader
-    from data_scripts.pixels import Pixels, build_decoded
     from data_scripts.reader import read_image, read_label
     from data_scripts.sampling import training_split
     from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from datasets import Dataset
 from tqdm import tqdm
 
 from .augment import Crop
 from .cache import cached_folder, in_threads, names_of
 from .labels import DataError, LabelInfo
-from .reader import read_image, read_instances, read_label
+from .pixels import Pixels
 
 MOST_BLOBS = 3  # in an image, that may be pasted, each with the probability of --copyblob_prob
 PASTED = 60_000  # instance ids of pasted blobs begin above it; Cityscapes' end below 34,000
@@ -29,7 +28,7 @@ SMALLEST_DEPTH = 0.03  # of the image's height: how far below the horizon a blob
 HORIZON_QUANTILE = 0.001  # of the ground's pixels are above the horizon, or are mistakes
 LARGEST_ZOOM = 1.5  # up and down, from where a blob was to where it is pasted
 MARGIN = 2  # pixels around a blob that are kept with it, for interpolation
-VERSION = 3  # of the files of a bank
+VERSION = 4  # of the files of a bank
 
 
 def parse_rules(rules: Sequence[str], labels: LabelInfo) -> tuple[tuple[int, int], ...]:
@@ -106,17 +105,14 @@ class BlobBank:
         return self.pixels[blob.offset : blob.offset + blob.height * blob.width].reshape(blob.height, blob.width, 4)
 
 
-def build_bank(split: Dataset, labels: LabelInfo, rules, counts: np.ndarray, progress: bool) -> Path:
-    """The folder of the bank for `rules` and the images of `split`, built if the cache does not hold it.
+def build_bank(pixels: Pixels, labels: LabelInfo, rules, counts: np.ndarray, progress: bool) -> Path:
+    """The folder of the bank for `rules` and the images of `pixels`, built if the cache does not hold it.
 
     counts  (N, C): pixels of each train id in each image. Raises `DataError` if there is nothing to paste.
     """
-    rows, kinds = list(split), [kind for kind, _ in rules]
-    rows = [row | {"blobs": counts[i, kinds].any()} for i, row in enumerate(rows)]
-    columns = [column for column in ("image", "label", "instance") if column in split.column_names]
-    files = [row[column] for row in rows for column in columns]
-    names = names_of("blobs", files, VERSION, labels.source_ids, labels.instances, rules)
-    folder = cached_folder(*names, lambda folder: _write_bank(folder, rows, labels, rules, progress))
+    files = [file for column in pixels.files.values() for file in column]
+    names = names_of("blobs", files, VERSION, labels.source_ids, labels.instances, rules, pixels.size)
+    folder = cached_folder(*names, lambda folder: _write_bank(folder, pixels, labels, rules, counts, progress))
     table = json.loads((folder / "bank.json").read_text())
     if not table["blobs"]:
         pasted, ground = (" or ".join(dict.fromkeys(labels.names[i] for i in ids)) for ids in zip(*rules, strict=True))
@@ -128,33 +124,33 @@ def build_bank(split: Dataset, labels: LabelInfo, rules, counts: np.ndarray, pro
     return folder
 
 
-def _write_bank(folder: Path, rows: list[dict], labels: LabelInfo, rules, progress: bool) -> None:
+def _write_bank(folder: Path, pixels: Pixels, labels: LabelInfo, rules, counts: np.ndarray, progress: bool) -> None:
+    has_blobs = counts[:, [kind for kind, _ in rules]].any(1)
     blobs, offset, ground_rows = [], 0, np.zeros(1000, np.int64)
     with (folder / "pixels.bin").open("wb") as file:
-        found = in_threads(lambda row: _cut_image(row, labels, rules), rows)
-        bar = tqdm(found, "Cutting out blobs", len(rows), leave=False, disable=not progress, unit="image")
+        found = in_threads(lambda index: _cut_image(pixels, index, has_blobs[index], labels, rules), range(len(pixels)))
+        bar = tqdm(found, "Cutting out blobs", len(pixels), leave=False, disable=not progress, unit="image")
         for image, (cut_outs, per_row) in enumerate(bar):
             ground_rows += per_row
-            for kind, ground, foot, depth, image_size, pixels in cut_outs:
-                blobs.append((image, kind, ground, *pixels.shape[:2], foot, depth, image_size, offset))
-                file.write(pixels.data)
-                offset += pixels.shape[0] * pixels.shape[1]
+            for kind, ground, foot, depth, image_size, cut_out in cut_outs:
+                blobs.append((image, kind, ground, *cut_out.shape[:2], foot, depth, image_size, offset))
+                file.write(cut_out.data)
+                offset += cut_out.shape[0] * cut_out.shape[1]
     share = np.cumsum(ground_rows) / max(1, ground_rows.sum())
     horizon = float(np.searchsorted(share, HORIZON_QUANTILE) / len(share))
     kept = [blob for blob in blobs if Blob(*blob).depth - horizon >= SMALLEST_DEPTH]
     (folder / "bank.json").write_text(json.dumps({"horizon": horizon, "blobs": kept}))
 
 
-def _cut_image(row: dict, labels: LabelInfo, rules) -> tuple[list[tuple], np.ndarray]:
+def _cut_image(pixels: Pixels, index: int, has_blobs: bool, labels: LabelInfo, rules) -> tuple[list[tuple], np.ndarray]:
     """The blobs of one image, and its ground's pixels in each thousandth of its height."""
-    label = labels.train_ids[read_label(row["label"], row["image"])]
+    label = pixels.label(index)
     height, width = label.shape
     per_row = np.isin(label, [ground for _, ground in rules]).sum(1)
     ground_rows = np.bincount(np.arange(height) * 1000 // height, per_row, 1000).astype(np.int64)
-    if not row["blobs"]:
+    if not has_blobs:
         return [], ground_rows
-    image = read_image(row["image"])
-    instances = read_instances(row["instance"], row["image"]) if row.get("instance") else None
+    image, instances = pixels.image(index), pixels.instances(index) if "instance" in pixels.files else None
     cut_outs = []
     for kind, ground in rules:
         own = instances if labels.names[kind] in labels.instances else None
@@ -166,10 +162,10 @@ def _cut_image(row: dict, labels: LabelInfo, rules) -> tuple[list[tuple], np.nda
             colors = image[top - around[0] : bottom + around[1], left - around[2] : right + around[3]]
             missing = [MARGIN - there for there in around]  # beyond the image's border its last colour is repeated
             colors = cv2.copyMakeBorder(colors, *missing, cv2.BORDER_REPLICATE)
-            pixels = np.dstack([colors, np.pad(mask.astype(np.uint8) * 255, MARGIN)])
+            cut_out = np.dstack([colors, np.pad(mask.astype(np.uint8) * 255, MARGIN)])
             lowest = np.flatnonzero(mask[-1])
             foot = (MARGIN + mask.shape[0] - 1, MARGIN + int(lowest[(len(lowest) - 1) // 2]))
-            cut_outs.append((kind, ground, foot, (bottom - 0.5) / height, (height, width), pixels))
+            cut_outs.append((kind, ground, foot, (bottom - 0.5) / height, (height, width), cut_out))
     return cut_outs, ground_rows
 
 

@@ -19,8 +19,8 @@ class TrainBatches:
 
     An optimizer step takes the next `batch_size` items of the epoch's order, over all processes and accumulation steps,
     so a step sees the same images however they are spread. What is left over at the end of an epoch is dropped: another
-    order follows. `order`, of `sampling.make_order`, makes it from the epoch's generator; by default it is a
-    permutation of the images. `first_step` is where a resumed run goes on within an epoch.
+    order follows. `order` makes it from the epoch's generator: a permutation of the images, or one of
+    `sampling.make_order`. `first_step` is where a resumed run goes on within an epoch.
     """
 
     def __init__(

@@ -20,15 +20,12 @@ def make_order(sampling: str, counts: np.ndarray) -> Callable[[np.random.Generat
 
     counts  (N, C): pixels of each class in each image
 
-    shuffle   every image once
     rare      each draws a class by inverse frequency, then one of the images that show it (rare class sampling; Hoyer
               et al., 2022, arXiv 2111.14887, damp the weights; without, a class that one image alone shows brings
               that image again and again)
     balanced  the same with the classes in turn, in a new order each round
     """
     count = len(counts)
-    if sampling == "shuffle":
-        return lambda rng: rng.permutation(count).tolist()
     weights = inverse_frequency(counts.sum(0))
     shows = [np.flatnonzero(counts[:, i]) for i in range(counts.shape[1])]
     classes = np.flatnonzero(weights)

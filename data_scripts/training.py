@@ -44,12 +44,9 @@ def make_training_data(
     speaks  whether this process shows progress
     """
     train_on = TRAIN_ON[args.train_on]
-    rules = parse_rules(args.copyblob_rules or labels.copyblob, labels) if args.copyblob else ()
+    rules = parse_rules(args.copyblob_rules or labels.copyblob, labels) if args.copyblob != "none" else ()
     counts, smallest = once(check_data, data, labels, train_on, speaks)
     images = training_split(*(data[name] for name in train_on))
-    weights, blobs = inverse_frequency(counts.sum(0)), None
-    if args.copyblob == "bank":
-        blobs = BlobBank(once(build_bank, images, labels, rules, counts, speaks), weights, labels)
 
     def pixels_of(split: Dataset, size, name: str) -> Pixels:
         folder, refusal = once(build_decoded, split, labels, size, name, speaks) if args.cache else (None, "")
@@ -57,10 +54,13 @@ def make_training_data(
             print(f"note: {refusal}", flush=True)
         return Pixels(split, labels, size, folder)
 
-    default_size, scale = source_of(args.dataset).crop_size, args.scale_range[1]
+    pixels, weights, blobs = pixels_of(images, args.train_size, "training"), inverse_frequency(counts.sum(0)), None
+    if args.copyblob == "bank":
+        blobs = BlobBank(once(build_bank, pixels, labels, rules, counts, speaks), weights, labels)
+    default_size, scales = source_of(args.dataset).crop_size, args.scale_range or AugmentOptions.scale_range
     chosen = {
-        "crop_size": fit_crop(args.crop_size, default_size, args.train_size or smallest, scale),
-        "scale_range": args.scale_range,
+        "crop_size": fit_crop(args.crop_size, default_size, args.train_size or smallest, scales[1]),
+        "scale_range": scales,
         "hflip": args.hflip,
         "rotation": args.rotation,
         "jitter": args.colorjitter_factor,
@@ -76,11 +76,10 @@ def make_training_data(
         "batch_rules": rules if args.copyblob == "tutorial" else (),
     }
     options = AugmentOptions(**{name: value for name, value in chosen.items() if value is not None})
-    pixels = pixels_of(images, args.train_size, "training")
     transform = TrainTransform(pixels, labels.ignore_index, args.seed, epoch, options)
     items = images if args.sampling == "shuffle" else repeated(len(images))
     validation = None
     if "validation" not in train_on:
         split = data["validation"]
-        validation = split.with_transform(EvalTransform(labels, pixels_of(split, None, "validation")))
+        validation = split.with_transform(EvalTransform(pixels_of(split, None, "validation")))
     return TrainingData(items.with_transform(transform), validation, transform, counts)

@@ -14,9 +14,7 @@ import torch
 from .augment import Crop, finish_crop, sample_augmentation, take_crop
 from .copyblob import MOST_BLOBS, PASTED, BlobBank, paste, paste_in_batch, sample_placements
 from .cutmix import cutmix, sample_boxes
-from .labels import LabelInfo
 from .pixels import Pixels
-from .reader import read_image, read_label
 
 
 def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -135,24 +133,16 @@ def sample_pixel(rng: np.random.Generator, label: np.ndarray, class_weights: np.
 
 
 class EvalTransform:
-    """For `Dataset.with_transform`: rows -> `pixel_values` uint8 (3, H, W), `name` and, where the split has labels,
-    `labels` uint8 (H, W), train ids. Nothing is resized: the predictor does that, and scores at the label's size.
+    """For `Dataset.with_transform`: rows -> `pixel_values` uint8 (3, H, W), `name` and, where the split of `pixels` has
+    labels, `labels` uint8 (H, W), train ids. Nothing is resized: the predictor does that, and scores at the label's
+    size."""
 
-    pixels  of the split, where they are decoded already
-    """
-
-    def __init__(self, labels: LabelInfo, pixels: Pixels | None = None):
-        self.table, self.pixels = labels.train_ids, pixels
+    def __init__(self, pixels: Pixels):
+        self.pixels = pixels
 
     def __call__(self, rows: dict[str, list]) -> dict[str, list]:
-        if self.pixels is not None:
-            images, ids = ([read(index) for index in rows["index"]] for read in (self.pixels.image, self.pixels.label))
-        else:
-            images, ids = [read_image(file) for file in rows["image"]], []
-            if "label" in rows:
-                pairs = zip(rows["label"], rows["image"], strict=True)
-                ids = [self.table[read_label(*pair)] for pair in pairs]
-        items = {"name": rows["name"], "pixel_values": [to_tensor(image) for image in images]}
-        if ids:
-            items["labels"] = [torch.from_numpy(np.array(label)) for label in ids]
+        images = [to_tensor(self.pixels.image(index)) for index in rows["index"]]
+        items = {"name": rows["name"], "pixel_values": images}
+        if "label" in self.pixels.files:
+            items["labels"] = [torch.from_numpy(np.array(self.pixels.label(index))) for index in rows["index"]]
         return items

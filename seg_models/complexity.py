@@ -15,6 +15,7 @@ import sys
 import time
 
 import torch
+import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from seg_models import MODELS, ModelError, build_model
@@ -69,7 +70,7 @@ def plot(runs: list[str], size: tuple[int, int], path: str) -> None:
         try:
             with open(os.path.join(run, "results.json")) as results, open(os.path.join(run, "args.yaml")) as args:
                 score = json.load(results)["best_mean_iou"]
-                flags = dict(line.rstrip("\n").split(": ", 1) for line in args if ": " in line)
+                flags = yaml.safe_load(args)
         except OSError:
             continue
         if score is not None:
@@ -100,6 +101,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--plot", help="a PNG of mIoU against operations")
     args = parser.parse_args(argv)
     size = tuple(args.size)
+    if min(size) < 1:
+        parser.error("--size takes a height and a width")
     try:
         if bool(args.runs) != bool(args.plot):
             raise ModelError("--runs and --plot go together")

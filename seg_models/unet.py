@@ -9,7 +9,7 @@ from torch import nn
 from .layers import conv_norm_act, upsample_like
 
 WIDTHS = (64, 128, 256, 512, 512)  # half as many in the last stage as in the paper: upsampling does not halve them here
-STEPS = (32, 64, 128, 256)  # of the way up on another encoder, as in segmentation_models.pytorch
+STEPS = [32, 64, 128, 256]  # of the way up on another encoder, as in segmentation_models.pytorch
 
 
 def two_convs(norm: str, in_channels: int, out_channels: int) -> nn.Sequential:
@@ -49,35 +49,39 @@ class AttentionGate(nn.Module):
         return skip * torch.sigmoid(self.psi(torch.relu(self.skip(skip) + self.gate(gate))))
 
 
+def step_channels(channels: list[int], reductions: list[int]) -> list[tuple[int, int, int]]:
+    """Channels of (what comes up from below, the map that is joined, the result) at each step, by the map's index."""
+    outs = [channels[0], *channels[:-2]] if reductions[0] == 1 else STEPS
+    return list(zip([*outs[1:], channels[-1]], channels[:-1], outs, strict=True))
+
+
 class UNetHead(nn.Module):
     """The encoder's features -> logits (B, C, h, w) at the stride of the first: from the last map upwards, each step
     joins the map of its size."""
 
-    attention = False
-
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         super().__init__()
-        # Of the step that joins map 0, 1, 2, ...
-        outs = [channels[0], *channels[:-2]] if reductions[0] == 1 else list(STEPS)
-        ins = [*outs[1:], channels[-1]]
-        self.steps = nn.ModuleList(
-            two_convs(norm, below + skip, out) for below, skip, out in zip(ins, channels[:-1], outs, strict=True)
-        )
-        self.gates = nn.ModuleList(
-            AttentionGate(skip, below) if self.attention else nn.Module()
-            for below, skip in zip(ins, channels[:-1], strict=True)
-        )
-        self.classifier = nn.Conv2d(outs[0], num_labels, 1)
+        steps = step_channels(channels, reductions)
+        self.steps = nn.ModuleList(two_convs(norm, below + skip, out) for below, skip, out in steps)
+        self.classifier = nn.Conv2d(steps[0][-1], num_labels, 1)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         *skips, x = features
-        for step, gate, skip in zip(reversed(self.steps), reversed(self.gates), reversed(skips), strict=True):
-            x = upsample_like(x, skip)
-            x = step(torch.cat([gate(skip, x) if self.attention else skip, x], dim=1))
+        for i in reversed(range(len(skips))):
+            x = upsample_like(x, skips[i])
+            x = self.steps[i](torch.cat([self.skipped(i, skips[i], x), x], dim=1))
         return self.classifier(x)
+
+    def skipped(self, step: int, skip: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return skip
 
 
 class AttentionUNetHead(UNetHead):
     """With an attention gate on each skipped map."""
 
-    attention = True
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+        super().__init__(channels, reductions, num_labels, norm)
+        self.gates = nn.ModuleList(AttentionGate(skip, below) for below, skip, _ in step_channels(channels, reductions))
+
+    def skipped(self, step: int, skip: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return self.gates[step](skip, x)

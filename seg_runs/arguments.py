@@ -49,8 +49,8 @@ class TrainArguments(DataArguments):
     crop_size: list[int] | None = size(
         "size of training crops; by default the data set's, or the image where that is smaller"
     )
-    scale_range: list[float] = HfArg(
-        default_factory=lambda: [0.75, 2.0], help="random scale: lowest highest", metadata={"metavar": "X"}
+    scale_range: list[float] | None = HfArg(
+        default=None, help="random scale: lowest highest; 0.75 2.0 if not given", metadata={"metavar": "X"}
     )
     hflip: bool = HfArg(default=True, help="mirror half of the training images")
     rotation: float = HfArg(default=0.0, help="random rotation by up to this many degrees either way")
@@ -64,8 +64,8 @@ class TrainArguments(DataArguments):
         default=None, help="of cutmix: the boxes' share of the image is drawn from Beta(B, B); 1.0 if not given"
     )
     cutmix_prob: float | None = HfArg(default=None, help="of cutmix: share of images that are mixed; 1.0 if not given")
-    copyblob: str | None = HfArg(
-        default=None,
+    copyblob: str = HfArg(
+        default="none",
         help="paste objects of rare classes where they belong: from all training images and in perspective (bank, "
         "which --copyblob alone means), or from the images of the batch and as they are (tutorial)",
         metadata={"nargs": "?", "const": "bank", "metavar": "bank|tutorial|none"},
@@ -160,18 +160,16 @@ class TrainArguments(DataArguments):
             raise RunError("--mst is for --predict: train_seg.py validates at one scale")
         for flag in ("train_size", "crop_size"):
             check_size(f"--{flag}", getattr(self, flag))
-        if len(self.scale_range) != 2 or not 0 < self.scale_range[0] <= self.scale_range[1]:
+        if self.scale_range and (len(self.scale_range) != 2 or not 0 < self.scale_range[0] <= self.scale_range[1]):
             raise RunError(f"--scale_range takes the lowest and the highest scale, above 0, not {self.scale_range}")
         check_range("--rotation", self.rotation, 0, 180)
         check_range("--colorjitter_factor", self.colorjitter_factor, 0, 1)
         if self.photometric and self.colorjitter_factor is not None:
             raise RunError("--photometric and --colorjitter_factor exclude each other")
         check_choice("--copyblob", self.copyblob, ("bank", "tutorial", "none"))
-        if self.copyblob == "none":  # over a recipe's
-            object.__setattr__(self, "copyblob", None)
         for flag in ("cutmix_boxes", "cutmix_beta", "cutmix_prob", "copyblob_rules", "copyblob_prob"):
             needed = flag.split("_")[0]
-            if getattr(self, flag) is not None and not getattr(self, needed):
+            if getattr(self, flag) is not None and getattr(self, needed) in (False, "none"):
                 raise RunError(f"--{flag} needs --{needed}")
         if self.copyblob == "tutorial" and self.copyblob_prob is not None:
             raise RunError("--copyblob_prob is for pastes from all images: --copyblob tutorial pastes whatever it can")
@@ -346,8 +344,6 @@ def recipe_tokens(kind: type, path: Path) -> list[str]:
     for key, value in entries.items():
         if key not in known:
             raise RunError(f"recipe {path}: there is no flag --{key}")
-        if key == "copyblob" and isinstance(value, bool):  # a flag that also has values
-            value = "bank" if value else "none"
         if value is not None:
             values = value if isinstance(value, list) else [value]
             # `- fence: sidewalk` in a list is a mapping to YAML, and fence:sidewalk on a command line

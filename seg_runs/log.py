@@ -53,6 +53,5 @@ class TrainingLog:
         for board in self.boards.values():
             board.close()
         if self.on:
-            if not (self.run / "learning_curve.png").exists():  # there was no validation
-                plot_learning_curve(read_rows(self.run / "log_epoch.csv"), self.run / "learning_curve.png")
+            plot_learning_curve(read_rows(self.run / "log_epoch.csv"), self.run / "learning_curve.png")
             write_json(self.run / "results.json", results)

@@ -389,14 +389,14 @@ def test_more_images_per_step_than_there_are_is_refused():
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_every_validation_image_is_seen_by_exactly_one_process(toycity, processes):
     data, labels = load_source("toycity", toycity)
-    split = data["validation"].with_transform(EvalTransform(labels))
+    split = data["validation"].with_transform(EvalTransform(Pixels(data["validation"], labels)))
     names = [item["name"] for rank in range(processes) for item in eval_loader(split, processes, rank, 0, False)]
     assert sorted(names) == sorted(data["validation"]["name"])
 
 
 def test_evaluation_items_are_native(toycity):
     data, labels = load_source("toycity", toycity)
-    item = data["validation"].with_transform(EvalTransform(labels))[0]
+    item = data["validation"].with_transform(EvalTransform(Pixels(data["validation"], labels)))[0]
     row = data["validation"][0]
     assert np.array_equal(item["pixel_values"].permute(1, 2, 0), read_image(row["image"]))
     assert np.array_equal(item["labels"], CITYSCAPES.train_ids[read_label(row["label"])])

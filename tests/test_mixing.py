@@ -183,7 +183,7 @@ RULES = ((FENCE, PAVEMENT),)
 
 @pytest.fixture
 def bank(split):
-    folder = build_bank(split, CAMVID, RULES, counts_of(split), progress=False)
+    folder = build_bank(Pixels(split, CAMVID), CAMVID, RULES, counts_of(split), progress=False)
     return BlobBank(folder, np.ones(11), CAMVID)
 
 
@@ -319,7 +319,7 @@ def test_instances_tell_touching_objects_apart(toycity):
     assert [part.shape for *_, part in components(mask, None, 4)] == [(4, 6)] and components(mask, None, 25) == []
     data, labels = load_source("toycity", toycity)
     rules = parse_rules(["car:road", "fence:sidewalk"], labels)
-    folder = build_bank(data["train"], labels, rules, np.ones((6, 19), int), progress=False)
+    folder = build_bank(Pixels(data["train"], labels), labels, rules, np.ones((6, 19), int), progress=False)
     found = BlobBank(folder, np.ones(19), labels)
     assert {blob.label for blob in found.blobs} == {kind for kind, _ in rules}
 
@@ -336,18 +336,21 @@ def test_no_blob_at_all_is_said(split):
     with pytest.raises(
         DataError, match="no training image has a bicyclist.*standing below the row that road begins at"
     ):
-        build_bank(split, CAMVID, ((10, ROAD),), counts_of(split), progress=False)
+        build_bank(Pixels(split, CAMVID), CAMVID, ((10, ROAD),), counts_of(split), progress=False)
 
 
 def test_the_bank_is_built_once_and_again_when_a_file_changes(split, monkeypatch):
     built, write = [], copyblob._write_bank
     monkeypatch.setattr(copyblob, "_write_bank", lambda *args: (built.append(1), write(*args)))
-    folders = [build_bank(split, CAMVID, RULES, counts_of(split), progress=False) for _ in range(2)]
+    folders = [build_bank(Pixels(split, CAMVID), CAMVID, RULES, counts_of(split), progress=False) for _ in range(2)]
     assert folders[0] == folders[1] and len(built) == 1
     path = split[1]["label"]["path"]
     status = os.stat(path)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    assert build_bank(split, CAMVID, RULES, counts_of(split), progress=False) != folders[0] and len(built) == 2
+    assert (
+        build_bank(Pixels(split, CAMVID), CAMVID, RULES, counts_of(split), progress=False) != folders[0]
+        and len(built) == 2
+    )
 
 
 def test_blobs_that_cannot_be_placed_are_left_out(tmp_path):
@@ -358,7 +361,7 @@ def test_blobs_that_cannot_be_placed_are_left_out(tmp_path):
     Image.fromarray(np.repeat(label[..., None] * 20, 3, 2)).save(tmp_path / "a.png")
     Image.fromarray(label).save(tmp_path / "a_label.png")
     split = from_files([("a", tmp_path / "a.png", tmp_path / "a_label.png", None)], "here")
-    folder = build_bank(split, CAMVID, RULES, counts_of(split), progress=False)
+    folder = build_bank(Pixels(split, CAMVID), CAMVID, RULES, counts_of(split), progress=False)
     bank = BlobBank(folder, np.ones(11), CAMVID)
     assert [(blob.height - 4, blob.width - 4) for blob in bank.blobs] == [(8, 6)]
     assert (bank.cut_out(0)[..., :3][2:10, 2:] == 140).all()  # beyond the border its own colour, not black
@@ -445,7 +448,9 @@ EVERYTHING = {"rotation": 10.0, "class_crop_prob": 0.5, "cutmix": True, "cutmix_
 def items_of(toycity, **options):
     data, labels = load_source("toycity", toycity)
     counts = np.ones((6, 19), int)
-    folder = build_bank(data["train"], labels, parse_rules(labels.copyblob, labels), counts, progress=False)
+    folder = build_bank(
+        Pixels(data["train"], labels), labels, parse_rules(labels.copyblob, labels), counts, progress=False
+    )
     blobs = BlobBank(folder, np.ones(19), labels)
     options = {"class_weights": np.full(19, 1 / 19), "blobs": blobs, **options}
     epoch = SharedEpoch()

@@ -70,11 +70,11 @@ def test_items_are_the_same_from_files_and_from_the_decoded_file(toycity):
         transform = TrainTransform(Pixels(split, labels, None, folder), 255, 0, epoch, options)
         loader = train_loader(split.with_transform(transform), TrainBatches(6, 3, 1, 1, 0, 0, epoch), 1, False)
         seen += [torch.cat([batch["pixel_values"].flatten() for batch in loader])]
-        items = data["validation"].with_transform(EvalTransform(labels))
+        items = data["validation"].with_transform(EvalTransform(Pixels(data["validation"], labels)))
         if folder is not None:
             folder, _ = build_decoded(data["validation"], labels, None, "validation", progress=False)
             read = Pixels(data["validation"], labels, None, folder)
-            cached = data["validation"].with_transform(EvalTransform(labels, read))
+            cached = data["validation"].with_transform(EvalTransform(read))
             for one, two in zip(items, cached, strict=True):
                 assert one["name"] == two["name"]
                 assert all(torch.equal(one[key], two[key]) for key in ("pixel_values", "labels"))
@@ -134,7 +134,7 @@ def test_images_in_memory_have_a_name_too(split):
 def test_a_pickled_transform_leaves_the_pixels_where_they_are(toycity):
     data, labels = load_source("toycity", toycity)
     rules = copyblob.parse_rules(labels.copyblob, labels)
-    bank = copyblob.build_bank(data["train"], labels, rules, np.ones((6, 19), int), progress=False)
+    bank = copyblob.build_bank(Pixels(data["train"], labels), labels, rules, np.ones((6, 19), int), progress=False)
     blobs = copyblob.BlobBank(bank, np.ones(19), labels)
     read = Pixels(data["train"], labels, None, build_decoded(data["train"], labels, None, "training", False)[0])
     options = AugmentOptions((48, 64), blobs=blobs, copyblob_prob=1.0)
