@@ -30,7 +30,7 @@ from data_scripts.reader import read_label
 from data_scripts.sources import SPLITS, folder_of_images, load_source, source_of
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
-from seg_models import ModelError, Predictor
+from seg_models import ModelError, Predictor, set_output_stride
 from seg_models.predictor import MULTI_SCALE
 from seg_runs import predictions, run_folder
 from seg_runs.launch import RunError, make_accelerator, on_first_process, progress_bar
@@ -50,6 +50,7 @@ def predict(args: PredictArguments) -> None:
     trained = read_arguments(run)
     accelerator = make_accelerator()
     model, processor = load_model(model_folder)
+    set_output_stride(model, args.eval_output_stride)
     dataset, labels = label_set(model, model_folder, args.dataset or trained.get("dataset"))
     splits = load_splits(args, dataset, trained)
     for name, split in splits.items():
@@ -65,6 +66,7 @@ def predict(args: PredictArguments) -> None:
     settings = {
         "model": [str(model_folder.resolve()), (model_folder / "model.safetensors").stat().st_mtime],
         **{"size": size, "scales": scales, "flip": flip, "average": args.average},
+        "output_stride": args.eval_output_stride,
         "precision": accelerator.mixed_precision,
     }
     output = Path(args.output_dir) if args.output_dir else run

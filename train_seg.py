@@ -38,7 +38,7 @@ from data_scripts.sampling import make_order
 from data_scripts.sources import load_source
 from data_scripts.training import count_images, make_training_data
 from data_scripts.transforms import EvalTransform, SharedEpoch
-from seg_models import ModelError, Predictor, build_model, model_entry
+from seg_models import ModelError, Predictor, at_output_stride, build_model, freeze_batch_norm, model_entry
 from seg_models.losses import enet_class_weights, make_loss
 from seg_models.predictor import normalize, resize_logits
 from seg_runs import checkpoints, run_folder
@@ -48,6 +48,7 @@ from seg_runs.optimization import Schedule, make_ema, make_optimization, set_lea
 from seg_runs.report import class_table, comparison
 from seg_runs.stop import StopRequest, stop_with_launcher
 
+MODEL_FLAGS = ("encoder", "output_stride", "freeze_bn", "gradient_checkpointing")
 NUM_PICTURES = 3  # validation images that are drawn after each validation
 
 
@@ -74,6 +75,7 @@ class Job:
     ema: torch.nn.Module | None  # timm's moving average; the averaged model is its `module`
     wrapped: torch.nn.Module  # what trains: under several processes it adds the exchange of gradients
     loss_function: Callable  # (logits, labels) -> (sum, weight)
+    aux_weight: float  # of the losses of further logits
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     folder: Path
@@ -94,10 +96,8 @@ def train(args: TrainArguments) -> None:
             loss, weight, correct, pixels = state["totals"]
             row = {"epoch": number, "learning_rate": job.optimizer.param_groups[0]["initial_lr"] * job.schedule(first)}
             row |= {"train_loss": loss / (weight or 1), "train_accuracy": correct / (pixels or 1)}
-            if job.val_loader is None and end == steps:
-                keep_last(job, number, args.test_size)
-            elif job.val_loader is not None and (end == steps or number % args.eval_every == 0):
-                row |= validate(job, number, args.test_size)
+            if end == steps or (job.val_loader is not None and number % args.eval_every == 0):
+                row |= validate(args, job, number)
             log.epoch(row | {"seconds": time.perf_counter() - begun})
             if end == number * steps_per_epoch:  # steps may end within an epoch, which a longer run then completes
                 state |= {"epoch": number, **run_folder.NEW_EPOCH}
@@ -126,7 +126,12 @@ def build(args: TrainArguments) -> Job:
 
     epoch = SharedEpoch()
     batches = make_batches(args, data, epoch, accelerator)
-    model = build_model(args.model, args.norm, labels.id2label, args.dataset, auxiliary=bool(args.aux_weight))
+    defaults = model_entry(args.model).training
+    aux_weight = defaults.aux_weight if args.aux_weight is None else args.aux_weight
+    options = {name: getattr(args, name) for name in MODEL_FLAGS}
+    model = build_model(args.model, args.norm, labels.id2label, args.dataset, auxiliary=aux_weight > 0, **options)
+    with at_output_stride(model, args.eval_output_stride):
+        pass  # is refused now if it cannot be
     model.config.trained_on = args.train_on
     torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
     if args.sync_bn:
@@ -134,7 +139,7 @@ def build(args: TrainArguments) -> Job:
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     ema = make_ema(model, args.ema_decay) if args.ema_decay else None
     steps = total_steps(batches.steps, args.epochs, args.max_train_steps)
-    optimizer, schedule = make_optimization(args, model_entry(args.model).training, model, steps)
+    optimizer, schedule = make_optimization(args, defaults, model, steps)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if ema is not None:
         accelerator.prepare_model(ema.module, evaluation_mode=True)  # in the launch's precision, as it is predicted
@@ -159,7 +164,7 @@ def build(args: TrainArguments) -> Job:
     loss_function = make_loss(args.loss, weights, args.focal_gamma)
     return Job(
         *(accelerator, data, labels, epoch, loader, val_loader),
-        *(model, ema, wrapped, loss_function, optimizer, schedule, folder, state),
+        *(model, ema, wrapped, loss_function, aux_weight, optimizer, schedule, folder, state),
     )
 
 
@@ -170,7 +175,7 @@ def make_batches(args, data, epoch, accelerator) -> TrainBatches:
     batches = TrainBatches(images, args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch)
     if args.copyblob == "tutorial" and batches.micro_batch_size < 2:
         raise RunError("--copyblob tutorial pastes between the images of a batch, and each process has 1 at a time")
-    if args.norm == "batch":
+    if args.norm == "batch" and not args.freeze_bn:
         check_batch_norm(accelerator, args.sync_bn, batches.micro_batch_size)
     return batches
 
@@ -197,13 +202,15 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
     batches = iter(job.loader)
     images = {"total": (end - first) * args.batch_size, "done": done * args.batch_size}
     job.wrapped.train()
+    if args.freeze_bn:
+        freeze_batch_norm(job.model)
     with progress_bar(job.accelerator, f"Epoch {number}", **images) as bar:
         while state["step"] < end:
             rate = set_learning_rate(job.optimizer, job.schedule(state["step"]))
             parts = list(itertools.islice(batches, args.gradient_accumulation_steps))
             totals, norm = train_step(
                 *(job.accelerator, job.wrapped, parts, job.loss_function, job.optimizer),
-                *(args.max_grad_norm, args.aux_weight),
+                *(args.max_grad_norm, job.aux_weight),
             )
             state["step"] += 1
             if math.isfinite(norm):
@@ -229,9 +236,7 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
                 stop.exit(f"train_seg.py --resume_from_checkpoint {job.folder}")
 
 
-def train_step(
-    accelerator, model, parts, loss_function, optimizer, max_grad_norm: float | None, aux_weight: float | None
-):
+def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_norm: float | None, aux_weight: float):
     """One optimizer step: ((loss, weight, correct pixels, pixels) of all processes, norm of the gradient).
 
     `parts`: the micro-batches of this process. The gradient is that of the total loss over the total weight. Where it
@@ -249,9 +254,8 @@ def train_step(
             logits = resize_logits(output.logits, target.shape[-2:])
             loss, weight = loss_function(logits, target)
             objective = loss
-            if aux_weight:
-                auxiliary = resize_logits(output.aux_logits, target.shape[-2:])
-                objective = loss + aux_weight * loss_function(auxiliary, target)[0]
+            for more in (output.aux_logits or ()) if aux_weight else ():
+                objective = objective + aux_weight * loss_function(resize_logits(more, target.shape[-2:]), target)[0]
             # The exact denominator, the weight summed over processes and parts, is not known yet: divided by the
             # number of pixels, fp16 gradients stay in range, and the rest of the factor follows below.
             accelerator.backward(objective / pixels_per_step)
@@ -278,34 +282,27 @@ def train_step(
     return totals, norm
 
 
-def make_predictor(job: Job, test_size) -> Predictor:
-    """Of the model or, where there is one, its moving average: what is evaluated is what is saved."""
-    return Predictor(job.model if job.ema is None else job.ema.module, IMAGENET_MEAN, IMAGENET_STD, test_size)
-
-
-def keep_last(job: Job, number: int, test_size) -> None:
-    """Without validation the last weights are those that are kept."""
-    job.state["best_epoch"], predictor = number, make_predictor(job, test_size)
-    if job.accelerator.is_main_process:
-        run_folder.save_best(job.folder, predictor.model, predictor.image_processor())
-
-
-def validate(job: Job, number: int, test_size) -> dict:
-    """Score the model; keep it in best/ if it is the best so far; draw pictures."""
-    state, predictor = job.state, make_predictor(job, test_size)
-    if job.accelerator.num_processes > 1:  # evaluate with the batch-norm statistics that are saved: the first one's
-        for buffer in predictor.model.buffers():
-            torch.distributed.broadcast(buffer, src=0)
-    scores = evaluate_model(job.accelerator, predictor, job.val_loader, job.loss_function, job.labels)
-    better = state["best_mean_iou"] is None or scores["mean_iou"] > state["best_mean_iou"]
-    if better:
-        state |= {"best_mean_iou": scores["mean_iou"], "best_epoch": number}
-    if job.accelerator.is_main_process:
+def validate(args, job: Job, number: int) -> dict:
+    """Score the model, or its moving average; keep it in best/ if it is the best so far, or the last of a run without
+    validation images; draw pictures."""
+    state, model = job.state, job.model if job.ema is None else job.ema.module
+    predictor, scores = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, args.test_size), None
+    with at_output_stride(model, args.eval_output_stride):
+        if job.val_loader is not None:
+            if job.accelerator.num_processes > 1:  # with the batch-norm statistics that are saved: the first process's
+                for buffer in model.buffers():
+                    torch.distributed.broadcast(buffer, src=0)
+            scores = evaluate_model(job.accelerator, predictor, job.val_loader, job.loss_function, job.labels)
+        better = scores is None or state["best_mean_iou"] is None or scores["mean_iou"] > state["best_mean_iou"]
         if better:
-            run_folder.save_best(job.folder, predictor.model, predictor.image_processor())
-        draw_pictures(job.folder / "images" / f"epoch_{number:04d}.png", predictor, job.data["validation"], job.labels)
-        print(class_table(job.labels.names, scores), flush=True)
-    return {key: scores[key] for key in ("val_loss", "val_accuracy", "mean_iou")}
+            state |= {"best_mean_iou": scores and scores["mean_iou"], "best_epoch": number}
+        if better and job.accelerator.is_main_process:
+            run_folder.save_best(job.folder, model, predictor.image_processor())
+        if scores and job.accelerator.is_main_process:
+            path = job.folder / "images" / f"epoch_{number:04d}.png"
+            draw_pictures(path, predictor, job.data["validation"], job.labels)
+            print(class_table(job.labels.names, scores), flush=True)
+    return {key: scores[key] for key in ("val_loss", "val_accuracy", "mean_iou")} if scores else {}
 
 
 def evaluate_model(accelerator, predictor, loader, loss_function, labels) -> dict:

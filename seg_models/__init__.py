@@ -3,19 +3,29 @@
 `MODELS` is the whole list: a name, what it is made of, and how it is trained unless a flag says otherwise.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedModel
 from transformers import SegformerConfig as NativeSegFormerConfig
 from transformers import SegformerForSemanticSegmentation as NativeSegFormer
 
-from .modeling import SegmentationConfig, SegmentationModel
-from .norms import NORMS
+from .modeling import (
+    OTHER_ENCODERS,
+    ModelError,
+    SegmentationConfig,
+    SegmentationModel,
+    at_output_stride,
+    set_output_stride,
+)
+from .norms import NORMS, freeze_batch_norm
 from .predictor import Predictor
+from .recompute import recompute_blocks
 from .segformer import VARIANTS, SegFormer, SegFormerConfig
 
 __all__ = ["MODELS", "ModelError", "Predictor", "SegmentationConfig", "SegmentationModel", "SegFormer"]
-__all__ += ["SegFormerConfig", "build_model"]
+__all__ += ["SegFormerConfig", "at_output_stride", "build_model", "freeze_batch_norm"]
+__all__ += ["set_output_stride"]
 
 AutoConfig.register(SegmentationConfig.model_type, SegmentationConfig)
 AutoConfig.register(SegFormerConfig.model_type, SegFormerConfig)
@@ -23,14 +33,11 @@ AutoModelForSemanticSegmentation.register(SegmentationConfig, SegmentationModel)
 AutoModelForSemanticSegmentation.register(SegFormerConfig, SegFormer)
 
 
-class ModelError(ValueError):
-    """A request for a network that cannot be met: one line for the user."""
-
-
 @dataclass(frozen=True)
 class TrainingDefaults:
     """How a model is trained when no flag says otherwise: the one home of these numbers. `warmup` is the share of the
-    steps over which the learning rate rises, `head_factor` multiplies the learning rate of the decode head."""
+    steps over which the learning rate rises, `head_factor` multiplies the learning rate of the head, `aux_weight` the
+    losses beside the main one."""
 
     optimizer: str
     learning_rate: float
@@ -39,6 +46,7 @@ class TrainingDefaults:
     momentum: float = 0.9
     warmup: float = 0.0
     head_factor: float = 1.0
+    aux_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,8 @@ class Model:
 
 
 SGD = TrainingDefaults("sgd", learning_rate=1e-2, weight_decay=1e-4, lr_scheduler_type="cosine")
+# The paper has 0.7 for the logits, 0.6 for the coarse ones and 0.4 for the second head.
+ACFNET = replace(SGD, aux_weight=0.6)
 ADAMW = TrainingDefaults("adamw", learning_rate=1e-3, weight_decay=5e-2, lr_scheduler_type="poly")
 # Section 4.1 of the paper, but for the power of the decay (there 1.0) and the warm-up (in its code 1,500 of 160,000
 # steps).
@@ -65,11 +75,17 @@ MODELS = {
         for decoder, stride in (("deeplabv3plus", 16), ("pspnet", 8), ("unet", 32))
         for encoder in ("resnet18", "resnet50", "resnet101")
     },
+    "deeplabv3plus_resnest50": Model({"encoder": "resnest50d", "decoder": "deeplabv3plus", "output_stride": 16}, SGD),
     "fcn_resnet50": Model({"encoder": "resnet50", "decoder": "fcn", "output_stride": 8}, SGD),
+    "acfnet_resnet50": Model({"encoder": "resnet50", "decoder": "acfnet", "output_stride": 8}, ACFNET),
+    "acfnet_resnet101": Model({"encoder": "resnet101", "decoder": "acfnet", "output_stride": 8}, ACFNET),
+    "hrnet_w18": Model({"encoder": "hrnet_w18", "decoder": "hrnet", "output_stride": 32}, SGD),
     "unet": Model({"encoder": "unet", "decoder": "unet", "output_stride": 16}, SGD),
     "attention_unet": Model({"encoder": "unet", "decoder": "attention_unet", "output_stride": 16}, SGD),
+    "encdec_maxunpool": Model({"encoder": "maxpool", "decoder": "maxunpool", "output_stride": 32}, SGD),
     "streetnet": Model({"encoder": "streetnet", "decoder": "streetnet", "output_stride": 16}, ADAMW),
     **{f"segformer_{name}": Model(variant, SEGFORMER) for name, variant in VARIANTS.items()},
+    "segformer_swin_tiny": Model({"encoder": "swin_tiny", "decoder": "segformer", "output_stride": 32}, SEGFORMER),
 }
 
 
@@ -81,23 +97,59 @@ def model_entry(name: str) -> Model:
 
 
 def build_model(
-    name: str, norm: str, id2label: dict[int, str], dataset: str | None = None, auxiliary: bool = False
+    name: str,
+    norm: str,
+    id2label: dict[int, str],
+    dataset: str | None = None,
+    auxiliary: bool = False,
+    encoder: str | None = None,
+    output_stride: int | None = None,
+    freeze_bn: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> PreTrainedModel:
-    """A network from scratch. `norm`: one of `NORMS`; `id2label`: train id -> class name; `auxiliary`: with a second
-    head while it trains."""
+    """A network from scratch, or a `ModelError`.
+
+    norm, id2label          one of `NORMS`; train id -> class name
+    auxiliary               with a second head while it trains
+    encoder, output_stride  instead of the model's own
+    freeze_bn               batch norms do not learn (see `freeze_batch_norm`)
+    gradient_checkpointing  less memory for more time
+    """
     entry = model_entry(name)
     if norm not in NORMS:
         raise ModelError(f"--norm {norm} is not known: choose one of {', '.join(NORMS)}")
     label2id = {label: i for i, label in id2label.items()}
     fields = {**entry.config, "norm": norm, "id2label": id2label, "label2id": label2id, "dataset": dataset}
     if "encoder" in entry.config:
-        model = SegmentationModel(SegmentationConfig(**fields))
+        model = _build_ours(name, fields, encoder, output_stride)
         widths = model.backbone.channels
+    elif encoder or output_stride:
+        raise ModelError(f"{'--encoder' if encoder else '--output_stride'} is not for --model {name}")
     else:
         widths = entry.config["hidden_sizes"]
-        if norm == "batch" and not auxiliary:
-            return NativeSegFormer(NativeSegFormerConfig(**fields))
-        model = SegFormer(SegFormerConfig(**fields))
+        native = norm == "batch" and not auxiliary
+        model = NativeSegFormer(NativeSegFormerConfig(**fields)) if native else SegFormer(SegFormerConfig(**fields))
     if auxiliary:
         model.add_auxiliary_head(widths[-2])
+    if freeze_bn:
+        freeze_batch_norm(model)
+    if gradient_checkpointing:
+        recompute_blocks(model)
     return model
+
+
+def _build_ours(name: str, fields: dict, encoder: str | None, output_stride: int | None) -> SegmentationModel:
+    if encoder:
+        if fields["encoder"] in ("maxpool", "streetnet", "unet"):
+            raise ModelError(f"--encoder is not for --model {name}, which has its own: for example unet_resnet50")
+        fields |= {"encoder": encoder}
+        fields |= {"output_stride": OTHER_ENCODERS[encoder][1]} if encoder in OTHER_ENCODERS else {}
+    fields |= {"output_stride": output_stride} if output_stride else {}
+    try:
+        if encoder:  # can it be built, and does the decoder work with its maps? Nothing is computed
+            with torch.device("meta"), torch.no_grad():
+                SegmentationModel(SegmentationConfig(**fields)).eval()(torch.empty(1, 3, 97, 161))
+        return SegmentationModel(SegmentationConfig(**fields))
+    except (AssertionError, IndexError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"--model {name} cannot be built as asked: {reason}") from error

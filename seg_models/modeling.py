@@ -5,6 +5,9 @@ logits = SegmentationModel(config)(pixel_values).logits
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -14,34 +17,52 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
+from .acfnet import ACFHead
 from .deeplabv3 import DeepLabV3Head
 from .deeplabv3plus import DeepLabV3PlusHead
 from .fcn import FCNDecoder
+from .hrnet import HRNetHead
 from .losses import cross_entropy
+from .maxunpool import MaxPoolEncoder, MaxUnpoolHead
 from .norms import EvoNormS0, convert_norms
 from .predictor import resize_logits
 from .pspnet import PSPNetHead
 from .resnet import LAYERS, ResNetEncoder
 from .streetnet import StreetNetEncoder, StreetNetHead
+from .swin import AllMLPHead, SwinTinyEncoder
+from .timm_encoder import TimmEncoder
 from .unet import AttentionUNetHead, UNetEncoder, UNetHead
 
 DECODERS = {
+    "acfnet": ACFHead,
     "deeplabv3": DeepLabV3Head,
     "deeplabv3plus": DeepLabV3PlusHead,
     "fcn": FCNDecoder,
+    "hrnet": HRNetHead,
+    "maxunpool": MaxUnpoolHead,
     "pspnet": PSPNetHead,
+    "segformer": AllMLPHead,
     "streetnet": StreetNetHead,
     "unet": UNetHead,
     "attention_unet": AttentionUNetHead,
 }
-SMALL_ENCODERS = {"streetnet": (StreetNetEncoder, 16), "unet": (UNetEncoder, 16)}  # and their output stride
+OTHER_ENCODERS = {  # beside the ResNets, and their output stride
+    "maxpool": (MaxPoolEncoder, 32),
+    "streetnet": (StreetNetEncoder, 16),
+    "swin_tiny": (SwinTinyEncoder, 32),
+    "unet": (UNetEncoder, 16),
+}
+
+
+class ModelError(ValueError):
+    """A request for a network that cannot be met: one line for the user."""
 
 
 @dataclass
 class SegmentationOutput(SemanticSegmenterOutput):
-    """With `aux_logits` (B, C, h', w') of the auxiliary head, in training."""
+    """With `aux_logits`, in training: the logits (B, C, h', w') that have a loss beside the main one, or none."""
 
-    aux_logits: torch.FloatTensor | None = None
+    aux_logits: tuple[torch.FloatTensor, ...] | None = None
 
 
 def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor | None:
@@ -65,14 +86,14 @@ class AuxiliaryHead:
         unsaved = {f"aux_classifier.{name}" for name in head.state_dict()}
         self._keys_to_ignore_on_save = unsaved.union(self._keys_to_ignore_on_save or ())
 
-    def auxiliary_logits(self, features: list[torch.Tensor]) -> torch.Tensor | None:
-        return self.aux_classifier(features[-2]) if self.training and self.aux_classifier is not None else None
+    def auxiliary_logits(self, features: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return (self.aux_classifier(features[-2]),) if self.training and self.aux_classifier is not None else ()
 
 
 class SegmentationConfig(PretrainedConfig):
-    """What a network is: `encoder`, `decoder`, `norm` ("batch", "instance", "group", "evo"), `output_stride` of the
-    encoder (ResNets: 8, 16, 32) and, as in every `transformers` configuration, `id2label` or `num_labels`.
-    `dataset` names the label set that the classes come from."""
+    """What a network is: `encoder` (ours, or one of timm's), `decoder`, `norm` (one of `NORMS`), `output_stride` of the
+    encoder (ResNets: 8, 16, 32) and, as in every `transformers` configuration, `id2label` or `num_labels`. `dataset`
+    names the label set that the classes come from."""
 
     model_type = "minicity_seg"
 
@@ -91,10 +112,11 @@ def build_encoder(config: SegmentationConfig) -> nn.Module:
     """An encoder maps (B, 3, H, W) to a list of maps and says what they are in `channels` and `reductions`."""
     if config.encoder in LAYERS:
         return ResNetEncoder(config.encoder, config.norm, config.output_stride or 8)
-    if config.encoder not in SMALL_ENCODERS:
-        known = ", ".join([*LAYERS, *SMALL_ENCODERS])
-        raise ValueError(f"unknown encoder {config.encoder!r}: choose one of {known}")
-    encoder, output_stride = SMALL_ENCODERS[config.encoder]
+    if config.encoder not in OTHER_ENCODERS:
+        if config.norm != "batch":
+            raise ValueError(f"norm {config.norm} does not reach into timm's {config.encoder}: choose batch")
+        return TimmEncoder(config.encoder, config.output_stride or 32)
+    encoder, output_stride = OTHER_ENCODERS[config.encoder]
     if config.output_stride not in (None, output_stride):
         raise ValueError(f"encoder {config.encoder} has output stride {output_stride}, not {config.output_stride}")
     return encoder(config.norm)
@@ -105,6 +127,7 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
 
     config_class = SegmentationConfig
     main_input_name = "pixel_values"
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: SegmentationConfig):
         super().__init__(config)
@@ -145,5 +168,47 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
         """
         features = self.backbone(pixel_values)
         logits = self.classifier(features)
-        loss = mean_cross_entropy(logits, labels)
-        return SegmentationOutput(loss=loss, logits=logits, aux_logits=self.auxiliary_logits(features))
+        logits, *auxiliary = logits if isinstance(logits, tuple) else (logits,)
+        auxiliary = (*auxiliary, *self.auxiliary_logits(features)) or None
+        return SegmentationOutput(loss=mean_cross_entropy(logits, labels), logits=logits, aux_logits=auxiliary)
+
+
+def set_output_stride(model: PreTrainedModel, output_stride: int | None) -> None:
+    """Give `model` another output stride (8, 16 or 32; None: as it is), in place: the same weights, other strides and
+    dilations, and its configuration says so. Raises ModelError where that cannot be."""
+    if output_stride in (None, getattr(model.config, "output_stride", None)):
+        return
+    if not isinstance(model, SegmentationModel):
+        raise ModelError(f"a {model.config.model_type} has no output stride to change")
+    config = deepcopy(model.config)
+    config.output_stride = output_stride
+    try:
+        with torch.device("meta"):
+            other = SegmentationModel(config)
+    except ValueError as error:
+        raise ModelError(f"this network cannot have output stride {output_stride}: {error}") from error
+    theirs, ours = _geometries(other), _geometries(model)
+    if theirs.keys() - ours.keys():
+        raise ModelError(f"encoder {config.encoder} has other layers at output stride {output_stride}")
+    for name, geometry in theirs.items():
+        for key, value in geometry.items():
+            setattr(model.get_submodule(name), key, value)
+    model.config.output_stride, model.backbone.reductions = output_stride, other.backbone.reductions
+
+
+@contextmanager
+def at_output_stride(model: PreTrainedModel, output_stride: int | None) -> Iterator[None]:
+    """`set_output_stride`, and back at the end."""
+    before = getattr(model.config, "output_stride", None)
+    set_output_stride(model, output_stride)
+    try:
+        yield
+    finally:
+        set_output_stride(model, before)
+
+
+def _geometries(model: nn.Module) -> dict[str, dict]:
+    """What strides and dilations a network's layers have."""
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d))}
+    keys = "kernel_size", "stride", "padding", "dilation"
+    return {name: {key: getattr(m, key) for key in keys if hasattr(m, key)} for name, m in layers.items()}

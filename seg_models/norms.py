@@ -116,3 +116,11 @@ def bias_instead_of_norm(sequential: nn.Sequential, index: int) -> None:
     conv = sequential[index - 1]
     conv.bias = nn.Parameter(torch.zeros(conv.out_channels))
     sequential[index] = nn.Identity()
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Batch norms use and keep their running statistics, and their weights and biases do not learn, in place: for
+    networks that start from trained weights. After each `model.train()`, which undoes half of it, it is due again."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval().requires_grad_(False)

@@ -9,11 +9,12 @@ from functools import partial
 import torch
 from torch import nn
 from torchvision.models.resnet import ResNet
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .norms import activation_after, norm_layer
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(GradientCheckpointingLayer):
     """1x1 -> 3x3 (strided, dilated) -> 1x1 with four times the channels, and the sum with the shortcut."""
 
     expansion = 4
@@ -41,7 +42,7 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(x)) + shortcut)
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(GradientCheckpointingLayer):
     """3x3 (strided, dilated) -> 3x3 (dilated), and the sum with the shortcut. torchvision's cannot be dilated."""
 
     expansion = 1

@@ -45,5 +45,5 @@ class SegFormer(AuxiliaryHead, SegformerForSemanticSegmentation):
         """`pixel_values` (B, 3, H, W), normalised -> `logits` (B, C, H/4, W/4); with `labels` also the mean `loss`."""
         features = self.segformer(pixel_values, output_hidden_states=True).hidden_states
         logits = self.decode_head(features)
-        loss = mean_cross_entropy(logits, labels)
-        return SegmentationOutput(loss=loss, logits=logits, aux_logits=self.auxiliary_logits(features))
+        auxiliary = self.auxiliary_logits(features) or None
+        return SegmentationOutput(loss=mean_cross_entropy(logits, labels), logits=logits, aux_logits=auxiliary)

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .layers import conv_norm_act, upsample_like
 
@@ -12,20 +13,28 @@ WIDTHS = (64, 128, 256, 512, 512)  # half as many in the last stage as in the pa
 STEPS = [32, 64, 128, 256]  # of the way up on another encoder, as in segmentation_models.pytorch
 
 
-def two_convs(norm: str, in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        conv_norm_act(norm, in_channels, out_channels), conv_norm_act(norm, out_channels, out_channels)
-    )
+class TwoConvs(GradientCheckpointingLayer):
+    """Two 3x3 convolutions, each with norm and activation; the first has the stride."""
+
+    def __init__(self, norm: str, in_channels: int, out_channels: int, stride: int = 1):
+        super().__init__()
+        self.first = conv_norm_act(norm, in_channels, out_channels, stride=stride)
+        self.second = conv_norm_act(norm, out_channels, out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x))
 
 
 class UNetEncoder(nn.Module):
     """Input (B, 3, H, W); output a list of five maps (B, channels[i], H/r, W/r), r = reductions[i]."""
 
-    def __init__(self, norm: str = "batch", widths=WIDTHS):
+    def __init__(self, norm: str = "batch", widths=WIDTHS, stride: int = 1):
         super().__init__()
-        self.stages = nn.ModuleList(two_convs(norm, *pair) for pair in pairwise((3, *widths)))
+        strides = (stride, *[1] * (len(widths) - 1))
+        shapes = zip(pairwise((3, *widths)), strides, strict=True)
+        self.stages = nn.ModuleList(TwoConvs(norm, *channels, first) for channels, first in shapes)
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
-        self.channels, self.reductions = list(widths), [2**i for i in range(len(widths))]
+        self.channels, self.reductions = list(widths), [stride * 2**i for i in range(len(widths))]
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         features = []
@@ -51,7 +60,7 @@ class AttentionGate(nn.Module):
 
 def step_channels(channels: list[int], reductions: list[int]) -> list[tuple[int, int, int]]:
     """Channels of (what comes up from below, the map that is joined, the result) at each step, by the map's index."""
-    outs = [channels[0], *channels[:-2]] if reductions[0] == 1 else STEPS
+    outs = [channels[0], *channels[:-2]] if reductions[0] == 1 else STEPS[-len(channels) + 1 :]
     return list(zip([*outs[1:], channels[-1]], channels[:-1], outs, strict=True))
 
 
@@ -62,7 +71,7 @@ class UNetHead(nn.Module):
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         super().__init__()
         steps = step_channels(channels, reductions)
-        self.steps = nn.ModuleList(two_convs(norm, below + skip, out) for below, skip, out in steps)
+        self.steps = nn.ModuleList(TwoConvs(norm, below + skip, out) for below, skip, out in steps)
         self.classifier = nn.Conv2d(steps[0][-1], num_labels, 1)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:

@@ -98,11 +98,28 @@ class TrainArguments(DataArguments):
 
     model: str = HfArg(
         default="deeplabv3_resnet50",
-        help="deeplabv3_, deeplabv3plus_, pspnet_ or unet_ with resnet18, resnet50 or resnet101 (deeplabv3 not with "
-        "resnet18), fcn_resnet50, unet, attention_unet, streetnet, or segformer_b0 to segformer_b5",
+        help="deeplabv3_ or acfnet_ with resnet50 or resnet101, deeplabv3plus_, pspnet_ or unet_ with resnet18 too, "
+        "deeplabv3plus_resnest50, fcn_resnet50, hrnet_w18, unet, attention_unet, encdec_maxunpool, streetnet, "
+        "segformer_b0 to segformer_b5, or segformer_swin_tiny",
+    )
+    encoder: str | None = HfArg(
+        default=None,
+        help="instead of the model's own: any of timm's that gives feature maps, as resnet34 or convnext_tiny",
+    )
+    output_stride: int | None = HfArg(
+        default=None, help="8 or 16: the encoder's, by dilation, in training; by default the model's"
+    )
+    eval_output_stride: int | None = HfArg(
+        default=None, help="8 or 16: in validation and in the saved model; by default as in training"
     )
     norm: str = HfArg(default="batch", help="batch, instance, group or evo, in every layer (of SegFormer, in the head)")
     sync_bn: bool = HfArg(default=False, help="batch norm over the images of all GPUs")
+    freeze_bn: bool = HfArg(
+        default=False, help="batch norms keep their statistics, weights and biases: for weights that were loaded"
+    )
+    gradient_checkpointing: bool = HfArg(
+        default=False, help="compute each block again for its backward pass: less memory, more time, the same numbers"
+    )
     loss: str = HfArg(default="ce", help="ce (cross entropy), weighted_ce or focal")
     class_weights: str | None = HfArg(
         default=None,
@@ -111,7 +128,8 @@ class TrainArguments(DataArguments):
     )
     focal_gamma: float | None = HfArg(default=None, help="of focal; 2.0 if not given")
     aux_weight: float | None = HfArg(
-        default=None, help="weight of the loss of an auxiliary head, for example 0.4; no such head if not given"
+        default=None,
+        help="weight of the loss of an auxiliary head, for example 0.4; by default 0.6 for acfnet, 0 (none) for others",
     )
 
     optimizer: str | None = HfArg(default=None, help="sgd or adamw; by default the model's")
@@ -192,7 +210,7 @@ class TrainArguments(DataArguments):
         check_range("--focal_gamma", self.focal_gamma, least=0)
         if self.focal_gamma is not None and self.loss != "focal":
             raise RunError(f"--focal_gamma is for --loss focal, and this is {self.loss}")
-        check_above("--aux_weight", self.aux_weight)
+        check_range("--aux_weight", self.aux_weight, least=0)
         check_choice("--optimizer", self.optimizer, ("sgd", "adamw"))
         check_choice("--lr_scheduler_type", self.lr_scheduler_type, SCHEDULES)
         check_choice("--report_to", self.report_to, ("tensorboard", "none"))
@@ -200,8 +218,13 @@ class TrainArguments(DataArguments):
             raise RunError("--overwrite_output_dir would delete the run that --resume_from_checkpoint goes on with")
         if self.overwrite_output_dir and not self.output_dir:
             raise RunError("--overwrite_output_dir needs --output_dir: a run folder named by itself is always new")
-        if self.sync_bn and self.norm != "batch":
-            raise RunError(f"--sync_bn is for --norm batch, not --norm {self.norm}")
+        for flag in ("output_stride", "eval_output_stride"):
+            check_choice(f"--{flag}", getattr(self, flag), (8, 16))
+        for flag in ("sync_bn", "freeze_bn"):
+            if getattr(self, flag) and self.norm != "batch":
+                raise RunError(f"--{flag} is for --norm batch, not --norm {self.norm}")
+        if self.sync_bn and self.freeze_bn:
+            raise RunError("--sync_bn and --freeze_bn exclude each other: frozen norms have nothing to synchronise")
 
 
 @dataclass(frozen=True)
@@ -227,11 +250,13 @@ class PredictArguments(DataArguments):
     )
     flip: bool = HfArg(default=True, help="with --mst or --scales, predict mirrored images too")
     average: str = HfArg(default="probabilities", help="of several views: probabilities or logits")
+    eval_output_stride: int | None = HfArg(default=None, help="8 or 16, instead of the model's own")
     zip: bool = HfArg(default=False, help="check the id images and pack them for a challenge's server")
 
     def __post_init__(self):
         super().__post_init__()
         check_choice("--average", self.average, ("probabilities", "logits"))
+        check_choice("--eval_output_stride", self.eval_output_stride, (8, 16))
         for scale in self.scales or ():
             check_above("--scales", scale)
         if self.mst and self.scales:
@@ -297,9 +322,9 @@ def check_above(flag: str, value: float | None, below: float = float("inf")) -> 
         )
 
 
-def check_choice(flag: str, value: str | None, choices: tuple[str, ...]) -> None:
+def check_choice(flag: str, value: str | int | None, choices: tuple) -> None:
     if value is not None and value not in choices:
-        raise RunError(f"{flag} {value} is not known: choose one of {', '.join(choices)}")
+        raise RunError(f"{flag} {value} is not known: choose one of {', '.join(map(str, choices))}")
 
 
 class Parser(HfArgumentParser):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from .launch import RunError
 
 POLY_POWER = 0.9  # Chen et al., 2017, arXiv 1606.00915, section 4.1
+HEADS = ("decode_head.", "classifier.")  # the names of transformers' SegFormer and of our networks
 SCHEDULES = ("cosine", "poly", "poly_with_restarts", "constant")
 
 
@@ -73,7 +74,7 @@ def make_optimizer(
     model, kind: str, learning_rate: float, momentum: float, weight_decay: float, head_factor: float = 1.0
 ):
     """SGD decays every parameter, as torchvision's recipes do; AdamW spares norms and biases. `head_factor` times the
-    learning rate is that of `decode_head`."""
+    learning rate is that of the head."""
     from torch.optim import SGD, AdamW
 
     groups = []
@@ -82,7 +83,8 @@ def make_optimizer(
             parameters = [
                 parameter
                 for name, parameter in model.named_parameters()
-                if name.startswith("decode_head.") == in_head and (kind == "adamw" and parameter.ndim < 2) == spared
+                if (head_factor != 1 and name.startswith(HEADS)) == in_head
+                and (kind == "adamw" and parameter.ndim < 2) == spared
             ]
             rate = learning_rate * (head_factor if in_head else 1.0)
             if parameters:

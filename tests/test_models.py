@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import segmentation
 from transformers import AutoConfig, AutoModelForSemanticSegmentation, SegformerForSemanticSegmentation
-from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from seg_models import MODELS, ModelError, SegFormer, SegmentationConfig, SegmentationModel, build_model
@@ -23,14 +22,6 @@ from seg_models.modeling import build_encoder
 from seg_models.norms import NORMS, EvoNormS0
 
 ID2LABEL = {i: f"class {i}" for i in range(19)}
-STRIDES = {
-    "deeplabv3_resnet50": 8,
-    "fcn_resnet50": 8,
-    "pspnet_resnet18": 8,
-    "deeplabv3plus_resnet18": 4,
-}  # of the logits
-STRIDES |= {"unet": 1, "attention_unet": 1, "unet_resnet18": 2, "streetnet": 4, "segformer_b0": 4}
-STREETNETS = [("streetnet", norm) for norm in NORMS]
 NORM_LAYERS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, EvoNormS0)
 
 torchvisions = pytest.mark.parametrize("name", ["deeplabv3_resnet50", "deeplabv3_resnet101", "fcn_resnet50"])
@@ -62,13 +53,6 @@ def convolutions(model):
     """Name -> geometry, to which a state dict is blind."""
     convs = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     return {name: (m.weight.shape, m.stride, m.padding, m.dilation, m.groups) for name, m in convs.items()}
-
-
-@pytest.fixture(scope="module", params=product(STRIDES, NORMS), ids="-".join)
-def network(request):
-    """(name, network in eval mode)."""
-    torch.manual_seed(0)
-    return request.param[0], build_model(*request.param, ID2LABEL).eval()
 
 
 # DeepLabV3 and FCN are torchvision's
@@ -113,7 +97,7 @@ def test_atrous_rates_follow_the_output_stride(output_stride, rates):
     assert tuple(branch[0].dilation[0] for branch in model.classifier[0].convs[1:4]) == rates
 
 
-# encoders and logits
+# encoders, sizes
 
 
 @pytest.mark.parametrize(
@@ -129,34 +113,6 @@ def test_encoder_maps_are_what_channels_and_reductions_say(encoder, output_strid
     assert model.reductions[-1] == output_stride
 
 
-@pytest.mark.parametrize("size", [(33, 47), (129, 65), (64, 96)])
-def test_logits_of_any_size_come_at_the_decoders_stride(network, size):
-    name, model = network
-    with torch.no_grad():
-        output = model(torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)))
-    assert isinstance(output, SemanticSegmenterOutput)
-    assert output.logits.shape == (1, 19, *(math.ceil(side / STRIDES[name]) for side in size))
-    assert output.logits.isfinite().all()
-
-
-def test_eval_mode_is_deterministic(network):
-    images = torch.randn(1, 3, 33, 47, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        first, second = (network[1](images).logits for _ in range(2))
-    assert torch.equal(first, second)
-
-
-def test_first_loss_is_that_of_a_uniform_guess(network):
-    torch.manual_seed(0)
-    model = network[1].train()
-    with torch.no_grad():
-        logits = model(torch.randn(2, 3, 65, 97)).logits
-    model.eval()
-    loss = F.cross_entropy(logits, torch.randint(19, (2, *logits.shape[-2:])))
-    assert loss.item() == pytest.approx(math.log(19), abs=0.1)
-    assert logits.std() > 0.01
-
-
 # Parameters in millions, 19 classes, batch norm. segmentation_models.pytorch 0.6 has 12.334, 26.682 and 45.674 of
 # DeepLabV3+, 14.331 and 32.524 of U-Net (with one more step, of 16 channels, to full size). Its PSPNet leaves the last
 # stages of the encoder out; with them, and a head of a quarter of their channels, the paper's has 46.6 on a ResNet-50.
@@ -167,18 +123,6 @@ SIZES |= {"unet_resnet18": 14.331, "unet_resnet50": 32.524, "pspnet_resnet50": 4
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes_are_those_of_others(name):
     assert sum(p.numel() for p in meta_model(name).parameters()) / 1e6 == pytest.approx(SIZES[name], rel=0.003)
-
-
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", ["pspnet_resnet18", "deeplabv3plus_resnet18", "unet", "attention_unet"])
-def test_every_parameter_has_a_gradient_under_every_norm(name, norm):
-    torch.manual_seed(0)
-    model = build_model(name, norm, ID2LABEL, auxiliary=True).train()
-    output = model(torch.randn(2, 3, 65, 97))
-    (output.logits.square().mean() + output.aux_logits.square().mean()).backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
-    kinds = {type(layer) for layer in model.modules() if isinstance(layer, NORM_LAYERS)}
-    assert len(kinds) == 1 and (nn.BatchNorm2d in kinds) == (norm == "batch")
 
 
 @pytest.mark.parametrize("name", ["pspnet_resnet18", "deeplabv3plus_resnet18"])
@@ -214,31 +158,7 @@ def test_model_type_is_ours_alone():
     assert SegmentationConfig.model_type not in CONFIG_MAPPING_NAMES
 
 
-@pytest.mark.parametrize(("name", "norm"), [*STREETNETS, ("deeplabv3_resnet50", "evo"), ("unet_resnet18", "evo")])
-def test_saved_model_comes_back_through_auto_classes(tmp_path, name, norm):
-    torch.manual_seed(0)
-    model = randomise_norms(build_model(name, norm, ID2LABEL, dataset="toy")).eval()
-    model.save_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
-
-    config = AutoConfig.from_pretrained(tmp_path)
-    assert type(config) is SegmentationConfig
-    assert (config.norm, config.dataset, config.num_labels) == (norm, "toy", 19)
-    assert MODELS[name].config.items() <= config.to_dict().items()
-    assert config.id2label == ID2LABEL
-    assert config.label2id == {label: i for i, label in ID2LABEL.items()}
-
-    loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
-    assert type(loaded) is SegmentationModel
-    expected = model.state_dict()
-    assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
-    images = torch.randn(2, 3, 33, 47)
-    with torch.no_grad():
-        # close: memory mapped from a file is aligned differently, which may choose other kernels
-        torch.testing.assert_close(loaded(images).logits, model(images).logits)
-
-
-@pytest.mark.parametrize(("name", "norm"), [*STREETNETS, ("deeplabv3_resnet50", "instance")])
+@pytest.mark.parametrize(("name", "norm"), [*product(["streetnet"], NORMS), ("deeplabv3_resnet50", "instance")])
 def test_weights_missing_from_a_file_are_initialised(tmp_path, name, norm):
     """Whatever was in memory, each kind of tensor gets the value, or the spread, that it starts with."""
     torch.manual_seed(0)
@@ -261,24 +181,6 @@ def test_weights_missing_from_a_file_are_initialised(tmp_path, name, norm):
 
 
 # the auxiliary head
-
-
-@pytest.mark.parametrize(("name", "norm"), [(n, m) for n in ("streetnet", "segformer_b0") for m in NORMS])
-def test_the_auxiliary_head_is_there_in_training_and_not_saved(tmp_path, name, norm):
-    torch.manual_seed(0)
-    model = build_model(name, norm, ID2LABEL, auxiliary=True)
-    images = torch.randn(2, 3, 64, 96)
-    output = model.train()(images)
-    assert output.logits.shape == (2, 19, 16, 24) and output.aux_logits.shape[:2] == (2, 19)
-    (output.logits.square().mean() + output.aux_logits.square().mean()).backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
-    assert (norm == "batch") == any(isinstance(layer, nn.BatchNorm2d) for layer in model.aux_classifier.modules())
-    with torch.no_grad():
-        assert model.eval()(images).aux_logits is None
-        model.save_pretrained(tmp_path)
-        loaded, info = AutoModelForSemanticSegmentation.from_pretrained(tmp_path, output_loading_info=True)
-        assert not info["missing_keys"] and not info["unexpected_keys"] and loaded.aux_classifier is None
-        torch.testing.assert_close(loaded(images).logits, model(images).logits)
 
 
 def test_deeplabv3s_auxiliary_head_is_torchvisions():

@@ -1,0 +1,336 @@
+"""What every architecture promises, whatever it is made of: one line in `STRIDES` brings a new one in here."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import math
+import re
+import shutil
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AutoConfig, AutoModelForSemanticSegmentation
+from transformers.modeling_outputs import SemanticSegmenterOutput
+
+from seg_models import (
+    MODELS,
+    ModelError,
+    at_output_stride,
+    build_model,
+    freeze_batch_norm,
+    set_output_stride,
+)
+from seg_models.norms import NORMS
+
+# One of each kind, and the stride of its logits. Its siblings, deeper or wider, are the same code.
+STRIDES = {
+    "acfnet_resnet50": 8,
+    "attention_unet": 1,
+    "deeplabv3_resnet50": 8,
+    "deeplabv3plus_resnest50": 4,
+    "deeplabv3plus_resnet18": 4,
+    "encdec_maxunpool": 2,
+    "fcn_resnet50": 8,
+    "hrnet_w18": 4,
+    "pspnet_resnet18": 8,
+    "segformer_b0": 4,
+    "segformer_swin_tiny": 4,
+    "streetnet": 4,
+    "unet": 1,
+    "unet_resnet18": 2,
+}
+TIMMS = ("deeplabv3plus_resnest50", "hrnet_w18")  # whose encoders keep their batch norms
+LAYER_NORMS = ("segformer_b0", "segformer_swin_tiny")  # whose encoders have none
+WITH_NORMS = [(name, norm) for name in STRIDES for norm in NORMS if norm == "batch" or name not in TIMMS]
+STRIDED = [name for name in STRIDES if "_resnet" in name]  # by dilation
+ID2LABEL = {i: f"class {i}" for i in range(5)}
+
+every_name = pytest.mark.parametrize("name", STRIDES)
+every_norm = pytest.mark.parametrize(("name", "norm"), WITH_NORMS)
+
+
+def build(name, norm="batch", classes=5, seed=0, **options):
+    torch.manual_seed(seed)
+    return build_model(name, norm, {i: f"class {i}" for i in range(classes)}, **options)
+
+
+def images(height=65, width=97, batch=2):
+    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def objective(output):
+    """Depends on every logit, with a gradient of its own for each."""
+    return sum(logits.square().mean() for logits in (output.logits, *(getattr(output, "aux_logits", None) or ())))
+
+
+def train_once(model):
+    """(gradients, buffers, numbers kept for backward) of a step's forward and backward, dropout included."""
+    torch.manual_seed(1)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        loss = objective(model.train()(images()))
+    loss.backward()
+    return {name: p.grad for name, p in model.named_parameters()}, dict(model.named_buffers()), sum(kept)
+
+
+def test_every_kind_is_here():
+    """A model that is neither here nor a sibling of one that is would go untested."""
+    made_of = {name: (m.config.get("encoder", "mit"), m.config.get("decoder", "mit")) for name, m in MODELS.items()}
+    kinds = {(encoder.rstrip("0123456789"), decoder) for encoder, decoder in map(made_of.get, STRIDES)}
+    assert {(encoder.rstrip("0123456789"), decoder) for encoder, decoder in made_of.values()} == kinds
+
+
+# logits
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("classes", [1, 150])
+def test_logits_of_odd_sizes_come_at_the_decoders_stride(name, classes):
+    with torch.device("meta"):
+        output = build(name, classes=classes).eval()(torch.empty(2, 3, 257, 383))
+    kind = {re.sub(r"\d+$", "", kind): kind for kind in STRIDES}[re.sub(r"\d+$", "", name)]
+    sides = (math.ceil(side / STRIDES[kind]) for side in (257, 383))
+    assert output.logits.shape == (2, classes, *sides)
+
+
+@every_norm
+def test_logits_are_finite_deterministic_and_nearly_uniform_at_first(name, norm):
+    model = build(name, norm, classes=19).eval()
+    with torch.no_grad():
+        output, again = model(images()), model(images())
+        assert isinstance(output, SemanticSegmenterOutput) and torch.equal(output.logits, again.logits)
+        small = model(images(33, 47, batch=1)).logits
+        assert small.isfinite().all() and small.shape[2:] == tuple(math.ceil(s / STRIDES[name]) for s in (33, 47))
+        logits = model.train()(images()).logits
+    labels = torch.randint(19, (2, *logits.shape[-2:]), generator=torch.Generator().manual_seed(0))
+    assert F.cross_entropy(logits, labels).item() == pytest.approx(math.log(19), abs=0.15)
+    assert logits.std() > 0.005
+
+
+@every_name
+def test_one_class(name):
+    output = build(name, classes=1).train()(images())
+    objective(output).backward()
+    assert output.logits.shape[1] == 1 and output.logits.isfinite().all()
+
+
+@every_name
+def test_an_image_alone_has_the_logits_that_it_has_in_a_batch(name):
+    model = build(name).eval()
+    with torch.no_grad():
+        together, alone = model(images()).logits[1:], model(images()[1:]).logits
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-5 + 1e-4 * together.abs().max().item())
+
+
+# training
+
+
+@every_norm
+def test_every_parameter_has_a_gradient(name, norm):
+    model = build(name, norm, auxiliary=True)
+    gradients, *_ = train_once(model)
+    assert [key for key, g in gradients.items() if g is None or not g.isfinite().all()] == []
+    # timm's ResNeSt has biases before batch norms
+    assert [key for key, g in gradients.items() if not g.any() and not key.startswith("backbone.net.")] == []
+    layers = {type(layer) for layer in model.modules()}
+    assert (nn.BatchNorm2d in layers) == (norm == "batch")
+
+
+@pytest.mark.parametrize("name", TIMMS)
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "batch"])
+def test_norms_that_do_not_reach_an_encoder_are_refused(name, norm):
+    with pytest.raises(ModelError, match=f"norm {norm} does not reach into timm's"):
+        build(name, norm)
+
+
+@every_name
+def test_the_auxiliary_logits_are_there_in_training_and_their_head_is_not_saved(tmp_path, name):
+    model = build(name, auxiliary=True)
+    more = model.train()(images()).aux_logits
+    assert len(more) == (2 if "acfnet" in name else 1) and all(logits.shape[:2] == (2, 5) for logits in more)
+    with torch.no_grad():
+        assert model.eval()(images()).aux_logits is None
+        model.save_pretrained(tmp_path)
+        loaded, info = AutoModelForSemanticSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+        assert not info["missing_keys"] and not info["unexpected_keys"] and loaded.aux_classifier is None
+        torch.testing.assert_close(loaded(images()).logits, model(images()).logits)
+
+
+@every_norm
+def test_saved_model_comes_back_through_auto_classes(tmp_path, name, norm):
+    model = build(name, norm, dataset="toy").eval()
+    for tensor in model.state_dict().values():  # no tensor is at its initial value: a forgotten one shows
+        if tensor.is_floating_point():
+            tensor.mul_(1 + 0.1 * torch.rand(tensor.shape))
+            tensor.add_(0.01 * torch.rand(tensor.shape) if tensor.ndim == 1 else 0)
+    model.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert (getattr(config, "norm", norm), config.dataset, config.id2label) == (norm, "toy", ID2LABEL)
+    assert MODELS[name].config.items() <= config.to_dict().items()
+    loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
+    assert type(loaded) is type(model)
+    expected = model.state_dict()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
+    with torch.no_grad():  # close: memory mapped from a file is aligned differently, which may choose other kernels
+        expected = model(images()).logits
+        torch.testing.assert_close(
+            loaded(images()).logits, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item()
+        )
+
+
+@every_name
+def test_gradient_checkpointing_changes_no_number(name):
+    gradients, buffers, kept = train_once(build(name, auxiliary=True))
+    again, statistics, kept_again = train_once(build(name, auxiliary=True, gradient_checkpointing=True))
+    assert kept_again < 0.8 * kept
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(again[key], gradient, rtol=1e-4, atol=1e-6)
+    assert all(torch.equal(statistics[key], buffer) for key, buffer in buffers.items())
+
+
+@pytest.mark.parametrize("name", [name for name in STRIDES if name not in LAYER_NORMS])
+def test_frozen_batch_norms_stay(name):
+    model = build(name, freeze_bn=True)
+    before = deepcopy(model.state_dict())
+    model.train()
+    freeze_batch_norm(model)
+    objective(model(images())).backward()
+    torch.optim.SGD(model.parameters(), 1e-3, weight_decay=0.1).step()
+    norms = {key for key, layer in model.named_modules() if isinstance(layer, nn.BatchNorm2d)}
+    changed = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
+    assert norms and changed and not {key for key in changed if key.rpartition(".")[0] in norms}
+
+
+# output strides
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("name", STRIDED)
+def test_output_stride_by_dilation(name, output_stride):
+    model = build(name, output_stride=output_stride).eval()
+    with torch.no_grad():
+        last = model.backbone(images())[-1]
+        expected = model(images()).logits
+        other = build(name, output_stride=24 - output_stride).eval()
+        other.load_state_dict(model.state_dict())
+        before = other(images()).logits
+        with at_output_stride(other, output_stride):
+            assert other.config.output_stride == output_stride
+            torch.testing.assert_close(other(images()).logits, expected, rtol=1e-4, atol=1e-6)
+        assert torch.equal(other(images()).logits, before) and other.config.output_stride == 24 - output_stride
+    assert tuple(last.shape[2:]) == (math.ceil(65 / output_stride), math.ceil(97 / output_stride))
+    assert not torch.equal(before.mean((2, 3)), expected.mean((2, 3)))
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_a_timm_encoder_has_the_output_stride_that_it_is_built_with(output_stride):
+    with torch.device("meta"):
+        model = build("deeplabv3plus_resnest50", output_stride=output_stride)
+        assert model.eval().backbone(torch.empty(1, 3, 65, 97))[-1].shape[2:] == (
+            65 // output_stride + 1,
+            97 // output_stride + 1,
+        )
+        with pytest.raises(ModelError, match="resnest50d has other layers at output stride"):
+            set_output_stride(model, 24 - output_stride)  # it pools before convolutions, in places that depend on it
+
+
+@pytest.mark.parametrize("name", [name for name in STRIDES if name not in (*STRIDED, "deeplabv3plus_resnest50")])
+def test_output_strides_that_cannot_be_are_refused(name):
+    with torch.device("meta"):
+        own = MODELS[name].config.get("output_stride")
+        other = 8 if own == 16 else 16
+        with pytest.raises(ModelError, match="output.stride"):
+            build(name, output_stride=other)
+        model = build(name)
+        with pytest.raises(ModelError, match="output stride"):
+            set_output_stride(model, other)
+
+
+# other encoders
+
+
+@pytest.mark.parametrize("encoder", ["convnext_tiny", "efficientnet_b0", "mobilenetv3_large_100", "regnety_016"])
+@pytest.mark.parametrize("name", ["deeplabv3plus_resnet50", "pspnet_resnet50", "segformer_swin_tiny", "unet_resnet50"])
+def test_timms_encoders_fit_the_decoders(name, encoder):
+    with torch.device("meta"):
+        model = build(name, encoder=encoder)
+        assert model.config.encoder == encoder
+        assert model.eval()(torch.empty(1, 3, 129, 97)).logits.shape[1] == 5
+
+
+@pytest.mark.parametrize("encoder", ["convnext_tiny", "efficientnet_b0"])
+def test_a_network_on_timms_encoder_trains_and_comes_back(tmp_path, encoder):
+    model = build("unet_resnet50", encoder=encoder)
+    gradients, *_ = train_once(model)
+    assert all(g is not None and g.isfinite().all() for g in gradients.values())
+    assert next(p for p in model.backbone.parameters() if p.ndim == 4).std() > 1e-3
+    model.eval().save_pretrained(tmp_path)
+    loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images()).logits, model(images()).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_encoders_that_cannot_be_are_refused():
+    cases = {
+        ("unet_resnet50", "nonsense"): "neither this package nor timm has an encoder nonsense",
+        ("unet_resnet50", "swin_tiny_patch4_window7_224"): "tables that are not saved",
+        ("pspnet_resnet50", "hrnet_w18"): "hrnet_w18 gives no feature maps at output stride 8",
+        ("unet_resnet50", "vit_tiny_patch16_224"): "cannot be built",
+        ("streetnet", "resnet50"): "has its own",
+        ("segformer_b0", "resnet50"): "--encoder is not for --model segformer_b0",
+    }
+    for (name, encoder), reason in cases.items():
+        with pytest.raises(ModelError, match=reason):
+            build(name, encoder=encoder)
+    with pytest.raises(ModelError, match="norm evo does not reach into timm's resnet34"):
+        build("unet_resnet50", "evo", encoder="resnet34")
+
+
+# compilers
+
+
+@every_name
+def test_compiled_without_code_generation_computes_the_same(name):
+    model = build(name).eval()
+    with torch.no_grad():
+        expected = model(images()).logits
+        torch._dynamo.reset()
+        logits = torch.compile(model, backend="aot_eager")(images()).logits
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item() + 1e-6)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize(("name", "norm"), [("streetnet", "evo"), ("unet_resnet18", "batch")])
+def test_compiled_by_inductor_computes_the_same(name, norm):
+    model = build(name, norm).eval()
+    with torch.no_grad():
+        expected = model(images()).logits
+        torch._dynamo.reset()
+        logits = torch.compile(model)(images()).logits
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
+# the parts that have no peer
+
+
+def test_class_context_is_the_mean_of_centres():
+    from seg_models.acfnet import class_context
+
+    features = torch.tensor([[[[1.0, 3.0, 10.0, 20.0]]]])  # one channel, four pixels
+    sure = torch.tensor([[[[50.0, 50, 0, 0]], [[0.0, 0, 50, 50]]]])  # two pixels of each class
+    assert class_context(features, sure).flatten().tolist() == pytest.approx([2, 2, 15, 15])
+    unsure = torch.zeros_like(sure)
+    assert class_context(features, unsure).flatten().tolist() == pytest.approx([8.5] * 4)
+
+
+def test_unpooling_puts_values_where_the_maxima_were():
+    from seg_models.maxunpool import unpool
+
+    before = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    x, places = F.max_pool2d(before, 2, ceil_mode=True, return_indices=True)
+    assert torch.equal(unpool(x, before), F.max_unpool2d(x, places, 2, output_size=before.shape))
