@@ -188,7 +188,7 @@ def set_output_stride(model: PreTrainedModel, output_stride: int | None) -> None
     except ValueError as error:
         raise ModelError(f"this network cannot have output stride {output_stride}: {error}") from error
     theirs, ours = _geometries(other), _geometries(model)
-    if theirs.keys() - ours.keys():
+    if theirs.keys() != {name for name in ours if not name.startswith("aux_classifier.")}:
         raise ModelError(f"encoder {config.encoder} has other layers at output stride {output_stride}")
     for name, geometry in theirs.items():
         for key, value in geometry.items():
