@@ -48,7 +48,6 @@ from seg_runs.optimization import Schedule, make_ema, make_optimization, set_lea
 from seg_runs.report import class_table, comparison
 from seg_runs.stop import StopRequest, stop_with_launcher
 
-MODEL_FLAGS = ("encoder", "output_stride", "freeze_bn", "gradient_checkpointing")
 NUM_PICTURES = 3  # validation images that are drawn after each validation
 
 
@@ -128,8 +127,14 @@ def build(args: TrainArguments) -> Job:
     batches = make_batches(args, data, epoch, accelerator)
     defaults = model_entry(args.model).training
     aux_weight = defaults.aux_weight if args.aux_weight is None else args.aux_weight
-    options = {name: getattr(args, name) for name in MODEL_FLAGS}
-    model = build_model(args.model, args.norm, labels.id2label, args.dataset, auxiliary=aux_weight > 0, **options)
+    model = build_model(
+        *(args.model, args.norm, labels.id2label, args.dataset),
+        auxiliary=aux_weight > 0,
+        encoder=args.encoder,
+        output_stride=args.output_stride,
+        freeze_bn=args.freeze_bn,
+        gradient_checkpointing=args.gradient_checkpointing,
+    )
     with at_output_stride(model, args.eval_output_stride):
         pass  # is refused now if it cannot be
     model.config.trained_on = args.train_on

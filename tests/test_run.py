@@ -241,3 +241,27 @@ def test_saved_arguments_and_configuration_tell_the_provenance(trained, toycity)
     assert args["dataset_path"] == str(toycity) and args["seed"] == 0 and "output_dir" not in args
     config = json.loads((trained / "best" / "config.json").read_text())
     assert config["dataset"] == "toycity" and config["id2label"]["18"] == "bicycle" and config["norm"] == "batch"
+
+
+def test_gradient_checkpointing_gives_the_same_run(trained, in_process, tmp_path):
+    in_process("train_seg", trained / "args.yaml", "--output_dir", tmp_path / "r", "--gradient_checkpointing")
+    for row, again in zip(rows_of(trained), rows_of(tmp_path / "r"), strict=True):
+        assert {**row, "seconds": 0} == {**again, "seconds": 0}
+
+
+def test_a_run_trains_at_one_output_stride_and_is_evaluated_at_another(toycity, in_process, tmp_path, capsys):
+    flags = ["--dataset_path", toycity, "--model", "deeplabv3plus_resnet18", "--max_train_steps", 2, "--freeze_bn"]
+    for run, average in (("one", []), ("two", ["--ema_decay", 0.9])):
+        strides = ["--output_stride", 16, "--eval_output_stride", 8]
+        in_process("train_seg", *FAST, *flags, *strides, *average, "--output_dir", tmp_path / run)
+        best = tmp_path / run / "best"
+        assert json.loads((best / "config.json").read_text())["output_stride"] == 8
+        statistics = {k: t for k, t in load_file(best / "model.safetensors").items() if k.endswith("running_mean")}
+        assert statistics and not any(tensor.any() for tensor in statistics.values())
+    predict = ["--model_name_or_path", tmp_path / "one", "--splits", "val", "--eval_output_stride", 16]
+    in_process("predict_seg", *predict, "--output_dir", tmp_path / "at16")
+    assert "mean_iou" in json.loads((tmp_path / "at16" / "scores_val.json").read_text())
+    for more in (["--model", "streetnet", "--eval_output_stride", 8], ["--encoder", "nonsense"]):
+        with pytest.raises(SystemExit):
+            in_process("train_seg", *FAST, *flags, *more, "--output_dir", tmp_path / "refused")
+        assert "error: " in capsys.readouterr().err and not (tmp_path / "refused").exists()
