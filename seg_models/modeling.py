@@ -18,7 +18,7 @@ from .deeplabv3 import DeepLabV3Head
 from .deeplabv3plus import DeepLabV3PlusHead
 from .fcn import FCNDecoder
 from .losses import cross_entropy
-from .norms import EvoNormS0, convert_norms
+from .norms import EvoNorm, convert_norms
 from .predictor import resize_logits
 from .pspnet import PSPNetHead
 from .resnet import LAYERS, ResNetEncoder
@@ -70,8 +70,8 @@ class AuxiliaryHead:
 
 
 class SegmentationConfig(PretrainedConfig):
-    """What a network is: `encoder`, `decoder`, `norm` ("batch", "instance", "group", "evo"), `output_stride` of the
-    encoder (ResNets: 8, 16, 32) and, as in every `transformers` configuration, `id2label` or `num_labels`.
+    """What a network is: `encoder`, `decoder`, `norm` ("batch", "instance", "group", "evo", "evo_b0"), `output_stride`
+    of the encoder (ResNets: 8, 16, 32) and, as in every `transformers` configuration, `id2label` or `num_labels`.
     `dataset` names the label set that the classes come from."""
 
     model_type = "minicity_seg"
@@ -127,14 +127,15 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
             else:
                 init.normal_(module.weight, std=0.01)
                 init.zeros_(module.bias)
-        elif isinstance(module, (nn.GroupNorm, nn.InstanceNorm2d, nn.BatchNorm2d, EvoNormS0)):
+        elif isinstance(module, (nn.GroupNorm, nn.InstanceNorm2d, nn.BatchNorm2d, EvoNorm)):
             init.ones_(module.weight)
             init.zeros_(module.bias)
             if getattr(module, "v", None) is not None:
                 init.ones_(module.v)
+            if getattr(module, "running_var", None) is not None:
+                init.ones_(module.running_var)
             if getattr(module, "running_mean", None) is not None:
                 init.zeros_(module.running_mean)
-                init.ones_(module.running_var)
                 init.zeros_(module.num_batches_tracked)
 
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:

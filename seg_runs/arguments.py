@@ -101,7 +101,9 @@ class TrainArguments(DataArguments):
         help="deeplabv3_, deeplabv3plus_, pspnet_ or unet_ with resnet18, resnet50 or resnet101 (deeplabv3 not with "
         "resnet18), fcn_resnet50, unet, attention_unet, streetnet, or segformer_b0 to segformer_b5",
     )
-    norm: str = HfArg(default="batch", help="batch, instance, group or evo, in every layer (of SegFormer, in the head)")
+    norm: str = HfArg(
+        default="batch", help="batch, instance, group, evo or evo_b0, in every layer (SegFormer: in the head)"
+    )
     sync_bn: bool = HfArg(default=False, help="batch norm over the images of all GPUs")
     loss: str = HfArg(default="ce", help="ce (cross entropy), weighted_ce or focal")
     class_weights: str | None = HfArg(
