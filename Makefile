@@ -47,6 +47,7 @@ bench: $(VENV)/installed  ## the tables of docs/benchmarks.md (10 minutes, on an
 	$(BIN)/python benchmarks/data.py mixing
 	$(BIN)/python benchmarks/metric.py
 	$(BIN)/python benchmarks/train_step.py deeplab
+	$(BIN)/python benchmarks/train_step.py norms
 	$(BIN)/python benchmarks/train_step.py feed --dataset camvid --dataset_path $(CAMVID) --repeats 40
 	$(BIN)/python benchmarks/train_step.py feed --dataset camvid --dataset_path $(CAMVID) --repeats 40 --default_malloc
 

@@ -6,14 +6,19 @@ import time
 from collections.abc import Callable
 
 
-def seconds(function: Callable[[], object], repeats: int, before: int = 0) -> float:
-    """The median time of a call, after some that are not timed."""
-    times = []
+def times(function: Callable[[], object], repeats: int, before: int = 0) -> list[float]:
+    """The seconds of each call, after some that are not timed."""
+    taken = []
     for _ in range(before + repeats):
         begun = time.perf_counter()
         function()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times[before:])
+        taken.append(time.perf_counter() - begun)
+    return taken[before:]
+
+
+def seconds(function: Callable[[], object], repeats: int, before: int = 0) -> float:
+    """The median time of a call, after some that are not timed."""
+    return statistics.median(times(function, repeats, before))
 
 
 def milliseconds(function: Callable[[], object], repeats: int = 60) -> float:

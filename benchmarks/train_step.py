@@ -2,28 +2,35 @@
 
     python benchmarks/train_step.py deeplab                                  # beside plain torchvision, and the peak
     python benchmarks/train_step.py feed --dataset camvid --dataset_path camvid
+    python benchmarks/train_step.py norms                                   # every --norm, and timm's EvoNorm-S0
 
 deeplab  DeepLabV3-R50, batch 2 at 288x576: this project's step in bf16 and channels_last, the plain torchvision step in
          fp32 with the system's malloc, and the share of the machine's bf16 peak, which is that of its best dense kernel
          among those tried
 feed     StreetNet, batch 4 at 360x480 in bf16, with one worker: the time a step waits for data, and the throughput
          beside steps on one batch that is there already
+norms    DeepLabV3-R50 as above with each norm, and with timm's EvoNorm-S0 in every place of ours: the time of a step
+         and the most memory that its process had at a time, libraries included. Each has three processes of its own, in
+         turn with the others
 
 Times are medians; run it on an otherwise idle machine, with OMP_WAIT_POLICY=passive.
 """
 
 import argparse
+import multiprocessing
 import os
 import resource
+import statistics
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
 
 import torch
-from timing import row, seconds
+from timing import row, seconds, times
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,21 +42,34 @@ from data_scripts.sources import load_source
 from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform
 from seg_models import build_model
 from seg_models.losses import make_loss
+from seg_models.norms import NORMS, EvoNormS0
 from seg_models.predictor import normalize
 from seg_runs import launch
 from train_seg import train_step
 
 
-def stepper(name: str, num_labels: int):
-    """(accelerator, a function that makes one step of this project with a batch)."""
+def stepper(name: str, num_labels: int, norm: str = "batch"):
+    """(model, a function that makes one step of this project with a batch). `norm`: one of `NORMS`, or timm_evo."""
     accelerator = launch.make_accelerator()
     torch.manual_seed(0)
-    model = build_model(name, "batch", {i: str(i) for i in range(num_labels)}).to(memory_format=torch.channels_last)
+    model = build_model(name, norm.removeprefix("timm_"), {i: str(i) for i in range(num_labels)})
+    if norm == "timm_evo":
+        use_timms_evonorm(model)
+    model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
     loss = make_loss("ce", torch.ones(num_labels), None)
     return model, lambda batch: train_step(accelerator, model, [batch], loss, optimizer, None, None)
+
+
+def use_timms_evonorm(model: torch.nn.Module) -> None:
+    from timm.layers import EvoNorm2dS0
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, EvoNormS0):
+            theirs = EvoNorm2dS0(len(layer.weight), groups=layer.groups, apply_act=layer.act)
+            model.set_submodule(name, theirs)
 
 
 def batch_of(images: int, size: tuple[int, int], num_labels: int) -> dict[str, torch.Tensor]:
@@ -133,7 +153,39 @@ def feed(args) -> None:
     print(refusal or "", end="")
 
 
-PARTS = {"deeplab": deeplab, "feed": feed}
+def steps_with(norm: str, repeats: int) -> tuple[list[float], float]:
+    """(seconds of each of some steps, the most memory of this process in GiB)."""
+    _, step = stepper("deeplabv3_resnet50", 19, norm)
+    batch = batch_of(2, (288, 576), 19)
+    return times(lambda: step(batch), repeats, before=1), most_memory()
+
+
+def norms(args) -> None:
+    variants, rounds = (*NORMS, "timm_evo"), 3
+    taken, memory = {norm: [] for norm in variants}, dict.fromkeys(variants, 0.0)
+    # A process for each task: memory that has once been had stays, and would count for the next norm.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, prepare, (args.default_malloc,), max_tasks_per_child=1) as one_at_a_time:
+        for norm in variants * rounds:
+            steps, most = one_at_a_time.submit(steps_with, norm, -(-args.repeats // rounds)).result()
+            taken[norm] += steps
+            memory[norm] = max(memory[norm], most)
+    for norm in variants:
+        step = statistics.median(taken[norm])
+        row(norm, 1000 * step, f"ms a step, {step / statistics.median(taken['batch']):5.2f} x batch")
+        row("    most memory at a time", memory[norm], f"GiB,       {memory[norm] / memory['batch']:5.2f} x batch")
+
+
+def most_memory() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def prepare(default_malloc: bool) -> None:
+    if default_malloc:
+        launch.keep_memory = lambda: None
+
+
+PARTS = {"deeplab": deeplab, "feed": feed, "norms": norms}
 
 
 def main() -> None:
@@ -144,10 +196,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=12)
     parser.add_argument("--default_malloc", action="store_true", help="as glibc has it, not as the scripts set it")
     args = parser.parse_args()
-    if args.default_malloc:
-        launch.keep_memory = lambda: None
+    prepare(args.default_malloc)
     PARTS[args.part](args)
-    row("most memory at a time", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "GiB")
+    if args.part != "norms":  # which has processes of its own
+        row("most memory at a time", most_memory(), "GiB")
 
 
 if __name__ == "__main__":

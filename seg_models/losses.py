@@ -12,7 +12,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from .norms import at_least_float32
+from .evonorm import at_least_float32
 
 Sums = tuple[torch.Tensor, torch.Tensor]
 

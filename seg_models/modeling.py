@@ -24,7 +24,7 @@ from .fcn import FCNDecoder
 from .hrnet import HRNetHead
 from .losses import cross_entropy
 from .maxunpool import MaxPoolEncoder, MaxUnpoolHead
-from .norms import EvoNormS0, convert_norms
+from .norms import EvoNorm, convert_norms
 from .predictor import resize_logits
 from .pspnet import PSPNetHead
 from .resnet import LAYERS, ResNetEncoder
@@ -150,14 +150,15 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
             else:
                 init.normal_(module.weight, std=0.01)
                 init.zeros_(module.bias)
-        elif isinstance(module, (nn.GroupNorm, nn.InstanceNorm2d, nn.BatchNorm2d, EvoNormS0)):
+        elif isinstance(module, (nn.GroupNorm, nn.InstanceNorm2d, nn.BatchNorm2d, EvoNorm)):
             init.ones_(module.weight)
             init.zeros_(module.bias)
             if getattr(module, "v", None) is not None:
                 init.ones_(module.v)
+            if getattr(module, "running_var", None) is not None:
+                init.ones_(module.running_var)
             if getattr(module, "running_mean", None) is not None:
                 init.zeros_(module.running_mean)
-                init.ones_(module.running_var)
                 init.zeros_(module.num_batches_tracked)
 
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:

@@ -1,4 +1,4 @@
-"""Normalisation layers, `--norm batch|instance|group|evo`, and how they reach every layer of a network.
+"""Normalisation layers, `--norm batch|instance|group|evo|evo_b0`, and how they reach every layer of a network.
 
 EvoNorm is a normalisation *and* an activation, so a ReLU that follows a norm has to go with it.
 Networks of this package therefore ask for the pair: `norm_layer(norm, channels, act=True)` followed by
@@ -8,50 +8,9 @@ Networks of this package therefore ask for the pair: `norm_layer(norm, channels,
 import torch
 from torch import nn
 
-NORMS = ("batch", "instance", "group", "evo")
+from .evonorm import EvoNorm, EvoNormB0, EvoNormS0, num_groups
 
-
-def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """float32 for half precision; float32 and float64 as they are."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def num_groups(channels: int, most: int = 32) -> int:
-    """The largest divisor of `channels` that is not above `most` (32 groups: Wu and He, 2018, section 4)."""
-    return max(groups for groups in range(1, most + 1) if channels % groups == 0)
-
-
-class EvoNormS0(nn.Module):
-    """EvoNorm-S0 (Liu et al., 2020, arXiv 2004.02967, table 1), which needs no batch statistics:
-
-        y = x * sigmoid(v * x) / sqrt(var_group(x) + eps) * weight + bias
-
-    With `act=False` only the affine part is left, `y = x * weight + bias`: the paper's layer for places that
-    have no activation directly after them. Input and output: (B, C, H, W).
-    """
-
-    def __init__(self, channels: int, act: bool = True, eps: float = 1e-5):
-        super().__init__()
-        self.groups, self.eps, self.act = num_groups(channels), eps, act
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.v = nn.Parameter(torch.ones(channels)) if act else None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight, bias = (p.view(1, -1, 1, 1) for p in (self.weight, self.bias))
-        if self.v is None:
-            return x * weight.to(x.dtype) + bias.to(x.dtype)
-        # The variance of a group is the mean of its channels' variances plus the variance of their means.
-        # Taken this way no (B, G, C/G, H, W) view is needed, which would copy a channels_last tensor.
-        var, mean = torch.var_mean(at_least_float32(x), dim=(2, 3), correction=0)
-        var, mean = (t.view(len(x), self.groups, -1) for t in (var, mean))
-        var = var.mean(2) + mean.var(2, correction=0)
-        scale = torch.rsqrt(var + self.eps).repeat_interleave(x.shape[1] // self.groups, dim=1)[..., None, None]
-        gate = torch.sigmoid(x * self.v.view(1, -1, 1, 1).to(x.dtype))
-        return x * gate * (scale * weight).to(x.dtype) + bias.to(x.dtype)
-
-    def extra_repr(self) -> str:
-        return f"{len(self.weight)}, groups={self.groups}, act={self.act}"
+NORMS = ("batch", "instance", "group", "evo", "evo_b0")
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -77,12 +36,14 @@ def norm_layer(norm: str, channels: int, act: bool = False) -> nn.Module:
         return nn.GroupNorm(num_groups(channels), channels)
     if norm == "evo":
         return EvoNormS0(channels, act=act)
+    if norm == "evo_b0":
+        return EvoNormB0(channels, act=act)
     raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(NORMS)}")
 
 
 def activation_after(layer: nn.Module) -> nn.Module:
     """ReLU, or nothing when the norm `layer` is an activation already."""
-    return nn.Identity() if isinstance(layer, EvoNormS0) else nn.ReLU(inplace=True)
+    return nn.Identity() if isinstance(layer, EvoNorm) else nn.ReLU(inplace=True)
 
 
 def convert_norms(module: nn.Module, norm: str) -> nn.Module:

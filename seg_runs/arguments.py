@@ -112,7 +112,9 @@ class TrainArguments(DataArguments):
     eval_output_stride: int | None = HfArg(
         default=None, help="8 or 16: in validation and in the saved model; by default as in training"
     )
-    norm: str = HfArg(default="batch", help="batch, instance, group or evo, in every layer (of SegFormer, in the head)")
+    norm: str = HfArg(
+        default="batch", help="batch, instance, group, evo or evo_b0, in every layer (SegFormer: in the head)"
+    )
     sync_bn: bool = HfArg(default=False, help="batch norm over the images of all GPUs")
     freeze_bn: bool = HfArg(
         default=False, help="batch norms keep their statistics, weights and biases: for weights that were loaded"

@@ -19,10 +19,10 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from seg_models import MODELS, ModelError, SegFormer, SegmentationConfig, SegmentationModel, build_model
 from seg_models.modeling import build_encoder
-from seg_models.norms import NORMS, EvoNormS0
+from seg_models.norms import NORMS, EvoNorm
 
 ID2LABEL = {i: f"class {i}" for i in range(19)}
-NORM_LAYERS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, EvoNormS0)
+NORM_LAYERS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, EvoNorm)
 
 torchvisions = pytest.mark.parametrize("name", ["deeplabv3_resnet50", "deeplabv3_resnet101", "fcn_resnet50"])
 
@@ -228,12 +228,12 @@ def test_our_segformer_with_batch_norm_computes_transformers_logits():
         assert torch.equal(ours(images).logits, theirs(images).logits)
 
 
-@pytest.mark.parametrize("norm", ["instance", "group", "evo"])
+@pytest.mark.parametrize("norm", ["instance", "group", "evo", "evo_b0"])
 def test_a_segformer_with_another_norm_comes_back_with_it(tmp_path, norm):
     torch.manual_seed(0)
     model = randomise_norms(build_model("segformer_b0", norm, ID2LABEL, dataset="toy")).eval()
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
-    assert isinstance(model.decode_head.activation, nn.Identity) == (norm == "evo")
+    assert isinstance(model.decode_head.activation, nn.Identity) == norm.startswith("evo")
     model.save_pretrained(tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
     assert (config.model_type, config.norm, config.dataset) == ("minicity_segformer", norm, "toy")

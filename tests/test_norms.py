@@ -1,22 +1,26 @@
-"""Every norm in every architecture: the layers it replaces, the ReLUs that go, who learns; EvoNorm-S0."""
+"""Every norm in every architecture: the layers it replaces, the ReLUs that go, who learns; EvoNorm-S0 and B0."""
 
+from copy import deepcopy
 from functools import cache
 from itertools import product
 
 import pytest
 import torch
 import torch.nn.functional as F
-from timm.layers import EvoNorm2dS0
+from timm.layers import EvoNorm2dB0, EvoNorm2dS0
 from torch import nn
+from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from seg_models import MODELS, build_model
 from seg_models.deeplabv3 import DeepLabV3Head
-from seg_models.norms import NORMS, EvoNormS0, InstanceNorm, norm_layer, num_groups
+from seg_models.norms import NORMS, EvoNormB0, EvoNormS0, InstanceNorm, norm_layer, num_groups
 from seg_models.resnet import BasicBlock, Bottleneck
 
 ID2LABEL = {i: f"class {i}" for i in range(5)}
-LAYERS = {"batch": nn.BatchNorm2d, "instance": InstanceNorm, "group": nn.GroupNorm, "evo": EvoNormS0}
+EVO = {"evo": EvoNormS0, "evo_b0": EvoNormB0}
+LAYERS = {"batch": nn.BatchNorm2d, "instance": InstanceNorm, "group": nn.GroupNorm, **EVO}
 
 # Counted by hand. Of an encoder: norms (stem, blocks, shortcuts), ReLUs (stem, blocks), and those after an addition,
 # one a block. Of a head: norms, and as many ReLUs.
@@ -41,6 +45,9 @@ RELUS = {name: ENCODERS[encoder][1] + HEADS[head] + GATES.get(head, 0) for name,
 BLOCKS = {name: ENCODERS[encoder][2] for name, (encoder, _) in PARTS.items()}
 LAST_STRIDE = {"deeplabv3_resnet50": 8, "streetnet": 16}
 
+every_evo = pytest.mark.parametrize("norm", EVO)
+with_and_without_act = pytest.mark.parametrize("act", [True, False])
+both_formats = pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 every_name = pytest.mark.parametrize("name", PARTS)  # SegFormer has layer norms too
 
 
@@ -104,8 +111,9 @@ def test_norms_without_activation_keep_every_relu(name, norm):
 
 
 @every_name
-def test_under_evo_only_the_relus_after_additions_run(name):
-    model = meta_model(name, "evo")
+@every_evo
+def test_under_evo_only_the_relus_after_additions_run(name, norm):
+    model = meta_model(name, norm)
     blocks = [place for place, layer in model.named_modules() if isinstance(layer, (BasicBlock, Bottleneck))]
     names, count = relu_calls(model)
     assert names == [f"{place}.relu" for place in blocks]
@@ -113,9 +121,10 @@ def test_under_evo_only_the_relus_after_additions_run(name):
 
 
 @every_name
-def test_evo_is_affine_only_where_no_relu_followed(name):
+@every_evo
+def test_evo_is_affine_only_where_no_relu_followed(name, norm):
     last = ".bn3" if PARTS[name][0] in ("resnet50", "resnet101") else ".bn2"
-    layers = norms_of(meta_model(name, "evo"))
+    layers = norms_of(meta_model(name, norm))
     affine_only = {place for place, layer in layers.items() if not layer.act}
     assert affine_only == {place for place in layers if place.endswith((last, ".downsample.1"))}
     assert affine_only == {place for place, layer in layers.items() if layer.v is None}
@@ -145,7 +154,7 @@ def test_groups_are_the_largest_divisor_up_to_32(channels, groups):
 
 def test_unknown_norm_is_refused_with_the_list():
     for refused in (lambda: norm_layer("layer", 8), lambda: build_model("streetnet", "layer", ID2LABEL)):
-        with pytest.raises(ValueError, match="layer.*batch, instance, group, evo"):
+        with pytest.raises(ValueError, match="layer.*batch, instance, group, evo, evo_b0"):
             refused()
 
 
@@ -223,49 +232,163 @@ def test_only_batch_norm_refuses_to_train_aspp_on_one_image(norm):
         assert head([torch.randn(1, 64, 5, 7)]).isfinite().all()
 
 
-# EvoNorm-S0
+# EvoNorm
 
 
-def evo_pair(act, channels=48):
-    """Our layer and timm's, with the same random weights."""
+def evo_layer(norm, act=True, channels=48):
+    """With random weights: no tensor is at its initial value."""
     torch.manual_seed(0)
-    ours = EvoNormS0(channels, act=act)
-    theirs = EvoNorm2dS0(channels, groups=24, apply_act=act)
-    for parameter in ours.parameters():
+    layer = EVO[norm](channels, act=act)
+    for parameter in layer.parameters():
         nn.init.normal_(parameter, 1)
-    theirs.load_state_dict(ours.state_dict())
-    return ours, theirs
+    for buffer in layer.buffers():
+        nn.init.uniform_(buffer, 0.5, 2)
+    return layer
 
 
-def shifted_images(channels=48):
+def timms(norm, layer):
+    kind, options = {"evo": (EvoNorm2dS0, {"groups": 24}), "evo_b0": (EvoNorm2dB0, {})}[norm]
+    theirs = kind(48, apply_act=layer.act, **options)
+    missing, unexpected = theirs.load_state_dict(layer.state_dict(), strict=False)
+    assert not unexpected and missing == ([] if layer.act or norm == "evo" else ["running_var"])
+    return theirs.train(layer.training)
+
+
+def formula(layer, x):
+    """EvoNorm with activation, as the paper writes it."""
+    weight, bias, v = (p.view(1, -1, 1, 1) for p in (layer.weight, layer.bias, layer.v))
+    if isinstance(layer, EvoNormB0):
+        batch = (x.var((0, 2, 3), correction=0, keepdim=True) + layer.eps).sqrt()
+        image = (x.var((2, 3), correction=0, keepdim=True) + layer.eps).sqrt()
+        return x / torch.maximum(batch, v * x + image) * weight + bias
+    var = x.unflatten(1, (layer.groups, -1)).var((2, 3, 4), correction=0, keepdim=True)
+    std = (var + layer.eps).sqrt().expand(*var.shape[:2], x.shape[1] // layer.groups, 1, 1).flatten(1, 2)
+    return x * torch.sigmoid(v * x) / std * weight + bias
+
+
+def shifted_images(*size, channels=48):
     """Channels of different means: the variance of a group is not the mean of its channels' variances."""
-    return torch.randn(2, channels, 5, 7) * torch.rand(channels, 1, 1) + torch.randn(channels, 1, 1)
+    return torch.randn(2, channels, *(size or (5, 7))) * torch.rand(channels, 1, 1) + torch.randn(channels, 1, 1)
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("act", [True, False])
-def test_evonorm_is_timms(act, memory_format):
-    layers = evo_pair(act)
-    images, probe = shifted_images(), torch.randn(2, 48, 5, 7)
-    results = []
-    for layer in layers:
-        x = images.clone(memory_format=memory_format).requires_grad_()
-        y = layer(x)
-        gradients = torch.autograd.grad((y * probe).sum(), [x, *layer.parameters()])
-        assert len(gradients) == (4 if act else 3)
-        results.append((y, *gradients))
-    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-5)
-    assert results[0][0].is_contiguous(memory_format=memory_format)
+def result_and_gradients(function, layer, images):
+    """(result, gradient of the images, gradients of the layer's parameters) for a loss that weighs every value."""
+    x = images.detach().requires_grad_()
+    y = function(x)
+    probe = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y).to(y.dtype)
+    return y, *torch.autograd.grad((y * probe).sum(), [x, *layer.parameters()])
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("act", [True, False])
-def test_evonorm_under_bf16_autocast_is_close_to_float32(act, memory_format):
-    layer = evo_pair(act)[0]
-    images = (shifted_images() + 20).bfloat16().to(memory_format=memory_format).requires_grad_()
+def largest_error(found, expected):
+    """Of several tensors, each measured by its largest value."""
+    return max((a - b).abs().max() / b.abs().max() for a, b in zip(found, expected, strict=True))
+
+
+@every_evo
+@with_and_without_act
+@both_formats
+@pytest.mark.parametrize("training", [True, False])
+def test_evonorm_is_timms(norm, act, memory_format, training):
+    ours = evo_layer(norm, act).train(training)
+    theirs, images = timms(norm, ours), shifted_images().contiguous(memory_format=memory_format)
+    results = [result_and_gradients(layer, layer, images) for layer in (ours, theirs)]
+    assert len(results[0]) == (5 if act else 4)
+    assert largest_error(*results) < 1e-5
+    assert all(t.is_contiguous(memory_format=memory_format) for t in results[0][:2])
+    if norm == "evo_b0" and act:
+        torch.testing.assert_close(ours.running_var, theirs.running_var)
+
+
+@every_evo
+@both_formats
+@pytest.mark.parametrize("size", [(3, 2), (1, 1)])
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_of_evonorm_are_those_of_finite_differences(norm, memory_format, size, training):
+    layer = evo_layer(norm, channels=34).double().train(training)  # 17 groups of 2
+    names, parameters = zip(*layer.named_parameters(), strict=True)
+    images = shifted_images(*size, channels=34).double().contiguous(memory_format=memory_format).requires_grad_()
+    layer.track_running_stats = False
+
+    def of(x, *values):
+        return functional_call(layer, dict(zip(names, values, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(of, (images, *parameters), fast_mode=True)
+
+
+@every_evo
+@both_formats
+@pytest.mark.parametrize("mean", [0, 1000])
+def test_evonorm_is_its_formula_also_far_from_zero(norm, memory_format, mean):
+    layer = evo_layer(norm)
+    images = (shifted_images() + mean).contiguous(memory_format=memory_format)
+    exact = deepcopy(layer).double()
+    expected = result_and_gradients(lambda x: formula(exact, x), exact, images.double())
+    found = result_and_gradients(layer, layer, images)
+    assert largest_error(found, expected) < (1e-3 if mean else 1e-5)  # from 1000 to the next float32 it is 6e-5
+
+
+@every_evo
+@with_and_without_act
+@both_formats
+def test_evonorm_under_bf16_autocast_is_close_to_float32(norm, act, memory_format):
+    layer = evo_layer(norm, act)
+    images = (shifted_images() + 1).bfloat16().contiguous(memory_format=memory_format)
     with torch.autocast("cpu", torch.bfloat16):
-        result = layer(images)
-    result.float().sum().backward()
-    assert result.dtype == torch.bfloat16
-    assert all(p.grad.isfinite().all() for p in [images, *layer.parameters()])
-    torch.testing.assert_close(result.float(), layer(images.float()), rtol=0.03, atol=0.03)
+        found = result_and_gradients(layer, layer, images)
+    expected = result_and_gradients(layer, layer, images.float())
+    assert [t.dtype for t in found] == [torch.bfloat16] * 2 + [torch.float32] * (len(found) - 2)
+    assert all(t.is_contiguous(memory_format=memory_format) for t in found[:2])
+    for a, b in zip(found, expected, strict=True):
+        assert (a.float() - b).norm() < 0.01 * b.norm()
+
+
+@every_evo
+@with_and_without_act
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_evonorm_keeps_no_map_but_its_input(norm, act, dtype):
+    layer, kept = evo_layer(norm, act), []
+    x = shifted_images(9, 9).to(dtype=dtype, memory_format=torch.channels_last).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        layer(x)
+    assert [t.data_ptr() for t in kept if t.numel() > 2 * 48] == [x.data_ptr()]
+
+
+@every_evo
+@with_and_without_act
+def test_evonorm_compiles_as_one_graph(norm, act):
+    layer = evo_layer(norm, act)
+    compiled, images = deepcopy(layer), shifted_images().contiguous(memory_format=torch.channels_last)
+    found = result_and_gradients(torch.compile(compiled, backend="aot_eager", fullgraph=True), compiled, images)
+    torch.testing.assert_close(found, result_and_gradients(layer, layer, images), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(compiled.state_dict(), layer.state_dict())
+
+
+@every_evo
+def test_evonorm_without_memory_has_shapes(norm):
+    with torch.device("meta"):
+        layer, images = EVO[norm](8), torch.randn(2, 8, 5, 7, requires_grad=True)
+        layer(images).sum().backward()
+    assert images.grad.shape == images.shape and layer.v.grad.shape == (8,)
+
+
+@every_evo
+def test_evonorm_under_gradient_checkpointing(norm):
+    layer, images = evo_layer(norm), shifted_images()
+    layer.track_running_stats = False
+    before = deepcopy(layer.state_dict())
+    found = result_and_gradients(lambda x: checkpoint(layer, x, use_reentrant=False), layer, images)
+    torch.testing.assert_close(found, result_and_gradients(layer, layer, images), rtol=0, atol=0)
+    torch.testing.assert_close(layer.state_dict(), before, rtol=0, atol=0)
+
+
+def test_evonorms_in_a_state_dict():
+    assert list(EvoNormS0(8).state_dict()) == ["weight", "bias", "v"]
+    assert list(EvoNormB0(8).state_dict()) == ["weight", "bias", "v", "running_var"]
+    for kind in EVO.values():
+        assert list(kind(8, act=False).state_dict()) == ["weight", "bias"]
+
+
+def test_running_variance_of_a_single_value_is_finite():
+    layer = EvoNormB0(3)
+    assert layer(torch.randn(1, 3, 1, 1)).isfinite().all()
+    torch.testing.assert_close(layer.running_var, torch.full((3,), 0.9))
