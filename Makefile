@@ -41,13 +41,14 @@ test-slow: $(VENV)/installed  ## the tests that take minutes: runs that are kill
 
 CAMVID ?= camvid
 
-bench: $(VENV)/installed  ## the tables of docs/benchmarks.md (10 minutes, on an otherwise idle machine; CAMVID=folder)
+bench: $(VENV)/installed  ## the tables of docs/benchmarks.md (25 minutes, on an otherwise idle machine; CAMVID=folder)
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/data.py loader
 	$(BIN)/python benchmarks/data.py mixing
 	$(BIN)/python benchmarks/metric.py
 	$(BIN)/python benchmarks/train_step.py deeplab
 	$(BIN)/python benchmarks/train_step.py norms
+	$(BIN)/python benchmarks/train_step.py peers --repeats 5
 	$(BIN)/python benchmarks/train_step.py feed --dataset camvid --dataset_path $(CAMVID) --repeats 40
 	$(BIN)/python benchmarks/train_step.py feed --dataset camvid --dataset_path $(CAMVID) --repeats 40 --default_malloc
 

@@ -3,6 +3,7 @@
     python benchmarks/train_step.py deeplab                                  # beside plain torchvision, and the peak
     python benchmarks/train_step.py feed --dataset camvid --dataset_path camvid
     python benchmarks/train_step.py norms                                   # every --norm, and timm's EvoNorm-S0
+    python benchmarks/train_step.py peers                                   # beside segmentation_models.pytorch
 
 deeplab  DeepLabV3-R50, batch 2 at 288x576: this project's step in bf16 and channels_last, the plain torchvision step in
          fp32 with the system's malloc, and the share of the machine's bf16 peak, which is that of its best dense kernel
@@ -12,6 +13,8 @@ feed     StreetNet, batch 4 at 360x480 in bf16, with one worker: the time a step
 norms    DeepLabV3-R50 as above with each norm, and with timm's EvoNorm-S0 in every place of ours: the time of a step
          and the most memory that its process had at a time, libraries included. Each has three processes of its own, in
          turn with the others
+peers    networks with a counterpart in segmentation_models.pytorch (FCN: torchvision) on the same encoder, batch 2 at
+         288x576: both in bf16 and channels_last, by this project's step, in turn
 
 Times are medians; run it on an otherwise idle machine, with OMP_WAIT_POLICY=passive.
 """
@@ -42,25 +45,30 @@ from data_scripts.sources import load_source
 from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform
 from seg_models import build_model
 from seg_models.losses import make_loss
+from seg_models.modeling import SegmentationOutput
 from seg_models.norms import NORMS, EvoNormS0
 from seg_models.predictor import normalize
 from seg_runs import launch
 from train_seg import train_step
 
 
-def stepper(name: str, num_labels: int, norm: str = "batch"):
-    """(model, a function that makes one step of this project with a batch). `norm`: one of `NORMS`, or timm_evo."""
-    accelerator = launch.make_accelerator()
-    torch.manual_seed(0)
+def network(name: str, num_labels: int, norm: str = "batch") -> torch.nn.Module:
+    """`norm`: one of `NORMS`, or timm_evo."""
     model = build_model(name, norm.removeprefix("timm_"), {i: str(i) for i in range(num_labels)})
     if norm == "timm_evo":
         use_timms_evonorm(model)
+    return model
+
+
+def stepper(model: torch.nn.Module, num_labels: int):
+    """A function that makes one step of this project with a batch."""
+    accelerator = launch.make_accelerator()
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
     loss = make_loss("ce", torch.ones(num_labels), None)
-    return model, lambda batch: train_step(accelerator, model, [batch], loss, optimizer, None, None)
+    return lambda batch: train_step(accelerator, model, [batch], loss, optimizer, None, 0.0)
 
 
 def use_timms_evonorm(model: torch.nn.Module) -> None:
@@ -114,7 +122,7 @@ def deeplab(args) -> None:
     batch = batch_of(2, (288, 576), 19)
     theirs = plain_torchvision(batch, 19, args.repeats)  # first: with the system's malloc
     peak = bf16_peak()
-    _, step = stepper("deeplabv3_resnet50", 19)
+    step = stepper(network("deeplabv3_resnet50", 19), 19)
     ours = seconds(lambda: step(batch), args.repeats, before=2)
     with FlopCounterMode(display=False) as counter:
         step(batch)
@@ -130,7 +138,7 @@ def deeplab(args) -> None:
 def feed(args) -> None:
     data, labels = load_source(args.dataset, args.dataset_path)
     split, epoch, size = training_split(data["train"]), SharedEpoch(), (360, 480)
-    model, step = stepper("streetnet", len(labels.names))
+    step = stepper(network("streetnet", len(labels.names)), len(labels.names))
     there = batch_of(4, size, len(labels.names))
     bare = seconds(lambda: step(there), args.repeats, before=2)
     row("a step on a batch that is there", 1000 * bare, "ms")
@@ -155,7 +163,7 @@ def feed(args) -> None:
 
 def steps_with(norm: str, repeats: int) -> tuple[list[float], float]:
     """(seconds of each of some steps, the most memory of this process in GiB)."""
-    _, step = stepper("deeplabv3_resnet50", 19, norm)
+    step = stepper(network("deeplabv3_resnet50", 19, norm), 19)
     batch = batch_of(2, (288, 576), 19)
     return times(lambda: step(batch), repeats, before=1), most_memory()
 
@@ -176,6 +184,52 @@ def norms(args) -> None:
         row("    most memory at a time", memory[norm], f"GiB,       {memory[norm] / memory['batch']:5.2f} x batch")
 
 
+class Peer(torch.nn.Module):
+    """Another library's network, with the output of ours."""
+
+    def __init__(self, model: torch.nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> SegmentationOutput:
+        output = self.model(pixel_values)
+        return SegmentationOutput(logits=output["out"] if isinstance(output, dict) else output)
+
+
+def peer_of(name: str) -> torch.nn.Module:
+    import segmentation_models_pytorch as smp
+    from torchvision.models.segmentation import fcn_resnet50
+
+    decoder, _, encoder = name.partition("_")
+    names = {"deeplabv3": "DeepLabV3", "deeplabv3plus": "DeepLabV3Plus", "unet": "Unet", "pspnet": "PSPNet"}
+    if decoder == "fcn":
+        return fcn_resnet50(weights=None, weights_backbone=None, num_classes=19)
+    if decoder == "segformer":
+        return smp.Segformer("mit_b0", encoder_weights=None, classes=19)
+    if decoder == "pspnet":  # theirs leaves the last stages out unless told otherwise
+        model = smp.PSPNet(encoder, encoder_weights=None, encoder_depth=5, classes=19, upsampling=8)
+        model.encoder.make_dilated(8)
+        return model
+    encoder = {"resnest50": "timm-resnest50d"}.get(encoder, encoder)
+    return getattr(smp, names[decoder])(encoder, encoder_weights=None, classes=19)
+
+
+PEERS = ("deeplabv3plus_resnet18", "deeplabv3plus_resnet50", "deeplabv3plus_resnest50", "deeplabv3_resnet50")
+PEERS += ("unet_resnet18", "unet_resnet50", "pspnet_resnet18", "fcn_resnet50", "segformer_b0")
+
+
+def peers(args) -> None:
+    batch = batch_of(2, (288, 576), 19)
+    for name in PEERS:
+        steps = [stepper(model, 19) for model in (network(name, 19), Peer(peer_of(name)))]
+        taken = [[], []]
+        for turn in range(args.repeats):
+            for which, step in enumerate(steps):
+                taken[which] += times(lambda: step(batch), 1, before=0 if turn else 1)  # noqa: B023
+        ours, theirs = map(statistics.median, taken)
+        row(name, 1000 * ours, f"ms a step, the other's {1000 * theirs:8.2f}: {ours / theirs:5.2f} x")
+
+
 def most_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
@@ -185,7 +239,7 @@ def prepare(default_malloc: bool) -> None:
         launch.keep_memory = lambda: None
 
 
-PARTS = {"deeplab": deeplab, "feed": feed, "norms": norms}
+PARTS = {"deeplab": deeplab, "feed": feed, "norms": norms, "peers": peers}
 
 
 def main() -> None:
