@@ -18,4 +18,5 @@ class HRNetHead(nn.Module):
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         finest, *others = (features[i] for i in self.used)
-        return self.classifier(self.fuse(torch.cat([finest, *(upsample_like(x, finest) for x in others)], dim=1)))
+        x = torch.cat([finest, *(upsample_like(x, finest) for x in others)], dim=1)
+        return self.classifier(self.fuse(x))
