@@ -29,17 +29,22 @@ ENCODERS = {
     "resnet50": (1 + 3 * 16 + 4, 1 + 3 * 16, 16),
     "resnet101": (1 + 3 * 33 + 4, 1 + 3 * 33, 33),
     "unet": (2 * 5, 2 * 5, 0),
+    "maxpool": (2 * 5, 2 * 5, 0),
+    "swin_tiny": (0, 0, 0),
     "streetnet": (2 + 2 * 7 + 2, 2 + 2 * 7, 7),
 }
 HEADS = {"deeplabv3": 7, "deeplabv3plus": 9, "pspnet": 5, "fcn": 1, "unet": 8, "attention_unet": 8, "streetnet": 5}
+HEADS |= {"acfnet": 7 + 2, "maxunpool": 4 + 1, "segformer": 1}
 GATES = {"attention_unet": 4}  # each with a ReLU that follows no norm
 # Under instance norm a bias: on pooled branches, and where one of a single pixel is merged.
 BIASES = {
+    "acfnet": {"classifier.base.0.convs.4.2", "classifier.base.0.project.1"},
     "deeplabv3": {"classifier.0.convs.4.2", "classifier.0.project.1"},
     "deeplabv3plus": {"classifier.pool.2", "classifier.project.1"},
     "pspnet": {f"classifier.pyramid.{i}.2" for i in range(4)},
 }
-PARTS = {name: (m.config["encoder"], m.config["decoder"]) for name, m in MODELS.items() if "encoder" in m.config}
+PARTS = {name: (m.config.get("encoder"), m.config.get("decoder")) for name, m in MODELS.items()}
+PARTS = {name: parts for name, parts in PARTS.items() if parts[0] in ENCODERS}
 NORM_LAYERS = {name: ENCODERS[encoder][0] + HEADS[head] for name, (encoder, head) in PARTS.items()}
 RELUS = {name: ENCODERS[encoder][1] + HEADS[head] + GATES.get(head, 0) for name, (encoder, head) in PARTS.items()}
 BLOCKS = {name: ENCODERS[encoder][2] for name, (encoder, _) in PARTS.items()}
@@ -48,7 +53,7 @@ LAST_STRIDE = {"deeplabv3_resnet50": 8, "streetnet": 16}
 every_evo = pytest.mark.parametrize("norm", EVO)
 with_and_without_act = pytest.mark.parametrize("act", [True, False])
 both_formats = pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-every_name = pytest.mark.parametrize("name", PARTS)  # SegFormer has layer norms too
+every_name = pytest.mark.parametrize("name", PARTS)  # SegFormer has layer norms too, timm its own
 
 
 @cache
