@@ -38,10 +38,11 @@ from data_scripts.sampling import make_order
 from data_scripts.sources import load_source
 from data_scripts.training import count_images, make_training_data
 from data_scripts.transforms import EvalTransform, SharedEpoch
-from seg_models import ModelError, Predictor, build_model, model_entry
+from seg_models import ModelError, Predictor, build_model, model_entry, start_weights
 from seg_models.losses import enet_class_weights, make_loss
 from seg_models.predictor import normalize, resize_logits
 from seg_runs import checkpoints, run_folder
+from seg_runs.hub import HubUploads, hub_flags
 from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process, progress_bar
 from seg_runs.log import TrainingLog
 from seg_runs.optimization import Schedule, make_ema, make_optimization, set_learning_rate, total_steps
@@ -82,6 +83,7 @@ class Job:
 
 def train(args: TrainArguments) -> None:
     """Check everything, build everything, run the epochs."""
+    hub = HubUploads(args)
     job = build(args)
     state, accelerator = job.state, job.accelerator
     steps, steps_per_epoch = job.schedule.steps, job.loader.batch_sampler.steps
@@ -103,13 +105,10 @@ def train(args: TrainArguments) -> None:
                 state |= {"epoch": number, **run_folder.NEW_EPOCH}
             if accelerator.is_main_process:
                 checkpoints.update_state(job.folder, state)
+            hub.saved(job.folder, better=state["best_epoch"] == number)
     log.finish({key: state[key] for key in ("step", "best_mean_iou", "best_epoch")})
-    best = state["best_mean_iou"]
-    outcome = "the last weights" if best is None else f"best validation mIoU {best:.4f} in epoch {state['best_epoch']}"
-    accelerator.print(
-        f"done: {outcome} in {job.folder}/best. Next: accelerate launch predict_seg.py --model_name_or_path "
-        f"{job.folder} --mst"
-    )
+    hub.finish(job.folder)
+    accelerator.print(run_folder.outcome(job.folder, state))
     accelerator.end_training()
 
 
@@ -127,7 +126,9 @@ def build(args: TrainArguments) -> Job:
     epoch = SharedEpoch()
     batches = make_batches(args, data, epoch, accelerator)
     model = build_model(args.model, args.norm, labels.id2label, args.dataset, auxiliary=bool(args.aux_weight))
-    model.config.trained_on = args.train_on
+    model.config.update(run_folder.provenance(args, count_images(data, args.train_on)))
+    if not args.resume_from_checkpoint and (report := start_weights(model, args.init_from, args.pretrained_encoder)):
+        accelerator.print(report)
     torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
     if args.sync_bn:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -226,7 +227,7 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
                 saved = job.model, job.ema, job.optimizer, state
                 checkpoints.save_checkpoint(job.accelerator, job.folder, *saved, args.keep_checkpoints)
             if stopped:
-                stop.exit(f"train_seg.py --resume_from_checkpoint {job.folder}")
+                stop.exit(f"train_seg.py --resume_from_checkpoint {job.folder}{hub_flags(args)}")
 
 
 def train_step(
@@ -287,7 +288,7 @@ def keep_last(job: Job, number: int, test_size) -> None:
     """Without validation the last weights are those that are kept."""
     job.state["best_epoch"], predictor = number, make_predictor(job, test_size)
     if job.accelerator.is_main_process:
-        run_folder.save_best(job.folder, predictor.model, predictor.image_processor())
+        run_folder.save_best(job.folder, predictor.model, predictor.image_processor(), job.state)
 
 
 def validate(job: Job, number: int, test_size) -> dict:
@@ -302,7 +303,7 @@ def validate(job: Job, number: int, test_size) -> dict:
         state |= {"best_mean_iou": scores["mean_iou"], "best_epoch": number}
     if job.accelerator.is_main_process:
         if better:
-            run_folder.save_best(job.folder, predictor.model, predictor.image_processor())
+            run_folder.save_best(job.folder, predictor.model, predictor.image_processor(), state, scores)
         draw_pictures(job.folder / "images" / f"epoch_{number:04d}.png", predictor, job.data["validation"], job.labels)
         print(class_table(job.labels.names, scores), flush=True)
     return {key: scores[key] for key in ("val_loss", "val_accuracy", "mean_iou")}

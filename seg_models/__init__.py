@@ -9,22 +9,22 @@ from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTraine
 from transformers import SegformerConfig as NativeSegFormerConfig
 from transformers import SegformerForSemanticSegmentation as NativeSegFormer
 
+from .errors import ModelError
 from .modeling import SegmentationConfig, SegmentationModel
 from .norms import NORMS
 from .predictor import Predictor
 from .segformer import VARIANTS, SegFormer, SegFormerConfig
+from .weights import start_weights
 
 __all__ = ["MODELS", "ModelError", "Predictor", "SegmentationConfig", "SegmentationModel", "SegFormer"]
-__all__ += ["SegFormerConfig", "build_model"]
+__all__ += ["SegFormerConfig", "build_model", "start_weights"]
 
-AutoConfig.register(SegmentationConfig.model_type, SegmentationConfig)
-AutoConfig.register(SegFormerConfig.model_type, SegFormerConfig)
-AutoModelForSemanticSegmentation.register(SegmentationConfig, SegmentationModel)
-AutoModelForSemanticSegmentation.register(SegFormerConfig, SegFormer)
-
-
-class ModelError(ValueError):
-    """A request for a network that cannot be met: one line for the user."""
+for config_class, model_class in ((SegmentationConfig, SegmentationModel), (SegFormerConfig, SegFormer)):
+    AutoConfig.register(config_class.model_type, config_class)
+    AutoModelForSemanticSegmentation.register(config_class, model_class)
+    # Saving copies the file of the class, and what it imports by `from .x import`, for those without this package.
+    config_class.register_for_auto_class()
+    model_class.register_for_auto_class("AutoModelForSemanticSegmentation")
 
 
 @dataclass(frozen=True)

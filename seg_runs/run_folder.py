@@ -8,7 +8,8 @@ runs/camvid_streetnet_batch_20260101-120000/
     images/              validation pictures
     tensorboard/
     checkpoints/         to resume from
-    best/                the model at its best validation mIoU, for from_pretrained
+    best/                the model at its best validation mIoU, for from_pretrained, complete by itself: weights,
+                         configuration, image processor, the code of the network, training.json and a card, README.md
     results.json         written when training is complete
 """
 
@@ -21,7 +22,16 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from .arguments import OTHER_GROUPS, changed_flags, save_arguments
-from .checkpoints import find_checkpoint, last_checkpoint, load_checkpoint, read_state, remove_later, write_atomically
+from .card import make_card, training_record
+from .checkpoints import (
+    find_checkpoint,
+    last_checkpoint,
+    load_checkpoint,
+    read_state,
+    remove_later,
+    write_atomically,
+    write_json,
+)
 from .launch import RunError, on_first_process
 
 COLUMNS = (
@@ -57,6 +67,21 @@ def conditions(accelerator, steps: int, steps_per_epoch: int) -> dict:
     """Under which a run goes on; a part of its state, so that a change can be said."""
     precision, processes = accelerator.mixed_precision, accelerator.num_processes
     return {"steps": steps, "steps_per_epoch": steps_per_epoch, "precision": precision, "processes": processes}
+
+
+def provenance(args, images: int) -> dict:
+    """What a saved model's configuration says of where its weights come from, beside the data set."""
+    pretrained = args.init_from or args.pretrained_encoder or "none"
+    if os.path.isabs(pretrained):  # whose folders these are is nobody's business
+        pretrained = os.path.basename(pretrained)
+    return {"pretrained": pretrained, "trained_on": args.train_on, "train_images": images, "seed": args.seed}
+
+
+def outcome(run: Path, state: dict) -> str:
+    """The last line of a run."""
+    best = state["best_mean_iou"]
+    what = "the last weights" if best is None else f"best validation mIoU {best:.4f} in epoch {state['best_epoch']}"
+    return f"done: {what} in {run}/best. Next: accelerate launch predict_seg.py --model_name_or_path {run} --mst"
 
 
 def resume_run(args, accelerator, model, ema, optimizer, steps: int, steps_per_epoch: int) -> tuple[Path, dict]:
@@ -177,14 +202,17 @@ def restore_best(run: Path) -> None:
         (run / ".best.old").rename(run / "best")
 
 
-def save_best(run: Path, model, processor) -> None:
-    """Replace best/ by `model` and its image processor; old or new, never half."""
+def save_best(run: Path, model, processor, state: dict, scores: dict | None = None) -> None:
+    """Replace best/ by `model` and its image processor, with a card; old or new, never half. `scores` of the metric on
+    the validation split, if there was a validation."""
     restore_best(run)
     new, old, best = run / ".best.new", run / ".best.old", run / "best"
     remove(new, old)
     try:
         model.save_pretrained(new)
         processor.save_pretrained(new)
+        write_json(new / "training.json", training_record(model, state, seconds_until_now(run, state), scores))
+        make_card(new, run).save(new / "README.md")
     except (OSError, SafetensorError) as error:
         remove(new)
         raise RunError(f"cannot write {best}: {error}. {last_checkpoint(run)}") from error
@@ -192,6 +220,12 @@ def save_best(run: Path, model, processor) -> None:
         best.rename(old)
     new.rename(best)
     remove(old)
+
+
+def seconds_until_now(run: Path, state: dict) -> float:
+    """What the epochs that are logged took, and the steps of the one that is not yet."""
+    path = run / "log_epoch.csv"
+    return state["seconds"] + sum(row["seconds"] or 0.0 for row in (read_rows(path) if path.exists() else ()))
 
 
 def make_folders(*folders: Path) -> None:
