@@ -228,7 +228,7 @@ def read_encoder(name: str) -> Weights:
         if not timm.is_model_pretrained(name):
             raise ModelError(f"{flag} {name}: no such file or folder here, and timm has no weights of that name")
         return Weights(timm.create_model(name, pretrained=True).state_dict())
-    except (OSError, RuntimeError, ValueError, AttributeError) as error:
+    except (OSError, RuntimeError, ValueError, AttributeError, KeyError) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"{flag} {name}: cannot be had: {str(error).strip().splitlines()[0]}") from error
@@ -285,7 +285,7 @@ def under_our_names(tensors: dict, target: dict) -> dict:
     for added in dict.fromkeys(("", f"{inside}." if inside else "")):
         for removed in ("", "backbone.", "encoder.", "model."):
             renamed = {
-                ours.get(name, name): value
+                ours.get(name, key): value
                 for key, value in tensors.items()
                 if key.startswith(removed)
                 for name in [common_name(added + key.removeprefix(removed))]
