@@ -85,6 +85,15 @@ def test_the_tutorials_names_are_aliases():
         "--keep_checkpoints 0",
         "--checkpointing_steps 0",
         "--overwrite_output_dir --resume_from_checkpoint x",
+        "--init_from a --pretrained_encoder b",
+        "--push_to_hub",
+        "--push_to_hub --hub_model_id a/b --predict",
+        "--hub_model_id a/b",
+        "--hub_private",
+        "--hub_strategy end",
+        "--hub_model_id a/b/c --push_to_hub",
+        "--hub_model_id ../b --push_to_hub",
+        "--hub_strategy always --push_to_hub --hub_model_id a/b",
     ],
 )
 def test_contradictions_and_wrong_values_name_their_flag(line):
@@ -162,6 +171,7 @@ def test_every_flag_is_read(kind, script):
         script,
         "seg_runs/arguments.py",
         "seg_runs/run_folder.py",
+        "seg_runs/hub.py",
         "seg_runs/optimization.py",
         "data_scripts/training.py",
     ):

@@ -160,34 +160,36 @@ def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, toycity, tmp_
         assert not [path for path, content in hub.files(name).items() if TOKEN.encode() in content]
 
 
-def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, tmp_path):
+def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, in_process, tmp_path):
     run = make_run(tmp_path / "run", streetnet("evo"))
     hub.add("user/net", {path.name: path.read_bytes() for path in (run / "best").iterdir()})
     home, flags = tmp_path / "home", ["--dataset_path", toycity, "--splits", "val", "--num_workers", 0]
     predicted = python(hub, home, ROOT / "predict_seg.py", "--model_name_or_path", "user/net", *flags)
     assert predicted.returncode == 0, predicted.stderr
-    here = python(
-        hub, home, ROOT / "predict_seg.py", "--model_name_or_path", run, "--output_dir", home / "here", *flags
-    )
-    assert here.returncode == 0, here.stderr
-    scores = [json.loads((home / path / "scores_val.json").read_text()) for path in ("predictions/user--net", "here")]
+    in_process("predict_seg", "--model_name_or_path", run, *flags)
+    scores = [json.loads((path / "scores_val.json").read_text()) for path in (home / "predictions" / "user--net", run)]
     assert scores[0]["iou"] == scores[1]["iou"] and scores[0]["settings"]["model"] != scores[1]["settings"]["model"]
     start = [*FAST, "--norm", "evo", "--max_train_steps", 1, "--dataset_path", toycity, "--report_to", "none"]
     begun = python(hub, home, ROOT / "train_seg.py", *start, "--init_from", "user/net@main", "--output_dir", "r")
     assert begun.returncode == 0, begun.stderr
-    assert "--init_from user/net@main: 87 of 87 tensors loaded" in begun.stdout
+    loaded, tensors = re.search(r"--init_from user/net@main: (\d+) of (\d+) tensors loaded", begun.stdout).groups()
+    assert loaded == tensors
     assert json.loads((home / "r" / "best" / "config.json").read_text())["pretrained"] == "user/net@main"
     assert ModelCard.load(home / "r" / "best" / "README.md").data.base_model == "user/net"
-    for name, said in (("user/nothing", "the hub has no such model"), ("user/net@v9", "the hub has no such model")):
-        missing = python(hub, home, ROOT / "predict_seg.py", "--model_name_or_path", name, *flags)
-        assert missing.returncode == 1 and "Traceback" not in missing.stderr
-        assert re.search(rf"^error: --model_name_or_path {name}: .*{said}", missing.stderr, re.M)
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom predict_seg import ModelError, find_model\n"
+    script += "for name in sys.argv[1:]:\n    try: find_model(name)\n    except ModelError as error: print(error)"
+    names = ("user/nothing", "user/net@v9", "not a name")
+    missing = python(hub, home, "-c", script, *names).stdout.splitlines()
+    said = ["the hub has no such model or revision"] * 2 + ["it cannot be a hub id"]
+    for name, line, what in zip(names, missing, said, strict=True):
+        assert line.startswith(f"--model_name_or_path {name}: ") and what in line
 
 
 # a hub that fails
 
 
 def test_what_a_hub_refuses_ends_the_training_before_it_began(hub, toycity, tmp_path):
+    run = make_run(tmp_path / "run", streetnet())
     flags = [
         *FAST,
         "--dataset_path",
@@ -202,11 +204,11 @@ def test_what_a_hub_refuses_ends_the_training_before_it_began(hub, toycity, tmp_
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
     assert "error: --hub_model_id user/x: the hub does not accept the token (401)" in refused.stderr
     assert "hf_AnotherToken" not in refused.stdout + refused.stderr and not (tmp_path / "r").exists()
-    hub.faults["create"] = [500]
-    refused = python(hub, tmp_path / "home", ROOT / "train_seg.py", *flags)
-    assert refused.returncode == 1 and "Traceback" not in refused.stderr and "500" in refused.stderr
-    without = python(hub, tmp_path / "home", ROOT / "train_seg.py", *flags, token="")
-    assert without.returncode == 1 and "there is no token: log in" in without.stderr and not hub.repositories
+    hub.faults["create"] = [500, 403]
+    for token, said in ((TOKEN, "500"), (TOKEN, "may not write there (403)"), ("", "there is no token: log in")):
+        refused = publish(hub, tmp_path / "home", run, "user/x", token=token)
+        assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and refused.stderr.startswith("error: ")
+        assert said in refused.stderr and not hub.repositories
 
 
 def test_a_failed_upload_loses_nothing_and_its_command_repeats_it(hub, tmp_path):
@@ -378,3 +380,15 @@ def test_the_command_of_a_card_is_a_command(tmp_path):
     command = training_command(yaml.safe_load((tmp_path / "args.yaml").read_text()))
     assert parse_arguments(TrainArguments, shlex.split(command)[3:]) == args
     assert public_arguments({"a": "/home/me/x", "b": "x/y", "c": 3}) == {"a": "x", "b": "x/y", "c": 3}
+
+
+def test_where_a_run_pushes_is_not_in_its_recipe(tmp_path):
+    """Whoever repeats it would push over the first; the command that goes on with it says it again."""
+    from seg_runs.arguments import parse_arguments
+    from seg_runs.hub import hub_flags
+
+    args = parse_arguments(TrainArguments, "--push_to_hub --hub_model_id user/x --hub_strategy every_save".split())
+    save_arguments(args, tmp_path / "args.yaml")
+    assert "hub" not in (tmp_path / "args.yaml").read_text()
+    assert hub_flags(args) == " --push_to_hub --hub_model_id user/x --hub_strategy every_save"
+    assert parse_arguments(TrainArguments, hub_flags(args).split()) == args and hub_flags(TrainArguments()) == ""
