@@ -382,7 +382,7 @@ def describe(report: Report, target: dict, tensors: dict, title: str) -> str:
         which = "every class" if len(kept) == classes else f"{len(kept)} of {classes} classes: {', '.join(kept)}"
         lines.append(f"  {layer} keeps the rows of {which}")
     lines += [f"  new, {why}: {some(layers)}" for why, layers in report.refused.items()]
-    unused = {key.rpartition(".")[0] for key in tensors.keys() - target.keys()}
+    unused = {key.rpartition(".")[0] for key in tensors} - {key.rpartition(".")[0] for key in target}
     if unused:
         lines.append(f"  of no use here: {some(sorted(unused))}")
     return "\n".join(lines)

@@ -257,7 +257,8 @@ def score_section(config: dict, record: dict, note: DataNote, pictures: dict[str
     for name, iou in scores["iou"].items():
         lines.append(f"| {name} | {number(iou)} | {number(scores['accuracy'][name])} |")
     lines += [f"| **mean** | **{scores['mean_iou']:.4f}** | **{scores['mean_accuracy']:.4f}** |", ""]
-    lines.append(f"Pixel accuracy {scores['overall_accuracy']:.4f}. A dash: the class occurs nowhere there.")
+    dash = " A dash: a class that does not occur there." if None in scores["iou"].values() else ""
+    lines.append(f"Pixel accuracy {scores['overall_accuracy']:.4f}.{dash}")
     lines += [f"\n![{what}]({file})" for file, what in pictures.items() if "curve" not in file]
     return "\n".join(lines)
 

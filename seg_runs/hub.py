@@ -42,7 +42,8 @@ def publish_command(run: Path, repository: str, private: bool) -> str:
 
 
 def make_repository(name: str, private: bool) -> str:
-    """The full name, USER/NAME, of a repository that exists from now on and that we may write to; one line if not."""
+    """The full name, USER/NAME, of a repository that exists from now on and that we may write to; one line if not, or
+    if it should be private and is not: pictures may be in it that others must not see."""
     from huggingface_hub import HfApi, constants, get_token
 
     if constants.HF_HUB_OFFLINE:
@@ -50,9 +51,13 @@ def make_repository(name: str, private: bool) -> str:
     if get_token() is None:
         raise RunError(f"--hub_model_id {name}: there is no token: log in with `hf auth login`, or set HF_TOKEN")
     try:
-        return HfApi().create_repo(name, private=private or None, exist_ok=True).repo_id
+        repository = HfApi().create_repo(name, private=private or None, exist_ok=True).repo_id
+        public = private and not HfApi().repo_info(repository).private
     except Exception as error:  # whatever the hub or the way to it says
         raise RunError(f"--hub_model_id {name}: {reason(error)}") from error
+    if public:
+        raise RunError(f"--hub_private: {repository} is there already, and public")
+    return repository
 
 
 def reason(error: BaseException) -> str:

@@ -40,18 +40,18 @@ def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
         raise RunError(f"upload to {repository} failed, nothing here is lost: {reason(error)}") from error
 
 
+def make_parser() -> Parser:
+    parser = Parser("python -m seg_runs.publish", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("--hub_model_id", required=True, help="where to, USER/NAME; made if it is not there")
+    parser.add_argument("--hub_private", action="store_true", help="if it is made anew, only for those who may see it")
+    parser.add_argument("--dry_run", metavar="FOLDER", help="write there what would be uploaded, and upload nothing")
+    return parser
+
+
 def main(argv: list[str] | None = None) -> None:
     with one_line_errors():
-        parser = Parser("python -m seg_runs.publish", description=__doc__.splitlines()[0], allow_abbrev=False)
-        parser.add_argument("run", type=Path, help="a run folder")
-        parser.add_argument("--hub_model_id", required=True, help="where to, USER/NAME; made if it is not there")
-        parser.add_argument(
-            "--hub_private", action="store_true", help="if it is made anew, only for those who may see it"
-        )
-        parser.add_argument(
-            "--dry_run", metavar="FOLDER", help="write there what would be uploaded, and upload nothing"
-        )
-        args = parser.parse_args(argv)
+        args = make_parser().parse_args(argv)
         print(publish(args.run, args.hub_model_id, args.hub_private, args.dry_run))
 
 

@@ -72,8 +72,8 @@ def conditions(accelerator, steps: int, steps_per_epoch: int) -> dict:
 def provenance(args, images: int) -> dict:
     """What a saved model's configuration says of where its weights come from, beside the data set."""
     pretrained = args.init_from or args.pretrained_encoder or "none"
-    if os.path.isabs(pretrained):  # whose folders these are is nobody's business
-        pretrained = os.path.basename(pretrained)
+    if os.path.exists(pretrained) or os.path.isabs(pretrained):  # whose folders these are is nobody's business
+        pretrained = os.path.basename(os.path.normpath(pretrained))
     return {"pretrained": pretrained, "trained_on": args.train_on, "train_images": images, "seed": args.seed}
 
 
@@ -113,6 +113,7 @@ def resume_run(args, accelerator, model, ema, optimizer, steps: int, steps_per_e
         remove_later(checkpoint)
         cut_rows(run / "log_epoch.csv", state["epoch"])
         restore_best(run)
+        remove(*run.glob(".push-*"))  # what an upload leaves when the run is killed
         save_arguments(args, run / "args.yaml")
         if state["step"] < steps:
             (run / "results.json").unlink(missing_ok=True)
@@ -140,7 +141,7 @@ def create_run(output_dir: str | None, name: str, overwrite: bool = False) -> Pa
             for predicted in folder.glob("scores_*.json"):
                 predicted.unlink()
             parts = ("images", "tensorboard", "checkpoints", "best", ".best.new", ".best.old")
-            remove(*(folder / part for part in parts), *folder.glob("results_*"))
+            remove(*(folder / part for part in parts), *folder.glob("results_*"), *folder.glob(".push-*"))
         while not output_dir and folder.exists():  # several runs begun in one second
             folder = Path(f"{folder}-{os.getpid()}")
         refuse_run(folder)

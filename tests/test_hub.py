@@ -14,7 +14,8 @@ from conftest import ROOT
 from hub_server import TOKEN, HubServer
 from huggingface_hub import ModelCard
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
+from torchvision.models import resnet18
 from transformers import pipeline
 
 from data_scripts.labels import CITYSCAPES
@@ -176,10 +177,21 @@ def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, in_pr
     assert loaded == tensors
     assert json.loads((home / "r" / "best" / "config.json").read_text())["pretrained"] == "user/net@main"
     assert ModelCard.load(home / "r" / "best" / "README.md").data.base_model == "user/net"
+    # encoders: of timm, and of a repository whose weights are not safetensors
+    encoders = {"timm/resnet18.a1_in1k": resnet18(), "nvidia/mit-b0": resnet18(num_classes=7)}
+    hub.add("timm/resnet18.a1_in1k", {"model.safetensors": save(encoders["timm/resnet18.a1_in1k"].state_dict())})
+    torch.save(encoders["nvidia/mit-b0"].state_dict(), tmp_path / "x.bin")
+    hub.add("nvidia/mit-b0", {"config.json": b"{}", "pytorch_model.bin": (tmp_path / "x.bin").read_bytes()})
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom predict_seg import ModelError, find_model\n"
+    script += "from seg_models.weights import read_encoder\n"
+    script += (
+        "for name in ('resnet18.a1_in1k', 'nvidia/mit-b0'): print(read_encoder(name).tensors['fc.weight'].sum())\n"
+    )
     script += "for name in sys.argv[1:]:\n    try: find_model(name)\n    except ModelError as error: print(error)"
     names = ("user/nothing", "user/net@v9", "not a name")
-    missing = python(hub, home, "-c", script, *names).stdout.splitlines()
+    *sums, first, second, third = python(hub, home, "-c", script, *names).stdout.splitlines()
+    assert sums == [str(encoder.fc.weight.detach().sum()) for encoder in encoders.values()]
+    missing = first, second, third
     said = ["the hub has no such model or revision"] * 2 + ["it cannot be a hub id"]
     for name, line, what in zip(names, missing, said, strict=True):
         assert line.startswith(f"--model_name_or_path {name}: ") and what in line
@@ -217,7 +229,6 @@ def test_a_failed_upload_loses_nothing_and_its_command_repeats_it(hub, tmp_path)
     script = "from seg_runs import hub; from pathlib import Path; hub.PAUSE = 0.01; import sys; "
     script += "print(hub.upload_with_retries(Path(sys.argv[1]), 'user/x', True))"
     hub.add("user/x", {})
-    hub.private.add("user/x")
     hub.faults["commit"] = [500, "hang up", 401]
     home = tmp_path / "home"
     failed = python(hub, home, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {script}", run)
@@ -228,6 +239,9 @@ def test_a_failed_upload_loses_nothing_and_its_command_repeats_it(hub, tmp_path)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     command = shlex.split(lines[3].split("upload it with: ")[1])
     assert command == ["python", "-m", "seg_runs.publish", str(run), "--hub_model_id", "user/x", "--hub_private"]
+    public = publish(hub, home, *command[3:4], command[5], command[6])
+    assert public.returncode == 1 and "--hub_private: user/x is there already, and public" in public.stderr
+    hub.private.add("user/x")
     hub.faults["lfs"] = ["hang up"]  # which the client itself tries again
     repeated = publish(hub, home, *command[3:4], command[5], command[6])
     assert repeated.returncode == 0, repeated.stderr
