@@ -1,7 +1,7 @@
 """A page in the browser: give a photo, see what each pixel is, download the prediction.
 
     python app_gradio.py                                        # the newest complete run under runs/
-    python app_gradio.py --model_name_or_path runs/A runs/B     # these can be chosen from
+    python app_gradio.py --model_name_or_path runs/A USER/NAME  # these can be chosen from, one of them on a hub
     python app_gradio.py --examples my_photos
 
 The id image is the one that predict_seg.py writes with the same scales and flips, byte for byte.
@@ -61,10 +61,10 @@ def main(argv: list[str] | None = None) -> None:
 class Segmenter:
     """A loaded model: `segmenter(path, scales, flip)` -> (photo (H, W, 3), train ids (H, W)), both uint8."""
 
-    def __init__(self, name: str, test_size: list[int] | None, accelerator):
+    def __init__(self, name: str, test_size: list[int] | None, trust_remote_code: bool, accelerator):
         run, folder = find_model(name)
         trained = read_arguments(run)
-        model, self.processor = load_model(folder)
+        model, self.processor = load_model(folder, trust_remote_code)
         dataset, self.labels = label_set(model, folder, trained.get("dataset"))
         model = model.to(memory_format=torch.channels_last)
         self.model = accelerator.prepare_model(model, evaluation_mode=True)
@@ -94,7 +94,7 @@ def build_page(args: AppArguments) -> gr.Blocks:
     """Load the models that can be chosen, and lay out the page."""
     accelerator = make_accelerator()
     names = args.model_name_or_path or [str(newest_run())]
-    segmenters = {name: Segmenter(name, args.test_size, accelerator) for name in names}
+    segmenters = {name: Segmenter(name, args.test_size, args.trust_remote_code, accelerator) for name in names}
     first = segmenters[names[0]]
     scratch = tempfile.TemporaryDirectory(prefix="minicity-seg-")
     examples = [str(path) for path in list_images(Path(args.examples))] if args.examples else first.examples

@@ -3,6 +3,7 @@
     accelerate launch predict_seg.py --mst                                     # the newest complete run under runs/
     accelerate launch predict_seg.py --model_name_or_path runs/NAME --splits val
     accelerate launch predict_seg.py --model_name_or_path runs/NAME/best --input my_photos
+    accelerate launch predict_seg.py --model_name_or_path USER/NAME --input my_photos           # from a hub
 
 Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size) and results_color_SPLIT/NAME.png. Begun
 again after an interruption, it goes on with the images that are left.
@@ -30,8 +31,10 @@ from data_scripts.reader import read_label
 from data_scripts.sources import SPLITS, folder_of_images, load_source, source_of
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
-from seg_models import ModelError, Predictor, set_output_stride
+from seg_models import ModelError, Predictor
+from seg_models.modeling import set_output_stride
 from seg_models.predictor import MULTI_SCALE
+from seg_models.weights import hub_folder
 from seg_runs import predictions, run_folder
 from seg_runs.launch import RunError, make_accelerator, on_first_process, progress_bar
 from seg_runs.report import class_table
@@ -49,7 +52,7 @@ def predict(args: PredictArguments) -> None:
     run, model_folder = find_model(args.model_name_or_path)
     trained = read_arguments(run)
     accelerator = make_accelerator()
-    model, processor = load_model(model_folder)
+    model, processor = load_model(model_folder, args.trust_remote_code)
     set_output_stride(model, args.eval_output_stride)
     dataset, labels = label_set(model, model_folder, args.dataset or trained.get("dataset"))
     splits = load_splits(args, dataset, trained)
@@ -64,7 +67,7 @@ def predict(args: PredictArguments) -> None:
     predictor = Predictor(model, processor.image_mean, processor.image_std, size, scales, flip, args.average)
     # What decides the predictions: those of an interrupted run with the same are kept.
     settings = {
-        "model": [str(model_folder.resolve()), (model_folder / "model.safetensors").stat().st_mtime],
+        "model": [str(model_folder.resolve()), max(path.stat().st_mtime for path in model_folder.iterdir())],
         **{"size": size, "scales": scales, "flip": flip, "average": args.average},
         "output_stride": args.eval_output_stride,
         "precision": accelerator.mixed_precision,
@@ -87,8 +90,11 @@ def predict(args: PredictArguments) -> None:
 
 
 def find_model(name: str | None) -> tuple[Path, Path]:
-    """(folder that results go to, folder of the saved model) for a run folder, a saved model, or the newest run."""
+    """(folder that results go to, folder of the saved model) for a run folder, a saved model, a model on a hub, or the
+    newest run."""
     folder = Path(name) if name else run_folder.newest_run()
+    if name and not folder.exists():
+        return Path("predictions") / name.replace("/", "--"), Path(hub_folder(name, "--model_name_or_path"))
     if (folder / "best" / "config.json").is_file():
         return folder, folder / "best"
     if not (folder / "config.json").is_file():
@@ -102,15 +108,19 @@ def read_arguments(run: Path) -> dict:
     return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
 
 
-def load_model(folder: Path):
-    """The network and its image processor, from a folder."""
+def load_model(folder: Path, trust_remote_code: bool = False):
+    """The network and its image processor, from a folder; code that lies there runs only if it is trusted."""
+    options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     try:
         return (
-            AutoModelForSemanticSegmentation.from_pretrained(folder, local_files_only=True),
-            AutoImageProcessor.from_pretrained(folder, local_files_only=True),
+            AutoModelForSemanticSegmentation.from_pretrained(folder, **options),
+            AutoImageProcessor.from_pretrained(folder, **options),
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise RunError(f"cannot load the model in {folder}: {str(error).strip().splitlines()[0]}") from error
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        line = str(error).strip().splitlines()[0]
+        if "custom code" in line and not trust_remote_code:
+            line = "it needs the code that lies there: read it, and give --trust_remote_code if you trust it"
+        raise RunError(f"cannot load the model in {folder}: {line}") from error
 
 
 def label_set(model, folder: Path, dataset: str | None) -> tuple[str, LabelInfo]:
@@ -127,7 +137,11 @@ def label_set(model, folder: Path, dataset: str | None) -> tuple[str, LabelInfo]
 
 def processor_size(processor) -> tuple[int, int] | None:
     """The size that the model was evaluated at; None for each image's own."""
-    return (processor.size["height"], processor.size["width"]) if processor.do_resize else None
+    if not processor.do_resize:
+        return None
+    if "height" not in processor.size:  # of another's model
+        raise RunError("this model's image processor does not resize to a height and a width: give --test_size")
+    return processor.size["height"], processor.size["width"]
 
 
 def load_splits(args: PredictArguments, dataset: str, trained: dict):

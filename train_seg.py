@@ -38,10 +38,13 @@ from data_scripts.sampling import make_order
 from data_scripts.sources import load_source
 from data_scripts.training import count_images, make_training_data
 from data_scripts.transforms import EvalTransform, SharedEpoch
-from seg_models import ModelError, Predictor, at_output_stride, build_model, freeze_batch_norm, model_entry
+from seg_models import ModelError, Predictor, build_model, model_entry, start_weights
 from seg_models.losses import enet_class_weights, make_loss
+from seg_models.modeling import at_output_stride
+from seg_models.norms import freeze_batch_norm
 from seg_models.predictor import normalize, resize_logits
 from seg_runs import checkpoints, run_folder
+from seg_runs.hub import HubUploads, hub_flags
 from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process, progress_bar
 from seg_runs.log import TrainingLog
 from seg_runs.optimization import Schedule, make_ema, make_optimization, set_learning_rate, total_steps
@@ -83,6 +86,7 @@ class Job:
 
 def train(args: TrainArguments) -> None:
     """Check everything, build everything, run the epochs."""
+    hub = HubUploads(args)
     job = build(args)
     state, accelerator = job.state, job.accelerator
     steps, steps_per_epoch = job.schedule.steps, job.loader.batch_sampler.steps
@@ -102,13 +106,10 @@ def train(args: TrainArguments) -> None:
                 state |= {"epoch": number, **run_folder.NEW_EPOCH}
             if accelerator.is_main_process:
                 checkpoints.update_state(job.folder, state)
+            hub.saved(job.folder, better=state["best_epoch"] == number)
     log.finish({key: state[key] for key in ("step", "best_mean_iou", "best_epoch")})
-    best = state["best_mean_iou"]
-    outcome = "the last weights" if best is None else f"best validation mIoU {best:.4f} in epoch {state['best_epoch']}"
-    accelerator.print(
-        f"done: {outcome} in {job.folder}/best. Next: accelerate launch predict_seg.py --model_name_or_path "
-        f"{job.folder} --mst"
-    )
+    hub.finish(job.folder)
+    accelerator.print(run_folder.outcome(job.folder, state))
     accelerator.end_training()
 
 
@@ -132,12 +133,13 @@ def build(args: TrainArguments) -> Job:
         auxiliary=aux_weight > 0,
         encoder=args.encoder,
         output_stride=args.output_stride,
+        eval_output_stride=args.eval_output_stride,
         freeze_bn=args.freeze_bn,
         gradient_checkpointing=args.gradient_checkpointing,
     )
-    with at_output_stride(model, args.eval_output_stride):
-        pass  # is refused now if it cannot be
-    model.config.trained_on = args.train_on
+    model.config.update(run_folder.provenance(args, count_images(data, args.train_on)))
+    if not args.resume_from_checkpoint and (report := start_weights(model, args.init_from, args.pretrained_encoder)):
+        accelerator.print(report)
     torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
     if args.sync_bn:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -238,7 +240,7 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
                 saved = job.model, job.ema, job.optimizer, state
                 checkpoints.save_checkpoint(job.accelerator, job.folder, *saved, args.keep_checkpoints)
             if stopped:
-                stop.exit(f"train_seg.py --resume_from_checkpoint {job.folder}")
+                stop.exit(f"train_seg.py --resume_from_checkpoint {job.folder}{hub_flags(args)}")
 
 
 def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_norm: float | None, aux_weight: float):
@@ -302,7 +304,7 @@ def validate(args, job: Job, number: int) -> dict:
         if better:
             state |= {"best_mean_iou": scores and scores["mean_iou"], "best_epoch": number}
         if better and job.accelerator.is_main_process:
-            run_folder.save_best(job.folder, model, predictor.image_processor())
+            run_folder.save_best(job.folder, model, predictor.image_processor(), state, scores)
         if scores and job.accelerator.is_main_process:
             path = job.folder / "images" / f"epoch_{number:04d}.png"
             draw_pictures(path, predictor, job.data["validation"], job.labels)

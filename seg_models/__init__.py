@@ -10,27 +10,23 @@ from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTraine
 from transformers import SegformerConfig as NativeSegFormerConfig
 from transformers import SegformerForSemanticSegmentation as NativeSegFormer
 
-from .modeling import (
-    OTHER_ENCODERS,
-    ModelError,
-    SegmentationConfig,
-    SegmentationModel,
-    at_output_stride,
-    set_output_stride,
-)
+from .errors import ModelError
+from .modeling import OTHER_ENCODERS, SegmentationConfig, SegmentationModel, at_output_stride
 from .norms import NORMS, freeze_batch_norm
 from .predictor import Predictor
 from .recompute import recompute_blocks
 from .segformer import VARIANTS, SegFormer, SegFormerConfig
+from .weights import start_weights
 
 __all__ = ["MODELS", "ModelError", "Predictor", "SegmentationConfig", "SegmentationModel", "SegFormer"]
-__all__ += ["SegFormerConfig", "at_output_stride", "build_model", "freeze_batch_norm"]
-__all__ += ["set_output_stride"]
+__all__ += ["SegFormerConfig", "build_model", "start_weights"]
 
-AutoConfig.register(SegmentationConfig.model_type, SegmentationConfig)
-AutoConfig.register(SegFormerConfig.model_type, SegFormerConfig)
-AutoModelForSemanticSegmentation.register(SegmentationConfig, SegmentationModel)
-AutoModelForSemanticSegmentation.register(SegFormerConfig, SegFormer)
+for config_class, model_class in ((SegmentationConfig, SegmentationModel), (SegFormerConfig, SegFormer)):
+    AutoConfig.register(config_class.model_type, config_class)
+    AutoModelForSemanticSegmentation.register(config_class, model_class)
+    # Saving copies the file of the class, and what it imports by `from .x import`, for those without this package.
+    config_class.register_for_auto_class()
+    model_class.register_for_auto_class("AutoModelForSemanticSegmentation")
 
 
 @dataclass(frozen=True)
@@ -104,6 +100,7 @@ def build_model(
     auxiliary: bool = False,
     encoder: str | None = None,
     output_stride: int | None = None,
+    eval_output_stride: int | None = None,
     freeze_bn: bool = False,
     gradient_checkpointing: bool = False,
 ) -> PreTrainedModel:
@@ -112,6 +109,7 @@ def build_model(
     norm, id2label          one of `NORMS`; train id -> class name
     auxiliary               with a second head while it trains
     encoder, output_stride  instead of the model's own
+    eval_output_stride      that it will be asked for later: refused now if it cannot be
     freeze_bn               batch norms do not learn (see `freeze_batch_norm`)
     gradient_checkpointing  less memory for more time
     """
@@ -129,6 +127,8 @@ def build_model(
         widths = entry.config["hidden_sizes"]
         native = norm == "batch" and not auxiliary
         model = NativeSegFormer(NativeSegFormerConfig(**fields)) if native else SegFormer(SegFormerConfig(**fields))
+    with at_output_stride(model, eval_output_stride):
+        pass
     if auxiliary:
         model.add_auxiliary_head(widths[-2])
     if freeze_bn:

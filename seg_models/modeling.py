@@ -20,6 +20,7 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 from .acfnet import ACFHead
 from .deeplabv3 import DeepLabV3Head
 from .deeplabv3plus import DeepLabV3PlusHead
+from .errors import ModelError
 from .fcn import FCNDecoder
 from .hrnet import HRNetHead
 from .losses import cross_entropy
@@ -52,10 +53,6 @@ OTHER_ENCODERS = {  # beside the ResNets, and their output stride
     "swin_tiny": (SwinTinyEncoder, 32),
     "unet": (UNetEncoder, 16),
 }
-
-
-class ModelError(ValueError):
-    """A request for a network that cannot be met: one line for the user."""
 
 
 @dataclass

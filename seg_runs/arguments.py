@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from .checkpoints import find_checkpoint, write_atomically
@@ -115,6 +116,16 @@ class TrainArguments(DataArguments):
     norm: str = HfArg(
         default="batch", help="batch, instance, group, evo or evo_b0, in every layer (SegFormer: in the head)"
     )
+    pretrained_encoder: str | None = HfArg(
+        default=None,
+        help="weights that the encoder starts from: a file or folder, a name of timm's (resnet50.a1_in1k) or "
+        "torchvision's (ResNet50_Weights.IMAGENET1K_V2), or a hub id (nvidia/mit-b0); none if not given",
+    )
+    init_from: str | None = HfArg(
+        default=None,
+        help="weights that the whole network starts from, as far as they fit: a run folder, a saved model, a "
+        ".safetensors or .pth file, or a hub id, with @REVISION if need be; none if not given",
+    )
     sync_bn: bool = HfArg(default=False, help="batch norm over the images of all GPUs")
     freeze_bn: bool = HfArg(
         default=False, help="batch norms keep their statistics, weights and biases: for weights that were loaded"
@@ -171,6 +182,14 @@ class TrainArguments(DataArguments):
     )
     keep_checkpoints: int = HfArg(default=1, help="newest checkpoints that are kept")
     report_to: str = HfArg(default="tensorboard", help="tensorboard or none")
+    push_to_hub: bool = HfArg(default=False, help="upload model, card, logs and pictures to a hub")
+    hub_model_id: str | None = HfArg(
+        default=None, help="of --push_to_hub: where to, USER/NAME; made if it is not there"
+    )
+    hub_private: bool = HfArg(default=False, help="of --push_to_hub: only for those who may see it, if it is made anew")
+    hub_strategy: str | None = HfArg(
+        default=None, help="of --push_to_hub: end, or every_save for each new best model too; end if not given"
+    )
     predict: bool = HfArg(default=False, help="do not train: predict_seg.py on --output_dir, or the newest run")
     mst: bool = HfArg(default=False, help="of --predict: average over scales and flips")
 
@@ -220,6 +239,17 @@ class TrainArguments(DataArguments):
             raise RunError("--overwrite_output_dir would delete the run that --resume_from_checkpoint goes on with")
         if self.overwrite_output_dir and not self.output_dir:
             raise RunError("--overwrite_output_dir needs --output_dir: a run folder named by itself is always new")
+        if self.init_from and self.pretrained_encoder:
+            raise RunError("--init_from and --pretrained_encoder exclude each other: a network comes with its encoder")
+        for flag in ("hub_model_id", "hub_private", "hub_strategy"):
+            if getattr(self, flag) and not self.push_to_hub:
+                raise RunError(f"--{flag} needs --push_to_hub")
+        if self.push_to_hub and self.predict:
+            raise RunError("--push_to_hub is for training, not --predict")
+        if self.push_to_hub and not self.hub_model_id:
+            raise RunError("--push_to_hub needs --hub_model_id")
+        check_hub_id("--hub_model_id", self.hub_model_id)
+        check_choice("--hub_strategy", self.hub_strategy, ("end", "every_save"))
         for flag in ("output_stride", "eval_output_stride"):
             check_choice(f"--{flag}", getattr(self, flag), (8, 16))
         for flag in ("sync_bn", "freeze_bn"):
@@ -236,9 +266,11 @@ class PredictArguments(DataArguments):
     dataset: str | None = HfArg(default=None, help="by default the one that the run was trained on")
     model_name_or_path: str | None = HfArg(
         default=None,
-        help="a run folder or a saved model; the newest complete run below runs/ if not given",
+        help="a run folder, a saved model or a hub id, with @REVISION if need be; the newest complete run below runs/ "
+        "if not given",
         aliases=["--save_path"],
     )
+    trust_remote_code: bool = HfArg(default=False, help="run the code that lies beside another's model")
     splits: list[str] | None = HfArg(
         default=None,
         help="of train, val, test; val and, where there is one, test if not given",
@@ -278,10 +310,11 @@ class AppArguments:
 
     model_name_or_path: list[str] | None = HfArg(
         default=None,
-        help="run folders or saved models to choose from; the newest complete run below runs/ if not given",
+        help="run folders, saved models or hub ids to choose from; the newest complete run below runs/ if not given",
         aliases=["--save_path"],
         metadata={"metavar": "MODEL"},
     )
+    trust_remote_code: bool = HfArg(default=False, help="run the code that lies beside others' models")
     examples: str | None = HfArg(
         default=None, help="a folder of photos to pick from; some of the model's data set if not given"
     )
@@ -322,6 +355,14 @@ def check_above(flag: str, value: float | None, below: float = float("inf")) -> 
         raise RunError(
             f"{flag} {value} is out of range: above 0" + (f", below {below}" if below < float("inf") else "")
         )
+
+
+def check_hub_id(flag: str, value: str | None) -> None:
+    try:
+        if value is not None:
+            validate_repo_id(value)
+    except HFValidationError as error:
+        raise RunError(f"{flag} {value!r} is no id of a model on a hub, USER/NAME: {error}") from error
 
 
 def check_choice(flag: str, value: str | int | None, choices: tuple) -> None:
@@ -380,6 +421,7 @@ def recipe_tokens(kind: type, path: Path) -> list[str]:
 
 
 RUN_FLAGS = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "predict", "mst", "preview")
+RUN_FLAGS += ("push_to_hub", "hub_model_id", "hub_private", "hub_strategy")  # whoever repeats a run pushes elsewhere
 
 
 def save_arguments(args, path: Path) -> None:

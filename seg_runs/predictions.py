@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .checkpoints import write_json
+from .report import score_summary
 from .run_folder import make_folders
 
 
@@ -53,11 +54,7 @@ class Predictions:
 
 
 def write_scores(path: Path, scores: dict, names: Sequence[str], settings: dict) -> None:
-    """The means, IoU and accuracy by class (null for a class that does not occur), and how they came about."""
-
-    def by_class(values):
-        return {name: None if value != value else float(value) for name, value in zip(names, values, strict=True)}
-
-    means = {key: scores[key] for key in ("mean_iou", "mean_accuracy", "overall_accuracy")}
-    iou, accuracy = by_class(scores["per_category_iou"]), by_class(scores["per_category_accuracy"])
-    write_json(path, {**means, "settings": settings, "iou": iou, "accuracy": accuracy})
+    """The scores, and how they came about."""
+    summary = score_summary(names, scores)
+    by_class = {key: summary.pop(key) for key in ("iou", "accuracy")}
+    write_json(path, {**summary, "settings": settings, **by_class})

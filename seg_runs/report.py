@@ -26,6 +26,17 @@ def _number(value: float) -> str:
     return "   -  " if np.isnan(value) else f"{value:.4f}"
 
 
+def score_summary(names: Sequence[str], scores: dict) -> dict:
+    """The means, and IoU and accuracy by class, as JSON takes them: null for a class that does not occur."""
+
+    def by_class(values):
+        return {name: None if np.isnan(value) else float(value) for name, value in zip(names, values, strict=True)}
+
+    means = {key: float(scores[key]) for key in ("mean_iou", "mean_accuracy", "overall_accuracy")}
+    iou, accuracy = by_class(scores["per_category_iou"]), by_class(scores["per_category_accuracy"])
+    return means | {"iou": iou, "accuracy": accuracy}
+
+
 def plot_learning_curve(rows: list[dict], path: Path) -> None:
     """Loss and mIoU over epochs, from the rows of log_epoch.csv."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -8,7 +8,8 @@ runs/camvid_streetnet_batch_20260101-120000/
     images/              validation pictures
     tensorboard/
     checkpoints/         to resume from
-    best/                the model at its best validation mIoU, for from_pretrained
+    best/                the model at its best validation mIoU, for from_pretrained, complete by itself: weights,
+                         configuration, image processor, the code of the network, training.json and a card, README.md
     results.json         written when training is complete
 """
 
@@ -21,7 +22,16 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from .arguments import OTHER_GROUPS, changed_flags, save_arguments
-from .checkpoints import find_checkpoint, last_checkpoint, load_checkpoint, read_state, remove_later, write_atomically
+from .card import make_card, training_record
+from .checkpoints import (
+    find_checkpoint,
+    last_checkpoint,
+    load_checkpoint,
+    read_state,
+    remove_later,
+    write_atomically,
+    write_json,
+)
 from .launch import RunError, on_first_process
 
 COLUMNS = (
@@ -59,6 +69,21 @@ def conditions(accelerator, steps: int, steps_per_epoch: int) -> dict:
     return {"steps": steps, "steps_per_epoch": steps_per_epoch, "precision": precision, "processes": processes}
 
 
+def provenance(args, images: int) -> dict:
+    """What a saved model's configuration says of where its weights come from, beside the data set."""
+    pretrained = args.init_from or args.pretrained_encoder or "none"
+    if os.path.exists(pretrained) or os.path.isabs(pretrained):  # whose folders these are is nobody's business
+        pretrained = os.path.basename(os.path.normpath(pretrained))
+    return {"pretrained": pretrained, "trained_on": args.train_on, "train_images": images, "seed": args.seed}
+
+
+def outcome(run: Path, state: dict) -> str:
+    """The last line of a run."""
+    best = state["best_mean_iou"]
+    what = "the last weights" if best is None else f"best validation mIoU {best:.4f} in epoch {state['best_epoch']}"
+    return f"done: {what} in {run}/best. Next: accelerate launch predict_seg.py --model_name_or_path {run} --mst"
+
+
 def resume_run(args, accelerator, model, ema, optimizer, steps: int, steps_per_epoch: int) -> tuple[Path, dict]:
     """The folder and the state of a run that goes on from a checkpoint, which is loaded."""
     checkpoint = find_checkpoint(args.resume_from_checkpoint)
@@ -88,6 +113,7 @@ def resume_run(args, accelerator, model, ema, optimizer, steps: int, steps_per_e
         remove_later(checkpoint)
         cut_rows(run / "log_epoch.csv", state["epoch"])
         restore_best(run)
+        remove(*run.glob(".push-*"))  # what an upload leaves when the run is killed
         save_arguments(args, run / "args.yaml")
         if state["step"] < steps:
             (run / "results.json").unlink(missing_ok=True)
@@ -115,7 +141,7 @@ def create_run(output_dir: str | None, name: str, overwrite: bool = False) -> Pa
             for predicted in folder.glob("scores_*.json"):
                 predicted.unlink()
             parts = ("images", "tensorboard", "checkpoints", "best", ".best.new", ".best.old")
-            remove(*(folder / part for part in parts), *folder.glob("results_*"))
+            remove(*(folder / part for part in parts), *folder.glob("results_*"), *folder.glob(".push-*"))
         while not output_dir and folder.exists():  # several runs begun in one second
             folder = Path(f"{folder}-{os.getpid()}")
         refuse_run(folder)
@@ -177,14 +203,17 @@ def restore_best(run: Path) -> None:
         (run / ".best.old").rename(run / "best")
 
 
-def save_best(run: Path, model, processor) -> None:
-    """Replace best/ by `model` and its image processor; old or new, never half."""
+def save_best(run: Path, model, processor, state: dict, scores: dict | None = None) -> None:
+    """Replace best/ by `model` and its image processor, with a card; old or new, never half. `scores` of the metric on
+    the validation split, if there was a validation."""
     restore_best(run)
     new, old, best = run / ".best.new", run / ".best.old", run / "best"
     remove(new, old)
     try:
         model.save_pretrained(new)
         processor.save_pretrained(new)
+        write_json(new / "training.json", training_record(model, state, seconds_until_now(run, state), scores))
+        make_card(new, run).save(new / "README.md")
     except (OSError, SafetensorError) as error:
         remove(new)
         raise RunError(f"cannot write {best}: {error}. {last_checkpoint(run)}") from error
@@ -192,6 +221,12 @@ def save_best(run: Path, model, processor) -> None:
         best.rename(old)
     new.rename(best)
     remove(old)
+
+
+def seconds_until_now(run: Path, state: dict) -> float:
+    """What the epochs that are logged took, and the steps of the one that is not yet."""
+    path = run / "log_epoch.csv"
+    return state["seconds"] + sum(row["seconds"] or 0.0 for row in (read_rows(path) if path.exists() else ()))
 
 
 def make_folders(*folders: Path) -> None:

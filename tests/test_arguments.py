@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from seg_models import TrainingDefaults
+from seg_runs import publish
 from seg_runs.arguments import (
     AppArguments,
     PredictArguments,
@@ -89,6 +90,15 @@ def test_the_tutorials_names_are_aliases():
         "--keep_checkpoints 0",
         "--checkpointing_steps 0",
         "--overwrite_output_dir --resume_from_checkpoint x",
+        "--init_from a --pretrained_encoder b",
+        "--push_to_hub",
+        "--push_to_hub --hub_model_id a/b --predict",
+        "--hub_model_id a/b",
+        "--hub_private",
+        "--hub_strategy end",
+        "--hub_model_id a/b/c --push_to_hub",
+        "--hub_model_id ../b --push_to_hub",
+        "--hub_strategy always --push_to_hub --hub_model_id a/b",
     ],
 )
 def test_contradictions_and_wrong_values_name_their_flag(line):
@@ -166,6 +176,7 @@ def test_every_flag_is_read(kind, script):
         script,
         "seg_runs/arguments.py",
         "seg_runs/run_folder.py",
+        "seg_runs/hub.py",
         "seg_runs/optimization.py",
         "data_scripts/training.py",
     ):
@@ -207,14 +218,16 @@ COMMANDS = {"train_seg.py": TrainArguments, "predict_seg.py": PredictArguments, 
 
 
 def documented_commands() -> list[list[str]]:
-    """Every command of the scripts that the README and the experiments show, split; not those with an ellipsis."""
+    """Every command of the scripts that the documents show, split; not those with an ellipsis."""
     found = []
-    for name in ("README.md", "docs/experiments.md"):
+    for name in ("README.md", "docs/experiments.md", "docs/hub.md"):
         for line in (ROOT / name).read_text().splitlines():
             if line.startswith("|"):
                 code = [f"accelerate launch {code}" for code in re.findall(r"`((?:train|predict)_seg.py [^`]+)`", line)]
             else:
-                code = re.findall(r"^    (accelerate launch .+|python \w+_\w+\.py.*)", line)
+                code = re.findall(
+                    r"^    (accelerate launch .+|python \w+_\w+\.py.*|python -m seg_runs.publish .+)", line
+                )
             found += [shlex.split(command, comments=True) for command in code if " ..." not in command]
     return found
 
@@ -222,6 +235,9 @@ def documented_commands() -> list[list[str]]:
 @pytest.mark.parametrize("words", documented_commands(), ids=" ".join)
 def test_documented_commands_parse(words, monkeypatch):
     monkeypatch.chdir(ROOT)
+    if "seg_runs.publish" in words:
+        assert publish.make_parser().parse_args(words[3:]).hub_model_id
+        return
     script = next(word for word in words if word in COMMANDS)
     before, after = words[: words.index(script)], words[words.index(script) + 1 :]
     parse_arguments(COMMANDS[script], after)

@@ -36,11 +36,10 @@ def test_the_run_folder_holds_what_the_design_says(trained):
     files = "args.yaml log_epoch.csv learning_curve.png results.json"
     folders = "images tensorboard checkpoints best"
     assert {path.name for path in trained.iterdir()} == {*files.split(), *folders.split()}
-    assert {p.name for p in (trained / "best").iterdir()} == {
-        "config.json",
-        "model.safetensors",
-        "preprocessor_config.json",
-    }
+    best = {path.name for path in (trained / "best").iterdir()}
+    code = {path for path in best if path.endswith(".py")}
+    assert best - code == {*"README.md config.json model.safetensors preprocessor_config.json training.json".split()}
+    assert {"modeling.py", "streetnet.py", "norms.py"} <= code and "weights.py" not in code  # what the network needs
     assert [p.name for p in (trained / "checkpoints").iterdir()] == ["step_000009"]
     assert sorted(p.name for p in (trained / "images").iterdir()) == [f"epoch_{i:04d}.png" for i in (1, 2, 3)]
     assert list((trained / "tensorboard").iterdir())
@@ -241,6 +240,8 @@ def test_saved_arguments_and_configuration_tell_the_provenance(trained, toycity)
     assert args["dataset_path"] == str(toycity) and args["seed"] == 0 and "output_dir" not in args
     config = json.loads((trained / "best" / "config.json").read_text())
     assert config["dataset"] == "toycity" and config["id2label"]["18"] == "bicycle" and config["norm"] == "batch"
+    provenance = {"pretrained": "none", "trained_on": "train", "train_images": 6, "seed": 0}
+    assert provenance.items() <= config.items()
 
 
 def test_gradient_checkpointing_gives_the_same_run(trained, in_process, tmp_path):

@@ -1,0 +1,299 @@
+"""The model card, README.md of a saved model: what a stranger needs to know to use it, or not to.
+
+It is made of files alone, so it can be made again when the model gets a name on a hub:
+
+    best/config.json         what the network is and what it was trained on
+    best/training.json       how training went up to these weights, and how they score: `training_record`
+    best/preprocessor_config.json
+    args.yaml                of the run
+"""
+
+import json
+import os
+import platform
+import shlex
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from .arguments import RUN_FLAGS, TrainArguments
+from .report import score_summary
+
+PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "timm", "minicity-seg")
+OWN_TYPES = ("minicity_seg", "minicity_segformer")  # model types whose code lies beside the weights
+
+
+@dataclass(frozen=True)
+class DataNote:
+    """What a card says of a data set. `licence`: of weights trained on it, as hubs name it; `publishable`: whether its
+    images may be shown in public; `limits`: what it does not teach."""
+
+    title: str
+    link: str | None
+    licence: str
+    note: str
+    limits: str
+    publishable: bool = True
+
+
+CITYSCAPES_TERMS = (
+    "Cityscapes may be used for research, teaching and personal experiments, not commercially, and its images may not "
+    "be passed on ([terms](https://www.cityscapes-dataset.com/license/)); weights trained on it are best kept to that."
+)
+STREETS = "Daylight and dry weather in German and Swiss cities, from one car's camera: elsewhere it is unproven."
+DATA = {
+    "minicity": DataNote("MiniCity", "https://vipriors.github.io", "other", CITYSCAPES_TERMS, STREETS, False),
+    "cityscapes": DataNote(
+        "Cityscapes", "https://www.cityscapes-dataset.com", "other", CITYSCAPES_TERMS, STREETS, False
+    ),
+    "camvid": DataNote(
+        "CamVid",
+        "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
+        "other",
+        "CamVid is published for research without a licence of its own: ask its authors before other uses.",
+        "One city, a few drives, images of 360x480: elsewhere it is unproven.",
+    ),
+    "toycity": DataNote(
+        "ToyCity",
+        None,
+        "apache-2.0",
+        "ToyCity is drawn by the program that trained this network; there is nobody else's licence to keep.",
+        "It has seen drawings only: on photos its answers mean nothing.",
+    ),
+}
+
+
+def data_note(dataset: str | None) -> DataNote:
+    """Of a data set that is not known, the careful one."""
+    title = dataset or "unnamed data"
+    note = f"The licence of {title} is not known here: keep to it, for these weights too."
+    limits = "What its training images do not show, it does not know."
+    return DATA.get(dataset) or DataNote(title, None, "other", note, limits, False)
+
+
+def training_record(model, state: dict, seconds: float, scores: dict | None) -> dict:
+    """What training.json holds. `seconds`: spent up to now; `scores`: of the metric, if there was a validation."""
+    names = [name for _, name in sorted(model.config.id2label.items())]
+    return {
+        "epoch": state["best_epoch"],
+        "step": state["step"],
+        "steps": state["steps"],
+        "seconds": round(seconds, 1),
+        "hardware": f"{state['processes']} x {device_name(model)}, precision {state['precision']}",
+        "versions": {"python": platform.python_version(), **versions()},
+        "parameters": sum(p.numel() for name, p in model.named_parameters() if not name.startswith("aux_classifier.")),
+        "validation": None if scores is None else score_summary(names, scores),
+    }
+
+
+def device_name(model) -> str:
+    if model.device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(model.device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.machine()
+    return f"CPU ({name}, {os.cpu_count()} cores)"
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a copy of its files
+            continue
+    return found
+
+
+def training_command(arguments: dict) -> str:
+    """The command line that `arguments`, the entries of args.yaml, stand for: what differs from the defaults."""
+    words = ["accelerate", "launch", "train_seg.py"]
+    defaults = asdict(TrainArguments())
+    for key, value in public_arguments(arguments).items():
+        if value == defaults.get(key) or value is None or key in RUN_FLAGS:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{key}" if value else f"--no_{key}")
+        else:
+            words += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words)
+
+
+def public_arguments(arguments: dict) -> dict:
+    """Without the folders of whoever trained: of an absolute path the last part is left."""
+    return {
+        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for key, value in arguments.items()
+    }
+
+
+def read_card_files(folder: Path, run: Path) -> tuple[dict, dict, dict, dict]:
+    """Configuration, training record, image processor and arguments of a saved model; {} for a file that is missing."""
+    paths = [folder / name for name in ("config.json", "training.json", "preprocessor_config.json")]
+    found = [json.loads(path.read_text()) if path.is_file() else {} for path in paths]
+    path = run / "args.yaml"
+    return *found, (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+
+
+def make_card(folder: Path, run: Path, name: str | None = None, pictures: dict[str, str] | None = None) -> ModelCard:
+    """The card of the model saved in `folder` by `run`. `name`: its id on a hub, if it has one; `pictures`: file name
+    within the model's folder -> what it shows."""
+    config, record, processor, arguments = read_card_files(folder, run)
+    note, scores = data_note(config.get("dataset")), record.get("validation")
+    network = arguments.get("model", config["model_type"]).lower()
+    title = f"{network} with {config.get('norm', 'batch')} norm on {note.title}"
+    results = []
+    if scores:
+        task = dict(task_type="image-segmentation", task_name="Semantic segmentation")
+        data = dict(dataset_type=config.get("dataset") or "unnamed", dataset_name=note.title)
+        for key, shown in (("mean_iou", "mIoU"), ("mean_accuracy", "mean accuracy"), ("overall_accuracy", "accuracy")):
+            value = dict(metric_type=key, metric_name=f"{shown}, one scale", metric_value=round(scores[key], 4))
+            results.append(EvalResult(**task, **data, dataset_split="validation", **value))
+    licence = {"license": note.licence}
+    if note.licence == "other":
+        licence |= {"license_name": "terms-of-the-training-data", "license_link": note.link}
+    metadata = ModelCardData(
+        model_name=name.split("/")[-1] if name else title.replace(" ", "-"),
+        pipeline_tag="image-segmentation",
+        library_name="transformers",
+        tags=["semantic-segmentation", "vision", "minicity-seg", network],
+        metrics=["mean_iou"],
+        base_model=base_model(config.get("pretrained")),
+        eval_results=results or None,
+        **licence,
+    )
+    sections = [
+        f"# {title}",
+        introduction(config, record, arguments, note, network),
+        loading(config, processor, name),
+        data_section(config, arguments, note),
+        score_section(config, record, note, pictures or {}),
+        training_section(record, arguments, pictures or {}),
+        limits_section(config, scores, note),
+    ]
+    return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n", ignore_metadata_errors=True)
+
+
+def base_model(pretrained: str | None) -> str | None:
+    """The hub id that training began from, if it is one."""
+    name = (pretrained or "none").split("@")[0]
+    return name if name.count("/") == 1 and " " not in name and not Path(name).is_absolute() else None
+
+
+def introduction(config: dict, record: dict, arguments: dict, note: DataNote, network: str) -> str:
+    start = "from scratch: nothing in it is pretrained"
+    if config.get("pretrained", "none") != "none":
+        start = f"from `{config['pretrained']}`, which has a licence of its own"
+    size = f"{record['parameters'] / 1e6:.1f} million parameters, " if "parameters" in record else ""
+    return (
+        f"Semantic segmentation: one of {len(config['id2label'])} classes for each pixel of an image. The network is a "
+        f"`{network}` ({size}`--norm {config.get('norm', 'batch')}`), trained on {note.title} {start}. It was made "
+        "with minicity-seg, which trains on a few hundred labelled images, and is a `transformers` model."
+    )
+
+
+def loading(config: dict, processor: dict, name: str | None) -> str:
+    where, own = name or "path/to/this/folder", config["model_type"] in OWN_TYPES
+    trust = ", trust_remote_code=True" if own else ""
+    lines = f"""## Use
+
+```python
+from transformers import pipeline
+segment = pipeline("image-segmentation", model="{where}"{trust})
+masks = segment("street.png")  # a list of {{"label": class name, "mask": PIL image, "score": None}}
+```
+
+or, for logits (B, {len(config["id2label"])}, h, w):
+
+```python
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+processor = AutoImageProcessor.from_pretrained("{where}")
+model = AutoModelForSemanticSegmentation.from_pretrained("{where}"{trust})
+logits = model(**processor(images=image, return_tensors="pt")).logits
+```
+
+"""
+    size = processor.get("size") or {}
+    seen = f"resized to {size.get('height')}x{size.get('width')}" if processor.get("do_resize") else "at their own size"
+    lines += f"Images are seen {seen}; the image processor does what validation did."
+    if own:
+        lines += (
+            " The Python files beside the weights build the network, and `trust_remote_code=True` runs them: read them "
+            'first. Where minicity-seg is installed, `import seg_models` does instead. That `pipeline` logs "The model '
+            '... is not supported for image-segmentation" for a class that it does not know is no error.'
+        )
+    return lines
+
+
+def data_section(config: dict, arguments: dict, note: DataNote) -> str:
+    title = f"[{note.title}]({note.link})" if note.link else note.title
+    trained_on, images = config.get("trained_on", "train"), config.get("train_images")
+    number = f", {images} images," if images else ""
+    classes = ", ".join(name for _, name in sorted(config["id2label"].items(), key=lambda item: int(item[0])))
+    return (
+        f"## Data\n\nTrained on the split `{trained_on}`{number} of {title}, with these classes: {classes}. Pixels of "
+        f"other classes are ignored.\n\n**Licence.** {note.note} The code is Apache-2.0."
+    )
+
+
+def score_section(config: dict, record: dict, note: DataNote, pictures: dict[str, str]) -> str:
+    scores, lines = record.get("validation"), ["## Scores", ""]
+    if scores is None:
+        return "\n".join([*lines, "Not measured: no labelled images were left out of training."])
+    lines += [
+        f"On the validation split of {note.title}, at one scale, every labelled pixel counted once at the labels' own "
+        "resolution. These weights were chosen as the best on that split, so expect a little less elsewhere.",
+        "",
+        "| class | IoU | accuracy |",
+        "|---|---|---|",
+    ]
+    for name, iou in scores["iou"].items():
+        lines.append(f"| {name} | {number(iou)} | {number(scores['accuracy'][name])} |")
+    lines += [f"| **mean** | **{scores['mean_iou']:.4f}** | **{scores['mean_accuracy']:.4f}** |", ""]
+    dash = " A dash: a class that does not occur there." if None in scores["iou"].values() else ""
+    lines.append(f"Pixel accuracy {scores['overall_accuracy']:.4f}.{dash}")
+    lines += [f"\n![{what}]({file})" for file, what in pictures.items() if "curve" not in file]
+    return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def training_section(record: dict, arguments: dict, pictures: dict[str, str]) -> str:
+    lines = ["## Training", ""]
+    if arguments:
+        lines += ["```", training_command(arguments), "```", ""]
+    if record:
+        hours, minutes = divmod(round(record["seconds"] / 60), 60)
+        found = ", ".join(f"{package} {found}" for package, found in record["versions"].items())
+        lines += [
+            f"These are the weights after epoch {record['epoch']}, step {record['step']} of {record['steps']}, "
+            f"{hours} h {minutes} min after the start, on {record['hardware']}. Seed {arguments.get('seed')}.",
+            "",
+            f"Versions: {found}.",
+        ]
+    lines += [f"\n![{what}]({file})" for file, what in pictures.items() if "curve" in file]
+    return "\n".join(lines).rstrip()
+
+
+def limits_section(config: dict, scores: dict | None, note: DataNote) -> str:
+    lines = (
+        "## Intended use and limits\n\nFor research, teaching and comparison of training methods on little data, and "
+        f"as a start for networks on similar images. {note.limits} Every pixel gets one of the classes above, also one "
+        "that shows something else. Nothing that endangers people may rest on it, driving above all."
+    )
+    if scores:
+        known = sorted((iou, name) for name, iou in scores["iou"].items() if iou is not None)
+        weak = ", ".join(f"{name} ({iou:.2f})" for iou, name in known[:5] if iou < 0.5)
+        lines += f" It is poorest, by IoU, at {weak}." if weak else ""
+        absent = [name for name, iou in scores["iou"].items() if iou is None]
+        lines += f" Not validated for want of examples: {', '.join(absent)}." if absent else ""
+    return lines

@@ -1,0 +1,181 @@
+"""Uploads to a hub: a repository that holds what a stranger needs, made of the files of a run.
+
+    README.md                the card, with the repository's name in its three lines
+    config.json, model.safetensors, preprocessor_config.json, training.json, *.py       best/
+    args.yaml, log_epoch.csv, learning_curve.png, tensorboard/, validation.png          of the run
+
+Nothing here stops a training or touches the files of a run: an upload is made from a copy, in the background, is tried
+again, and says how to repeat it. The token is huggingface_hub's business (`hf auth login` or $HF_TOKEN); it is in no
+message, because every message goes through `without_token`.
+"""
+
+import os
+import shlex
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import yaml
+
+from .card import OWN_TYPES, data_note, make_card, public_arguments, read_card_files
+from .checkpoints import write_atomically
+from .launch import RunError, is_first_process
+
+ATTEMPTS = 3
+PAUSE = 10.0  # seconds before the second attempt, six times as long before the third
+
+
+def hub_flags(args) -> str:
+    """What a resumed run has to be told again: where it pushes is not kept in args.yaml."""
+    if not args.push_to_hub:
+        return ""
+    private = " --hub_private" if args.hub_private else ""
+    strategy = f" --hub_strategy {args.hub_strategy}" if args.hub_strategy else ""
+    return f" --push_to_hub --hub_model_id {args.hub_model_id}{private}{strategy}"
+
+
+def publish_command(run: Path, repository: str, private: bool) -> str:
+    command = f"python -m seg_runs.publish {shlex.quote(str(run))} --hub_model_id {repository}"
+    return command + (" --hub_private" if private else "")
+
+
+def make_repository(name: str, private: bool) -> str:
+    """The full name, USER/NAME, of a repository that exists from now on and that we may write to; one line if not, or
+    if it should be private and is not: pictures may be in it that others must not see."""
+    from huggingface_hub import HfApi, constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        raise RunError(f"--hub_model_id {name}: offline mode is on (HF_HUB_OFFLINE), so nothing can be uploaded")
+    if get_token() is None:
+        raise RunError(f"--hub_model_id {name}: there is no token: log in with `hf auth login`, or set HF_TOKEN")
+    try:
+        repository = HfApi().create_repo(name, private=private or None, exist_ok=True).repo_id
+        public = private and not HfApi().repo_info(repository).private
+    except Exception as error:  # whatever the hub or the way to it says
+        raise RunError(f"--hub_model_id {name}: {reason(error)}") from error
+    if public:
+        raise RunError(f"--hub_private: {repository} is there already, and public")
+    return repository
+
+
+def reason(error: BaseException) -> str:
+    """An error of the hub in one line."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status == 401:
+        return "the hub does not accept the token (401): log in again with `hf auth login`, or set HF_TOKEN"
+    if status == 403:
+        return "the token may not write there (403): it needs the role `write`, and the name your user or organisation"
+    lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+    return without_token(f"{type(error).__name__}: {lines[0]}")
+
+
+def without_token(text: str) -> str:
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return text.replace(token, "...") if token else text
+
+
+def stage(run: Path, folder: Path, repository: str, private: bool) -> None:
+    """Fill `folder` with what is uploaded: the run may change its files meanwhile."""
+    config, *_, arguments = read_card_files(run / "best", run)
+    if config["model_type"] in OWN_TYPES and "auto_map" not in config:
+        raise RunError(f"{run}/best was saved without the code that builds its network: train it again")
+    for path in (run / "best").iterdir():
+        if path.suffix == ".safetensors":  # never changed in place: best/ is replaced as a whole
+            try:
+                os.link(path, folder / path.name)
+                continue
+            except OSError:  # another file system, or one without links
+                pass
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
+    for name in ("log_epoch.csv", "learning_curve.png"):
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
+    if (run / "tensorboard").is_dir():
+        shutil.copytree(run / "tensorboard", folder / "tensorboard")
+    if arguments:
+        text = yaml.safe_dump(public_arguments(arguments), sort_keys=False)
+        write_atomically(folder / "args.yaml", text)
+    pictures = {}
+    drawn = sorted((run / "images").glob("epoch_*.png"))
+    if drawn and (private or data_note(config.get("dataset")).publishable):
+        shutil.copyfile(drawn[-1], folder / "validation.png")
+        pictures["validation.png"] = "Validation images: image, truth, prediction"
+    if (folder / "learning_curve.png").is_file():
+        pictures["learning_curve.png"] = "Learning curve: loss and scores over epochs"
+    make_card(folder, run, repository, pictures).save(folder / "README.md")
+
+
+def upload(run: Path, repository: str, private: bool) -> str:
+    """Upload a run; the address of the commit. Raises what huggingface_hub raises."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()  # they would be drawn into those of the training
+    with tempfile.TemporaryDirectory(prefix=".push-", dir=run) as folder:
+        stage(run, Path(folder), repository, private)
+        return (
+            HfApi()
+            .upload_folder(
+                repo_id=repository,
+                folder_path=folder,
+                commit_message=f"Upload {run.resolve().name}",
+                delete_patterns=["tensorboard/**", "validation.png"],  # of an earlier upload
+            )
+            .commit_url
+        )
+
+
+def upload_with_retries(run: Path, repository: str, private: bool) -> str | None:
+    """The address, or None and a warning that says how to repeat it."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return upload(run, repository, private)
+        except Exception as error:  # a run is not lost for an upload, whatever went wrong with it
+            last = attempt == ATTEMPTS - 1
+            then = "not tried again" if last else f"tried again in {PAUSE * 6**attempt:.0f} s"
+            print(f"warning: upload to {repository} failed, {then}: {reason(error)}", flush=True)
+            if not last:
+                time.sleep(PAUSE * 6**attempt)
+    command = publish_command(run, repository, private)
+    print(f"warning: nothing of {run} is lost; upload it with: {command}", flush=True)
+    return None
+
+
+class HubUploads:
+    """The uploads of a training, from its first process; without --push_to_hub every call does nothing.
+
+    Made before anything else, so that a wrong name, a missing token or a hub that does not answer ends the run before
+    it began. An upload that is asked for while one is under way is left out: the last one holds everything.
+    """
+
+    def __init__(self, args):
+        self.on = args.push_to_hub and is_first_process()
+        self.private, self.each_save = args.hub_private, args.hub_strategy == "every_save"
+        self.thread = None
+        if self.on:
+            self.repository = make_repository(args.hub_model_id, self.private)
+            print(f"the model will be uploaded to {self.repository}", flush=True)
+
+    def saved(self, run: Path, better: bool) -> None:
+        """An epoch is over; `better`: there is a new best model."""
+        if self.on and self.each_save and better and not (self.thread and self.thread.is_alive()):
+            job = upload_with_retries, (run, self.repository, self.private)
+            self.thread = threading.Thread(
+                target=job[0], args=job[1], daemon=True
+            )  # a stopped run does not wait for it
+            self.thread.start()
+
+    def finish(self, run: Path) -> None:
+        """The run is complete: wait for what is under way, then upload everything."""
+        if not self.on:
+            return
+        if self.thread:
+            self.thread.join()
+        address = upload_with_retries(run, self.repository, self.private)
+        if address:
+            print(f"uploaded: {address}", flush=True)

@@ -1,0 +1,59 @@
+"""Upload a run to a hub, after training, or again.
+
+python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME
+python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME --dry_run card     # only write it, to look at
+"""
+
+import argparse
+from pathlib import Path
+
+from .arguments import check_hub_id
+from .hub import make_repository, reason, stage, upload
+from .launch import RunError, fail, one_line_errors
+
+
+class Parser(argparse.ArgumentParser):
+    """One line per mistake."""
+
+    def error(self, message):
+        fail(f"error: {message} (see {self.prog} --help)", 2)
+
+
+def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
+    """What became of it, for the user."""
+    check_hub_id("--hub_model_id", name)
+    if not (run / "best" / "config.json").is_file():
+        raise RunError(f"{run} is no run folder with a best/ model")
+    if dry_run:
+        folder = Path(dry_run)
+        if folder.exists():
+            raise RunError(f"--dry_run {folder} exists already")
+        folder.mkdir(parents=True)
+        stage(run, folder, name, private)
+        return f"look at {folder}: this would be uploaded"
+    repository = make_repository(name, private)
+    try:
+        return f"uploaded: {upload(run, repository, private)}"
+    except RunError:
+        raise
+    except Exception as error:  # whatever the hub or the way to it says
+        raise RunError(f"upload to {repository} failed, nothing here is lost: {reason(error)}") from error
+
+
+def make_parser() -> Parser:
+    parser = Parser("python -m seg_runs.publish", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("--hub_model_id", required=True, help="where to, USER/NAME; made if it is not there")
+    parser.add_argument("--hub_private", action="store_true", help="if it is made anew, only for those who may see it")
+    parser.add_argument("--dry_run", metavar="FOLDER", help="write there what would be uploaded, and upload nothing")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    with one_line_errors():
+        args = make_parser().parse_args(argv)
+        print(publish(args.run, args.hub_model_id, args.hub_private, args.dry_run))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""`python pushing.py train_seg.main ...`: a script's main with short pauses between the attempts of an upload."""
+
+import importlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from seg_runs import hub  # noqa: E402
+
+hub.PAUSE = 0.01
+module, function = sys.argv[1].rsplit(".", 1)
+getattr(importlib.import_module(module), function)(sys.argv[2:])

@@ -1,0 +1,427 @@
+"""Weights to start from: which of others' files fit, what is said of the rest, and that no code of others runs."""
+
+import json
+import os
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import resnet18, segmentation
+from transformers import SegformerConfig, SegformerForImageClassification
+
+from seg_models import ModelError, build_model, start_weights
+from seg_models.segformer import VARIANTS
+from seg_models.weights import Weights, load_into, read_weights
+
+CITY = {0: "road", 1: "sky", 2: "car"}
+OTHER = {0: "sky", 1: "tree", 2: "building", 3: "road"}
+FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
+
+
+def network(name, norm="batch", labels=CITY, seed=0, auxiliary=False):
+    torch.manual_seed(seed)
+    return build_model(name, norm, labels, auxiliary=auxiliary).eval()
+
+
+def state(model):
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def differences(model, before) -> set[str]:
+    """Names of the tensors that are not what they were."""
+    return {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+
+
+# torchvision
+
+
+def test_official_deeplabv3_state_dicts_load_whole(tmp_path):
+    """21 classes of VOC, with an auxiliary head: all but the two classifiers fits."""
+    torch.manual_seed(1)
+    theirs = segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True, num_classes=21)
+    torch.save(theirs.state_dict(), tmp_path / "deeplabv3_resnet50_coco.pth")
+    ours = network("deeplabv3_resnet50", auxiliary=True)
+    before = state(ours)
+    report = start_weights(ours, str(tmp_path / "deeplabv3_resnet50_coco.pth"), None)
+    classifiers = {f"{layer}.{kind}" for layer in ("classifier.4", "aux_classifier.4") for kind in ("weight", "bias")}
+    for key, value in theirs.state_dict().items():
+        expected = before[key] if key in classifiers else value
+        assert torch.equal(ours.state_dict()[key], expected), key
+    assert "21 classes without names there, 3 here: classifier.4, aux_classifier.4" in report
+
+
+def test_another_norm_is_not_mistaken_for_batch_norm():
+    source, ours = network("unet_resnet18", seed=1), network("unet_resnet18", "evo")
+    before = state(ours)
+    report = load_into(ours, Weights(state(source)), "--init_from x")
+    changed = differences(ours, before)
+    assert all(ours.state_dict()[key].ndim == 4 for key in changed - {"classifier.classifier.bias"})
+    assert "another norm there" in report and "backbone.bn1" in report
+    one, other = network("streetnet", "group", seed=1), network("streetnet", "instance")
+    before = state(other)
+    load_into(other, Weights(state(one), norm="group"), "--init_from x")
+    assert not any(key.endswith(".1.weight") for key in differences(other, before))
+
+
+# classes
+
+
+def test_classes_of_equal_names_keep_their_rows(tmp_path):
+    source, ours = network("streetnet", labels=OTHER, seed=1), network("streetnet")
+    with torch.no_grad():
+        source.classifier.classifier.bias.copy_(torch.arange(4.0) + 1)
+    source.save_pretrained(tmp_path)
+    before = state(ours)
+    report = start_weights(ours, str(tmp_path), None)
+    weight, theirs = ours.classifier.classifier.weight, source.classifier.classifier.weight
+    assert torch.equal(weight[0], theirs[3]) and torch.equal(weight[1], theirs[0])
+    assert torch.equal(weight[2], before["classifier.classifier.weight"][2])
+    assert ours.classifier.classifier.bias.tolist() == [4, 1, 0]
+    assert "classifier.classifier keeps the rows of 2 of 3 classes: road, sky" in report
+    rest = state(ours).keys() - {"classifier.classifier.weight", "classifier.classifier.bias"}
+    assert all(torch.equal(ours.state_dict()[key], source.state_dict()[key]) for key in rest)
+
+
+def test_classes_of_other_names_leave_the_classifier_new(tmp_path):
+    source, ours = network("streetnet", labels={0: "a", 1: "b", 2: "c"}, seed=1), network("streetnet")
+    source.save_pretrained(tmp_path)
+    before = state(ours)
+    report = start_weights(ours, str(tmp_path), None)
+    assert torch.equal(ours.state_dict()["classifier.classifier.weight"], before["classifier.classifier.weight"])
+    assert "none of its 3 classes has a name of ours: classifier.classifier" in report
+
+
+def test_a_segformer_of_the_hub_with_other_classes(tmp_path):
+    """As nvidia's are saved: the names of transformers 4, which differ from those of its modules."""
+    source = network("segformer_b0", labels=OTHER, seed=1)
+    source.save_pretrained(tmp_path / "source")
+    assert any(".encoder.block." in key for key in read_weights(str(tmp_path / "source"), "").tensors)
+    ours = network("segformer_b0", "evo")
+    report = start_weights(ours, str(tmp_path / "source"), None)
+    for key, value in source.state_dict().items():
+        if not key.startswith(("decode_head.batch_norm", "decode_head.classifier")):
+            assert torch.equal(ours.state_dict()[key], value), key
+    assert "another norm there: decode_head.batch_norm" in report and "road, sky" in report
+
+
+# MMSegmentation, and the paper's code
+
+
+class MMSegBlock(nn.Module):
+    """A block of MMSegmentation's MixVisionTransformer, under its names."""
+
+    def __init__(self, width, heads, reduction):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
+        self.attn = nn.Module()
+        self.attn.attn = nn.MultiheadAttention(width, heads, batch_first=True)
+        if reduction > 1:
+            self.attn.sr = nn.Conv2d(width, width, reduction, reduction)
+            self.attn.norm = nn.LayerNorm(width, eps=1e-6)
+        wide = 4 * width
+        layers = nn.Conv2d(width, wide, 1), nn.Conv2d(wide, wide, 3, 1, 1, groups=wide), nn.GELU(), nn.Identity()
+        self.ffn = nn.Module()
+        self.ffn.layers = nn.Sequential(*layers, nn.Conv2d(wide, width, 1))
+
+    def forward(self, x, size):
+        def as_map(tokens):
+            return tokens.transpose(1, 2).unflatten(2, size)
+
+        query = key = self.norm1(x)
+        if hasattr(self.attn, "sr"):
+            key = self.attn.norm(self.attn.sr(as_map(query)).flatten(2).transpose(1, 2))
+        x = x + self.attn.attn(query, key, key, need_weights=False)[0]
+        return x + self.ffn.layers(as_map(self.norm2(x))).flatten(2).transpose(1, 2)
+
+
+class MMSegMiT(nn.Module):
+    """Its encoder, SegFormer-B0's."""
+
+    def __init__(self, widths=(32, 64, 160, 256), heads=(1, 2, 5, 8), reductions=(8, 4, 2, 1)):
+        super().__init__()
+        self.layers, channels = nn.ModuleList(), 3
+        for i, (width, number, reduction) in enumerate(zip(widths, heads, reductions, strict=True)):
+            patch = nn.Module()
+            kernel, stride = (3, 2) if i else (7, 4)
+            patch.projection = nn.Conv2d(channels, width, kernel, stride, kernel // 2)
+            patch.norm, channels = nn.LayerNorm(width, eps=1e-6), width
+            blocks = nn.ModuleList(MMSegBlock(width, number, reduction) for _ in range(2))
+            self.layers.append(nn.ModuleList([patch, blocks, nn.LayerNorm(width, eps=1e-6)]))
+
+    def forward(self, x):
+        features = []
+        for patch, blocks, norm in self.layers:
+            x = patch.projection(x)
+            size, x = x.shape[-2:], patch.norm(x.flatten(2).transpose(1, 2))
+            for block in blocks:
+                x = block(x, size)
+            x = norm(x).transpose(1, 2).unflatten(2, size)
+            features.append(x)
+        return features
+
+
+def mmseg_checkpoint(encoder):
+    torch.manual_seed(1)
+    tensors = {f"backbone.{key}": value for key, value in encoder.state_dict().items()}
+    for i, width in enumerate((32, 64, 160, 256)):
+        tensors[f"decode_head.convs.{i}.conv.weight"] = torch.randn(256, width, 1, 1)
+        tensors[f"decode_head.convs.{i}.bn.weight"] = torch.randn(256)
+    tensors["decode_head.fusion_conv.conv.weight"] = torch.randn(256, 1024, 1, 1)
+    tensors["decode_head.conv_seg.weight"], tensors["decode_head.conv_seg.bias"] = (
+        torch.randn(19, 256, 1, 1),
+        torch.ones(19),
+    )
+    return {"meta": {"CLASSES": ("road", "sky"), "epoch": 3}, "state_dict": tensors}
+
+
+def test_mmsegmentations_segformer_encoder_computes_the_same(tmp_path):
+    torch.manual_seed(1)
+    theirs = MMSegMiT().eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.1)  # biases too: one that is forgotten shows
+    torch.save(mmseg_checkpoint(theirs), tmp_path / "segformer.pth")
+    ours = network("segformer_b0")
+    head = {key: value for key, value in state(ours).items() if key.startswith("decode_head.")}
+    report = start_weights(ours, str(tmp_path / "segformer.pth"), None)
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        features = ours.segformer(images, output_hidden_states=True).hidden_states
+        for mine, expected in zip(features, theirs(images), strict=True):
+            torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(ours.state_dict()[key], value) for key, value in head.items())
+    assert "MMSegmentation's SegFormer" in report and "a norm and a ReLU in each branch" in report
+    # what is published as mit_b0.pth: the encoder alone
+    torch.save(theirs.state_dict(), tmp_path / "mit_b0.pth")
+    again = network("segformer_b0", seed=2)
+    start_weights(again, None, str(tmp_path / "mit_b0.pth"))
+    encoder = [key for key in ours.state_dict() if key.startswith("segformer.")]
+    assert all(torch.equal(again.state_dict()[key], ours.state_dict()[key]) for key in encoder)
+
+
+PAPERS_NAMES = {  # of the first block, the patches before and the norm after it, and the head
+    "segformer.stages.0.patch_embeddings.proj": "backbone.patch_embed1.proj",
+    "segformer.stages.0.patch_embeddings.layer_norm": "backbone.patch_embed1.norm",
+    "segformer.stages.0.blocks.0.layernorm_before": "backbone.block1.0.norm1",
+    "segformer.stages.0.blocks.0.attention.q_proj": "backbone.block1.0.attn.q",
+    "segformer.stages.0.blocks.0.attention.o_proj": "backbone.block1.0.attn.proj",
+    "segformer.stages.0.blocks.0.attention.sequence_reduction.sequence_reduction": "backbone.block1.0.attn.sr",
+    "segformer.stages.0.blocks.0.attention.sequence_reduction.layer_norm": "backbone.block1.0.attn.norm",
+    "segformer.stages.0.blocks.0.layernorm_after": "backbone.block1.0.norm2",
+    "segformer.stages.0.blocks.0.mlp.fc1": "backbone.block1.0.mlp.fc1",
+    "segformer.stages.0.blocks.0.mlp.dwconv.dwconv": "backbone.block1.0.mlp.dwconv.dwconv",
+    "segformer.stages.0.blocks.0.mlp.fc2": "backbone.block1.0.mlp.fc2",
+    "segformer.stages.0.layer_norm": "backbone.norm1",
+    "segformer.stages.3.layer_norm": "backbone.norm4",
+    "decode_head.linear_projections.3.proj": "decode_head.linear_c4.proj",
+    "decode_head.linear_fuse": "decode_head.linear_fuse.conv",
+    "decode_head.batch_norm": "decode_head.linear_fuse.bn",
+}
+
+
+def test_the_names_of_the_papers_code():
+    source, ours = state(network("segformer_b0", seed=1)), network("segformer_b0")
+    for value in source.values():
+        if value.is_floating_point():
+            value.uniform_(0.5, 1.5)
+    before = state(ours)
+    layers = {
+        f"{layer}.{kind}": f"{name}.{kind}" for layer, name in PAPERS_NAMES.items() for kind in ("weight", "bias")
+    }
+    layers |= {
+        f"decode_head.batch_norm.{kind}": f"decode_head.linear_fuse.bn.{kind}"
+        for kind in ("running_mean", "running_var")
+    }
+    theirs = {name: source[key] for key, name in layers.items() if key in source}
+    block = "segformer.stages.0.blocks.0.attention"
+    for kind in ("weight", "bias"):
+        joined = torch.cat([source[f"{block}.{part}_proj.{kind}"] for part in "kv"])
+        theirs[f"backbone.block1.0.attn.kv.{kind}"] = joined
+        theirs[f"decode_head.linear_pred.{kind}"] = source[f"decode_head.classifier.{kind}"]
+    report = load_into(ours, Weights(theirs, list(CITY.values())), "--init_from x")
+    expected = {key for key in layers if key in source}
+    expected |= {f"{block}.{part}_proj.{kind}" for part in "kv" for kind in ("weight", "bias")}
+    expected |= {"decode_head.classifier.weight", "decode_head.classifier.bias"}
+    assert differences(ours, before) == expected
+    assert all(torch.equal(ours.state_dict()[key], source[key]) for key in expected)
+    assert "the paper's SegFormer" in report
+
+
+def test_mmsegmentations_deeplabv3_says_what_does_not_fit():
+    """ResNetV1c begins otherwise, its pyramid is 512 wide: the stages and the auxiliary head are left."""
+    source = state(network("deeplabv3_resnet50", seed=1, auxiliary=True))
+    theirs = {key: value for key, value in source.items() if key.startswith("backbone.layer")}
+    theirs |= {f"backbone.stem.{i}.weight": torch.randn(32, 32, 3, 3) for i in (0, 3, 6)}
+    for i in range(4):
+        size = 3 if i else 1
+        theirs[f"decode_head.aspp_modules.{i}.conv.weight"] = torch.zeros(()).expand(512, 2048, size, size)
+    theirs["decode_head.conv_seg.weight"], theirs["decode_head.conv_seg.bias"] = (
+        torch.randn(3, 512, 1, 1),
+        torch.randn(3),
+    )
+    theirs["auxiliary_head.convs.0.conv.weight"] = source["aux_classifier.0.weight"]
+    for kind in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        theirs[f"auxiliary_head.convs.0.bn.{kind}"] = source[f"aux_classifier.1.{kind}"]
+    for kind in ("weight", "bias"):
+        theirs[f"auxiliary_head.conv_seg.{kind}"] = source[f"aux_classifier.4.{kind}"]
+    ours = network("deeplabv3_resnet50", auxiliary=True)
+    before = state(ours)
+    report = load_into(ours, Weights(theirs), "--init_from x")
+    assert {key.split(".")[0] + "." + key.split(".")[1] for key in differences(ours, before)} <= {
+        *(f"backbone.layer{i}" for i in range(1, 5)),
+        *(f"aux_classifier.{i}" for i in (0, 1, 4)),
+    }
+    assert all(
+        torch.equal(ours.state_dict()[key], source[key]) for key in source if key.startswith(("backbone.layer", "aux"))
+    )
+    assert "ResNetV1c begins with three 3x3 convolutions" in report
+    assert "shape 512x2048x1x1 there, 256x2048x1x1 here: classifier.0.convs.0.0" in report
+    assert "shape 3x512x1x1 there, 3x256x1x1 here: classifier.4" in report
+
+
+# encoders
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    """A ResNet-18 with 1000 classes, as timm and torchvision name its tensors."""
+    folder = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(3)
+    encoder = resnet18(num_classes=1000)
+    save_file(encoder.state_dict(), folder / "resnet18.safetensors")
+    torch.save(encoder.state_dict(), folder / "resnet18-f37072fd.pth")
+    return folder, encoder.state_dict()
+
+
+def test_an_encoder_from_a_file(imagenet):
+    folder, theirs = imagenet
+    ours = network("unet_resnet18")
+    before = state(ours)
+    report = start_weights(ours, None, str(folder / "resnet18.safetensors"))
+    assert all(key.startswith("backbone.") for key in differences(ours, before))
+    for key, value in theirs.items():
+        if not key.startswith("fc."):
+            assert torch.equal(ours.state_dict()[f"backbone.{key}"], value), key
+    assert "of no use here: fc" in report
+
+
+def test_torchvisions_names_are_read_from_its_cache(imagenet, tmp_path, monkeypatch):
+    folder, theirs = imagenet
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    os.link(folder / "resnet18-f37072fd.pth", tmp_path / "checkpoints" / "resnet18-f37072fd.pth")
+    ours = network("unet_resnet18")
+    start_weights(ours, None, "ResNet18_Weights.IMAGENET1K_V1")
+    assert torch.equal(ours.state_dict()["backbone.conv1.weight"], theirs["conv1.weight"])
+
+
+def test_segformers_encoder_as_it_is_published(tmp_path):
+    torch.manual_seed(1)
+    theirs = SegformerForImageClassification(SegformerConfig(**VARIANTS["b0"], num_labels=1000))
+    theirs.save_pretrained(tmp_path)
+    ours = network("segformer_b0")
+    before = state(ours)
+    start_weights(ours, None, str(tmp_path))
+    assert all(key.startswith("segformer.") for key in differences(ours, before))
+    for key, value in theirs.segformer.state_dict().items():
+        assert torch.equal(ours.state_dict()[f"segformer.{key}"], value), key
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("nobody/nothing", "cannot be reached"),
+        ("nobody/nothing@v1", "cannot be reached"),
+        ("no/such/file.pth", "cannot be a hub id"),
+        ("ResNet18_Weights.NONE", "cannot be had"),
+        ("resnet18.no_such_tag", "timm has no weights of that name"),
+        ("resnet18.a1_in1k", "cannot be had"),
+    ],
+)
+def test_encoders_that_cannot_be_had_are_one_line(name, said):
+    with pytest.raises(ModelError, match=said) as error:
+        start_weights(network("unet_resnet18"), None, name)
+    assert "\n" not in str(error.value) and f"--pretrained_encoder {name}" in str(error.value)
+
+
+def test_what_fits_nothing_is_refused(imagenet):
+    with pytest.raises(ModelError, match="nothing in it fits this network"):
+        start_weights(network("streetnet"), None, str(imagenet[0] / "resnet18.safetensors"))
+
+
+# files
+
+
+class Trap:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["TRAP"],)
+
+
+def test_a_pth_that_holds_code_is_refused_and_not_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRAP", str(tmp_path / "sprung"))
+    torch.save({"state_dict": {"backbone.conv1.weight": torch.ones(1)}, "hook": Trap()}, tmp_path / "x.pth")
+    with pytest.raises(ModelError, match="holds more than weights") as error:
+        start_weights(network("unet_resnet18"), str(tmp_path / "x.pth"), None)
+    assert "\n" not in str(error.value) and not (tmp_path / "sprung").exists()
+    torch.load(tmp_path / "x.pth", weights_only=False)
+    assert (tmp_path / "sprung").exists()  # so the trap works
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.pth", "empty.pth"])
+def test_damaged_files_are_one_line(tmp_path, name):
+    path = tmp_path / name
+    torch.save([1, 2], path) if name == "empty.pth" else path.write_bytes(b"garbage")
+    with pytest.raises(ModelError, match=name) as error:
+        start_weights(network("streetnet"), str(path), None)
+    assert "\n" not in str(error.value)
+
+
+# in a training
+
+
+def test_training_starts_from_a_run_and_says_so(toycity, in_process, tmp_path, capsys):
+    flags = [*FAST, "--dataset_path", toycity, "--max_train_steps", 1]
+    in_process("train_seg", *flags, "--output_dir", tmp_path / "first", "--seed", 1)
+    scratch = json.loads((tmp_path / "first" / "best" / "config.json").read_text())
+    assert (scratch["pretrained"], scratch["seed"], scratch["train_images"]) == ("none", 1, 6)
+    still = [*flags, "--learning_rate", 0, "--weight_decay", 0]
+    in_process("train_seg", *still, "--output_dir", tmp_path / "second", "--init_from", tmp_path / "first")
+    output = capsys.readouterr().out
+    loaded, tensors = re.search(r"first: (\d+) of (\d+) tensors loaded", output).groups()
+    assert loaded == tensors and "keeps the rows of every class" in output
+    one, two = (read_weights(str(tmp_path / name), "").tensors for name in ("first", "second"))
+    norms = ("running_mean", "running_var", "num_batches_tracked")
+    assert all(torch.equal(one[key], two[key]) for key in one if not key.endswith(norms))
+    config = json.loads((tmp_path / "second" / "best" / "config.json").read_text())
+    assert config["pretrained"] == "first"  # not whose folder it was in
+    assert "from `first`, which has a licence" in (tmp_path / "second" / "best" / "README.md").read_text()
+    # a resumed run has its weights from the checkpoint, and needs the first run no more
+    (tmp_path / "first").rename(tmp_path / "away")
+    in_process("train_seg", "--resume_from_checkpoint", tmp_path / "second", "--max_train_steps", 2)
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--init_from", "no/such/run"], "--init_from no/such/run: no such file or folder here"),
+        (["--init_from", "nobody/nothing"], "--init_from nobody/nothing: no such file or folder here"),
+        (["--pretrained_encoder", "resnet18.no_such_tag"], "timm has no weights of that name"),
+    ],
+)
+def test_weights_that_are_not_there_end_the_run_before_it_began(toycity, in_process, tmp_path, capsys, flags, said):
+    with pytest.raises(SystemExit):
+        in_process("train_seg", *FAST, "--dataset_path", toycity, "--output_dir", tmp_path / "r", *flags)
+    assert said in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "r").exists()
+
+
+def test_first_loss_falls_with_weights_that_fit():
+    """The rows of a classifier are worth having: predictions are those of the source."""
+    source, ours = network("streetnet", seed=1), network("streetnet")
+    nn.init.normal_(source.classifier.classifier.weight)
+    images = torch.randn(1, 3, 32, 64)
+    with torch.no_grad():
+        expected = source(images).logits
+        load_into(ours, Weights(state(source), list(CITY.values())), "--init_from x")
+        assert F.cosine_similarity(ours(images).logits.flatten(), expected.flatten(), dim=0) > 0.9999
