@@ -155,13 +155,12 @@ class EvoNormB0(EvoNorm):
         y = x / max(sqrt(var_batch(x) + eps), v * x + sqrt(var_image(x) + eps)) * weight + bias
 
     In train mode `running_var` follows the (unbiased) variance of the batch, which it replaces in eval mode. A batch of
-    one image is allowed. Under several processes each takes the variance of its own images. Where a forward pass is
-    computed twice, as by gradient checkpointing, `track_running_stats = False` leaves `running_var` alone.
+    one image is allowed. Under several processes each takes the variance of its own images.
     """
 
     def __init__(self, channels: int, act: bool = True, eps: float = 1e-3, momentum: float = 0.1):
         super().__init__(channels, act, eps)
-        self.momentum, self.track_running_stats = momentum, True
+        self.momentum = momentum
         self.register_buffer("running_var", torch.ones(channels) if act else None)
 
     def normalize_and_activate(self, x: torch.Tensor) -> torch.Tensor:
@@ -169,10 +168,9 @@ class EvoNormB0(EvoNorm):
         of_batch = self.running_var
         if self.training:
             of_batch = var.mean(0) + mean.var(0, correction=0)
-            if self.track_running_stats:
-                values = x.numel() // x.shape[1]
-                unbiased = of_batch * (values / max(values - 1, 1))
-                self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+            values = x.numel() // x.shape[1]
+            unbiased = of_batch * (values / max(values - 1, 1))
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
         std, batch_std = (var + self.eps).sqrt(), (of_batch + self.eps).sqrt()
         return B0.apply(x, self.weight, self.bias, self.v, mean, std, batch_std, self.training)
 
