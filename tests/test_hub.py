@@ -299,6 +299,14 @@ def test_code_beside_a_model_runs_only_if_it_is_trusted(toycity, in_process, tmp
     assert trace.exists() and (tmp_path / "o" / "scores_val.json").exists()
 
 
+def test_classes_in_another_order_are_not_scored_as_ours(toycity, in_process, tmp_path, capsys):
+    network = build_model("streetnet", "batch", dict(enumerate(CITYSCAPES.names[::-1])), "toycity")
+    run = make_run(tmp_path / "run", network)
+    with pytest.raises(SystemExit):
+        in_process("predict_seg", "--model_name_or_path", run, "--dataset_path", toycity)
+    assert "--dataset toycity in another order: bicycle, motorcycle" in capsys.readouterr().err.splitlines()[-1]
+
+
 # the pipeline
 
 
