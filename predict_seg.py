@@ -132,6 +132,9 @@ def label_set(model, folder: Path, dataset: str | None) -> tuple[str, LabelInfo]
         raise RunError(
             f"{folder} predicts {model.config.num_labels} classes but --dataset {dataset} has {len(labels.names)}"
         )
+    names = [name for _, name in sorted(model.config.id2label.items())]
+    if names != list(labels.names) and sorted(names) == sorted(labels.names):
+        raise RunError(f"{folder} predicts the classes of --dataset {dataset} in another order: {', '.join(names)}")
     return dataset, labels
 
 

@@ -27,48 +27,50 @@ from transformers import PreTrainedModel
 from .errors import ModelError
 from .evonorm import EvoNorm
 
-# What `transformers` saves SegFormer's layers as (the names of its version 4) -> what they are called while they run.
+# What layers of SegFormer are called while they run, in newer versions of `transformers` -> in files, in all versions.
 SAVED_SEGFORMER = (
-    (r"^segformer\.encoder\.patch_embeddings\.(\d)\.", r"segformer.stages.\1.patch_embeddings."),
-    (r"^segformer\.encoder\.block\.(\d)\.", r"segformer.stages.\1.blocks."),
-    (r"^segformer\.encoder\.layer_norm\.(\d)\.", r"segformer.stages.\1.layer_norm."),
-    (r"\.attention\.self\.query\.", ".attention.q_proj."),
-    (r"\.attention\.self\.key\.", ".attention.k_proj."),
-    (r"\.attention\.self\.value\.", ".attention.v_proj."),
-    (r"\.attention\.self\.sr\.", ".attention.sequence_reduction.sequence_reduction."),
-    (r"\.attention\.self\.layer_norm\.", ".attention.sequence_reduction.layer_norm."),
-    (r"\.attention\.output\.dense\.", ".attention.o_proj."),
-    (r"\.mlp\.dense(\d)\.", r".mlp.fc\1."),
-    (r"\.layer_norm_1\.", ".layernorm_before."),
-    (r"\.layer_norm_2\.", ".layernorm_after."),
-    (r"^decode_head\.linear_c\.", "decode_head.linear_projections."),
+    (r"^segformer\.stages\.(\d)\.patch_embeddings\.", r"segformer.encoder.patch_embeddings.\1."),
+    (r"^segformer\.stages\.(\d)\.blocks\.", r"segformer.encoder.block.\1."),
+    (r"^segformer\.stages\.(\d)\.layer_norm\.", r"segformer.encoder.layer_norm.\1."),
+    (r"^(segformer\..*\.attention)\.q_proj\.", r"\1.self.query."),
+    (r"^(segformer\..*\.attention)\.k_proj\.", r"\1.self.key."),
+    (r"^(segformer\..*\.attention)\.v_proj\.", r"\1.self.value."),
+    (r"^(segformer\..*\.attention)\.sequence_reduction\.sequence_reduction\.", r"\1.self.sr."),
+    (r"^(segformer\..*\.attention)\.sequence_reduction\.layer_norm\.", r"\1.self.layer_norm."),
+    (r"^(segformer\..*\.attention)\.o_proj\.", r"\1.output.dense."),
+    (r"^(segformer\..*\.mlp)\.fc(\d)\.", r"\1.dense\2."),
+    (r"^(segformer\..*)\.layernorm_before\.", r"\1.layer_norm_1."),
+    (r"^(segformer\..*)\.layernorm_after\.", r"\1.layer_norm_2."),
+    (r"^decode_head\.linear_projections\.", "decode_head.linear_c."),
 )
 # Within a block, the same in MMSegmentation and in the code that the paper came with.
 BLOCK = (
-    (r"^(segformer\..*)\.norm1\.", r"\1.layernorm_before."),
-    (r"^(segformer\..*)\.norm2\.", r"\1.layernorm_after."),
-    (r"^(segformer\..*)\.attn\.sr\.", r"\1.attention.sequence_reduction.sequence_reduction."),
-    (r"^(segformer\..*)\.attn\.norm\.", r"\1.attention.sequence_reduction.layer_norm."),
-    (r"^(segformer\..*)\.attn\.(q|k|v)\.", r"\1.attention.\2_proj."),
+    (r"^(segformer\..*)\.norm(1|2)\.", r"\1.layer_norm_\2."),
+    (r"^(segformer\..*)\.attn\.sr\.", r"\1.attention.self.sr."),
+    (r"^(segformer\..*)\.attn\.norm\.", r"\1.attention.self.layer_norm."),
+    (r"^(segformer\..*)\.attn\.q\.", r"\1.attention.self.query."),
+    (r"^(segformer\..*)\.attn\.k\.", r"\1.attention.self.key."),
+    (r"^(segformer\..*)\.attn\.v\.", r"\1.attention.self.value."),
 )
 MMSEG_SEGFORMER = (
-    (r"^(?:backbone\.)?layers\.(\d)\.0\.projection\.", r"segformer.stages.\1.patch_embeddings.proj."),
-    (r"^(?:backbone\.)?layers\.(\d)\.0\.norm\.", r"segformer.stages.\1.patch_embeddings.layer_norm."),
-    (r"^(?:backbone\.)?layers\.(\d)\.1\.", r"segformer.stages.\1.blocks."),
-    (r"^(?:backbone\.)?layers\.(\d)\.2\.", r"segformer.stages.\1.layer_norm."),
-    (r"\.attn\.attn\.out_proj\.", ".attention.o_proj."),
-    (r"\.ffn\.layers\.0\.", ".mlp.fc1."),
+    (r"^(?:backbone\.)?layers\.(\d)\.0\.projection\.", r"segformer.encoder.patch_embeddings.\1.proj."),
+    (r"^(?:backbone\.)?layers\.(\d)\.0\.norm\.", r"segformer.encoder.patch_embeddings.\1.layer_norm."),
+    (r"^(?:backbone\.)?layers\.(\d)\.1\.", r"segformer.encoder.block.\1."),
+    (r"^(?:backbone\.)?layers\.(\d)\.2\.", r"segformer.encoder.layer_norm.\1."),
+    (r"\.attn\.attn\.out_proj\.", ".attention.output.dense."),
+    (r"\.ffn\.layers\.0\.", ".mlp.dense1."),
     (r"\.ffn\.layers\.1\.", ".mlp.dwconv.dwconv."),
-    (r"\.ffn\.layers\.4\.", ".mlp.fc2."),
+    (r"\.ffn\.layers\.4\.", ".mlp.dense2."),
     *BLOCK,
 )
 PAPERS_SEGFORMER = (
-    (r"^(?:backbone\.)?patch_embed(\d)\.proj\.", r"segformer.stages.\1.patch_embeddings.proj."),
-    (r"^(?:backbone\.)?patch_embed(\d)\.norm\.", r"segformer.stages.\1.patch_embeddings.layer_norm."),
-    (r"^(?:backbone\.)?block(\d)\.", r"segformer.stages.\1.blocks."),
-    (r"^(?:backbone\.)?norm(\d)\.", r"segformer.stages.\1.layer_norm."),
-    (r"\.attn\.proj\.", ".attention.o_proj."),
-    (r"^decode_head\.linear_c(\d)\.", r"decode_head.linear_projections.\1."),
+    (r"^(?:backbone\.)?patch_embed(\d)\.proj\.", r"segformer.encoder.patch_embeddings.\1.proj."),
+    (r"^(?:backbone\.)?patch_embed(\d)\.norm\.", r"segformer.encoder.patch_embeddings.\1.layer_norm."),
+    (r"^(?:backbone\.)?block(\d)\.", r"segformer.encoder.block.\1."),
+    (r"^(?:backbone\.)?norm(\d)\.", r"segformer.encoder.layer_norm.\1."),
+    (r"\.attn\.proj\.", ".attention.output.dense."),
+    (r"\.mlp\.fc(\d)\.", r".mlp.dense\1."),
+    (r"^decode_head\.linear_c(\d)\.", r"decode_head.linear_c.\1."),
     (r"^decode_head\.linear_fuse\.conv\.", "decode_head.linear_fuse."),
     (r"^decode_head\.linear_fuse\.bn\.", "decode_head.batch_norm."),
     (r"^decode_head\.linear_pred\.", "decode_head.classifier."),
@@ -88,7 +90,6 @@ MMSEG_DEEPLABV3 = (
 )
 # (a name that gives the format away, what it is, its table, {names that have no counterpart: why})
 FORMATS = (
-    (r"^segformer\.encoder\.block\.0", "a SegFormer saved by transformers", SAVED_SEGFORMER, {}),
     (
         r"^(backbone\.)?layers\.0\.1\.0\.ffn\.",
         "MMSegmentation's SegFormer",
@@ -248,12 +249,11 @@ def translate(weights: Weights) -> tuple[Weights, str, dict[str, str]]:
             without[key] = why
             continue
         for part, value in split_attention(key, tensor):
-            for pattern, name in table:
-                part = re.sub(pattern, name, part)
+            part = renamed(part, table)
             if table is PAPERS_SEGFORMER:  # which counts stages from 1
-                count_down = r"^(segformer\.stages|decode_head\.linear_projections)\.(\d)"
+                count_down = r"^(segformer\.encoder\.\w+|decode_head\.linear_c)\.(\d)"
                 part = re.sub(count_down, lambda m: f"{m[1]}.{int(m[2]) - 1}", part)
-            if part.endswith((".mlp.fc1.weight", ".mlp.fc2.weight")):  # 1x1 convolutions in MMSegmentation
+            if part.endswith((".mlp.dense1.weight", ".mlp.dense2.weight")):  # 1x1 convolutions in MMSegmentation
                 value = value.flatten(1)
             tensors[part] = value
     return Weights(tensors, weights.labels, weights.norm), title, without
@@ -272,9 +272,16 @@ def split_attention(key: str, tensor: torch.Tensor) -> list[tuple[str, torch.Ten
     return [(key, tensor)]
 
 
+def renamed(key: str, table: tuple) -> str:
+    for pattern, name in table:
+        key = re.sub(pattern, name, key)
+    return key
+
+
 def common_name(key: str) -> str:
-    """timm flattens `stages.0` to `stages_0` where it returns features."""
-    return re.sub(r"_(\d+)(?=\.)", r".\1", key)
+    """The one name of a tensor that has several: SegFormer's in files; timm flattens `stages.0` to `stages_0` where it
+    returns features."""
+    return re.sub(r"_(\d+)(?=\.)", r".\1", renamed(key, SAVED_SEGFORMER))
 
 
 def under_our_names(tensors: dict, target: dict) -> dict:
@@ -284,13 +291,13 @@ def under_our_names(tensors: dict, target: dict) -> dict:
     found = []
     for added in dict.fromkeys(("", f"{inside}." if inside else "")):
         for removed in ("", "backbone.", "encoder.", "model."):
-            renamed = {
+            candidate = {
                 ours.get(name, key): value
                 for key, value in tensors.items()
                 if key.startswith(removed)
                 for name in [common_name(added + key.removeprefix(removed))]
             }
-            found.append((sum(key in target for key in renamed), renamed))
+            found.append((sum(key in target for key in candidate), candidate))
     return max(found, key=lambda pair: pair[0])[1]
 
 

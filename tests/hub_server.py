@@ -4,7 +4,8 @@
         subprocess.run(..., env={**os.environ, **hub.environment(tmp_path)})
         hub.files("user/name")["README.md"]
 
-Repositories are lists of commits, a commit is a dict from path to bytes. `hub.faults[step]` says how the next requests
+Repositories are lists of commits, a commit is a dict from path to bytes. No commit is made before `hub.open`, an event
+that is set unless a test clears it. `hub.faults[step]` says how the next requests
 of a step ("create", "preupload", "lfs", "commit") go wrong: a status, or "hang up", which closes the connection when
 half of the request has been read.
 """
@@ -35,6 +36,8 @@ class HubServer(ThreadingHTTPServer):
         self.repositories: dict[str, list[dict[str, bytes]]] = {}
         self.private, self.large, self.requests = set(), {}, []
         self.faults: dict[str, list] = {}
+        self.open = threading.Event()  # commits wait until it is set
+        self.open.set()
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -166,6 +169,8 @@ class Handler(BaseHTTPRequestHandler):
         }
         for pattern, (step, function) in steps.items():
             if found := re.fullmatch(pattern, path):
+                if step == "commit":
+                    self.server.open.wait(300)
                 if not self.fails(step) and self.writes():
                     function(*found.groups())
                 return

@@ -43,13 +43,20 @@ def hub():
         yield server
 
 
-def python(hub, home, *words, token=TOKEN) -> subprocess.CompletedProcess:
+def start(hub, home, *words, token=TOKEN, stderr=subprocess.PIPE) -> subprocess.Popen:
     """A fresh interpreter in an empty folder that knows this hub only."""
     home.mkdir(exist_ok=True)
     threads = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     environment = {**os.environ, **threads, **hub.environment(home / "hf", token)}
     command = [sys.executable, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=home, env=environment, timeout=300)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=home, env=environment)
+
+
+def python(hub, home, *words, token=TOKEN) -> subprocess.CompletedProcess:
+    """`start`, to its end."""
+    with start(hub, home, *words, token=token) as process:
+        stdout, stderr = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def publish(hub, home, run, name, *flags, token=TOKEN):
@@ -92,21 +99,29 @@ def secrets_in(folder) -> list:
 
 
 def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, toycity, tmp_path):
-    """StreetNet is pushed by its training, over a hub that first hangs up and then fails; the others afterwards."""
+    """StreetNet is pushed by its training, over a hub that answers late, hangs up and fails; the others afterwards."""
     hub.faults["commit"] = ["hang up", 500]
+    hub.open.clear()
     flags = [*FAST, "--dataset_path", toycity, "--epochs", 2, "--output_dir", tmp_path / "street"]
     flags += ["--push_to_hub", "--hub_model_id", "streetnet", "--hub_strategy", "every_save"]
-    trained = python(hub, tmp_path / "home", ROOT / "tests" / "pushing.py", "train_seg.main", *flags)
-    assert trained.returncode == 0, trained.stderr
-    assert trained.stdout.count("warning: upload to user/streetnet failed, tried again") == 2
-    assert re.search(rf"uploaded: {hub.url}/user/streetnet/commit/\w+", trained.stdout)
-    assert trained.stdout.index("will be uploaded to user/streetnet") < trained.stdout.index("3.37 M parameters")
+    words, output = [ROOT / "tests" / "pushing.py", "train_seg.main", *flags], ""
+    with (tmp_path / "errors").open("w+") as errors, start(hub, tmp_path / "home", *words, stderr=errors) as trained:
+        for line in trained.stdout:
+            output += line
+            if line.startswith("epoch 2 "):  # training went on while the upload of epoch 1 had no answer
+                hub.open.set()
+    errors = (tmp_path / "errors").read_text()
+    assert trained.returncode == 0, errors
+    assert output.count("warning: upload to user/streetnet failed, tried again") == 2
+    assert output.index("epoch 2 ") < output.index("warning: upload")
+    assert re.search(rf"uploaded: {hub.url}/user/streetnet/commit/\w+", output)
+    assert output.index("will be uploaded to user/streetnet") < output.index(" M parameters")
 
     torch.manual_seed(0)
     config = {"id2label": CITYSCAPES.id2label, "dataset": "toycity", "output_stride": 8, "norm": "evo"}
     deeplab = SegmentationModel(SegmentationConfig(encoder="resnet18", decoder="deeplabv3", **config))
     segformer = build_model("segformer_b0", "batch", CITYSCAPES.id2label, "toycity")
-    outputs = [trained.stdout + trained.stderr]
+    outputs = [output + errors]
     for name, model in (("deeplabv3", deeplab), ("segformer", segformer)):
         run = make_run(tmp_path / name, model, model=f"{name}_x", scores=SCORES)
         published = publish(hub, tmp_path / "home", run, f"user/{name}")
@@ -156,7 +171,7 @@ def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, toycity, tmp_
     assert [found[name]["module"] for name in names] == ["transformers_modules", "transformers_modules", "transformers"]
 
     # no token anywhere
-    assert not secrets_in(tmp_path) and not any(TOKEN in output for output in outputs)
+    assert not secrets_in(tmp_path) and not any(TOKEN in text for text in outputs)
     for name in names:
         assert not [path for path, content in hub.files(name).items() if TOKEN.encode() in content]
 
@@ -297,6 +312,14 @@ def test_code_beside_a_model_runs_only_if_it_is_trusted(toycity, in_process, tmp
     assert line.startswith("error: cannot load the model in") and "--trust_remote_code" in line and not trace.exists()
     in_process("predict_seg", *flags, "--num_workers", 0, "--trust_remote_code", "--output_dir", tmp_path / "o")
     assert trace.exists() and (tmp_path / "o" / "scores_val.json").exists()
+
+
+def test_classes_in_another_order_are_not_scored_as_ours(toycity, in_process, tmp_path, capsys):
+    network = build_model("streetnet", "batch", dict(enumerate(CITYSCAPES.names[::-1])), "toycity")
+    run = make_run(tmp_path / "run", network)
+    with pytest.raises(SystemExit):
+        in_process("predict_seg", "--model_name_or_path", run, "--dataset_path", toycity)
+    assert "--dataset toycity in another order: bicycle, motorcycle" in capsys.readouterr().err.splitlines()[-1]
 
 
 # the pipeline

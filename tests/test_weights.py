@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models import resnet18, segmentation
 from transformers import SegformerConfig, SegformerForImageClassification
@@ -201,51 +201,53 @@ def test_mmsegmentations_segformer_encoder_computes_the_same(tmp_path):
     assert all(torch.equal(again.state_dict()[key], ours.state_dict()[key]) for key in encoder)
 
 
-PAPERS_NAMES = {  # of the first block, the patches before and the norm after it, and the head
-    "segformer.stages.0.patch_embeddings.proj": "backbone.patch_embed1.proj",
-    "segformer.stages.0.patch_embeddings.layer_norm": "backbone.patch_embed1.norm",
-    "segformer.stages.0.blocks.0.layernorm_before": "backbone.block1.0.norm1",
-    "segformer.stages.0.blocks.0.attention.q_proj": "backbone.block1.0.attn.q",
-    "segformer.stages.0.blocks.0.attention.o_proj": "backbone.block1.0.attn.proj",
-    "segformer.stages.0.blocks.0.attention.sequence_reduction.sequence_reduction": "backbone.block1.0.attn.sr",
-    "segformer.stages.0.blocks.0.attention.sequence_reduction.layer_norm": "backbone.block1.0.attn.norm",
-    "segformer.stages.0.blocks.0.layernorm_after": "backbone.block1.0.norm2",
-    "segformer.stages.0.blocks.0.mlp.fc1": "backbone.block1.0.mlp.fc1",
-    "segformer.stages.0.blocks.0.mlp.dwconv.dwconv": "backbone.block1.0.mlp.dwconv.dwconv",
-    "segformer.stages.0.blocks.0.mlp.fc2": "backbone.block1.0.mlp.fc2",
-    "segformer.stages.0.layer_norm": "backbone.norm1",
-    "segformer.stages.3.layer_norm": "backbone.norm4",
-    "decode_head.linear_projections.3.proj": "decode_head.linear_c4.proj",
+PAPERS_NAMES = {  # of the first block, the patches before and the norm after it, and the head; ours as in files
+    "segformer.encoder.patch_embeddings.0.proj": "backbone.patch_embed1.proj",
+    "segformer.encoder.patch_embeddings.0.layer_norm": "backbone.patch_embed1.norm",
+    "segformer.encoder.block.0.0.layer_norm_1": "backbone.block1.0.norm1",
+    "segformer.encoder.block.0.0.attention.self.query": "backbone.block1.0.attn.q",
+    "segformer.encoder.block.0.0.attention.output.dense": "backbone.block1.0.attn.proj",
+    "segformer.encoder.block.0.0.attention.self.sr": "backbone.block1.0.attn.sr",
+    "segformer.encoder.block.0.0.attention.self.layer_norm": "backbone.block1.0.attn.norm",
+    "segformer.encoder.block.0.0.layer_norm_2": "backbone.block1.0.norm2",
+    "segformer.encoder.block.0.0.mlp.dense1": "backbone.block1.0.mlp.fc1",
+    "segformer.encoder.block.0.0.mlp.dwconv.dwconv": "backbone.block1.0.mlp.dwconv.dwconv",
+    "segformer.encoder.block.0.0.mlp.dense2": "backbone.block1.0.mlp.fc2",
+    "segformer.encoder.layer_norm.0": "backbone.norm1",
+    "segformer.encoder.layer_norm.3": "backbone.norm4",
+    "decode_head.linear_c.3.proj": "decode_head.linear_c4.proj",
     "decode_head.linear_fuse": "decode_head.linear_fuse.conv",
     "decode_head.batch_norm": "decode_head.linear_fuse.bn",
 }
 
 
-def test_the_names_of_the_papers_code():
-    source, ours = state(network("segformer_b0", seed=1)), network("segformer_b0")
+def saved(model, folder):
+    """A model's tensors under the names of its file."""
+    model.save_pretrained(folder)
+    return load_file(folder / "model.safetensors")
+
+
+def test_the_names_of_the_papers_code(tmp_path):
+    torch.manual_seed(1)
+    source, ours = saved(network("segformer_b0", seed=1), tmp_path / "source"), network("segformer_b0")
     for value in source.values():
         if value.is_floating_point():
             value.uniform_(0.5, 1.5)
-    before = state(ours)
-    layers = {
-        f"{layer}.{kind}": f"{name}.{kind}" for layer, name in PAPERS_NAMES.items() for kind in ("weight", "bias")
-    }
-    layers |= {
-        f"decode_head.batch_norm.{kind}": f"decode_head.linear_fuse.bn.{kind}"
-        for kind in ("running_mean", "running_var")
-    }
-    theirs = {name: source[key] for key, name in layers.items() if key in source}
-    block = "segformer.stages.0.blocks.0.attention"
+    before = saved(ours, tmp_path / "before")
+    kinds = ("weight", "bias", "running_mean", "running_var")
+    names = {f"{layer}.{kind}": f"{name}.{kind}" for layer, name in PAPERS_NAMES.items() for kind in kinds}
+    theirs = {name: source[key] for key, name in names.items() if key in source}
+    attention = "segformer.encoder.block.0.0.attention.self"
+    expected = {key for key in names if key in source}
     for kind in ("weight", "bias"):
-        joined = torch.cat([source[f"{block}.{part}_proj.{kind}"] for part in "kv"])
-        theirs[f"backbone.block1.0.attn.kv.{kind}"] = joined
+        joined = [f"{attention}.key.{kind}", f"{attention}.value.{kind}"]
+        theirs[f"backbone.block1.0.attn.kv.{kind}"] = torch.cat([source[key] for key in joined])
         theirs[f"decode_head.linear_pred.{kind}"] = source[f"decode_head.classifier.{kind}"]
+        expected |= {*joined, f"decode_head.classifier.{kind}"}
     report = load_into(ours, Weights(theirs, list(CITY.values())), "--init_from x")
-    expected = {key for key in layers if key in source}
-    expected |= {f"{block}.{part}_proj.{kind}" for part in "kv" for kind in ("weight", "bias")}
-    expected |= {"decode_head.classifier.weight", "decode_head.classifier.bias"}
-    assert differences(ours, before) == expected
-    assert all(torch.equal(ours.state_dict()[key], source[key]) for key in expected)
+    after = saved(ours, tmp_path / "after")
+    assert {key for key in after if not torch.equal(after[key], before[key])} == expected
+    assert all(torch.equal(after[key], source[key]) for key in expected) and len(expected) == 39
     assert "the paper's SegFormer" in report
 
 
