@@ -43,6 +43,17 @@ SAVED_SEGFORMER = (
     (r"^(segformer\..*)\.layernorm_after\.", r"\1.layer_norm_2."),
     (r"^decode_head\.linear_projections\.", "decode_head.linear_c."),
 )
+# The same for Swin, which in our files is `backbone.swin` once.
+SAVED_SWIN = (
+    (r"^backbone\.swin\.swin\.", "backbone.swin."),
+    (r"(\.layers\..*\.attention)\.q_proj\.", r"\1.self.query."),
+    (r"(\.layers\..*\.attention)\.k_proj\.", r"\1.self.key."),
+    (r"(\.layers\..*\.attention)\.v_proj\.", r"\1.self.value."),
+    (r"(\.layers\..*\.attention)\.o_proj\.", r"\1.output.dense."),
+    (r"(\.layers\..*\.attention)\.relative_position_bias\.", r"\1.self."),
+    (r"(\.layers\..*)\.mlp\.fc1\.", r"\1.intermediate.dense."),
+    (r"(\.layers\..*)\.mlp\.fc2\.", r"\1.output.dense."),
+)
 # Within a block, the same in MMSegmentation and in the code that the paper came with.
 BLOCK = (
     (r"^(segformer\..*)\.norm(1|2)\.", r"\1.layer_norm_\2."),
@@ -279,9 +290,9 @@ def renamed(key: str, table: tuple) -> str:
 
 
 def common_name(key: str) -> str:
-    """The one name of a tensor that has several: SegFormer's in files; timm flattens `stages.0` to `stages_0` where it
-    returns features."""
-    return re.sub(r"_(\d+)(?=\.)", r".\1", renamed(key, SAVED_SEGFORMER))
+    """The one name of a tensor that has several: SegFormer's and Swin's in files; timm flattens `stages.0` to
+    `stages_0` where it returns features."""
+    return re.sub(r"_(\d+)(?=\.)", r".\1", renamed(key, SAVED_SEGFORMER + SAVED_SWIN))
 
 
 def under_our_names(tensors: dict, target: dict) -> dict:

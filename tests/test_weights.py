@@ -5,16 +5,17 @@ import os
 import re
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models import resnet18, segmentation
-from transformers import SegformerConfig, SegformerForImageClassification
+from transformers import SegformerConfig, SegformerForImageClassification, SwinConfig, SwinForImageClassification
 
 from seg_models import ModelError, build_model, start_weights
 from seg_models.segformer import VARIANTS
-from seg_models.weights import Weights, load_into, read_weights
+from seg_models.weights import Weights, common_name, load_into, read_weights
 
 CITY = {0: "road", 1: "sky", 2: "car"}
 OTHER = {0: "sky", 1: "tree", 2: "building", 3: "road"}
@@ -307,6 +308,35 @@ def test_an_encoder_from_a_file(imagenet):
         if not key.startswith("fc."):
             assert torch.equal(ours.state_dict()[f"backbone.{key}"], value), key
     assert "of no use here: fc" in report
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [("unet_resnet50", "convnext_tiny"), ("hrnet_w18", "hrnet_w18"), ("deeplabv3plus_resnest50", "resnest50d")],
+)
+def test_timms_encoders_load_whole_from_a_file(tmp_path, name, encoder):
+    theirs = timm.create_model(encoder, pretrained=False).state_dict()
+    save_file(theirs, tmp_path / "w.safetensors")
+    model = build_model(name, "batch", CITY, encoder=None if name == encoder else encoder)
+    report = start_weights(model, None, str(tmp_path / "w.safetensors"))
+    count = len([key for key in model.backbone.state_dict() if not key.endswith("num_batches_tracked")])
+    assert f"{count} of {count} tensors loaded" in report
+    own = {common_name(key): value for key, value in model.backbone.net.state_dict().items()}
+    assert all(torch.equal(value, theirs[key]) for key, value in own.items() if key in theirs)
+
+
+def test_swin_from_an_image_classifier_and_from_ourselves(tmp_path):
+    classifier = SwinForImageClassification(SwinConfig())
+    classifier.save_pretrained(tmp_path / "swin")
+    model = build_model("segformer_swin_tiny", "batch", CITY)
+    report = start_weights(model, None, str(tmp_path / "swin"))
+    assert "hidden_states_norms.stage1" in report and report.count("\n  new") == 1  # the norms of the maps alone
+    theirs = classifier.swin.encoder.state_dict()
+    assert all(torch.equal(v, theirs[k]) for k, v in model.backbone.swin.swin.encoder.state_dict().items())
+    model.save_pretrained(tmp_path / "ours")
+    again = build_model("segformer_swin_tiny", "batch", CITY)
+    assert "new," not in start_weights(again, str(tmp_path / "ours"), None)
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in again.state_dict().items())
 
 
 def test_torchvisions_names_are_read_from_its_cache(imagenet, tmp_path, monkeypatch):
