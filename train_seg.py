@@ -157,7 +157,8 @@ def build(args: TrainArguments) -> Job:
     else:
         folder, state = run_folder.begin_run(args, accelerator, *length)
     accelerator.print(
-        f"{args.model} with {args.norm} norm, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on "
+        f"{args.model}{f' ({args.encoder})' if args.encoder else ''} with {args.norm} norm, "
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on "
         f"{len(transform.pixels)} images of {args.dataset}, crops {'x'.join(map(str, transform.options.crop_size))}, "
         f"{steps} steps of {args.batch_size} images, {accelerator.num_processes} process(es), precision "
         f"{accelerator.mixed_precision}, seed {args.seed}, in {folder}"
@@ -210,7 +211,7 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
     images = {"total": (end - first) * args.batch_size, "done": done * args.batch_size}
     job.wrapped.train()
     if args.freeze_bn:
-        freeze_batch_norm(job.model)
+        freeze_batch_norm(job.model.backbone)
     with progress_bar(job.accelerator, f"Epoch {number}", **images) as bar:
         while state["step"] < end:
             rate = set_learning_rate(job.optimizer, job.schedule(state["step"]))

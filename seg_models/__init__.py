@@ -110,7 +110,7 @@ def build_model(
     auxiliary               with a second head while it trains
     encoder, output_stride  instead of the model's own
     eval_output_stride      that it will be asked for later: refused now if it cannot be
-    freeze_bn               batch norms do not learn (see `freeze_batch_norm`)
+    freeze_bn               the encoder's batch norms do not learn (see `freeze_batch_norm`)
     gradient_checkpointing  less memory for more time
     """
     entry = model_entry(name)
@@ -132,7 +132,10 @@ def build_model(
     if auxiliary:
         model.add_auxiliary_head(widths[-2])
     if freeze_bn:
-        freeze_batch_norm(model)
+        encoder = getattr(model, "backbone", None)
+        if encoder is None or not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in encoder.modules()):
+            raise ModelError(f"--freeze_bn: the encoder of --model {name} has no batch norm")
+        freeze_batch_norm(encoder)
     if gradient_checkpointing:
         recompute_blocks(model)
     return model
@@ -146,10 +149,22 @@ def _build_ours(name: str, fields: dict, encoder: str | None, output_stride: int
         fields |= {"output_stride": OTHER_ENCODERS[encoder][1]} if encoder in OTHER_ENCODERS else {}
     fields |= {"output_stride": output_stride} if output_stride else {}
     try:
-        if encoder:  # can it be built, and does the decoder work with its maps? Nothing is computed
-            with torch.device("meta"), torch.no_grad():
-                SegmentationModel(SegmentationConfig(**fields)).eval()(torch.empty(1, 3, 97, 161))
+        if encoder:
+            check_fit(SegmentationConfig(**fields))
         return SegmentationModel(SegmentationConfig(**fields))
     except (AssertionError, IndexError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"--model {name} cannot be built as asked: {reason}") from error
+
+
+def check_fit(config: SegmentationConfig) -> None:
+    """Raise ValueError if an encoder and a decoder do not work together. Nothing is computed: shapes are enough."""
+    height, width = 97, 161
+    with torch.device("meta"):
+        model, images = SegmentationModel(config).train(), torch.empty(2, 3, height, width)
+        for x, stride in zip(model.backbone(images), model.backbone.reductions, strict=True):
+            if x.shape[2:] != (-(-height // stride), -(-width // stride)):
+                raise ValueError(f"the maps of {config.encoder} do not cover the image")
+        model(images).logits.sum().backward()
+    if any(parameter.grad is None for parameter in model.parameters()):
+        raise ValueError(f"parts of {config.encoder} would not be used by this decoder")

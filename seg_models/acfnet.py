@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .deeplabv3 import DeepLabV3Head
+from .evonorm import at_least_float32
 from .layers import conv_norm_act
 
 WIDTH = 256  # of DeepLabV3's features; the paper's base networks have 512
@@ -42,7 +43,8 @@ class ACFHead(nn.Module):
 
 def class_context(features: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
     """Features (B, D, H, W) and coarse logits (B, C, H, W) -> context (B, D, H, W): equations 2 to 4."""
-    probabilities = coarse.float().softmax(1).flatten(2)  # (B, C, HW)
-    shares = probabilities / probabilities.sum(2, keepdim=True).clamp(min=1e-6)
-    centres = features.flatten(2).to(shares.dtype) @ shares.mT  # (B, D, C)
-    return (centres @ probabilities).view_as(features).to(features.dtype)
+    with torch.autocast(features.device.type, enabled=False):  # the share of a pixel is too small for fp16
+        probabilities = at_least_float32(coarse).softmax(1).flatten(2)  # (B, C, HW)
+        shares = probabilities / probabilities.sum(2, keepdim=True).clamp(min=1e-6)
+        centres = features.flatten(2).to(shares.dtype) @ shares.mT  # (B, D, C)
+        return (centres @ probabilities).view_as(features).to(features.dtype)

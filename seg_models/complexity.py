@@ -2,6 +2,7 @@
 
     python -m seg_models.complexity                                       # every model
     python -m seg_models.complexity segformer_b0 unet --size 375 1242 --norm evo --time --markdown
+    python -m seg_models.complexity unet_resnet50 deeplabv3plus_resnet50 --encoder convnext_tiny --output_stride 8
     python -m seg_models.complexity --runs runs/* --plot miou_flops.png   # validation mIoU of runs against operations
 
 Operations are torch's count, of convolutions and matrix products of one forward pass of one image, and nothing else; a
@@ -13,21 +14,24 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
 from seg_models import MODELS, ModelError, build_model
 
 COLUMNS = ("model", "parameters", "GMACs", "GFLOPs", "kept for backward", "images/s")
 
 
-def measure(name: str, size: tuple[int, int], norm: str = "batch", num_labels: int = 19) -> dict[str, float]:
-    """parameters, macs, flops, and bytes kept for backward, for one image of `size` (H, W); nothing is computed."""
-    labels = {i: str(i) for i in range(num_labels)}
+def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict[str, float]:
+    """parameters, macs, flops, and bytes kept for backward, of the network that `build` makes, for one image of `size`
+    (H, W); nothing is computed."""
     with torch.device("meta"):
-        model, images = build_model(name, norm, labels), torch.empty(1, 3, *size)
+        model, images = build(), torch.empty(1, 3, *size)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model.eval()(images)
         own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
@@ -47,10 +51,10 @@ def measure(name: str, size: tuple[int, int], norm: str = "batch", num_labels: i
     return {"parameters": parameters, "macs": flops / 2, "flops": flops, "memory": memory}
 
 
-def images_per_second(name: str, size: tuple[int, int], norm: str, num_labels: int, repeats: int = 5) -> float:
+def images_per_second(build: Callable[[], torch.nn.Module], size: tuple[int, int], repeats: int = 5) -> float:
     """Of single images, on the GPU if there is one, in float32: the best of `repeats`."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = build_model(name, norm, {i: str(i) for i in range(num_labels)}).to(device).eval()
+    model = build().to(device).eval()
     images, best = torch.randn(1, 3, *size, device=device), float("inf")
     with torch.no_grad():
         for _ in range(repeats + 1):
@@ -71,10 +75,13 @@ def plot(runs: list[str], size: tuple[int, int], path: str) -> None:
             with open(os.path.join(run, "results.json")) as results, open(os.path.join(run, "args.yaml")) as args:
                 score = json.load(results)["best_mean_iou"]
                 flags = yaml.safe_load(args)
+            config = AutoConfig.from_pretrained(os.path.join(run, "best"), local_files_only=True)
         except OSError:
             continue
         if score is not None:
-            points.append((measure(flags["model"], size, flags["norm"])["flops"] / 1e9, score, flags["model"]))
+            cost = measure(partial(AutoModelForSemanticSegmentation.from_config, config), size)
+            name = flags["model"] + (f" ({flags['encoder']})" if flags.get("encoder") else "")
+            points.append((cost["flops"] / 1e9, score, name))
     if not points:
         raise ModelError("--runs: no complete run with a validation score")
     figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
@@ -95,6 +102,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--size", nargs=2, type=int, default=(375, 1242), help="height and width; by default KITTI's")
     parser.add_argument("--norm", default="batch")
     parser.add_argument("--num_labels", type=int, default=19)
+    parser.add_argument("--encoder", help="of timm's, instead of the model's own")
+    parser.add_argument("--output_stride", type=int, choices=(8, 16), help="instead of the model's own")
     parser.add_argument("--time", action="store_true", help="measure images a second on this machine")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--runs", nargs="+", help="run folders, for --plot")
@@ -120,8 +129,10 @@ def main(argv: list[str] | None = None) -> None:
         if args.markdown:
             print("|---" * len(COLUMNS) + "|")
         for name in args.models or MODELS:
-            cost = measure(name, size, args.norm, args.num_labels)
-            speed = f"{images_per_second(name, size, args.norm, args.num_labels):.2f}" if args.time else ""
+            options = {"encoder": args.encoder, "output_stride": args.output_stride}
+            build = partial(build_model, name, args.norm, {i: str(i) for i in range(args.num_labels)}, **options)
+            cost = measure(build, size)
+            speed = f"{images_per_second(build, size):.2f}" if args.time else ""
             row = f"{cost['parameters'] / 1e6:.2f} M", f"{cost['macs'] / 1e9:.2f}", f"{cost['flops'] / 1e9:.2f}"
             print(line.format(name, *row, f"{cost['memory'] / 2**20:.0f} MiB", speed), flush=True)
     except ModelError as error:

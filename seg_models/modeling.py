@@ -124,11 +124,11 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
 
     config_class = SegmentationConfig
     main_input_name = "pixel_values"
-    supports_gradient_checkpointing = True
 
     def __init__(self, config: SegmentationConfig):
         super().__init__(config)
         self.backbone = build_encoder(config)
+        config.output_stride = self.backbone.reductions[-1]
         if config.decoder not in DECODERS:
             raise ValueError(f"unknown decoder {config.decoder!r}: choose one of {', '.join(DECODERS)}")
         head = DECODERS[config.decoder]
@@ -157,6 +157,17 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
             if getattr(module, "running_mean", None) is not None:
                 init.zeros_(module.running_mean)
                 init.zeros_(module.num_batches_tracked)
+        elif isinstance(module, nn.Linear):
+            init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        else:
+            own = [p for p in module.parameters(recurse=False) if not getattr(p, "_is_hf_initialized", False)]
+            if not all(p.is_meta for p in own):
+                raise ValueError(f"weights of a {type(module).__name__} are missing, and only timm knows how it begins")
 
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:
         """`pixel_values` (B, 3, H, W), normalised -> `logits` (B, C, h, w) at the decoder's own stride.
@@ -177,7 +188,7 @@ def set_output_stride(model: PreTrainedModel, output_stride: int | None) -> None
     if output_stride in (None, getattr(model.config, "output_stride", None)):
         return
     if not isinstance(model, SegmentationModel):
-        raise ModelError(f"a {model.config.model_type} has no output stride to change")
+        raise ModelError(f"a {model.config.model_type} has no output stride to change: leave --eval_output_stride out")
     config = deepcopy(model.config)
     config.output_stride = output_stride
     try:

@@ -79,9 +79,9 @@ def bias_instead_of_norm(sequential: nn.Sequential, index: int) -> None:
     sequential[index] = nn.Identity()
 
 
-def freeze_batch_norm(model: nn.Module) -> None:
+def freeze_batch_norm(encoder: nn.Module) -> None:
     """Batch norms use and keep their running statistics, and their weights and biases do not learn, in place: for
-    networks that start from trained weights. After each `model.train()`, which undoes half of it, it is due again."""
-    for module in model.modules():
+    encoders that start from trained weights. After each `train()`, which undoes half of it, it is due again."""
+    for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval().requires_grad_(False)

@@ -8,34 +8,40 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .errors import ModelError
+
 
 def recompute_blocks(model: nn.Module) -> None:
     """Every `GradientCheckpointingLayer` of `model` (blocks of encoders) computes again what its backward needs."""
-    norms = [module for module in model.modules() if getattr(module, "running_var", None) is not None]
-    contexts = partial(_forward_and_again, norms)
     blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not blocks:
-        raise ValueError("this network has no blocks that could be computed again: leave gradient checkpointing out")
+        raise ModelError("--gradient_checkpointing: this network has no blocks that could be computed again")
     for block in blocks:
+        contexts = partial(_forward_and_again, block)
         block.gradient_checkpointing = True
         block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=contexts)
 
 
-def _forward_and_again(norms: list[nn.Module]):
-    return nullcontext(), _running_statistics_stay(norms)
+def _forward_and_again(block: nn.Module):
+    return nullcontext(), _running_statistics_stay(block)
 
 
 @contextmanager
-def _running_statistics_stay(norms: list[nn.Module]):
+def _running_statistics_stay(block: nn.Module):
     """They have seen this batch already."""
-    before = [(norm, norm.momentum, getattr(norm, "num_batches_tracked", None)) for norm in norms]
+    norms = [module for module in block.modules() if getattr(module, "running_var", None) is not None]
+    momenta = [norm.momentum for norm in norms]
+    counters = [norm.num_batches_tracked for norm in norms if hasattr(norm, "num_batches_tracked")]
+    counts = [counter.clone() for counter in counters]
     for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, momentum, batches in before:
-            norm.momentum, norm.num_batches_tracked = momentum, batches
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for counter, count in zip(counters, counts, strict=True):
+            counter.copy_(count)
 
 
 def recomputed_blocks(net: nn.Module) -> None:

@@ -34,8 +34,8 @@ class TimmEncoder(nn.Module):
         if {key for key, _ in self.net.named_buffers()} - self.net.state_dict().keys():
             raise ValueError(f"timm's {name} has tables that are not saved with it: choose another encoder")
         recomputed_blocks(self.net)
-        for module in self.net.modules():
-            module._is_hf_initialized = True  # transformers leaves its weights as timm made them
+        for module in self.net.modules():  # transformers leaves its weights as timm made them, if it made any
+            module._is_hf_initialized = not any(p.is_meta for p in module.parameters(recurse=False))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         height, width = x.shape[-2:]

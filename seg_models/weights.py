@@ -159,10 +159,9 @@ def read_weights(name: str, flag: str) -> Weights:
     folder = name if os.path.isdir(name) else hub_folder(name, flag)
     if os.path.isfile(os.path.join(folder, "best", "config.json")):
         folder = os.path.join(folder, "best")
-    config = {}
+    labels, norm = None, None
     if os.path.isfile(os.path.join(folder, "config.json")):
-        with open(os.path.join(folder, "config.json")) as file:
-            config = json.load(file)
+        labels, norm = read_config(os.path.join(folder, "config.json"), flag)
     shards = sorted(
         path for path in os.listdir(folder) if re.fullmatch(r"(model|pytorch_model)(-.*)?\.(safetensors|bin)", path)
     )
@@ -172,11 +171,20 @@ def read_weights(name: str, flag: str) -> Weights:
     tensors = {}
     for shard in shards:
         tensors |= read_file(os.path.join(folder, shard), flag).tensors
-    named = sorted((int(i), label) for i, label in (config.get("id2label") or {}).items())
-    labels = [label for _, label in named]
-    if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):  # what transformers calls classes without names
-        labels = None
-    return Weights(tensors, labels, config.get("norm"))
+    return Weights(tensors, labels, norm)
+
+
+def read_config(path: str, flag: str) -> tuple[list[str] | None, str | None]:
+    """Class names, None where there are none, and norm, of a saved model's configuration."""
+    try:
+        with open(path) as file:
+            config = json.load(file)
+        labels = [label for _, label in sorted((int(i), label) for i, label in config.get("id2label", {}).items())]
+        if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):  # what transformers calls classes without names
+            labels = None
+        return labels, config.get("norm")
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ModelError(f"{flag}: {path} is no configuration of a model: {error}") from error
 
 
 def read_file(path: str, flag: str) -> Weights:
@@ -192,16 +200,20 @@ def read_file(path: str, flag: str) -> Weights:
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"{flag}: cannot read {path}: {' '.join(str(error).split())[:300]}") from error
-    content = content if isinstance(content, dict) else {}
-    meta = content.get("meta") if isinstance(content.get("meta"), dict) else {}
-    meta = {key.lower(): value for key, value in {**meta, **(meta.get("dataset_meta") or {})}.items()}
+    content = by_name(content)
+    meta = by_name(content.get("meta"))
+    meta = {key.lower(): value for key, value in {**meta, **by_name(meta.get("dataset_meta"))}.items()}
     for key in ("state_dict", "model", "model_state_dict"):  # what training code packs them into
-        if isinstance(content.get(key), dict):
-            content = content[key]
+        content = by_name(content.get(key)) or content
     tensors = {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise ModelError(f"{flag}: {path} holds no weights by name")
     return Weights(tensors, list(meta["classes"]) if meta.get("classes") else None)
+
+
+def by_name(content) -> dict:
+    """What of an object read from a file has a name."""
+    return {key: value for key, value in content.items() if isinstance(key, str)} if isinstance(content, dict) else {}
 
 
 def hub_folder(name: str, flag: str) -> str:
@@ -221,8 +233,8 @@ def hub_folder(name: str, flag: str) -> str:
     except LocalEntryNotFoundError as error:
         why = "the hub cannot be reached (offline?), and it was not downloaded before"
         raise ModelError(f"{flag} {name}: no such file or folder here, {why}") from error
-    except (OSError, RuntimeError, ValueError) as error:  # other answers of the hub are OSErrors too
-        raise ModelError(f"{flag} {name}: {str(error).strip().splitlines()[0]}") from error
+    except Exception as error:  # whatever the hub, or the way to it, says
+        raise ModelError(f"{flag} {name}: {first_line(error)}") from error
 
 
 def read_encoder(name: str) -> Weights:
@@ -240,10 +252,15 @@ def read_encoder(name: str) -> Weights:
         if not timm.is_model_pretrained(name):
             raise ModelError(f"{flag} {name}: no such file or folder here, and timm has no weights of that name")
         return Weights(timm.create_model(name, pretrained=True).state_dict())
-    except (OSError, RuntimeError, ValueError, AttributeError, KeyError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{flag} {name}: cannot be had: {str(error).strip().splitlines()[0]}") from error
+    except ModelError:
+        raise
+    except Exception as error:  # of either library, or of the way to its weights
+        raise ModelError(f"{flag} {name}: cannot be had: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 # matching
@@ -264,7 +281,7 @@ def translate(weights: Weights) -> tuple[Weights, str, dict[str, str]]:
             if table is PAPERS_SEGFORMER:  # which counts stages from 1
                 count_down = r"^(segformer\.encoder\.\w+|decode_head\.linear_c)\.(\d)"
                 part = re.sub(count_down, lambda m: f"{m[1]}.{int(m[2]) - 1}", part)
-            if part.endswith((".mlp.dense1.weight", ".mlp.dense2.weight")):  # 1x1 convolutions in MMSegmentation
+            if table is MMSEG_SEGFORMER and part.endswith((".mlp.dense1.weight", ".mlp.dense2.weight")):  # 1x1 there
                 value = value.flatten(1)
             tensors[part] = value
     return Weights(tensors, weights.labels, weights.norm), title, without
@@ -292,7 +309,7 @@ def renamed(key: str, table: tuple) -> str:
 def common_name(key: str) -> str:
     """The one name of a tensor that has several: SegFormer's and Swin's in files; timm flattens `stages.0` to
     `stages_0` where it returns features."""
-    return re.sub(r"_(\d+)(?=\.)", r".\1", renamed(key, SAVED_SEGFORMER + SAVED_SWIN))
+    return renamed(key, SAVED_SEGFORMER + SAVED_SWIN).replace("_", ".")
 
 
 def under_our_names(tensors: dict, target: dict) -> dict:
@@ -301,7 +318,7 @@ def under_our_names(tensors: dict, target: dict) -> dict:
     ours = {common_name(key): key for key in target}
     found = []
     for added in dict.fromkeys(("", f"{inside}." if inside else "")):
-        for removed in ("", "backbone.", "encoder.", "model."):
+        for removed in ("", "backbone.", "encoder.", "model.", "features."):
             candidate = {
                 ours.get(name, key): value
                 for key, value in tensors.items()

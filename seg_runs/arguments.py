@@ -128,7 +128,8 @@ class TrainArguments(DataArguments):
     )
     sync_bn: bool = HfArg(default=False, help="batch norm over the images of all GPUs")
     freeze_bn: bool = HfArg(
-        default=False, help="batch norms keep their statistics, weights and biases: for weights that were loaded"
+        default=False,
+        help="with --init_from or --pretrained_encoder: the encoder's batch norms keep statistics, weights and biases",
     )
     gradient_checkpointing: bool = HfArg(
         default=False, help="compute each block again for its backward pass: less memory, more time, the same numbers"
@@ -255,6 +256,8 @@ class TrainArguments(DataArguments):
         for flag in ("sync_bn", "freeze_bn"):
             if getattr(self, flag) and self.norm != "batch":
                 raise RunError(f"--{flag} is for --norm batch, not --norm {self.norm}")
+        if self.freeze_bn and not (self.init_from or self.pretrained_encoder):
+            raise RunError("--freeze_bn needs weights to start from: --init_from or --pretrained_encoder")
         if self.sync_bn and self.freeze_bn:
             raise RunError("--sync_bn and --freeze_bn exclude each other: frozen norms have nothing to synchronise")
 
@@ -335,6 +338,7 @@ def predict_flags(args: TrainArguments) -> list[str]:
     flags = [f"--num_workers={args.num_workers}", *(["--mst"] if args.mst else [])]
     flags += [f"--model_name_or_path={args.output_dir}"] if args.output_dir else []
     flags += [f"--dataset_path={args.dataset_path}"] if args.dataset_path else []
+    flags += [f"--eval_output_stride={args.eval_output_stride}"] if args.eval_output_stride else []
     return flags + (["--test_size", *map(str, args.test_size)] if args.test_size else [])
 
 

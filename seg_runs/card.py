@@ -148,6 +148,7 @@ def make_card(folder: Path, run: Path, name: str | None = None, pictures: dict[s
     config, record, processor, arguments = read_card_files(folder, run)
     note, scores = data_note(config.get("dataset")), record.get("validation")
     network = arguments.get("model", config["model_type"]).lower()
+    network += f" ({arguments['encoder']})" if arguments.get("encoder") else ""
     title = f"{network} with {config.get('norm', 'batch')} norm on {note.title}"
     results = []
     if scores:
@@ -163,7 +164,7 @@ def make_card(folder: Path, run: Path, name: str | None = None, pictures: dict[s
         model_name=name.split("/")[-1] if name else title.replace(" ", "-"),
         pipeline_tag="image-segmentation",
         library_name="transformers",
-        tags=["semantic-segmentation", "vision", "minicity-seg", network],
+        tags=["semantic-segmentation", "vision", "minicity-seg", *network.replace("(", "").replace(")", "").split()],
         metrics=["mean_iou"],
         base_model=base_model(config.get("pretrained")),
         eval_results=results or None,

@@ -22,6 +22,7 @@ import yaml
 from .card import OWN_TYPES, data_note, make_card, public_arguments, read_card_files
 from .checkpoints import write_atomically
 from .launch import RunError, is_first_process
+from .run_folder import BEST_IS_WHOLE
 
 ATTEMPTS = 3
 PAUSE = 10.0  # seconds before the second attempt, six times as long before the third
@@ -83,15 +84,16 @@ def stage(run: Path, folder: Path, repository: str, private: bool) -> None:
     config, *_, arguments = read_card_files(run / "best", run)
     if config["model_type"] in OWN_TYPES and "auto_map" not in config:
         raise RunError(f"{run}/best was saved without the code that builds its network: train it again")
-    for path in (run / "best").iterdir():
-        if path.suffix == ".safetensors":  # never changed in place: best/ is replaced as a whole
-            try:
-                os.link(path, folder / path.name)
-                continue
-            except OSError:  # another file system, or one without links
-                pass
-        if path.is_file():
-            shutil.copyfile(path, folder / path.name)
+    with BEST_IS_WHOLE:
+        for path in (run / "best").iterdir():
+            if path.suffix == ".safetensors":  # never changed in place: best/ is replaced as a whole
+                try:
+                    os.link(path, folder / path.name)
+                    continue
+                except OSError:  # another file system, or one without links
+                    pass
+            if path.is_file():
+                shutil.copyfile(path, folder / path.name)
     for name in ("log_epoch.csv", "learning_curve.png"):
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
@@ -136,11 +138,13 @@ def upload_with_retries(run: Path, repository: str, private: bool) -> str | None
         try:
             return upload(run, repository, private)
         except Exception as error:  # a run is not lost for an upload, whatever went wrong with it
-            last = attempt == ATTEMPTS - 1
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            last = attempt == ATTEMPTS - 1 or isinstance(error, RunError) or status in (401, 403)
             then = "not tried again" if last else f"tried again in {PAUSE * 6**attempt:.0f} s"
             print(f"warning: upload to {repository} failed, {then}: {reason(error)}", flush=True)
-            if not last:
-                time.sleep(PAUSE * 6**attempt)
+            if last:
+                break
+            time.sleep(PAUSE * 6**attempt)
     command = publish_command(run, repository, private)
     print(f"warning: nothing of {run} is lost; upload it with: {command}", flush=True)
     return None
@@ -164,10 +168,9 @@ class HubUploads:
     def saved(self, run: Path, better: bool) -> None:
         """An epoch is over; `better`: there is a new best model."""
         if self.on and self.each_save and better and not (self.thread and self.thread.is_alive()):
-            job = upload_with_retries, (run, self.repository, self.private)
-            self.thread = threading.Thread(
-                target=job[0], args=job[1], daemon=True
-            )  # a stopped run does not wait for it
+            job = self.repository, self.private
+            # a daemon: a stopped run does not wait for it
+            self.thread = threading.Thread(target=upload_with_retries, args=(run, *job), daemon=True)
             self.thread.start()
 
     def finish(self, run: Path) -> None:

@@ -18,6 +18,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from threading import Lock
 
 from safetensors import SafetensorError
 
@@ -45,6 +46,7 @@ COLUMNS = (
     "seconds",
 )
 RUNS = Path("runs")
+BEST_IS_WHOLE = Lock()  # an upload in the background copies best/ while training may replace it
 MAX_SKIPPED_STEPS = 10  # in a row, for want of a finite gradient; fp16 skips a few until it has found its scale
 
 
@@ -56,11 +58,12 @@ NEW_RUN = {"epoch": 0, "step": 0, "skipped": 0, **NEW_EPOCH, "best_mean_iou": No
 
 def begin_run(args, accelerator, steps: int, steps_per_epoch: int) -> tuple[Path, dict]:
     """The folder of a new run and its state."""
-    name = f"{args.dataset}_{args.model.lower()}_{args.norm}"
+    encoder = f"_{args.encoder}" if args.encoder else ""
+    name = f"{args.dataset}_{args.model.lower()}{encoder}_{args.norm}"
     run = on_first_process(accelerator, create_run, args.output_dir, name, args.overwrite_output_dir)
     if accelerator.is_main_process:
         save_arguments(args, run / "args.yaml")
-    return run, NEW_RUN | conditions(accelerator, steps, steps_per_epoch)
+    return run, NEW_RUN | {"pretrained": started_from(args)} | conditions(accelerator, steps, steps_per_epoch)
 
 
 def conditions(accelerator, steps: int, steps_per_epoch: int) -> dict:
@@ -71,10 +74,16 @@ def conditions(accelerator, steps: int, steps_per_epoch: int) -> dict:
 
 def provenance(args, images: int) -> dict:
     """What a saved model's configuration says of where its weights come from, beside the data set."""
-    pretrained = args.init_from or args.pretrained_encoder or "none"
-    if os.path.exists(pretrained) or os.path.isabs(pretrained):  # whose folders these are is nobody's business
-        pretrained = os.path.basename(os.path.normpath(pretrained))
+    resumed = args.resume_from_checkpoint and read_state(find_checkpoint(args.resume_from_checkpoint))
+    pretrained = resumed.get("pretrained", "none") if resumed else started_from(args)
     return {"pretrained": pretrained, "trained_on": args.train_on, "train_images": images, "seed": args.seed}
+
+
+def started_from(args) -> str:
+    """The name of the weights that a new run begins with; of a path the last part: whose folders these are is nobody's
+    business."""
+    name = args.init_from or args.pretrained_encoder or "none"
+    return os.path.basename(os.path.normpath(name)) if os.path.exists(name) or os.path.isabs(name) else name
 
 
 def outcome(run: Path, state: dict) -> str:
@@ -217,9 +226,10 @@ def save_best(run: Path, model, processor, state: dict, scores: dict | None = No
     except (OSError, SafetensorError) as error:
         remove(new)
         raise RunError(f"cannot write {best}: {error}. {last_checkpoint(run)}") from error
-    if best.exists():
-        best.rename(old)
-    new.rename(best)
+    with BEST_IS_WHOLE:
+        if best.exists():
+            best.rename(old)
+        new.rename(best)
     remove(old)
 
 

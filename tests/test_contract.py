@@ -188,17 +188,36 @@ def test_gradient_checkpointing_changes_no_number(name, norm):
     assert all(torch.equal(statistics[key], buffer) for key, buffer in buffers.items())
 
 
+def test_gradient_checkpointing_with_synchronised_batch_norm():
+    plain, again = (build("streetnet", gradient_checkpointing=again) for again in (False, True))
+    results = [train_once(nn.SyncBatchNorm.convert_sync_batchnorm(model)) for model in (plain, again)]
+    assert all(torch.equal(results[1][1][key], buffer) for key, buffer in results[0][1].items())
+
+
+def test_no_blocks_to_compute_again():
+    with pytest.raises(ModelError, match="--gradient_checkpointing"):
+        build("segformer_swin_tiny", encoder="vgg11_bn", gradient_checkpointing=True)
+
+
 @pytest.mark.parametrize("name", [name for name in STRIDES if name not in LAYER_NORMS])
 def test_frozen_batch_norms_stay(name):
     model = build(name, freeze_bn=True)
     before = deepcopy(model.state_dict())
     model.train()
-    freeze_batch_norm(model)
+    freeze_batch_norm(model.backbone)
     objective(model(images())).backward()
     torch.optim.SGD(model.parameters(), 1e-3, weight_decay=0.1).step()
     norms = {key for key, layer in model.named_modules() if isinstance(layer, nn.BatchNorm2d)}
     changed = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
-    assert norms and changed and not {key for key in changed if key.rpartition(".")[0] in norms}
+    changed_norms = {key for key in changed if key.rpartition(".")[0] in norms}
+    assert changed_norms and all(key.startswith("classifier.") for key in changed_norms)
+    assert any(key.startswith("backbone.") for key in changed)
+
+
+@pytest.mark.parametrize("name", LAYER_NORMS)
+def test_freezing_batch_norms_that_are_not_there_is_refused(name):
+    with pytest.raises(ModelError, match="--freeze_bn"):
+        build(name, freeze_bn=True)
 
 
 # output strides
@@ -276,6 +295,8 @@ def test_encoders_that_cannot_be_are_refused():
         ("unet_resnet50", "swin_tiny_patch4_window7_224"): "tables that are not saved",
         ("pspnet_resnet50", "hrnet_w18"): "hrnet_w18 gives no feature maps at output stride 8",
         ("unet_resnet50", "vit_tiny_patch16_224"): "cannot be built",
+        ("unet_resnet50", "inception_v4"): "do not cover the image",
+        ("pspnet_resnet50", "swin_tiny"): "cannot be built|would not be used",
         ("streetnet", "resnet50"): "has its own",
         ("segformer_b0", "resnet50"): "--encoder is not for --model segformer_b0",
     }
@@ -321,6 +342,17 @@ def test_class_context_is_the_mean_of_centres():
     assert class_context(features, sure).flatten().tolist() == pytest.approx([2, 2, 15, 15])
     unsure = torch.zeros_like(sure)
     assert class_context(features, unsure).flatten().tolist() == pytest.approx([8.5] * 4)
+
+
+def test_class_context_is_in_float32_under_autocast():
+    from seg_models.acfnet import class_context
+
+    features, coarse = torch.randn(1, 4, 30, 40), torch.randn(1, 3, 30, 40)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = class_context(features.bfloat16(), coarse.bfloat16())
+    expected = class_context(features.bfloat16().float(), coarse.bfloat16().float())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected.bfloat16(), rtol=0, atol=0)
 
 
 def test_unpooling_puts_values_where_the_maxima_were():

@@ -7,6 +7,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import math
 import subprocess
 import sys
+from functools import partial
 from itertools import product
 
 import pytest
@@ -117,12 +118,20 @@ def test_encoder_maps_are_what_channels_and_reductions_say(encoder, output_strid
 # DeepLabV3+, 14.331 and 32.524 of U-Net (with one more step, of 16 channels, to full size). Its PSPNet leaves the last
 # stages of the encoder out; with them, and a head of a quarter of their channels, the paper's has 46.6 on a ResNet-50.
 SIZES = {"deeplabv3plus_resnet18": 12.334, "deeplabv3plus_resnet50": 26.682, "deeplabv3plus_resnet101": 45.674}
-SIZES |= {"unet_resnet18": 14.331, "unet_resnet50": 32.524, "pspnet_resnet50": 46.6}
+SIZES |= {"unet_resnet18": 14.331, "unet_resnet50": 32.524, "pspnet_resnet50": 46.6, "deeplabv3plus_resnest50": 28.608}
 
 
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes_are_those_of_others(name):
     assert sum(p.numel() for p in meta_model(name).parameters()) / 1e6 == pytest.approx(SIZES[name], rel=0.003)
+
+
+def test_swins_size_is_the_papers():
+    """28.3 M with its classifier of 1000 classes and the norm before it (table 1)."""
+    without = 28.288354e6 - (768 * 1000 + 1000) - 2 * 768
+    encoder = meta_model("segformer_swin_tiny").backbone
+    norms_of_maps = sum(2 * width for width in encoder.channels)
+    assert sum(p.numel() for p in encoder.parameters()) - norms_of_maps == without
 
 
 @pytest.mark.parametrize("name", ["pspnet_resnet18", "deeplabv3plus_resnet18"])
@@ -178,6 +187,23 @@ def test_weights_missing_from_a_file_are_initialised(tmp_path, name, norm):
         elif isinstance(module, NORM_LAYERS):
             for key, tensor in module.state_dict().items():
                 assert (tensor == (key in ("weight", "v", "running_var"))).all()
+
+
+def test_linear_layers_missing_from_a_file_are_initialised_and_parts_of_timms_refused(tmp_path):
+    torch.manual_seed(0)
+    swin = build_model("segformer_swin_tiny", "batch", ID2LABEL)
+    kept = {k: v for k, v in swin.state_dict().items() if "linear_projections" not in k and "hidden_states_n" not in k}
+    swin.save_pretrained(tmp_path / "swin", state_dict=kept)
+    loaded = SegmentationModel.from_pretrained(tmp_path / "swin")
+    for projection in loaded.classifier.head.linear_projections:
+        assert projection.proj.weight.std().item() == pytest.approx(0.02, rel=0.1) and not projection.proj.bias.any()
+    assert all((norm.weight == 1).all() for norm in loaded.backbone.swin.hidden_states_norms.values())
+
+    convnext = build_model("unet_resnet50", "batch", ID2LABEL, encoder="convnext_atto")
+    kept = {k: v for k, v in convnext.state_dict().items() if not k.endswith(".gamma")}
+    convnext.save_pretrained(tmp_path / "convnext", state_dict=kept)
+    with pytest.raises(ValueError, match="weights of a .* are missing"):
+        SegmentationModel.from_pretrained(tmp_path / "convnext")
 
 
 # the auxiliary head
@@ -279,7 +305,8 @@ def test_labels_come_from_id2label():
 def test_complexity_counts_what_a_hand_does():
     from seg_models.complexity import measure
 
-    cost = measure("streetnet", (64, 96))
+    build = partial(build_model, "streetnet", "batch", ID2LABEL)
+    cost = measure(build, (64, 96))
     model = meta_model("streetnet")
     macs = []
 
@@ -292,7 +319,7 @@ def test_complexity_counts_what_a_hand_does():
     model.eval()(torch.empty(1, 3, 64, 96, device="meta"))
     assert cost["macs"] == sum(macs) and cost["flops"] == 2 * sum(macs)
     assert cost["parameters"] == sum(p.numel() for p in model.parameters())
-    larger = measure("streetnet", (128, 192))
+    larger = measure(build, (128, 192))
     assert larger["memory"] == pytest.approx(4 * cost["memory"], rel=0.01) and cost["memory"] > 2**20
 
 
@@ -304,12 +331,14 @@ PUBLISHED = {"segformer_b0": 15.58, "pspnet_resnet18": 97.2, "pspnet_resnet101":
 def test_complexity_is_the_published_one(name):
     from seg_models.complexity import measure
 
-    assert measure(name, (375, 1242))["macs"] / 1e9 == pytest.approx(PUBLISHED[name], rel=0.03)
+    build = partial(build_model, name, "batch", ID2LABEL)
+    assert measure(build, (375, 1242))["macs"] / 1e9 == pytest.approx(PUBLISHED[name], rel=0.03)
 
 
 def test_complexity_prints_tables_and_plots_runs(tmp_path, capsys):
     from seg_models.complexity import main
 
+    main(["unet_resnet18", "--encoder", "resnet34", "--output_stride", "16", "--size", "64", "96"])
     main(["streetnet", "unet", "--size", "64", "96", "--markdown", "--time"])
     lines = capsys.readouterr().out.splitlines()
     assert "1 MAC = 2 FLOPs" in lines[0] and [line.split()[1] for line in lines[-2:]] == ["streetnet", "unet"]
@@ -317,6 +346,7 @@ def test_complexity_prints_tables_and_plots_runs(tmp_path, capsys):
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.json").write_text(f'{{"best_mean_iou": 0.{i + 3}}}')
         (tmp_path / name / "args.yaml").write_text(f"model: {name}\nnorm: evo\n")
+        build_model(name, "evo", ID2LABEL).config.save_pretrained(tmp_path / name / "best")
     runs = [str(tmp_path / name) for name in ("streetnet", "unet", "nothing")]
     main(["--runs", *runs, "--plot", str(tmp_path / "plot.png"), "--size", "64", "96"])
     assert (tmp_path / "plot.png").stat().st_size > 5000

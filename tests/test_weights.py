@@ -312,7 +312,12 @@ def test_an_encoder_from_a_file(imagenet):
 
 @pytest.mark.parametrize(
     ("name", "encoder"),
-    [("unet_resnet50", "convnext_tiny"), ("hrnet_w18", "hrnet_w18"), ("deeplabv3plus_resnest50", "resnest50d")],
+    [
+        ("unet_resnet50", "convnext_atto"),
+        ("unet_resnet50", "densenet121"),
+        ("hrnet_w18", "hrnet_w18"),
+        ("deeplabv3plus_resnest50", "resnest50d"),
+    ],
 )
 def test_timms_encoders_load_whole_from_a_file(tmp_path, name, encoder):
     theirs = timm.create_model(encoder, pretrained=False).state_dict()
@@ -323,6 +328,27 @@ def test_timms_encoders_load_whole_from_a_file(tmp_path, name, encoder):
     assert f"{count} of {count} tensors loaded" in report
     own = {common_name(key): value for key, value in model.backbone.net.state_dict().items()}
     assert all(torch.equal(value, theirs[key]) for key, value in own.items() if key in theirs)
+
+
+def test_a_network_on_timms_encoder_starts_from_itself(tmp_path):
+    model = build_model("unet_resnet50", "batch", CITY, encoder="convnext_atto")  # with 1x1 convolutions as its layers
+    model.save_pretrained(tmp_path)
+    again = build_model("unet_resnet50", "batch", CITY, encoder="convnext_atto")
+    assert "new," not in start_weights(again, str(tmp_path), None)
+    assert differences(again, state(model)) == set()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"id2label": {"a": "b"}}', '{"id2label": 3}'])
+def test_a_configuration_that_is_none_is_one_line(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ModelError, match="config.json is no configuration"):
+        read_weights(str(tmp_path), "--init_from")
+
+
+def test_weights_without_names_are_one_line(tmp_path):
+    torch.save({0: torch.zeros(3)}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="no weights by name"):
+        read_weights(str(tmp_path / "w.pth"), "--init_from")
 
 
 def test_swin_from_an_image_classifier_and_from_ourselves(tmp_path):
@@ -448,7 +474,7 @@ def test_weights_that_are_not_there_end_the_run_before_it_began(toycity, in_proc
     assert said in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "r").exists()
 
 
-def test_first_loss_falls_with_weights_that_fit():
+def test_weights_that_fit_bring_their_predictions():
     """The rows of a classifier are worth having: predictions are those of the source."""
     source, ours = network("streetnet", seed=1), network("streetnet")
     nn.init.normal_(source.classifier.classifier.weight)
