@@ -43,7 +43,8 @@ class ACFHead(nn.Module):
 
 def class_context(features: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
     """Features (B, D, H, W) and coarse logits (B, C, H, W) -> context (B, D, H, W): equations 2 to 4."""
-    with torch.autocast(features.device.type, enabled=False):  # the share of a pixel is too small for fp16
+    device = "cpu" if features.is_meta else features.device.type  # "meta" has no autocast
+    with torch.autocast(device, enabled=False):  # the share of a pixel is too small for fp16
         probabilities = at_least_float32(coarse).softmax(1).flatten(2)  # (B, C, HW)
         shares = probabilities / probabilities.sum(2, keepdim=True).clamp(min=1e-6)
         centres = features.flatten(2).to(shares.dtype) @ shares.mT  # (B, D, C)
