@@ -203,7 +203,10 @@ def introduction(config: dict, record: dict, arguments: dict, note: DataNote, ne
 def loading(config: dict, processor: dict, name: str | None) -> str:
     where, own = name or "path/to/this/folder", config["model_type"] in OWN_TYPES
     trust = ", trust_remote_code=True" if own else ""
+    packages = "torch torchvision timm transformers" if own else "torch transformers"
     lines = f"""## Use
+
+`pip install {packages}`, then
 
 ```python
 from transformers import pipeline
