@@ -171,11 +171,10 @@ def test_saved_model_comes_back_through_auto_classes(tmp_path, name, norm):
     assert type(loaded) is type(model)
     expected = model.state_dict()
     assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
-    with torch.no_grad():  # close: memory mapped from a file is aligned differently, which may choose other kernels
+    with torch.no_grad():
         expected = model(images()).logits
-        torch.testing.assert_close(
-            loaded(images()).logits, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item()
-        )
+        # Close: memory mapped from a file is aligned differently, which may choose other kernels. The tensors are equal.
+        torch.testing.assert_close(loaded(images()).logits, expected, rtol=0, atol=1e-3 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize(("name", "norm"), [*((name, "batch") for name in STRIDES), ("streetnet", "evo_b0")])
