@@ -173,7 +173,7 @@ def test_saved_model_comes_back_through_auto_classes(tmp_path, name, norm):
     assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
     with torch.no_grad():
         expected = model(images()).logits
-        # Close: memory mapped from a file is aligned differently, which may choose other kernels. The tensors are equal.
+        # Close: memory mapped from a file is aligned differently, which may choose other kernels.
         torch.testing.assert_close(loaded(images()).logits, expected, rtol=0, atol=1e-3 * expected.abs().max().item())
 
 
