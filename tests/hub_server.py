@@ -6,7 +6,8 @@
 
 Repositories are lists of commits, a commit is a dict from path to bytes. No commit is made before `hub.open`, an event
 that is set unless a test clears it. `hub.faults[step]` says how the next requests
-of a step ("create", "preupload", "lfs", "commit") go wrong: a status, or "hang up", which closes the connection when
+of a step ("create", "preupload", "lfs", "commit", "resolve" of a large
+file) go wrong: a status, or "hang up", which closes the connection when
 half of the request has been read.
 """
 
@@ -142,7 +143,14 @@ class Handler(BaseHTTPRequestHandler):
                 if content is None:
                     return self.missing("Entry", X_Repo_Commit=commit[0])
                 etag = f'"{hashlib.sha256(content).hexdigest()}"'
-                self.answer(content, head_only=self.command == "HEAD", ETag=etag, X_Repo_Commit=commit[0])
+                headers = {"ETag": etag, "X_Repo_Commit": commit[0]}
+                if self.command == "GET" and self.server.faults.get("resolve") and len(content) > 10_000:
+                    self.server.faults["resolve"].pop()
+                    self.answer(content, head_only=True, **headers)
+                    self.wfile.write(content[: len(content) // 2])
+                    self.close_connection = True
+                else:
+                    self.answer(content, head_only=self.command == "HEAD", **headers)
         else:
             self.missing("Entry")
 

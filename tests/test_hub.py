@@ -212,7 +212,31 @@ def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, in_pr
         assert line.startswith(f"--model_name_or_path {name}: ") and what in line
 
 
+def test_the_page_takes_a_hub_id(hub, tmp_path):
+    run = make_run(tmp_path / "run", streetnet())
+    hub.add("user/page", {path.name: path.read_bytes() for path in (run / "best").iterdir()})
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom app_gradio import Segmenter, make_accelerator\n"
+    script += "page = Segmenter('user/page', None, False, make_accelerator())\n"
+    script += "print(page.labels.names[0], sum(p.numel() for p in page.model.parameters()))"
+    loaded = python(hub, tmp_path / "home", "-c", script)
+    numbers = sum(p.numel() for p in streetnet().parameters())
+    assert loaded.stdout.split()[-2:] == ["road", str(numbers)], loaded.stderr
+
+
 # a hub that fails
+
+
+@pytest.mark.parametrize("flag", ["--model_name_or_path", "--init_from"])
+def test_a_download_that_breaks_off_is_one_line(hub, toycity, tmp_path, flag):
+    run = make_run(tmp_path / "run", streetnet())
+    hub.add("user/cut", {path.name: path.read_bytes() for path in (run / "best").iterdir()})
+    hub.faults["resolve"] = ["hang up"] * 20
+    script, more = ("predict_seg.py", []) if flag == "--model_name_or_path" else ("train_seg.py", FAST)
+    words = [flag, "user/cut", "--dataset_path", toycity, *more]
+    broken = python(hub, tmp_path / "home", ROOT / script, *words)
+    errors = [line for line in broken.stderr.splitlines() if line.startswith("error: ")]
+    assert broken.returncode == 1 and len(errors) == 1 and "user/cut" in errors[0], broken.stderr
+    assert "Traceback" not in broken.stderr
 
 
 def test_what_a_hub_refuses_ends_the_training_before_it_began(hub, toycity, tmp_path):
