@@ -5,10 +5,8 @@
         hub.files("user/name")["README.md"]
 
 Repositories are lists of commits, a commit is a dict from path to bytes. No commit is made before `hub.open`, an event
-that is set unless a test clears it. `hub.faults[step]` says how the next requests
-of a step ("create", "preupload", "lfs", "commit", "resolve" of a large
-file) go wrong: a status, or "hang up", which closes the connection when
-half of the request has been read.
+that is set unless a test clears it. `hub.faults[step]` says how the next requests of a step ("create", "preupload",
+"lfs", "commit", "resolve" of a large file) go wrong: a status, or "hang up", which closes the connection half-way.
 """
 
 import base64
