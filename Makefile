@@ -41,7 +41,7 @@ test-slow: $(VENV)/installed  ## the tests that take minutes: runs that are kill
 
 CAMVID ?= camvid
 
-bench: $(VENV)/installed  ## the tables of docs/benchmarks.md (25 minutes, on an otherwise idle machine; CAMVID=folder)
+bench: $(VENV)/installed  ## the tables of docs/benchmarks.md (on an otherwise idle machine; CAMVID=folder)
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/data.py loader
 	$(BIN)/python benchmarks/data.py mixing

@@ -1,6 +1,5 @@
 """Any of timm's encoders that gives feature maps."""
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -16,6 +15,8 @@ class TimmEncoder(nn.Module):
 
     def __init__(self, name: str, output_stride: int = 32):
         super().__init__()
+        import timm  # here: loading it takes a third of a second that no other encoder needs
+
         if not timm.is_model(name):
             raise ValueError(f"neither this package nor timm has an encoder {name}")
         options = {} if output_stride == 32 else {"output_stride": output_stride}

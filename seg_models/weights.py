@@ -27,32 +27,26 @@ from transformers import PreTrainedModel
 from .errors import ModelError
 from .evonorm import EvoNorm
 
-# What layers of SegFormer are called while they run, in newer versions of `transformers` -> in files, in all versions.
-SAVED_SEGFORMER = (
+# What layers of SegFormer and Swin are called while they run, in newer versions of `transformers` -> in files, in all
+# versions. Swin is `backbone.swin.swin` in our networks, and `backbone.swin` in their files.
+SAVED = (
     (r"^segformer\.stages\.(\d)\.patch_embeddings\.", r"segformer.encoder.patch_embeddings.\1."),
     (r"^segformer\.stages\.(\d)\.blocks\.", r"segformer.encoder.block.\1."),
     (r"^segformer\.stages\.(\d)\.layer_norm\.", r"segformer.encoder.layer_norm.\1."),
-    (r"^(segformer\..*\.attention)\.q_proj\.", r"\1.self.query."),
-    (r"^(segformer\..*\.attention)\.k_proj\.", r"\1.self.key."),
-    (r"^(segformer\..*\.attention)\.v_proj\.", r"\1.self.value."),
-    (r"^(segformer\..*\.attention)\.sequence_reduction\.sequence_reduction\.", r"\1.self.sr."),
-    (r"^(segformer\..*\.attention)\.sequence_reduction\.layer_norm\.", r"\1.self.layer_norm."),
-    (r"^(segformer\..*\.attention)\.o_proj\.", r"\1.output.dense."),
-    (r"^(segformer\..*\.mlp)\.fc(\d)\.", r"\1.dense\2."),
-    (r"^(segformer\..*)\.layernorm_before\.", r"\1.layer_norm_1."),
-    (r"^(segformer\..*)\.layernorm_after\.", r"\1.layer_norm_2."),
-    (r"^decode_head\.linear_projections\.", "decode_head.linear_c."),
-)
-# The same for Swin, which in our files is `backbone.swin` once.
-SAVED_SWIN = (
     (r"^backbone\.swin\.swin\.", "backbone.swin."),
-    (r"(\.layers\..*\.attention)\.q_proj\.", r"\1.self.query."),
-    (r"(\.layers\..*\.attention)\.k_proj\.", r"\1.self.key."),
-    (r"(\.layers\..*\.attention)\.v_proj\.", r"\1.self.value."),
-    (r"(\.layers\..*\.attention)\.o_proj\.", r"\1.output.dense."),
-    (r"(\.layers\..*\.attention)\.relative_position_bias\.", r"\1.self."),
-    (r"(\.layers\..*)\.mlp\.fc1\.", r"\1.intermediate.dense."),
-    (r"(\.layers\..*)\.mlp\.fc2\.", r"\1.output.dense."),
+    (r"(\.encoder\..*\.attention)\.q_proj\.", r"\1.self.query."),
+    (r"(\.encoder\..*\.attention)\.k_proj\.", r"\1.self.key."),
+    (r"(\.encoder\..*\.attention)\.v_proj\.", r"\1.self.value."),
+    (r"(\.encoder\..*\.attention)\.o_proj\.", r"\1.output.dense."),
+    (r"(\.encoder\..*\.attention)\.sequence_reduction\.sequence_reduction\.", r"\1.self.sr."),
+    (r"(\.encoder\..*\.attention)\.sequence_reduction\.layer_norm\.", r"\1.self.layer_norm."),
+    (r"(\.encoder\..*\.attention)\.relative_position_bias\.", r"\1.self."),
+    (r"(\.encoder\.block\..*\.mlp)\.fc(\d)\.", r"\1.dense\2."),
+    (r"(\.encoder\.layers\..*)\.mlp\.fc1\.", r"\1.intermediate.dense."),
+    (r"(\.encoder\.layers\..*)\.mlp\.fc2\.", r"\1.output.dense."),
+    (r"(\.encoder\.block\..*)\.layernorm_before\.", r"\1.layer_norm_1."),
+    (r"(\.encoder\.block\..*)\.layernorm_after\.", r"\1.layer_norm_2."),
+    (r"^decode_head\.linear_projections\.", "decode_head.linear_c."),
 )
 # Within a block, the same in MMSegmentation and in the code that the paper came with.
 BLOCK = (
@@ -309,7 +303,7 @@ def renamed(key: str, table: tuple) -> str:
 def common_name(key: str) -> str:
     """The one name of a tensor that has several: SegFormer's and Swin's in files; timm flattens `stages.0` to
     `stages_0` where it returns features."""
-    return renamed(key, SAVED_SEGFORMER + SAVED_SWIN).replace("_", ".")
+    return renamed(key, SAVED).replace("_", ".")
 
 
 def under_our_names(tensors: dict, target: dict) -> dict:

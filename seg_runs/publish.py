@@ -4,19 +4,11 @@ python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME
 python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME --dry_run card     # only write it, to look at
 """
 
-import argparse
 from pathlib import Path
 
-from .arguments import check_hub_id
+from .arguments import Parser, check_hub_id
 from .hub import make_repository, reason, stage, upload
-from .launch import RunError, fail, one_line_errors
-
-
-class Parser(argparse.ArgumentParser):
-    """One line per mistake."""
-
-    def error(self, message):
-        fail(f"error: {message} (see {self.prog} --help)", 2)
+from .launch import RunError, one_line_errors
 
 
 def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
@@ -41,7 +33,7 @@ def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
 
 
 def make_parser() -> Parser:
-    parser = Parser("python -m seg_runs.publish", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser(prog="python -m seg_runs.publish", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("--hub_model_id", required=True, help="where to, USER/NAME; made if it is not there")
     parser.add_argument("--hub_private", action="store_true", help="if it is made anew, only for those who may see it")
