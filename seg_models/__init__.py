@@ -11,6 +11,7 @@ from transformers import SegformerConfig as NativeSegFormerConfig
 from transformers import SegformerForSemanticSegmentation as NativeSegFormer
 
 from .errors import ModelError
+from .mlp_head import shorten_heads
 from .modeling import OTHER_ENCODERS, SegmentationConfig, SegmentationModel, at_output_stride
 from .norms import NORMS, freeze_batch_norm
 from .predictor import Predictor
@@ -127,6 +128,7 @@ def build_model(
         widths = entry.config["hidden_sizes"]
         native = norm == "batch" and not auxiliary
         model = NativeSegFormer(NativeSegFormerConfig(**fields)) if native else SegFormer(SegFormerConfig(**fields))
+    shorten_heads(model)
     with at_output_stride(model, eval_output_stride):
         pass
     if auxiliary:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from transformers import SegformerImageProcessor
 
+from .mlp_head import shorten_heads
+
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)  # `--mst`
 
 
@@ -43,6 +45,7 @@ class Predictor:
             raise ValueError(f"average must be probabilities or logits, not {average!r}")
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales must be one or more numbers above 0, not {scales}")
+        shorten_heads(model, in_eval=True)
         self.model, self.mean, self.std, self.size = model, mean, std, size
         self.scales, self.flip, self.average = tuple(scales), flip, average
 

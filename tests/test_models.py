@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import textwrap
+from copy import deepcopy
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -16,11 +17,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import segmentation
 from transformers import AutoConfig, AutoModelForSemanticSegmentation, SegformerForSemanticSegmentation
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
-from seg_models import MODELS, ModelError, SegFormer, SegmentationConfig, SegmentationModel, build_model
+from seg_models import MODELS, ModelError, Predictor, SegFormer, SegmentationConfig, SegmentationModel, build_model
+from seg_models.mlp_head import ShortHead
 from seg_models.modeling import build_encoder
 from seg_models.norms import NORMS, EvoNorm
 
@@ -254,6 +258,37 @@ def test_our_segformer_with_batch_norm_computes_transformers_logits():
     images = torch.randn(2, 3, 65, 97)
     with torch.no_grad():
         assert torch.equal(ours(images).logits, theirs(images).logits)
+
+
+@pytest.mark.parametrize("name", ["segformer_b0", "segformer_swin_tiny"])
+def test_the_short_head_computes_what_transformers_does(name):
+    """Logits and gradients, in training and for the predictor; in eval mode to the last bit."""
+    torch.manual_seed(0)
+    ours = randomise_norms(build_model(name, "batch", ID2LABEL).double())
+    for layer in ours.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+        elif hasattr(layer, "drop_prob"):
+            layer.drop_prob = 0.0
+    theirs = deepcopy(ours)
+    for module in theirs.modules():
+        if isinstance(module, SegformerDecodeHead):
+            assert type(module) is ShortHead
+            module.__class__ = SegformerDecodeHead
+    images, shade = torch.randn(2, 3, 65, 97).double(), torch.randn(2, 19, 17, 25).double()
+    for model in (ours, theirs):
+        (model.train()(images).logits * shade).sum().backward()
+    for (key, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-7, atol=1e-7, msg=key)
+    theirs.load_state_dict(ours.state_dict())  # running statistics were rounded in another order
+    with torch.no_grad():
+        with FlopCounterMode(display=False) as published:
+            expected = theirs.eval()(images).logits
+        assert torch.equal(ours.eval()(images).logits, expected)
+        predictor = Predictor(ours, [0.5] * 3, [0.5] * 3)
+        with FlopCounterMode(display=False) as short:
+            torch.testing.assert_close(predictor.model(images).logits, expected)
+    assert short.get_total_flops() < 0.95 * published.get_total_flops()
 
 
 @pytest.mark.parametrize("norm", ["instance", "group", "evo", "evo_b0"])

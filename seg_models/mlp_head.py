@@ -1,0 +1,40 @@
+"""SegFormer's all-MLP head (Xie et al., 2021, arXiv 2105.15203, section 3.2) from fewer operations."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
+
+
+class ShortHead(SegformerDecodeHead):
+    """transformers' head: the same parameters and, but for rounding, the same logits.
+
+    As published each map is projected and enlarged to the first one's size, and one linear map over channels fuses them
+    all. Linear maps over channels commute with bilinear interpolation, which keeps constants too; so here each map goes
+    through the product of its two matrices where it is small, and what is enlarged is only added up.
+
+    In training, and with `in_eval` always. In eval mode it otherwise computes as published, bit for bit.
+    """
+
+    in_eval = False
+
+    def forward(self, encoder_hidden_states: list[torch.Tensor], **kwargs) -> torch.Tensor:
+        """Maps (B, C_i, H_i, W_i), the largest first -> logits (B, C, H_0, W_0)."""
+        if not (self.training or self.in_eval):
+            return super().forward(encoder_hidden_states, **kwargs)
+        projections = [mlp.proj for mlp in next(m for m in self.children() if isinstance(m, nn.ModuleList))]
+        fuse = self.linear_fuse.weight.flatten(1).chunk(len(projections), dim=1)[::-1]  # the smallest map's comes first
+        fused, size = 0, encoder_hidden_states[0].shape[2:]
+        for x, first, second in zip(encoder_hidden_states, projections, fuse, strict=True):
+            weight = (second @ first.weight)[:, :, None, None]
+            x = F.conv2d(x, weight, second @ first.bias)
+            fused = fused + F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        return self.classifier(self.dropout(self.activation(self.batch_norm(fused))))
+
+
+def shorten_heads(model: nn.Module, in_eval: bool = False) -> None:
+    """Every head of SegFormer's in `model` becomes a `ShortHead`, in place; what is saved of it stays as it was."""
+    for module in model.modules():
+        if isinstance(module, SegformerDecodeHead):
+            module.__class__ = ShortHead
+            module.in_eval = in_eval
