@@ -11,12 +11,12 @@ from transformers import SegformerConfig as NativeSegFormerConfig
 from transformers import SegformerForSemanticSegmentation as NativeSegFormer
 
 from .errors import ModelError
-from .mlp_head import shorten_heads
 from .modeling import OTHER_ENCODERS, SegmentationConfig, SegmentationModel, at_output_stride
 from .norms import NORMS, freeze_batch_norm
 from .predictor import Predictor
 from .recompute import recompute_blocks
 from .segformer import VARIANTS, SegFormer, SegFormerConfig
+from .short_heads import shorten_heads
 from .weights import start_weights
 
 __all__ = ["MODELS", "ModelError", "Predictor", "SegmentationConfig", "SegmentationModel", "SegFormer"]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from transformers import SegformerImageProcessor
 
-from .mlp_head import shorten_heads
+from .short_heads import shorten_heads
 
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)  # `--mst`
 

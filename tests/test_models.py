@@ -24,9 +24,10 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
 from seg_models import MODELS, ModelError, Predictor, SegFormer, SegmentationConfig, SegmentationModel, build_model
-from seg_models.mlp_head import ShortHead
 from seg_models.modeling import build_encoder
 from seg_models.norms import NORMS, EvoNorm
+from seg_models.pspnet import PSPNetHead
+from seg_models.short_heads import ShortHead
 
 ID2LABEL = {i: f"class {i}" for i in range(19)}
 NORM_LAYERS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, EvoNorm)
@@ -260,24 +261,30 @@ def test_our_segformer_with_batch_norm_computes_transformers_logits():
         assert torch.equal(ours(images).logits, theirs(images).logits)
 
 
-@pytest.mark.parametrize("name", ["segformer_b0", "segformer_swin_tiny"])
-def test_the_short_head_computes_what_transformers_does(name):
+class PSPNetAsPublished(PSPNetHead):
+    @staticmethod
+    def _fuse(x, averages, weight):
+        enlarged = [F.interpolate(average, x.shape[2:], mode="bilinear") for average in averages]
+        return F.conv2d(torch.cat([x, *enlarged], dim=1), weight, padding=1)
+
+
+@pytest.mark.parametrize("name", ["segformer_b0", "segformer_swin_tiny", "pspnet_resnet18"])
+def test_short_heads_compute_what_was_published(name):
     """Logits and gradients, in training and for the predictor; in eval mode to the last bit."""
     torch.manual_seed(0)
     ours = randomise_norms(build_model(name, "batch", ID2LABEL).double())
     for layer in ours.modules():
-        if isinstance(layer, nn.Dropout):
+        if isinstance(layer, (nn.Dropout, nn.Dropout2d)):
             layer.p = 0.0
         elif hasattr(layer, "drop_prob"):
             layer.drop_prob = 0.0
     theirs = deepcopy(ours)
-    for module in theirs.modules():
-        if isinstance(module, SegformerDecodeHead):
-            assert type(module) is ShortHead
-            module.__class__ = SegformerDecodeHead
-    images, shade = torch.randn(2, 3, 65, 97).double(), torch.randn(2, 19, 17, 25).double()
+    long = {ShortHead: SegformerDecodeHead, PSPNetHead: PSPNetAsPublished}
+    (head,) = (module for module in theirs.modules() if type(module) in long)
+    head.__class__ = long[type(head)]
+    images, shade = torch.randn(2, 3, 65, 97).double(), torch.randn(2, 19, 1, 1).double()
     for model in (ours, theirs):
-        (model.train()(images).logits * shade).sum().backward()
+        (model.train()(images).logits.square() * shade).sum().backward()
     for (key, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-7, atol=1e-7, msg=key)
     theirs.load_state_dict(ours.state_dict())  # running statistics were rounded in another order
@@ -288,7 +295,7 @@ def test_the_short_head_computes_what_transformers_does(name):
         predictor = Predictor(ours, [0.5] * 3, [0.5] * 3)
         with FlopCounterMode(display=False) as short:
             torch.testing.assert_close(predictor.model(images).logits, expected)
-    assert short.get_total_flops() < 0.95 * published.get_total_flops()
+    assert short.get_total_flops() < 0.97 * published.get_total_flops()
 
 
 @pytest.mark.parametrize("norm", ["instance", "group", "evo", "evo_b0"])

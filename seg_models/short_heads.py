@@ -1,4 +1,9 @@
-"""SegFormer's all-MLP head (Xie et al., 2021, arXiv 2105.15203, section 3.2) from fewer operations."""
+"""Heads that compute what was published from fewer operations: SegFormer's here (Xie et al., 2021, arXiv 2105.15203,
+section 3.2), PSPNet's in pspnet.py.
+
+They do so in training and, once a `Predictor` has the network, in eval mode. Before that eval mode computes as
+published, and that is what is counted where operations are counted.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +17,6 @@ class ShortHead(SegformerDecodeHead):
     As published each map is projected and enlarged to the first one's size, and one linear map over channels fuses them
     all. Linear maps over channels commute with bilinear interpolation, which keeps constants too; so here each map goes
     through the product of its two matrices where it is small, and what is enlarged is only added up.
-
-    In training, and with `in_eval` always. In eval mode it otherwise computes as published, bit for bit.
     """
 
     in_eval = False
@@ -33,8 +36,9 @@ class ShortHead(SegformerDecodeHead):
 
 
 def shorten_heads(model: nn.Module, in_eval: bool = False) -> None:
-    """Every head of SegFormer's in `model` becomes a `ShortHead`, in place; what is saved of it stays as it was."""
+    """In training, and with `in_eval` always, `model` takes the short way: in place; what is saved stays the same."""
     for module in model.modules():
         if isinstance(module, SegformerDecodeHead):
             module.__class__ = ShortHead
+        if hasattr(module, "in_eval"):
             module.in_eval = in_eval
