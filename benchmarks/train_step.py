@@ -4,6 +4,7 @@
     python benchmarks/train_step.py feed --dataset camvid --dataset_path camvid
     python benchmarks/train_step.py norms                                   # every --norm, and timm's EvoNorm-S0
     python benchmarks/train_step.py peers                                   # beside segmentation_models.pytorch
+    python benchmarks/train_step.py heads                                   # the short way through a head
 
 deeplab  DeepLabV3-R50, batch 2 at 288x576: this project's step in bf16 and channels_last, the plain torchvision step in
          fp32 with the system's malloc, and the share of the machine's bf16 peak, which is that of its best dense kernel
@@ -15,6 +16,8 @@ norms    DeepLabV3-R50 as above with each norm, and with timm's EvoNorm-S0 in ev
          turn with the others
 peers    networks with a counterpart in segmentation_models.pytorch (FCN: torchvision) on the same encoder, batch 2 at
          288x576: both in bf16 and channels_last, by this project's step, in turn
+heads    a forward pass of one image of 512x1024 in eval mode, in bf16: as published and by the short way of
+         seg_models/short_heads.py, in turn
 
 Times are medians; run it on an otherwise idle machine, with OMP_WAIT_POLICY=passive.
 """
@@ -48,6 +51,8 @@ from seg_models.losses import make_loss
 from seg_models.modeling import SegmentationOutput
 from seg_models.norms import NORMS, EvoNormS0
 from seg_models.predictor import normalize
+from seg_models.segformer import VARIANTS
+from seg_models.short_heads import shorten_heads
 from seg_runs import launch
 from train_seg import train_step
 
@@ -205,7 +210,8 @@ def peer_of(name: str) -> torch.nn.Module:
     if decoder == "fcn":
         return fcn_resnet50(weights=None, weights_backbone=None, num_classes=19)
     if decoder == "segformer":
-        return smp.Segformer("mit_b0", encoder_weights=None, classes=19)
+        width = VARIANTS[encoder]["decoder_hidden_size"]
+        return smp.Segformer(f"mit_{encoder}", encoder_weights=None, classes=19, decoder_segmentation_channels=width)
     if decoder == "pspnet":  # theirs leaves the last stages out unless told otherwise
         model = smp.PSPNet(encoder, encoder_weights=None, encoder_depth=5, classes=19, upsampling=8)
         model.encoder.make_dilated(8)
@@ -215,7 +221,8 @@ def peer_of(name: str) -> torch.nn.Module:
 
 
 PEERS = ("deeplabv3plus_resnet18", "deeplabv3plus_resnet50", "deeplabv3plus_resnest50", "deeplabv3_resnet50")
-PEERS += ("unet_resnet18", "unet_resnet50", "pspnet_resnet18", "fcn_resnet50", "segformer_b0")
+PEERS += ("unet_resnet18", "unet_resnet50", "pspnet_resnet18", "pspnet_resnet50", "fcn_resnet50")
+PEERS += ("segformer_b0", "segformer_b2")
 
 
 def peers(args) -> None:
@@ -230,6 +237,20 @@ def peers(args) -> None:
         row(name, 1000 * ours, f"ms a step, the other's {1000 * theirs:8.2f}: {ours / theirs:5.2f} x")
 
 
+def heads(args) -> None:
+    images = torch.randn(1, 3, 512, 1024).to(memory_format=torch.channels_last)
+    for name in ("pspnet_resnet18", "pspnet_resnet50", "segformer_b0", "segformer_b2"):
+        model = network(name, 19).to(memory_format=torch.channels_last).eval()
+        taken = {False: [], True: []}
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            for turn in range(args.repeats):
+                for short in taken:
+                    shorten_heads(model, in_eval=short)
+                    taken[short] += times(lambda: model(images), 1, before=0 if turn else 1)  # noqa: B023
+        long, short = (statistics.median(taken[key]) for key in (False, True))
+        row(name, 1000 * short, f"ms an image, as published {1000 * long:8.2f}: {short / long:5.2f} x")
+
+
 def most_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
@@ -239,7 +260,7 @@ def prepare(default_malloc: bool) -> None:
         launch.keep_memory = lambda: None
 
 
-PARTS = {"deeplab": deeplab, "feed": feed, "norms": norms, "peers": peers}
+PARTS = {"deeplab": deeplab, "feed": feed, "norms": norms, "peers": peers, "heads": heads}
 
 
 def main() -> None:

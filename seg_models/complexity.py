@@ -6,7 +6,8 @@
     python -m seg_models.complexity --runs runs/* --plot miou_flops.png   # validation mIoU of runs against operations
 
 Operations are torch's count, of convolutions and matrix products of one forward pass of one image, and nothing else; a
-multiplication with its addition is one MAC and two FLOPs. Memory is what a forward pass in float32 keeps for backward.
+multiplication with its addition is one MAC and two FLOPs. Heads that take a short way (short_heads.py) are counted as
+published. Memory is what a forward pass in float32 keeps for backward.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
 from seg_models import MODELS, ModelError, build_model
+from seg_models.short_heads import shorten_heads
 
 COLUMNS = ("model", "parameters", "GMACs", "GFLOPs", "kept for backward", "images/s")
 
@@ -52,9 +54,10 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
 
 
 def images_per_second(build: Callable[[], torch.nn.Module], size: tuple[int, int], repeats: int = 5) -> float:
-    """Of single images, on the GPU if there is one, in float32: the best of `repeats`."""
+    """Of single images, as a `Predictor` has them, on the GPU if there is one, in float32: the best of `repeats`."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build().to(device).eval()
+    shorten_heads(model, in_eval=True)
     images, best = torch.randn(1, 3, *size, device=device), float("inf")
     with torch.no_grad():
         for _ in range(repeats + 1):
