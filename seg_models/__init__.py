@@ -87,10 +87,16 @@ MODELS = {
 
 
 def model_entry(name: str) -> Model:
-    """The line of `MODELS` for `name`, in any case; an unknown one raises with the list."""
-    if name.lower() not in MODELS:
-        raise ModelError(f"--model {name} is not known: choose one of {', '.join(MODELS)}")
-    return MODELS[name.lower()]
+    """The line of `MODELS` for `name`, in any case. A decoder that stands there on a ResNet-50 can have any encoder:
+    unet_convnext_tiny is unet_resnet50 but for that. An unknown name raises with the list."""
+    if name.lower() in MODELS:
+        return MODELS[name.lower()]
+    decoder, _, encoder = name.lower().partition("_")
+    if encoder and f"{decoder}_resnet50" in MODELS:
+        like = MODELS[f"{decoder}_resnet50"]
+        return replace(like, config=like.config | {"encoder": encoder})
+    known = f"{', '.join(MODELS)}, or another encoder in a name, such as unet_convnext_tiny"
+    raise ModelError(f"--model {name} is not known: choose one of {known}")
 
 
 def build_model(
@@ -120,6 +126,8 @@ def build_model(
     label2id = {label: i for i, label in id2label.items()}
     fields = {**entry.config, "norm": norm, "id2label": id2label, "label2id": label2id, "dataset": dataset}
     if "encoder" in entry.config:
+        if name.lower() not in MODELS:
+            encoder = encoder or entry.config["encoder"]
         model = _build_ours(name, fields, encoder, output_stride)
         widths = model.backbone.channels
     elif encoder or output_stride:

@@ -101,7 +101,7 @@ class TrainArguments(DataArguments):
         default="deeplabv3_resnet50",
         help="deeplabv3_ or acfnet_ with resnet50 or resnet101, deeplabv3plus_, pspnet_ or unet_ with resnet18 too, "
         "deeplabv3plus_resnest50, fcn_resnet50, hrnet_w18, unet, attention_unet, encdec_maxunpool, streetnet, "
-        "segformer_b0 to segformer_b5, or segformer_swin_tiny",
+        "segformer_b0 to segformer_b5, or segformer_swin_tiny; where resnet50 is, timm's encoders can be too",
     )
     encoder: str | None = HfArg(
         default=None,

@@ -12,11 +12,12 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from seg_models import MODELS, ModelError, build_model
+from seg_models import MODELS, ModelError, build_model, model_entry
 from seg_models.modeling import at_output_stride, set_output_stride
 from seg_models.norms import NORMS, freeze_batch_norm
 
@@ -276,6 +277,23 @@ def test_timms_encoders_fit_the_decoders(name, encoder):
         assert model.eval()(torch.empty(1, 3, 129, 97)).logits.shape[1] == 5
 
 
+@pytest.mark.parametrize("name", ["UNet_ResNet34", "deeplabv3plus_convnext_tiny", "fcn_resnet18", "unet_swin_tiny"])
+def test_a_decoder_and_an_encoder_are_a_name(name):
+    decoder, _, encoder = name.lower().partition("_")
+    with torch.device("meta"):
+        short, long = build(name), build(f"{decoder}_resnet50", encoder=encoder)
+    assert short.config.to_dict() == long.config.to_dict()
+    assert (short.config.encoder, short.config.decoder) == (encoder, decoder)
+    assert model_entry(name).training == model_entry(f"{decoder}_resnet50").training
+
+
+def test_resnet34_is_torchvisions():
+    with torch.device("meta"):
+        ours, theirs = build("unet_resnet34", "evo").backbone, torchvision.models.resnet34()
+    own = {name: p.shape for name, p in ours.named_parameters() if p.ndim == 4}
+    assert own == {name: p.shape for name, p in theirs.named_parameters() if p.ndim == 4}
+
+
 @pytest.mark.parametrize("encoder", ["convnext_tiny", "efficientnet_b0"])
 def test_a_network_on_timms_encoder_trains_and_comes_back(tmp_path, encoder):
     model = build("unet_resnet50", encoder=encoder)
@@ -302,8 +320,10 @@ def test_encoders_that_cannot_be_are_refused():
     for (name, encoder), reason in cases.items():
         with pytest.raises(ModelError, match=reason):
             build(name, encoder=encoder)
-    with pytest.raises(ModelError, match="norm evo does not reach into timm's resnet34"):
-        build("unet_resnet50", "evo", encoder="resnet34")
+    with pytest.raises(ModelError, match="neither this package nor timm has an encoder nonsense"):
+        build("unet_nonsense")
+    with pytest.raises(ModelError, match="norm evo does not reach into timm's resnet26"):
+        build("unet_resnet50", "evo", encoder="resnet26")
 
 
 # compilers
