@@ -112,15 +112,18 @@ def load_model(folder: Path, trust_remote_code: bool = False):
     """The network and its image processor, from a folder; code that lies there runs only if it is trusted."""
     options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     try:
-        return (
-            AutoModelForSemanticSegmentation.from_pretrained(folder, **options),
-            AutoImageProcessor.from_pretrained(folder, **options),
-        )
+        model, found = AutoModelForSemanticSegmentation.from_pretrained(folder, output_loading_info=True, **options)
+        processor = AutoImageProcessor.from_pretrained(folder, **options)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         line = str(error).strip().splitlines()[0]
         if "custom code" in line and not trust_remote_code:
             line = "it needs the code that lies there: read it, and give --trust_remote_code if you trust it"
         raise RunError(f"cannot load the model in {folder}: {line}") from error
+    missing = {key for key in found["missing_keys"] if not key.endswith(".num_batches_tracked")}
+    if missing:  # they would be random
+        line = f"{len(missing)} of its weights are missing, as {min(missing)}"
+        raise RunError(f"cannot load the model in {folder}: {line}")
+    return model, processor
 
 
 def label_set(model, folder: Path, dataset: str | None) -> tuple[str, LabelInfo]:

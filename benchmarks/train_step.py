@@ -249,6 +249,9 @@ def heads(args) -> None:
                     taken[short] += times(lambda: model(images), 1, before=0 if turn else 1)  # noqa: B023
         long, short = (statistics.median(taken[key]) for key in (False, True))
         row(name, 1000 * short, f"ms an image, as published {1000 * long:8.2f}: {short / long:5.2f} x")
+        with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+            model.to("meta")(torch.empty(1, 3, 375, 1242))
+        row("    of 375x1242", counter.get_total_flops() / 2e9, "GMACs")
 
 
 def most_memory() -> float:

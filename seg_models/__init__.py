@@ -1,6 +1,7 @@
 """Networks, norms, losses and the predictor: every function of tensors. Nothing here opens a file of a data set.
 
-`MODELS` is the whole list: a name, what it is made of, and how it is trained unless a flag says otherwise.
+`MODELS` is the list: a name, what it is made of, and how it is trained unless a flag says otherwise. Where a decoder is
+there on a ResNet-50, another encoder can stand in the name.
 """
 
 from dataclasses import dataclass, replace
@@ -86,17 +87,21 @@ MODELS = {
 }
 
 
-def model_entry(name: str) -> Model:
-    """The line of `MODELS` for `name`, in any case. A decoder that stands there on a ResNet-50 can have any encoder:
-    unet_convnext_tiny is unet_resnet50 but for that. An unknown name raises with the list."""
+def known_name(name: str) -> tuple[str, str | None]:
+    """`name`, in any case, as a name in `MODELS` and another encoder, or None: unet_convnext_tiny is unet_resnet50 on
+    convnext_tiny. An unknown one raises with the list."""
     if name.lower() in MODELS:
-        return MODELS[name.lower()]
+        return name.lower(), None
     decoder, _, encoder = name.lower().partition("_")
     if encoder and f"{decoder}_resnet50" in MODELS:
-        like = MODELS[f"{decoder}_resnet50"]
-        return replace(like, config=like.config | {"encoder": encoder})
+        return f"{decoder}_resnet50", encoder
     known = f"{', '.join(MODELS)}, or another encoder in a name, such as unet_convnext_tiny"
     raise ModelError(f"--model {name} is not known: choose one of {known}")
+
+
+def model_entry(name: str) -> Model:
+    """The line of `MODELS` for `name`."""
+    return MODELS[known_name(name)[0]]
 
 
 def build_model(
@@ -120,14 +125,15 @@ def build_model(
     freeze_bn               the encoder's batch norms do not learn (see `freeze_batch_norm`)
     gradient_checkpointing  less memory for more time
     """
-    entry = model_entry(name)
+    known, named_encoder = known_name(name)
+    if encoder and named_encoder:
+        raise ModelError(f"--model {name} names an encoder, and --encoder {encoder} another one: leave one of them out")
+    entry, encoder = MODELS[known], encoder or named_encoder
     if norm not in NORMS:
         raise ModelError(f"--norm {norm} is not known: choose one of {', '.join(NORMS)}")
     label2id = {label: i for i, label in id2label.items()}
     fields = {**entry.config, "norm": norm, "id2label": id2label, "label2id": label2id, "dataset": dataset}
     if "encoder" in entry.config:
-        if name.lower() not in MODELS:
-            encoder = encoder or entry.config["encoder"]
         model = _build_ours(name, fields, encoder, output_stride)
         widths = model.backbone.channels
     elif encoder or output_stride:

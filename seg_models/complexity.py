@@ -121,7 +121,8 @@ def main(argv: list[str] | None = None) -> None:
         if args.runs:
             return plot(args.runs, size, args.plot)
         print(
-            f"one image of {size[0]}x{size[1]}, --norm {args.norm}; 1 MAC = 2 FLOPs; convolutions and products only\n"
+            f"one image of {size[0]}x{size[1]}, --norm {args.norm}; 1 MAC = 2 FLOPs; convolutions and products only, "
+            "as published\n"
         )
         line = (
             "| {:<24} | {:>10} | {:>8} | {:>8} | {:>17} | {:>8} |"

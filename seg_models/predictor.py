@@ -37,6 +37,7 @@ class Predictor:
     scales  the network sees the image at each, and, with `flip`, mirrored too
     average of several views: "probabilities" or "logits"
 
+    From here on the network's heads take their short ways (short_heads.py): the same logits but for rounding.
     The scores of a single view are the logits themselves, so that one scale without flip is the plain forward.
     """
 

@@ -10,6 +10,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from .modeling import AuxiliaryHead, SegmentationOutput, mean_cross_entropy
 from .norms import activation_after, norm_layer
+from .short_heads import shorten_heads
 
 # Widths, blocks of each stage and width of the head: tables 1 and 6 of the paper.
 B0 = {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256}
@@ -35,6 +36,7 @@ class SegFormer(AuxiliaryHead, SegformerForSemanticSegmentation):
 
     def __init__(self, config: SegFormerConfig):
         super().__init__(config)
+        shorten_heads(self)
         head = self.decode_head
         head.batch_norm = norm_layer(config.norm, config.decoder_hidden_size, act=True)
         head.activation = activation_after(head.batch_norm)

@@ -1,8 +1,8 @@
 """Heads that compute what was published from fewer operations: SegFormer's here (Xie et al., 2021, arXiv 2105.15203,
 section 3.2), PSPNet's in pspnet.py.
 
-They do so in training and, once a `Predictor` has the network, in eval mode. Before that eval mode computes as
-published, and that is what is counted where operations are counted.
+They do so in training, and in eval mode once a `Predictor` has the network. Otherwise eval mode computes as published;
+complexity.py counts that.
 """
 
 import torch
@@ -23,7 +23,7 @@ class ShortHead(SegformerDecodeHead):
 
     def forward(self, encoder_hidden_states: list[torch.Tensor], **kwargs) -> torch.Tensor:
         """Maps (B, C_i, H_i, W_i), the largest first -> logits (B, C, H_0, W_0)."""
-        if not (self.training or self.in_eval):
+        if not (self.training or self.in_eval) or encoder_hidden_states[-1].ndim == 3:  # pixels in a row
             return super().forward(encoder_hidden_states, **kwargs)
         projections = [mlp.proj for mlp in next(m for m in self.children() if isinstance(m, nn.ModuleList))]
         fuse = self.linear_fuse.weight.flatten(1).chunk(len(projections), dim=1)[::-1]  # the smallest map's comes first
@@ -38,7 +38,7 @@ class ShortHead(SegformerDecodeHead):
 def shorten_heads(model: nn.Module, in_eval: bool = False) -> None:
     """In training, and with `in_eval` always, `model` takes the short way: in place; what is saved stays the same."""
     for module in model.modules():
-        if isinstance(module, SegformerDecodeHead):
+        if type(module) is SegformerDecodeHead:  # not what somebody made of it
             module.__class__ = ShortHead
-        if hasattr(module, "in_eval"):
+        if hasattr(module, "in_eval"):  # by name: heads from code beside somebody's weights are classes of their own
             module.in_eval = in_eval

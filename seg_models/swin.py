@@ -6,9 +6,9 @@ timm has Swin too, but its tables of relative positions do not survive `from_pre
 import torch
 from torch import nn
 from transformers import SegformerConfig, SwinBackbone, SwinConfig
-from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
 from .norms import activation_after, norm_layer
+from .short_heads import ShortHead
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 
@@ -35,7 +35,7 @@ class AllMLPHead(nn.Module):
         self.used = [i for i, reduction in enumerate(reductions) if reduction >= 4]
         widths = [channels[i] for i in self.used]
         config = SegformerConfig(hidden_sizes=widths, num_encoder_blocks=len(widths), num_labels=num_labels)
-        self.head = SegformerDecodeHead(config)
+        self.head = ShortHead(config)
         self.head.batch_norm = norm_layer(norm, config.decoder_hidden_size, act=True)
         self.head.activation = activation_after(self.head.batch_norm)
 

@@ -99,13 +99,13 @@ class TrainArguments(DataArguments):
 
     model: str = HfArg(
         default="deeplabv3_resnet50",
-        help="deeplabv3_ or acfnet_ with resnet50 or resnet101, deeplabv3plus_, pspnet_ or unet_ with resnet18 too, "
-        "deeplabv3plus_resnest50, fcn_resnet50, hrnet_w18, unet, attention_unet, encdec_maxunpool, streetnet, "
-        "segformer_b0 to segformer_b5, or segformer_swin_tiny; where resnet50 is, timm's encoders can be too",
+        help="deeplabv3_, deeplabv3plus_, pspnet_, fcn_, acfnet_ or unet_ with an encoder: resnet18, 34, 50, 101 or "
+        "one of timm's, as unet_convnext_tiny; unet, attention_unet, hrnet_w18, deeplabv3plus_resnest50, "
+        "encdec_maxunpool, streetnet, segformer_b0 to segformer_b5, or segformer_swin_tiny",
     )
     encoder: str | None = HfArg(
         default=None,
-        help="instead of the model's own: any of timm's that gives feature maps, as resnet34 or convnext_tiny",
+        help="instead of the model's own: any of timm's that gives feature maps, as convnext_tiny",
     )
     output_stride: int | None = HfArg(
         default=None, help="8 or 16: the encoder's, by dilation, in training; by default the model's"

@@ -27,7 +27,7 @@ from seg_models import MODELS, ModelError, Predictor, SegFormer, SegmentationCon
 from seg_models.modeling import build_encoder
 from seg_models.norms import NORMS, EvoNorm
 from seg_models.pspnet import PSPNetHead
-from seg_models.short_heads import ShortHead
+from seg_models.short_heads import ShortHead, shorten_heads
 
 ID2LABEL = {i: f"class {i}" for i in range(19)}
 NORM_LAYERS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, EvoNorm)
@@ -286,7 +286,7 @@ def test_short_heads_compute_what_was_published(name):
     for model in (ours, theirs):
         (model.train()(images).logits.square() * shade).sum().backward()
     for (key, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-7, atol=1e-7, msg=key)
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-7, atol=1e-7, msg=lambda text: f"{key}: {text}")  # noqa: B023
     theirs.load_state_dict(ours.state_dict())  # running statistics were rounded in another order
     with torch.no_grad():
         with FlopCounterMode(display=False) as published:
@@ -296,6 +296,34 @@ def test_short_heads_compute_what_was_published(name):
         with FlopCounterMode(display=False) as short:
             torch.testing.assert_close(predictor.model(images).logits, expected)
     assert short.get_total_flops() < 0.97 * published.get_total_flops()
+
+
+@pytest.mark.parametrize("name", ["segformer_b0", "pspnet_resnet18"])
+def test_short_heads_are_as_exact_in_bf16(name):
+    torch.manual_seed(0)
+    model = randomise_norms(build_model(name, "batch", ID2LABEL)).eval()
+    head = getattr(model, "decode_head", None) or model.classifier
+    images, heard = torch.randn(2, 3, 65, 97), []
+    head.register_forward_pre_hook(lambda head, given: heard.append(given[0]))
+    with torch.no_grad():
+        model(images)
+        (features,) = heard
+        exact = deepcopy(head).double()([x.double() for x in features])
+        with torch.autocast("cpu", torch.bfloat16):
+            published = head(features).double()
+            shorten_heads(model, in_eval=True)
+            short = head(features).double()
+    assert 0 < (short - exact).norm() < 1.5 * (published - exact).norm() < 0.1 * exact.norm()
+
+
+def test_a_head_that_somebody_changed_stays_theirs():
+    class Theirs(SegformerDecodeHead):
+        pass
+
+    model = build_model("segformer_b0", "batch", ID2LABEL)
+    model.decode_head.__class__ = Theirs
+    Predictor(model, [0.5] * 3, [0.5] * 3)
+    assert type(model.decode_head) is Theirs
 
 
 @pytest.mark.parametrize("norm", ["instance", "group", "evo", "evo_b0"])
@@ -382,7 +410,7 @@ def test_complexity_is_the_published_one(name):
 def test_complexity_prints_tables_and_plots_runs(tmp_path, capsys):
     from seg_models.complexity import main
 
-    main(["unet_resnet18", "--encoder", "resnet34", "--output_stride", "16", "--size", "64", "96"])
+    main(["unet_resnet18", "--encoder", "resnet26", "--output_stride", "16", "--size", "64", "96"])
     main(["streetnet", "unet", "--size", "64", "96", "--markdown", "--time"])
     lines = capsys.readouterr().out.splitlines()
     assert "1 MAC = 2 FLOPs" in lines[0] and [line.split()[1] for line in lines[-2:]] == ["streetnet", "unet"]

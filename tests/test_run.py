@@ -9,7 +9,7 @@ import torch
 import yaml
 from conftest import rows_of
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from data_scripts.labels import CITYSCAPES
 from seg_runs.run_folder import COLUMNS, newest_run, restore_best
@@ -122,6 +122,16 @@ def test_a_broken_model_is_one_line(trained, in_process, tmp_path, capsys):
     with pytest.raises(SystemExit):
         in_process("predict_seg", "--model_name_or_path", tmp_path / "best")
     assert "error: cannot load the model" in capsys.readouterr().err
+
+
+def test_a_model_without_all_its_weights_is_one_line(trained, in_process, tmp_path, capsys):
+    shutil.copytree(trained / "best", tmp_path / "best")
+    weights = load_file(tmp_path / "best" / "model.safetensors")
+    gone = [key for key in weights if key.startswith("classifier.classifier.")]
+    save_file({key: weights[key] for key in weights if key not in gone}, tmp_path / "best" / "model.safetensors")
+    with pytest.raises(SystemExit):
+        in_process("predict_seg", "--model_name_or_path", tmp_path / "best")
+    assert f"{len(gone)} of its weights are missing, as {min(gone)}" in capsys.readouterr().err and len(gone) == 2
 
 
 def test_a_split_that_is_not_there_is_refused(trained, toycity, in_process, tmp_path, capsys):
