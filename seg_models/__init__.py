@@ -140,9 +140,11 @@ def build_model(
         raise ModelError(f"{'--encoder' if encoder else '--output_stride'} is not for --model {name}")
     else:
         widths = entry.config["hidden_sizes"]
-        native = norm == "batch" and not auxiliary
-        model = NativeSegFormer(NativeSegFormerConfig(**fields)) if native else SegFormer(SegFormerConfig(**fields))
-    shorten_heads(model)
+        if norm == "batch" and not auxiliary:
+            model = NativeSegFormer(NativeSegFormerConfig(**fields))
+            shorten_heads(model)
+        else:
+            model = SegFormer(SegFormerConfig(**fields))
     with at_output_stride(model, eval_output_stride):
         pass
     if auxiliary:
