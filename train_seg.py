@@ -137,6 +137,8 @@ def build(args: TrainArguments) -> Job:
         freeze_bn=args.freeze_bn,
         gradient_checkpointing=args.gradient_checkpointing,
     )
+    if args.freeze_bn and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
+        check_batch_norm(accelerator, False, batches.micro_batch_size)
     model.config.update(run_folder.provenance(args, count_images(data, args.train_on)))
     if not args.resume_from_checkpoint and (report := start_weights(model, args.init_from, args.pretrained_encoder)):
         accelerator.print(report)

@@ -4,7 +4,7 @@
     python benchmarks/train_step.py feed --dataset camvid --dataset_path camvid
     python benchmarks/train_step.py norms                                   # every --norm, and timm's EvoNorm-S0
     python benchmarks/train_step.py peers                                   # beside segmentation_models.pytorch
-    python benchmarks/train_step.py heads                                   # the short way through a head
+    python benchmarks/train_step.py heads                                   # the short way through SegFormer's head
 
 deeplab  DeepLabV3-R50, batch 2 at 288x576: this project's step in bf16 and channels_last, the plain torchvision step in
          fp32 with the system's malloc, and the share of the machine's bf16 peak, which is that of its best dense kernel
@@ -15,7 +15,7 @@ norms    DeepLabV3-R50 as above with each norm, and with timm's EvoNorm-S0 in ev
          and the most memory that its process had at a time, libraries included. Each has three processes of its own, in
          turn with the others
 peers    networks with a counterpart in segmentation_models.pytorch (FCN: torchvision) on the same encoder, batch 2 at
-         288x576: both in bf16 and channels_last, by this project's step, in turn
+         288x576: both in bf16 and channels_last, by this project's step, in turn; the ratio is the median of the pairs'
 heads    a forward pass of one image of 512x1024 in eval mode, in bf16: as published and by the short way of
          seg_models/short_heads.py, in turn
 
@@ -231,15 +231,16 @@ def peers(args) -> None:
         steps = [stepper(model, 19) for model in (network(name, 19), Peer(peer_of(name)))]
         taken = [[], []]
         for turn in range(args.repeats):
-            for which, step in enumerate(steps):
-                taken[which] += times(lambda: step(batch), 1, before=0 if turn else 1)  # noqa: B023
+            for which in (0, 1) if turn % 2 else (1, 0):
+                taken[which] += times(lambda: steps[which](batch), 1, before=0 if turn else 1)  # noqa: B023
         ours, theirs = map(statistics.median, taken)
-        row(name, 1000 * ours, f"ms a step, the other's {1000 * theirs:8.2f}: {ours / theirs:5.2f} x")
+        ratio = statistics.median(one / other for one, other in zip(*taken, strict=True))
+        row(name, 1000 * ours, f"ms a step, the other's {1000 * theirs:8.2f}: {ratio:5.2f} x")
 
 
 def heads(args) -> None:
     images = torch.randn(1, 3, 512, 1024).to(memory_format=torch.channels_last)
-    for name in ("pspnet_resnet18", "pspnet_resnet50", "segformer_b0", "segformer_b2"):
+    for name in ("segformer_b0", "segformer_b2"):
         model = network(name, 19).to(memory_format=torch.channels_last).eval()
         taken = {False: [], True: []}
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

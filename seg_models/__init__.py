@@ -178,7 +178,7 @@ def _build_ours(name: str, fields: dict, encoder: str | None, output_stride: int
 def check_fit(config: SegmentationConfig) -> None:
     """Raise ValueError if an encoder and a decoder do not work together. Nothing is computed: shapes are enough."""
     height, width = 97, 161
-    with torch.device("meta"):
+    with torch.device("meta"), torch.enable_grad():
         model, images = SegmentationModel(config).train(), torch.empty(2, 3, height, width)
         for x, stride in zip(model.backbone(images), model.backbone.reductions, strict=True):
             if x.shape[2:] != (-(-height // stride), -(-width // stride)):

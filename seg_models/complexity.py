@@ -6,7 +6,7 @@
     python -m seg_models.complexity --runs runs/* --plot miou_flops.png   # validation mIoU of runs against operations
 
 Operations are torch's count, of convolutions and matrix products of one forward pass of one image, and nothing else; a
-multiplication with its addition is one MAC and two FLOPs. Heads that take a short way (short_heads.py) are counted as
+multiplication with its addition is one MAC and two FLOPs. SegFormer's heads (short_heads.py) are counted as
 published. Memory is what a forward pass in float32 keeps for backward.
 """
 
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
             return plot(args.runs, size, args.plot)
         print(
             f"one image of {size[0]}x{size[1]}, --norm {args.norm}; 1 MAC = 2 FLOPs; convolutions and products only, "
-            "as published\n"
+            "SegFormer's head as published\n"
         )
         line = (
             "| {:<24} | {:>10} | {:>8} | {:>8} | {:>17} | {:>8} |"

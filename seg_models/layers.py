@@ -24,7 +24,7 @@ def separable_conv_norm_act(norm: str, in_channels: int, out_channels: int, dila
 
 
 def pool_conv_norm_act(norm: str, in_channels: int, out_channels: int, size: int) -> nn.Sequential:
-    """The averages of size x size parts of a map; on a 1x1 map instance norm would leave nothing, and is a bias."""
+    """The averages of size x size parts of a map; some norms are a bias there (see `convert_norms`)."""
     pool, conv = nn.AdaptiveAvgPool2d(size), nn.Conv2d(in_channels, out_channels, 1, bias=False)
     return convert_norms(nn.Sequential(pool, conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)), norm)
 

@@ -49,8 +49,9 @@ def activation_after(layer: nn.Module) -> nn.Module:
 def convert_norms(module: nn.Module, norm: str) -> nn.Module:
     """Replace, in place, each batch norm inside the Sequentials of `module` by `norm`, and return `module`.
 
-    A ReLU directly after it goes when the norm is an activation. After a pooling to 1x1 an instance norm would give
-    zeros, whatever the input: there is no norm then, but a bias. Indices, and so the names of parameters, stay.
+    A ReLU directly after it goes when the norm is an activation. After a pooling too little is left of an image to
+    normalise it by: of one pixel an instance norm would make zero, and EvoNorm-B0 would divide it by next to nothing.
+    With these there is no norm then, but a bias. Indices, and so the names of parameters, stay.
     """
     if norm == "batch":
         return module
@@ -62,7 +63,7 @@ def convert_norms(module: nn.Module, norm: str) -> nn.Module:
     for i, layer in enumerate(module):
         if not isinstance(layer, nn.BatchNorm2d):
             continue
-        if norm == "instance" and pooled:
+        if pooled and norm in ("instance", "evo_b0"):
             bias_instead_of_norm(module, i)
             continue
         before_relu = i + 1 < len(module) and isinstance(module[i + 1], nn.ReLU)

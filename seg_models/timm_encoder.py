@@ -1,5 +1,7 @@
 """Any of timm's encoders that gives feature maps."""
 
+from difflib import get_close_matches
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,7 +20,9 @@ class TimmEncoder(nn.Module):
         import timm  # here: loading it takes a third of a second that no other encoder needs
 
         if not timm.is_model(name):
-            raise ValueError(f"neither this package nor timm has an encoder {name}")
+            close = get_close_matches(name.lower(), timm.list_models(), cutoff=0.8)
+            meant = f": did you mean {' or '.join(close)}?" if close else ""
+            raise ValueError(f"neither this package nor timm has an encoder {name}{meant}")
         options = {} if output_stride == 32 else {"output_stride": output_stride}
         if name.startswith("hrnet"):
             options["feature_location"] = ""  # the maps themselves, not those that its classifier widens

@@ -36,13 +36,15 @@ ENCODERS = {
 HEADS = {"deeplabv3": 7, "deeplabv3plus": 9, "pspnet": 5, "fcn": 1, "unet": 8, "attention_unet": 8, "streetnet": 5}
 HEADS |= {"acfnet": 7 + 2, "maxunpool": 4 + 1, "segformer": 1}
 GATES = {"attention_unet": 4}  # each with a ReLU that follows no norm
-# Under instance norm a bias: on pooled branches, and where one of a single pixel is merged.
-BIASES = {
-    "acfnet": {"classifier.base.0.convs.4.2", "classifier.base.0.project.1"},
-    "deeplabv3": {"classifier.0.convs.4.2", "classifier.0.project.1"},
-    "deeplabv3plus": {"classifier.pool.2", "classifier.project.1"},
-    "pspnet": {f"classifier.pyramid.{i}.2" for i in range(4)},
+# Pooled branches: under instance norm and EvoNorm-B0 a bias. Where they are merged: under instance norm a bias.
+POOLED = {
+    "acfnet": ["classifier.base.0.convs.4.2"],
+    "deeplabv3": ["classifier.0.convs.4.2"],
+    "deeplabv3plus": ["classifier.pool.2"],
+    "pspnet": [f"classifier.pyramid.{i}.2" for i in range(4)],
 }
+MERGED = {"acfnet": ["classifier.base.0.project.1"], "deeplabv3": ["classifier.0.project.1"]}
+MERGED |= {"deeplabv3plus": ["classifier.project.1"], "pspnet": ["classifier.fuse.1"]}
 PARTS = {name: (m.config.get("encoder"), m.config.get("decoder")) for name, m in MODELS.items()}
 PARTS = {name: parts for name, parts in PARTS.items() if parts[0] in ENCODERS}
 NORM_LAYERS = {name: ENCODERS[encoder][0] + HEADS[head] for name, (encoder, head) in PARTS.items()}
@@ -98,8 +100,10 @@ def relu_calls(model):
 def test_norm_is_in_every_place_of_the_batch_version(name, norm):
     places = set(norms_of(meta_model(name, "batch")))
     assert len(places) == NORM_LAYERS[name]
+    if norm in ("instance", "evo_b0"):
+        places -= {*POOLED.get(PARTS[name][1], [])}
     if norm == "instance":
-        places -= BIASES.get(PARTS[name][1], set())
+        places -= {*MERGED.get(PARTS[name][1], [])}
     found = {place: type(layer) for place, layer in norms_of(meta_model(name, norm)).items()}
     assert found == dict.fromkeys(places, LAYERS[norm])
 
@@ -117,12 +121,13 @@ def test_norms_without_activation_keep_every_relu(name, norm):
 
 @every_name
 @every_evo
-def test_under_evo_only_the_relus_after_additions_run(name, norm):
+def test_under_evo_only_the_relus_after_additions_and_biases_run(name, norm):
     model = meta_model(name, norm)
     blocks = [place for place, layer in model.named_modules() if isinstance(layer, (BasicBlock, Bottleneck))]
+    pooled = POOLED.get(PARTS[name][1], []) if norm == "evo_b0" else []
     names, count = relu_calls(model)
-    assert names == [f"{place}.relu" for place in blocks]
-    assert len(names) == BLOCKS[name] and count == BLOCKS[name] + GATES.get(name, 0)
+    assert names == [f"{place}.relu" for place in blocks] + [f"{place[:-1]}3" for place in pooled]
+    assert len(blocks) == BLOCKS[name] and count == BLOCKS[name] + len(pooled) + GATES.get(name, 0)
 
 
 @every_name

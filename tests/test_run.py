@@ -275,7 +275,13 @@ def test_a_run_trains_at_one_output_stride_and_is_evaluated_at_another(toycity, 
     predict = ["--model_name_or_path", tmp_path / "one", "--splits", "val", "--eval_output_stride", 16]
     in_process("predict_seg", *predict, "--output_dir", tmp_path / "at16")
     assert "mean_iou" in json.loads((tmp_path / "at16" / "scores_val.json").read_text())
-    for more in (["--model", "streetnet", "--eval_output_stride", 8], ["--encoder", "nonsense"]):
+    refused = {
+        "cannot have output stride 8": ["--model", "streetnet", "--eval_output_stride", 8],
+        "has an encoder nonsense": ["--encoder", "nonsense"],
+        "needs at least 2 images": [*frozen, "--batch_size", 1],  # its head pools to one pixel
+    }
+    for reason, more in refused.items():
         with pytest.raises(SystemExit):
             in_process("train_seg", *FAST, *flags, *more, "--output_dir", tmp_path / "refused")
-        assert "error: " in capsys.readouterr().err and not (tmp_path / "refused").exists()
+        error = capsys.readouterr().err
+        assert "error: " in error and reason in error and not (tmp_path / "refused").exists()

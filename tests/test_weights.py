@@ -70,8 +70,9 @@ def test_another_norm_is_not_mistaken_for_batch_norm():
 # classes
 
 
-def test_classes_of_equal_names_keep_their_rows(tmp_path):
-    source, ours = network("streetnet", labels=OTHER, seed=1), network("streetnet")
+@pytest.mark.parametrize("name", ["streetnet", "pspnet_resnet18"])  # classifiers of 1x1 and of 3x3
+def test_classes_of_equal_names_keep_their_rows(tmp_path, name):
+    source, ours = network(name, labels=OTHER, seed=1), network(name)
     with torch.no_grad():
         source.classifier.classifier.bias.copy_(torch.arange(4.0) + 1)
     source.save_pretrained(tmp_path)
