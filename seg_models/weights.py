@@ -373,8 +373,8 @@ def shape(tensor: torch.Tensor) -> str:
 
 
 def is_classifier(module: nn.Module, num_labels: int) -> bool:
-    """Whether a layer gives a score to each class: no norm comes after it, so it has a bias."""
-    return isinstance(module, nn.Conv2d) and module.bias is not None and module.out_channels == num_labels
+    """Whether a layer gives a score to each class."""
+    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.out_channels == num_labels
 
 
 def load_rows(

@@ -70,9 +70,8 @@ def test_another_norm_is_not_mistaken_for_batch_norm():
 # classes
 
 
-@pytest.mark.parametrize("name", ["streetnet", "pspnet_resnet18"])  # classifiers of 1x1 and of 3x3
-def test_classes_of_equal_names_keep_their_rows(tmp_path, name):
-    source, ours = network(name, labels=OTHER, seed=1), network(name)
+def test_classes_of_equal_names_keep_their_rows(tmp_path):
+    source, ours = network("streetnet", labels=OTHER, seed=1), network("streetnet")
     with torch.no_grad():
         source.classifier.classifier.bias.copy_(torch.arange(4.0) + 1)
     source.save_pretrained(tmp_path)
