@@ -1,11 +1,27 @@
 """DeepLabV3 (Chen et al., 2017, arXiv 1706.05587): atrous spatial pyramid pooling on the last feature map."""
 
 import torch
-from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models.segmentation.deeplabv3 import ASPPConv, DeepLabHead
 
 from .norms import bias_instead_of_norm, convert_norms
 
 ATROUS_RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # by output stride: section 3.3 of the paper
+
+
+class AtrousConv(nn.Conv2d):
+    """A 3x3 convolution with as much padding as dilation, computed without the taps that see nothing but padding.
+
+    On a map no higher than the rate the upper and lower taps are such, on one no wider the left and right ones (section
+    3.3 of the paper has a figure of it). With rate 36 at output stride 8 that is every crop of up to 288 pixels.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sees = [side > rate for side, rate in zip(x.shape[2:], self.dilation, strict=True)]
+        rows, columns = (slice(None) if some else slice(1, 2) for some in sees)
+        padding = [rate if some else 0 for some, rate in zip(sees, self.dilation, strict=True)]
+        return F.conv2d(x, self.weight[:, :, rows, columns], self.bias, 1, padding, self.dilation)
 
 
 class DeepLabV3Head(DeepLabHead):
@@ -15,6 +31,9 @@ class DeepLabV3Head(DeepLabHead):
         if reductions[-1] not in ATROUS_RATES:
             raise ValueError(f"DeepLabV3 works at output stride 8 or 16, not {reductions[-1]}")
         super().__init__(channels[-1], num_labels, ATROUS_RATES[reductions[-1]])
+        for branch in self[0].convs:
+            if isinstance(branch, ASPPConv):
+                branch[0].__class__ = AtrousConv
         convert_norms(self, norm)
         if norm == "instance":
             # The pooled branch is constant over the map: an instance norm right after the 1x1 projection would

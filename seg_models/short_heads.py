@@ -15,7 +15,9 @@ class ShortHead(SegformerDecodeHead):
 
     As published each map is projected and enlarged to the first one's size, and one linear map over channels fuses them
     all. Linear maps over channels commute with bilinear interpolation, which keeps constants too; so here each map goes
-    through the product of its two matrices where it is small, and what is enlarged is only added up.
+    through the product of its two matrices where it is small, and what is enlarged is only added up. Dropout takes
+    whole channels, as in the authors' code: single values, as transformers drops them, cost a random number each, 7 %
+    of SegFormer-B0's step on a CPU.
     """
 
     in_eval = False
@@ -31,7 +33,8 @@ class ShortHead(SegformerDecodeHead):
             weight = (second @ first.weight)[:, :, None, None]
             x = F.conv2d(x, weight, second @ first.bias)
             fused = fused + F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-        return self.classifier(self.dropout(self.activation(self.batch_norm(fused))))
+        x = F.dropout2d(self.activation(self.batch_norm(fused)), self.dropout.p, self.training)
+        return self.classifier(x)
 
 
 def shorten_heads(model: nn.Module, in_eval: bool = False) -> None:

@@ -21,7 +21,11 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 CAMVID = ROOT.parent / "shared" / "camvid"
 sys.path.insert(0, str(ROOT))
+
+from seg_runs.launch import keep_memory  # noqa: E402
+
 torch.set_num_threads(1)
+keep_memory()  # pages that the system clears again and again were a sixth of the suite's time
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,6 +24,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
 from seg_models import MODELS, ModelError, Predictor, SegFormer, SegmentationConfig, SegmentationModel, build_model
+from seg_models.deeplabv3 import AtrousConv
 from seg_models.modeling import build_encoder
 from seg_models.norms import NORMS, EvoNorm
 from seg_models.pspnet import PSPNetHead
@@ -105,12 +106,34 @@ def test_atrous_rates_follow_the_output_stride(output_stride, rates):
     assert tuple(branch[0].dilation[0] for branch in model.classifier[0].convs[1:4]) == rates
 
 
+@pytest.mark.parametrize("size", [(36, 72), (25, 24), (13, 11), (1, 1)])
+@pytest.mark.parametrize("rate", [12, 24, 36])
+def test_atrous_convolutions_leave_out_what_sees_only_padding(rate, size):
+    """The taps that are left out: rows on maps no higher, columns on maps no wider than the rate."""
+    torch.manual_seed(0)
+    theirs = nn.Conv2d(4, 3, 3, padding=rate, dilation=rate, bias=False).double()
+    ours = deepcopy(theirs)
+    ours.__class__ = AtrousConv
+    images = torch.randn(2, 4, *size).double()
+    counted = []
+    for conv in (ours, theirs):
+        x = images.clone().requires_grad_()
+        with FlopCounterMode(display=False) as counter:
+            y = conv(x)
+        y.square().sum().backward()
+        counted.append((y, x.grad, conv.weight.grad, counter.get_total_flops()))
+    for one, other in zip(counted[0][:3], counted[1][:3], strict=True):
+        torch.testing.assert_close(one, other)
+    taps = (3 if size[0] > rate else 1) * (3 if size[1] > rate else 1)
+    assert counted[0][3] / counted[1][3] == pytest.approx(taps / 9)
+
+
 # encoders, sizes
 
 
 @pytest.mark.parametrize(
     ("encoder", "output_stride"),
-    [*product(["resnet18", "resnet50", "resnet101"], [8, 16, 32]), ("streetnet", 16)],
+    [*product(["resnet18", "resnet50", "resnet101"], [8, 16, 32]), ("streetnet", 16), ("unet", 16), ("maxpool", 32)],
 )
 def test_encoder_maps_are_what_channels_and_reductions_say(encoder, output_stride):
     with torch.device("meta"):
@@ -132,6 +155,10 @@ SIZES |= {"unet_resnet18": 14.331, "unet_resnet50": 32.524}
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes_are_those_of_others(name):
     assert sum(p.numel() for p in meta_model(name).parameters()) / 1e6 == pytest.approx(SIZES[name], rel=0.003)
+
+
+def test_the_baselines_encoder_has_the_courses_channels():
+    assert meta_model("encdec_maxunpool").backbone.channels == [64, 128, 256, 512, 2048]
 
 
 def test_swins_size_is_the_papers():
@@ -316,6 +343,17 @@ def test_short_heads_compute_what_was_published(name):
         with FlopCounterMode(display=False) as short:
             torch.testing.assert_close(predictor.model(images).logits, expected)
     assert short.get_total_flops() < 0.97 * published.get_total_flops()
+
+
+def test_a_short_head_drops_whole_channels():
+    torch.manual_seed(0)
+    model = build_model("segformer_b0", "batch", ID2LABEL).train()
+    head, heard = model.decode_head, []
+    head.classifier.register_forward_pre_hook(lambda layer, given: heard.append(given[0].detach()))
+    head.dropout.p = 0.5
+    model(torch.randn(2, 3, 65, 97))
+    empty = heard[0].eq(0).all(dim=3).all(dim=2)
+    assert 0.4 < empty.float().mean() < 0.6  # single values, dropped by halves, would leave none empty
 
 
 def test_a_short_head_is_as_exact_in_bf16():
