@@ -1,5 +1,6 @@
 """How the benchmarks measure and print."""
 
+import math
 import os
 import statistics
 import time
@@ -19,6 +20,16 @@ def times(function: Callable[[], object], repeats: int, before: int = 0) -> list
 def seconds(function: Callable[[], object], repeats: int, before: int = 0) -> float:
     """The median time of a call, after some that are not timed."""
     return statistics.median(times(function, repeats, before))
+
+
+def median_of(values: list[float]) -> tuple[float, float, float]:
+    """(low, median, high): the median lies between the two of its neighbours in order that the sign test at 95 %
+    leaves, whatever the distribution. Six values or more; of fewer they are the smallest and the largest."""
+    values = sorted(values)
+    below = 0  # values that can be left out at each end
+    while 2 * sum(math.comb(len(values), k) for k in range(below + 2)) <= 0.05 * 2 ** len(values):
+        below += 1
+    return values[below], statistics.median(values), values[-1 - below]
 
 
 def milliseconds(function: Callable[[], object], repeats: int = 60) -> float:

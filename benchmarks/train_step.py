@@ -15,7 +15,8 @@ norms    DeepLabV3-R50 as above with each norm, and with timm's EvoNorm-S0 in ev
          and the most memory that its process had at a time, libraries included. Each has three processes of its own, in
          turn with the others
 peers    networks with a counterpart in segmentation_models.pytorch (FCN: torchvision) on the same encoder, batch 2 at
-         288x576: both in bf16 and channels_last, by this project's step, in turn; the ratio is the median of the pairs'
+         288x576: both in bf16 and channels_last, by this project's step, in turn; the ratio is the median of the pairs',
+         with an interval that holds it with 95 % confidence, whatever the noise
 heads    a forward pass of one image of 512x1024 in eval mode, in bf16: as published and by the short way of
          seg_models/short_heads.py, in turn
 
@@ -36,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
 
 import torch
-from timing import row, seconds, times
+from timing import median_of, row, seconds, times
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -234,8 +235,8 @@ def peers(args) -> None:
             for which in (0, 1) if turn % 2 else (1, 0):
                 taken[which] += times(lambda: steps[which](batch), 1, before=0 if turn else 1)  # noqa: B023
         ours, theirs = map(statistics.median, taken)
-        ratio = statistics.median(one / other for one, other in zip(*taken, strict=True))
-        row(name, 1000 * ours, f"ms a step, the other's {1000 * theirs:8.2f}: {ratio:5.2f} x")
+        low, ratio, high = median_of([one / other for one, other in zip(*taken, strict=True)])
+        row(name, 1000 * ours, f"ms a step, the other's {1000 * theirs:8.2f}: {ratio:.2f} x ({low:.2f} to {high:.2f})")
 
 
 def heads(args) -> None:
