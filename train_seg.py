@@ -42,7 +42,7 @@ from seg_models import ModelError, Predictor, build_model, model_entry, start_we
 from seg_models.losses import enet_class_weights, make_loss
 from seg_models.modeling import at_output_stride
 from seg_models.norms import freeze_batch_norm
-from seg_models.predictor import normalize, resize_logits
+from seg_models.predictor import check_sides, normalize, resize_logits
 from seg_runs import checkpoints, run_folder
 from seg_runs.hub import HubUploads, hub_flags
 from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process, progress_bar
@@ -121,7 +121,7 @@ def build(args: TrainArguments) -> Job:
     data, labels = load_source(args.dataset, args.dataset_path)
     if args.class_weights == "challenge" and not labels.class_weights:
         raise RunError(f"--class_weights challenge is for the Cityscapes classes, not those of {labels.name}: use enet")
-    accelerator = make_accelerator(args.deterministic)
+    accelerator = make_accelerator(args.deterministic, args.gradient_checkpointing)
     torch.manual_seed(args.seed)
 
     epoch = SharedEpoch()
@@ -153,6 +153,7 @@ def build(args: TrainArguments) -> Job:
     if ema is not None:
         accelerator.prepare_model(ema.module, evaluation_mode=True)  # in the launch's precision, as it is predicted
     loader, val_loader, transform, pixels = make_loaders(args, data, labels, epoch, batches, accelerator)
+    check_sides(model, transform.options.crop_size, args.test_size)
     length = steps, batches.steps
     if args.resume_from_checkpoint:
         folder, state = run_folder.resume_run(args, accelerator, model, ema, optimizer, *length)

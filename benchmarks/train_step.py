@@ -15,8 +15,8 @@ norms    DeepLabV3-R50 as above with each norm, and with timm's EvoNorm-S0 in ev
          and the most memory that its process had at a time, libraries included. Each has three processes of its own, in
          turn with the others
 peers    networks with a counterpart in segmentation_models.pytorch (FCN: torchvision) on the same encoder, batch 2 at
-         288x576: both in bf16 and channels_last, by this project's step, in turn; the ratio is the median of the pairs',
-         with an interval that holds it with 95 % confidence, whatever the noise
+         288x576: both in bf16 and channels_last, by this project's step, in turn; the ratio is the median of the pairs'
+         with an interval that holds it with 95 % confidence if the pairs are independent (six or more of them)
 heads    a forward pass of one image of 512x1024 in eval mode, in bf16: as published and by the short way of
          seg_models/short_heads.py, in turn
 

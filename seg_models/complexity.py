@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
 from seg_models import MODELS, ModelError, build_model
+from seg_models.predictor import smallest_side
 from seg_models.short_heads import shorten_heads
 
 COLUMNS = ("model", "parameters", "GMACs", "GFLOPs", "kept for backward", "images/s")
@@ -34,6 +35,8 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
     (H, W); nothing is computed."""
     with torch.device("meta"):
         model, images = build(), torch.empty(1, 3, *size)
+        if min(size) < (least := smallest_side(model)):
+            raise ModelError(f"--size {size[0]} {size[1]} is too small: this network needs {least} pixels a side")
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model.eval()(images)
         own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
@@ -96,7 +99,10 @@ def plot(runs: list[str], size: tuple[int, int], path: str) -> None:
     axes.scatter(*zip(*[point[:2] for point in points], strict=True), color="#2563eb")
     for flops, score, name in points:
         axes.annotate(name, (flops, score), textcoords="offset points", xytext=(5, 4), fontsize=8)
-    figure.savefig(path)
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:  # no such folder; no such format
+        raise ModelError(f"--plot {path} cannot be written: {error}") from error
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -113,8 +119,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--plot", help="a PNG of mIoU against operations")
     args = parser.parse_args(argv)
     size = tuple(args.size)
-    if min(size) < 1:
-        parser.error("--size takes a height and a width")
+    if min(size) < 1 or args.num_labels < 1:
+        parser.error("--size takes a height and a width, and --num_labels 1 or more")
     try:
         if bool(args.runs) != bool(args.plot):
             raise ModelError("--runs and --plot go together")
@@ -135,7 +141,13 @@ def main(argv: list[str] | None = None) -> None:
         for name in args.models or MODELS:
             options = {"encoder": args.encoder, "output_stride": args.output_stride}
             build = partial(build_model, name, args.norm, {i: str(i) for i in range(args.num_labels)}, **options)
-            cost = measure(build, size)
+            try:
+                cost = measure(build, size)
+            except ModelError as error:
+                if args.models:
+                    raise
+                print(f"{name}: {error}", file=sys.stderr)
+                continue
             speed = f"{images_per_second(build, size):.2f}" if args.time else ""
             row = f"{cost['parameters'] / 1e6:.2f} M", f"{cost['macs'] / 1e9:.2f}", f"{cost['flops'] / 1e9:.2f}"
             print(line.format(name, *row, f"{cost['memory'] / 2**20:.0f} MiB", speed), flush=True)

@@ -14,10 +14,13 @@ class AtrousConv(nn.Conv2d):
     """A 3x3 convolution with as much padding as dilation, computed without the taps that see nothing but padding.
 
     On a map no higher than the rate the upper and lower taps are such, on one no wider the left and right ones (section
-    3.3 of the paper has a figure of it). With rate 36 at output stride 8 that is every crop of up to 288 pixels.
+    3.3 of the paper has a figure of it). With rate 36 at output stride 8 that is every crop of up to 288 pixels. All
+    taps stay in what is traced or exported, for images of any size.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            return super().forward(x)
         sees = [side > rate for side, rate in zip(x.shape[2:], self.dilation, strict=True)]
         rows, columns = (slice(None) if some else slice(1, 2) for some in sees)
         padding = [rate if some else 0 for some, rate in zip(sees, self.dilation, strict=True)]

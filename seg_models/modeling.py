@@ -196,10 +196,9 @@ def set_output_stride(model: PreTrainedModel, output_stride: int | None) -> None
             other = SegmentationModel(config)
     except ValueError as error:
         raise ModelError(f"this network cannot have output stride {output_stride}: {error}") from error
-    theirs, ours = _geometries(other), _geometries(model)
-    if theirs.keys() != {name for name in ours if not name.startswith("aux_classifier.")}:
+    if _kinds(other) != _kinds(model):
         raise ModelError(f"encoder {config.encoder} has other layers at output stride {output_stride}")
-    for name, geometry in theirs.items():
+    for name, geometry in _geometries(other).items():
         for key, value in geometry.items():
             setattr(model.get_submodule(name), key, value)
     model.config.output_stride, model.backbone.reductions = output_stride, other.backbone.reductions
@@ -214,6 +213,12 @@ def at_output_stride(model: PreTrainedModel, output_stride: int | None) -> Itera
         yield
     finally:
         set_output_stride(model, before)
+
+
+def _kinds(model: nn.Module) -> dict[str, str]:
+    """The class of each layer by name: timm has other paddings, poolings and shortcuts for some strides."""
+    layers = {name: type(layer).__name__ for name, layer in model.named_modules()}
+    return {name: kind for name, kind in layers.items() if not name.startswith("aux_classifier")}
 
 
 def _geometries(model: nn.Module) -> dict[str, dict]:

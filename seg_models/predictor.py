@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from transformers import SegformerImageProcessor
 
+from .errors import ModelError
 from .short_heads import shorten_heads
 
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)  # `--mst`
@@ -29,6 +30,25 @@ def resize_logits(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
 
 
+def smallest_side(model) -> int:
+    """Pixels that an image must have a side: SegFormer's attention takes no map of fewer than r positions a side, r
+    being the stage's reduction (29 pixels for B0 to B5)."""
+    side, stride, config = 1, 1, getattr(model, "config", None)
+    for step, ratio in zip(getattr(config, "strides", ()), getattr(config, "sr_ratios", ()), strict=True):
+        stride *= step
+        side = max(side, stride * (ratio - 1) + 1)
+    return side
+
+
+def check_sides(model, crop_size: Sequence[int], test_size: Sequence[int] | None) -> None:
+    """Raise ModelError for sizes that `model` cannot be trained or validated at: of a crop the coarsest map, of a test
+    image what attention works on, must not be too small."""
+    least, coarsest = smallest_side(model), getattr(model.config, "output_stride", None) or 1
+    for flag, size, side in (("--crop_size", crop_size, max(least, coarsest + 1)), ("--test_size", test_size, least)):
+        if size and min(size) < side:
+            raise ModelError(f"{flag} {size[0]} {size[1]} is too small: this network needs {side} pixels a side")
+
+
 class Predictor:
     """`predictor(image)` -> scores (C, H, W) in float32; `predictor.labels(image)` -> train ids (H, W).
 
@@ -37,6 +57,7 @@ class Predictor:
     scales  the network sees the image at each, and, with `flip`, mirrored too
     average of several views: "probabilities" or "logits"
 
+    A view has at least the pixels that the network needs (`smallest_side`); smaller ones are enlarged.
     From here on the network's heads take their short ways (short_heads.py): the same logits but for rounding.
     The scores of a single view are the logits themselves, so that one scale without flip is the plain forward.
     """
@@ -60,7 +81,7 @@ class Predictor:
         several = self.flip or len(self.scales) > 1
         total = 0
         for scale in self.scales:
-            view_size = tuple(max(1, round(side * scale)) for side in base)
+            view_size = tuple(max(smallest_side(self.model), round(side * scale)) for side in base)
             view = pixels
             if view_size != tuple(pixels.shape[-2:]):
                 view = F.interpolate(pixels, size=view_size, mode="bilinear", align_corners=False, antialias=True)

@@ -63,10 +63,11 @@ def fail(line: str, code: int) -> None:
     sys.exit(code)
 
 
-def make_accelerator(deterministic: bool = False):
+def make_accelerator(deterministic: bool = False, gradient_checkpointing: bool = False):
     """An `Accelerator`, or a `RunError` for a launch that cannot do what it seems to.
 
     `deterministic`: on a GPU, only kernels whose results do not depend on the order in which threads finish.
+    `gradient_checkpointing`: the network will compute blocks again, which torch.compile cannot follow.
     """
     import torch
     from accelerate import Accelerator
@@ -97,6 +98,8 @@ def make_accelerator(deterministic: bool = False):
         raise RunError(f"{processes} processes were launched but accelerate runs {accelerator.num_processes}")
     if accelerator.gradient_accumulation_steps != 1:
         raise RunError("accumulation is a flag here, --gradient_accumulation_steps, not a setting of the launch")
+    if gradient_checkpointing and accelerator.state.dynamo_plugin.backend.value != "NO":
+        raise RunError("--gradient_checkpointing cannot be compiled: launch with --dynamo_backend no")
     return accelerator
 
 

@@ -283,6 +283,13 @@ def test_a_timm_encoder_has_the_output_stride_that_it_is_built_with(output_strid
             set_output_stride(model, 24 - output_stride)  # it pools before convolutions, in places that depend on it
 
 
+@pytest.mark.parametrize("encoder", ["convnext_atto", "nf_regnet_b0", "resnet18d"])
+def test_an_encoder_whose_layers_depend_on_the_output_stride_keeps_its_own(encoder):
+    """timm's layers have the same names then, but pad or pool otherwise."""
+    with torch.device("meta"), pytest.raises(ModelError, match=f"{encoder} has other layers at output stride 16"):
+        build("unet_resnet50", encoder=encoder, eval_output_stride=16)
+
+
 @pytest.mark.parametrize("name", [name for name in STRIDES if name not in (*STRIDED, "deeplabv3plus_resnest50")])
 def test_output_strides_that_cannot_be_are_refused(name):
     with torch.device("meta"):

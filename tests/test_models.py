@@ -103,7 +103,8 @@ def test_atrous_rates_follow_the_output_stride(output_stride, rates):
         model = SegmentationModel(SegmentationConfig(output_stride=output_stride, num_labels=19))
         logits = model(torch.empty(2, 3, 64, 97)).logits
     assert logits.shape == (2, 19, 64 // output_stride, math.ceil(97 / output_stride))
-    assert tuple(branch[0].dilation[0] for branch in model.classifier[0].convs[1:4]) == rates
+    atrous = [branch[0] for branch in model.classifier[0].convs[1:4]]
+    assert tuple(conv.dilation[0] for conv in atrous) == rates and {type(conv) for conv in atrous} == {AtrousConv}
 
 
 @pytest.mark.parametrize("size", [(36, 72), (25, 24), (13, 11), (1, 1)])
@@ -111,7 +112,7 @@ def test_atrous_rates_follow_the_output_stride(output_stride, rates):
 def test_atrous_convolutions_leave_out_what_sees_only_padding(rate, size):
     """The taps that are left out: rows on maps no higher, columns on maps no wider than the rate."""
     torch.manual_seed(0)
-    theirs = nn.Conv2d(4, 3, 3, padding=rate, dilation=rate, bias=False).double()
+    theirs = nn.Conv2d(4, 3, 3, padding=rate, dilation=rate).double()
     ours = deepcopy(theirs)
     ours.__class__ = AtrousConv
     images = torch.randn(2, 4, *size).double()
@@ -126,6 +127,16 @@ def test_atrous_convolutions_leave_out_what_sees_only_padding(rate, size):
         torch.testing.assert_close(one, other)
     taps = (3 if size[0] > rate else 1) * (3 if size[1] > rate else 1)
     assert counted[0][3] / counted[1][3] == pytest.approx(taps / 9)
+
+
+def test_an_exported_atrous_convolution_is_for_maps_of_any_size():
+    conv = nn.Conv2d(4, 3, 3, padding=12, dilation=12)
+    ours = deepcopy(conv)
+    ours.__class__ = AtrousConv
+    sides = {2: torch.export.Dim("height", max=64), 3: torch.export.Dim("width", max=64)}
+    exported = torch.export.export(ours, (torch.randn(1, 4, 8, 8),), dynamic_shapes=(sides,)).module()
+    larger = torch.randn(1, 4, 30, 20)
+    torch.testing.assert_close(exported(larger), conv(larger))
 
 
 # encoders, sizes
@@ -457,6 +468,19 @@ def test_complexity_is_the_published_one():
 
     build = partial(build_model, "segformer_b0", "batch", ID2LABEL)
     assert measure(build, (375, 1242))["macs"] / 1e9 == pytest.approx(15.58, rel=0.03)
+
+
+def test_complexity_leaves_out_what_cannot_be_and_says_so(capsys, monkeypatch):
+    from seg_models import complexity
+
+    monkeypatch.setattr(complexity, "MODELS", ["hrnet_w18", "streetnet"])
+    complexity.main(["--norm", "evo", "--size", "64", "96"])
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].split()[0] == "streetnet" and "hrnet_w18: --model hrnet_w18 cannot be built" in err
+    with pytest.raises(SystemExit, match="norm evo does not reach"):
+        complexity.main(["hrnet_w18", "--norm", "evo"])
+    with pytest.raises(SystemExit, match="--size 16 64 is too small: this network needs 29 pixels"):
+        complexity.main(["segformer_b0", "--size", "16", "64"])
 
 
 def test_complexity_prints_tables_and_plots_runs(tmp_path, capsys):

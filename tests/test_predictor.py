@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms import functional as TF
 
-from seg_models import Predictor, build_model
-from seg_models.predictor import normalize, resize_logits
+from seg_models import ModelError, Predictor, build_model
+from seg_models.predictor import check_sides, normalize, resize_logits, smallest_side
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
 
@@ -150,3 +150,25 @@ def test_probabilities_of_several_views_sum_to_one(model, scales, flip):
 def test_unknown_average_is_refused(model):
     with pytest.raises(ValueError, match="probabilities or logits, not 'votes'"):
         Predictor(model, MEAN, STD, average="votes")
+
+
+def test_views_that_segformer_cannot_take_are_enlarged():
+    segformer = build_model("segformer_b0", "batch", {0: "a", 1: "b"}).eval()
+    assert smallest_side(segformer) == 29
+    scores = Predictor(segformer, MEAN, STD, scales=(0.25, 1.0), flip=True)(random_image((20, 70)))
+    assert scores.shape == (2, 20, 70) and scores.isfinite().all()
+    with pytest.raises(RuntimeError):
+        segformer(torch.zeros(1, 3, 28, 64))
+    segformer(torch.zeros(1, 3, 29, 64))
+
+
+def test_sizes_that_a_network_cannot_take_are_refused(model):
+    segformer = build_model("segformer_b0", "batch", {0: "a", 1: "b"})
+    check_sides(segformer, (29, 40), None)
+    with pytest.raises(ModelError, match="--crop_size 28 40 is too small: this network needs 29 pixels a side"):
+        check_sides(segformer, (28, 40), None)
+    with pytest.raises(ModelError, match="--test_size 64 16 is too small"):
+        check_sides(segformer, (64, 64), (64, 16))
+    with pytest.raises(ModelError, match="--crop_size 16 40 is too small: this network needs 17"):
+        check_sides(model, (16, 40), None)
+    check_sides(model, (17, 40), (1, 1))
