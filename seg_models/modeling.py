@@ -197,7 +197,8 @@ def set_output_stride(model: PreTrainedModel, output_stride: int | None) -> None
     except ValueError as error:
         raise ModelError(f"this network cannot have output stride {output_stride}: {error}") from error
     if _kinds(other) != _kinds(model):
-        raise ModelError(f"encoder {config.encoder} has other layers at output stride {output_stride}")
+        why = f"encoder {config.encoder} has other layers at output stride {output_stride}"
+        raise ModelError(f"{why}: it is chosen when a training begins, by --output_stride")
     for name, geometry in _geometries(other).items():
         for key, value in geometry.items():
             setattr(model.get_submodule(name), key, value)
