@@ -41,7 +41,7 @@ from data_scripts.transforms import EvalTransform, SharedEpoch
 from seg_models import ModelError, Predictor, build_model, model_entry, start_weights
 from seg_models.losses import enet_class_weights, make_loss
 from seg_models.modeling import at_output_stride
-from seg_models.norms import freeze_batch_norm
+from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
 from seg_models.predictor import check_sides, normalize, resize_logits
 from seg_runs import checkpoints, run_folder
 from seg_runs.hub import HubUploads, hub_flags
@@ -144,7 +144,7 @@ def build(args: TrainArguments) -> Job:
         accelerator.print(report)
     torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
     if args.sync_bn:
-        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = synchronize_batch_norm(model)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     ema = make_ema(model, args.ema_decay) if args.ema_decay else None
     steps = total_steps(batches.steps, args.epochs, args.max_train_steps)

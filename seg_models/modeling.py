@@ -217,9 +217,11 @@ def at_output_stride(model: PreTrainedModel, output_stride: int | None) -> Itera
 
 
 def _kinds(model: nn.Module) -> dict[str, str]:
-    """The class of each layer by name: timm has other paddings, poolings and shortcuts for some strides."""
-    layers = {name: type(layer).__name__ for name, layer in model.named_modules()}
-    return {name: kind for name, kind in layers.items() if not name.startswith("aux_classifier")}
+    """The class of each layer by name: timm has other paddings, poolings and shortcuts for some strides. Batch norms,
+    which may be synchronised by now, do not depend on it."""
+    batch_norm = nn.modules.batchnorm._BatchNorm
+    layers = {name: layer for name, layer in model.named_modules() if not name.startswith("aux_classifier")}
+    return {name: "norm" if isinstance(layer, batch_norm) else type(layer).__name__ for name, layer in layers.items()}
 
 
 def _geometries(model: nn.Module) -> dict[str, dict]:

@@ -80,6 +80,13 @@ def bias_instead_of_norm(sequential: nn.Sequential, index: int) -> None:
     sequential[index] = nn.Identity()
 
 
+def synchronize_batch_norm(model: nn.Module) -> nn.Module:
+    """`model` with batch norms over the images of all processes, its weights and statistics the same tensors."""
+    from timm.layers import convert_sync_batchnorm  # torch's own would take the activations out of timm's norms
+
+    return convert_sync_batchnorm(model)
+
+
 def freeze_batch_norm(encoder: nn.Module) -> None:
     """Batch norms use and keep their running statistics, and their weights and biases do not learn, in place: for
     encoders that start from trained weights. After each `train()`, which undoes half of it, it is due again."""

@@ -21,7 +21,7 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 from seg_models import MODELS, ModelError, build_model, model_entry
 from seg_models.maxunpool import MaxPoolEncoder
 from seg_models.modeling import OTHER_ENCODERS, at_output_stride, set_output_stride
-from seg_models.norms import NORMS, freeze_batch_norm
+from seg_models.norms import NORMS, freeze_batch_norm, synchronize_batch_norm
 from seg_models.short_heads import shorten_heads
 
 # One of each kind, and the stride of its logits. Its siblings, deeper or wider, are the same code: here they are only
@@ -223,8 +223,21 @@ def test_gradient_checkpointing_changes_no_number(name, norm):
 
 def test_gradient_checkpointing_with_synchronised_batch_norm():
     plain, again = (build("streetnet", gradient_checkpointing=again) for again in (False, True))
-    results = [train_once(nn.SyncBatchNorm.convert_sync_batchnorm(model)) for model in (plain, again)]
+    results = [train_once(synchronize_batch_norm(model)) for model in (plain, again)]
     assert all(torch.equal(results[1][1][key], buffer) for key, buffer in results[0][1].items())
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "efficientnet_b0"])  # batch norms, and timm's with their activations
+def test_synchronised_batch_norms_compute_the_same_and_take_an_output_stride(encoder):
+    model = build("fcn_resnet50", encoder=encoder).eval()
+    with torch.no_grad():
+        expected = model(images()).logits
+        model = synchronize_batch_norm(model)
+        assert not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
+        torch.testing.assert_close(model(images()).logits, expected)
+    if encoder == "resnet18":
+        with at_output_stride(model, 16):
+            assert model(images()).logits.shape[2:] == (4, 5)
 
 
 def test_no_blocks_to_compute_again():
