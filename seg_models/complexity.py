@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
 from seg_models import MODELS, ModelError, build_model
-from seg_models.predictor import smallest_side
+from seg_models.predictor import refuse_smaller, smallest_side
 from seg_models.short_heads import shorten_heads
 
 COLUMNS = ("model", "parameters", "GMACs", "GFLOPs", "kept for backward", "images/s")
@@ -35,8 +35,7 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
     (H, W); nothing is computed."""
     with torch.device("meta"):
         model, images = build(), torch.empty(1, 3, *size)
-        if min(size) < (least := smallest_side(model)):
-            raise ModelError(f"--size {size[0]} {size[1]} is too small: this network needs {least} pixels a side")
+        refuse_smaller("--size", size, smallest_side(model))
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model.eval()(images)
         own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}

@@ -41,12 +41,17 @@ def smallest_side(model) -> int:
 
 
 def check_sides(model, crop_size: Sequence[int], test_size: Sequence[int] | None) -> None:
-    """Raise ModelError for sizes that `model` cannot be trained or validated at: of a crop the coarsest map, of a test
-    image what attention works on, must not be too small."""
-    least, coarsest = smallest_side(model), getattr(model.config, "output_stride", None) or 1
-    for flag, size, side in (("--crop_size", crop_size, max(least, coarsest + 1)), ("--test_size", test_size, least)):
-        if size and min(size) < side:
-            raise ModelError(f"{flag} {size[0]} {size[1]} is too small: this network needs {side} pixels a side")
+    """Raise ModelError for sizes too small for `model`: a crop has more than one position at the output stride, so that
+    norms have something to go by, and both have what `smallest_side` says."""
+    least = smallest_side(model)
+    refuse_smaller("--crop_size", crop_size, max(least, (getattr(model.config, "output_stride", None) or 1) + 1))
+    if test_size:
+        refuse_smaller("--test_size", test_size, least)
+
+
+def refuse_smaller(flag: str, size: Sequence[int], least: int) -> None:
+    if min(size) < least:
+        raise ModelError(f"{flag} {size[0]} {size[1]} is too small: this network takes {least} pixels a side or more")
 
 
 class Predictor:
@@ -78,10 +83,11 @@ class Predictor:
         size = tuple(size or image.shape[-2:])
         base = tuple(self.size or image.shape[-2:])
         pixels = normalize(image[None], self.mean, self.std)
+        least = smallest_side(self.model)
         several = self.flip or len(self.scales) > 1
         total = 0
         for scale in self.scales:
-            view_size = tuple(max(smallest_side(self.model), round(side * scale)) for side in base)
+            view_size = tuple(max(least, round(side * scale)) for side in base)
             view = pixels
             if view_size != tuple(pixels.shape[-2:]):
                 view = F.interpolate(pixels, size=view_size, mode="bilinear", align_corners=False, antialias=True)

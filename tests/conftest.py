@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from seg_runs.launch import keep_memory  # noqa: E402
 
 torch.set_num_threads(1)
-keep_memory()  # clearing pages again and again took a twelfth of test_contract.py's time
+keep_memory()  # as the scripts do
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,7 +25,7 @@ from seg_models.norms import NORMS, freeze_batch_norm, synchronize_batch_norm
 from seg_models.short_heads import shorten_heads
 
 # One of each kind, and the stride of its logits. Its siblings, deeper or wider, are the same code: here they are only
-# built, without memory; test_models.py compares numbers and sizes with those of others.
+# built, without memory; test_models.py compares numbers and sizes with those of others, test_norms.py has Bottlenecks.
 STRIDES = {
     "acfnet_resnet18": 8,
     "attention_unet": 1,
@@ -51,7 +51,7 @@ ID2LABEL = {i: f"class {i}" for i in range(5)}
 
 @pytest.fixture(scope="module", autouse=True)
 def narrow():
-    """The encoder of encdec_maxunpool an eighth as wide, whose 63 million parameters would take most of the time."""
+    """The encoder of encdec_maxunpool an eighth as wide, whose 63 million parameters would take a sixth of the time."""
     with pytest.MonkeyPatch.context() as patch:
         encoder = partial(MaxPoolEncoder, widths=[width // 8 for width in MaxPoolEncoder.keywords["widths"]])
         patch.setitem(OTHER_ENCODERS, "maxpool", (encoder, 32))

@@ -479,8 +479,10 @@ def test_complexity_leaves_out_what_cannot_be_and_says_so(capsys, monkeypatch):
     assert out.splitlines()[-1].split()[0] == "streetnet" and "hrnet_w18: --model hrnet_w18 cannot be built" in err
     with pytest.raises(SystemExit, match="norm evo does not reach"):
         complexity.main(["hrnet_w18", "--norm", "evo"])
-    with pytest.raises(SystemExit, match="--size 16 64 is too small: this network needs 29 pixels"):
+    with pytest.raises(SystemExit, match="--size 16 64 is too small: this network takes 29 pixels"):
         complexity.main(["segformer_b0", "--size", "16", "64"])
+    with pytest.raises(SystemExit):
+        complexity.main(["streetnet", "--num_labels", "0"])
 
 
 def test_complexity_prints_tables_and_plots_runs(tmp_path, capsys):
@@ -498,7 +500,8 @@ def test_complexity_prints_tables_and_plots_runs(tmp_path, capsys):
     runs = [str(tmp_path / name) for name in ("streetnet", "unet", "nothing")]
     main(["--runs", *runs, "--plot", str(tmp_path / "plot.png"), "--size", "64", "96"])
     assert (tmp_path / "plot.png").stat().st_size > 5000
-    for wrong in (["nonsense"], ["--runs", "x"], ["--runs", str(tmp_path), "--plot", "p.png"]):
+    no_folder = ["--runs", *runs, "--plot", str(tmp_path / "none" / "p.png"), "--size", "64", "96"]
+    for wrong in (["nonsense"], ["--runs", "x"], ["--runs", str(tmp_path), "--plot", "p.png"], no_folder):
         with pytest.raises(SystemExit, match="error: "):
             main(wrong)
 

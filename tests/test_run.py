@@ -260,6 +260,24 @@ def test_gradient_checkpointing_gives_the_same_run(trained, in_process, tmp_path
         assert {**row, "seconds": 0} == {**again, "seconds": 0}
 
 
+def test_a_compiled_network_with_gradient_checkpointing_is_refused(toycity, in_process, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "aot_eager")
+    with pytest.raises(SystemExit):
+        in_process(
+            "train_seg", *FAST, "--dataset_path", toycity, "--gradient_checkpointing", "--output_dir", tmp_path / "r"
+        )
+    assert "error: --gradient_checkpointing cannot be compiled" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_crop_too_small_for_the_network_is_refused(toycity, in_process, tmp_path, capsys):
+    flags = ["--dataset_path", toycity, "--model", "segformer_b0", "--output_dir", tmp_path / "r"]
+    for flag, size in (("--crop_size", 16), ("--test_size", 28)):
+        with pytest.raises(SystemExit):
+            in_process("train_seg", *FAST, *flags, flag, size, 64)
+        assert f"error: {flag} {size} 64 is too small" in capsys.readouterr().err and not (tmp_path / "r").exists()
+
+
 def test_a_run_trains_at_one_output_stride_and_is_evaluated_at_another(toycity, in_process, tmp_path, capsys):
     flags = ["--dataset_path", toycity, "--model", "deeplabv3plus_resnet18", "--max_train_steps", 2]
     frozen = ["--ema_decay", 0.9, "--init_from", tmp_path / "one", "--freeze_bn"]
