@@ -73,6 +73,7 @@ def plot(runs: list[str], size: tuple[int, int], path: str) -> None:
     """Validation mIoU of complete runs against the operations of their networks."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     points = []
     for run in runs:
@@ -93,11 +94,17 @@ def plot(runs: list[str], size: tuple[int, int], path: str) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set(xscale="log", xlabel=f"GFLOPs of an image of {size[0]}x{size[1]}", ylabel="validation mIoU")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.1, y=0.1)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     axes.scatter(*zip(*[point[:2] for point in points], strict=True), color="#2563eb")
-    for flops, score, name in points:
-        axes.annotate(name, (flops, score), textcoords="offset points", xytext=(5, 4), fontsize=8)
+    fewest, most = min(points)[0], max(points)[0]
+    for flops, score, name in points:  # names stay inside: to the left of points in the right half
+        offset, side = ((-6, 4), "right") if flops**2 > fewest * most else ((6, 4), "left")
+        axes.annotate(name, (flops, score), textcoords="offset points", xytext=offset, ha=side, fontsize=8)
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:  # no such folder; no such format
