@@ -1,7 +1,7 @@
 """Networks, norms, losses and the predictor: every function of tensors. Nothing here opens a file of a data set.
 
-`MODELS` is the list: a name, what it is made of, and how it is trained unless a flag says otherwise. Where a decoder is
-there on a ResNet-50, another encoder can stand in the name.
+`MODELS` is the list: a name, what it is made of, and how it is trained unless a flag says otherwise. Behind a decoder of
+`modeling.DECODERS` another encoder can stand in the name.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from transformers import SegformerConfig as NativeSegFormerConfig
 from transformers import SegformerForSemanticSegmentation as NativeSegFormer
 
 from .errors import ModelError
-from .modeling import OTHER_ENCODERS, SegmentationConfig, SegmentationModel, at_output_stride
+from .modeling import DECODERS, OTHER_ENCODERS, SegmentationConfig, SegmentationModel, at_output_stride
 from .norms import NORMS, freeze_batch_norm
 from .predictor import Predictor
 from .recompute import recompute_blocks
@@ -87,21 +87,25 @@ MODELS = {
 }
 
 
-def known_name(name: str) -> tuple[str, str | None]:
-    """`name`, in any case, as a name in `MODELS` and another encoder, or None: unet_convnext_tiny is unet_resnet50 on
-    convnext_tiny. An unknown one raises with the list."""
-    if name.lower() in MODELS:
-        return name.lower(), None
-    decoder, _, encoder = name.lower().partition("_")
-    if encoder and f"{decoder}_resnet50" in MODELS:
-        return f"{decoder}_resnet50", encoder
+def find_model(name: str) -> tuple[Model, str | None]:
+    """The line of `MODELS` for `name`, in any case, and None; or, where it is a decoder and another encoder, that of the
+    decoder, and the encoder: unet_convnext_tiny is a U-Net on convnext_tiny. A decoder without a line is trained as CNNs
+    are. An unknown name raises with the list."""
+    lower = name.lower()
+    if lower in MODELS:
+        return MODELS[lower], None
+    for decoder in DECODERS:
+        encoder = lower.removeprefix(f"{decoder}_")
+        if encoder not in (lower, ""):
+            lines = (model for model in MODELS.values() if model.config.get("decoder") == decoder)
+            return next(lines, Model({"encoder": encoder, "decoder": decoder, "output_stride": 32}, SGD)), encoder
     known = f"{', '.join(MODELS)}, or another encoder in a name, such as unet_convnext_tiny"
     raise ModelError(f"--model {name} is not known: choose one of {known}")
 
 
 def model_entry(name: str) -> Model:
-    """The line of `MODELS` for `name`."""
-    return MODELS[known_name(name)[0]]
+    """The line of `MODELS` that says how `name` is trained."""
+    return find_model(name)[0]
 
 
 def build_model(
@@ -125,10 +129,10 @@ def build_model(
     freeze_bn               the encoder's batch norms do not learn (see `freeze_batch_norm`)
     gradient_checkpointing  less memory for more time
     """
-    known, named_encoder = known_name(name)
+    entry, named_encoder = find_model(name)
     if encoder and named_encoder:
         raise ModelError(f"--model {name} names an encoder, and --encoder {encoder} another one: leave one of them out")
-    entry, encoder = MODELS[known], encoder or named_encoder
+    encoder = encoder or named_encoder
     if norm not in NORMS:
         raise ModelError(f"--norm {norm} is not known: choose one of {', '.join(NORMS)}")
     label2id = {label: i for i, label in id2label.items()}
@@ -161,7 +165,7 @@ def build_model(
 
 def _build_ours(name: str, fields: dict, encoder: str | None, output_stride: int | None) -> SegmentationModel:
     if encoder:
-        if fields["encoder"] in ("maxpool", "streetnet", "unet"):
+        if fields["encoder"] in ("maxpool", "streetnet", "unet") and encoder != fields["encoder"]:
             raise ModelError(f"--encoder is not for --model {name}, which has its own: for example unet_resnet50")
         fields |= {"encoder": encoder}
         fields |= {"output_stride": OTHER_ENCODERS[encoder][1]} if encoder in OTHER_ENCODERS else {}
