@@ -171,7 +171,8 @@ def build(args: TrainArguments) -> Job:
         comparison(rows, ("augmented image", "label") * 2, labels.legend).save(folder / "preview.png")
         print(f"look at {folder}/preview.png", flush=True)
     published = None if args.class_weights == "enet" else labels.class_weights
-    weights = torch.tensor(published or enet_class_weights(pixels), device=accelerator.device)
+    computed = enet_class_weights(pixels, args.class_weights_constant or 1.02)
+    weights = torch.tensor(published or computed, device=accelerator.device)
     loss_function = make_loss(args.loss, weights, args.focal_gamma)
     return Job(
         *(accelerator, data, labels, epoch, loader, val_loader),

@@ -1,7 +1,7 @@
 """Networks, norms, losses and the predictor: every function of tensors. Nothing here opens a file of a data set.
 
-`MODELS` is the list: a name, what it is made of, and how it is trained unless a flag says otherwise. Behind a decoder of
-`modeling.DECODERS` another encoder can stand in the name.
+`MODELS` lists each name with its parts and its training defaults. Any encoder can stand behind a decoder of
+`modeling.DECODERS` in a name, as in unet_convnext_tiny.
 """
 
 from dataclasses import dataclass, replace
@@ -88,9 +88,11 @@ MODELS = {
 
 
 def find_model(name: str) -> tuple[Model, str | None]:
-    """The line of `MODELS` for `name`, in any case, and None; or, where it is a decoder and another encoder, that of the
-    decoder, and the encoder: unet_convnext_tiny is a U-Net on convnext_tiny. A decoder without a line is trained as CNNs
-    are. An unknown name raises with the list."""
+    """Return the entry of `MODELS` for `name` (in any case), and the encoder that the name adds, or None.
+
+    unet_convnext_tiny is the U-Net entry with convnext_tiny. A decoder without an entry is trained as CNNs are.
+    Raises ModelError with the list of names if `name` is unknown.
+    """
     lower = name.lower()
     if lower in MODELS:
         return MODELS[lower], None

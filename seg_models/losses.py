@@ -50,10 +50,13 @@ def focal_loss(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 2.0, i
     return -(rest**gamma * log_p).sum(), valid.sum()
 
 
-def enet_class_weights(pixels: Sequence[int]) -> list[float]:
-    """Pixels by class -> weights 1 / ln(1.02 + share), 1.4 to 50.5 (Paszke et al., 2016, arXiv 1606.02147, 5.2)."""
+def enet_class_weights(pixels: Sequence[int], constant: float = 1.02) -> list[float]:
+    """Pixels by class -> weights 1 / ln(constant + share), `constant` above 1.
+
+    1.02 gives weights of 1.4 to 50.5 (Paszke et al., 2016, arXiv 1606.02147, section 5.2), 1.10 gives 1.3 to 10.5.
+    """
     total = max(sum(pixels), 1)
-    return [1 / math.log(1.02 + count / total) for count in pixels]
+    return [1 / math.log(constant + count / total) for count in pixels]
 
 
 LOSSES = ("ce", "weighted_ce", "focal")

@@ -140,6 +140,10 @@ class TrainArguments(DataArguments):
         help="of weighted_ce: challenge (the MiniCity challenge's, for Cityscapes classes) or enet (from the training "
         "pixels of each class); by default challenge where it applies",
     )
+    class_weights_constant: float | None = HfArg(
+        default=None,
+        help="of enet class weights: c in 1 / ln(c + share of the pixels), larger is gentler; 1.02 if not given",
+    )
     focal_gamma: float | None = HfArg(default=None, help="of focal; 2.0 if not given")
     aux_weight: float | None = HfArg(
         default=None,
@@ -229,6 +233,10 @@ class TrainArguments(DataArguments):
         check_choice("--class_weights", self.class_weights, ("challenge", "enet"))
         if self.class_weights and self.loss != "weighted_ce":
             raise RunError(f"--class_weights is for --loss weighted_ce, and this is {self.loss}")
+        if self.class_weights_constant is not None and self.class_weights != "enet":
+            raise RunError("--class_weights_constant needs --class_weights enet")
+        if self.class_weights_constant is not None and not 1 < self.class_weights_constant < float("inf"):
+            raise RunError(f"--class_weights_constant {self.class_weights_constant} is out of range: above 1")
         check_range("--focal_gamma", self.focal_gamma, least=0)
         if self.focal_gamma is not None and self.loss != "focal":
             raise RunError(f"--focal_gamma is for --loss focal, and this is {self.loss}")
