@@ -24,11 +24,12 @@ from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from data_scripts.check import check_split
+from data_scripts.folds import load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
 from data_scripts.pixels import Pixels
 from data_scripts.reader import read_label
-from data_scripts.sources import SPLITS, folder_of_images, load_source, source_of
+from data_scripts.sources import SPLITS, folder_of_images, source_of
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
 from seg_models import ModelError, Predictor
@@ -78,8 +79,8 @@ def predict(args: PredictArguments) -> None:
         if scores is None:
             accelerator.print(f"{name}: no labels, {len(split)} images predicted")
         elif accelerator.is_main_process:
-            if name in (getattr(model.config, "trained_on", None) or "train").split("+"):
-                print(f"note: this model was trained on {name}: its scores there say little about other images")
+            if was_trained_on(model, name, args.fold):
+                print(f"note: this model was trained on images of {name}: these scores say little about other images")
             predictions.write_scores(output / f"scores_{name}.json", scores, labels.names, settings)
             print(f"{name}: {len(split)} images\n{class_table(labels.names, scores)}\nmIoU {scores['mean_iou']:.4f}")
         accelerator.print(f"ids: {output}/results_{name}, colours: {output}/results_color_{name}", flush=True)
@@ -156,13 +157,23 @@ def load_splits(args: PredictArguments, dataset: str, trained: dict):
         name = Path(args.input).resolve().name
         name = f"folder_{name}" if name in SPLITS else name  # not over the predictions of a split
         return {name: folder_of_images(args.input)}
-    path = args.dataset_path or (trained.get("dataset_path") if dataset == trained.get("dataset") else None)
-    data, _ = load_source(dataset, path)
+    of_run = trained if dataset == trained.get("dataset") else {}
+    path = args.dataset_path or of_run.get("dataset_path")
+    folds, fold = (args.folds, args.fold) if args.fold is not None else (of_run.get("folds"), of_run.get("fold"))
+    data, _ = load_data(dataset, path, folds, fold, of_run.get("train_on", "train"))
     for name in args.splits or ():
         if SPLITS[name] not in data:
             raise RunError(f"--splits {name}: {path or dataset} has no such split")
     names = args.splits or [name for name in ("val", "test") if SPLITS[name] in data]
     return {name: data[SPLITS[name]] for name in names}
+
+
+def was_trained_on(model, name: str, fold: str | None) -> bool:
+    """Whether the split `name`, of `fold` if that is given, may hold images that `model` was trained on."""
+    own_fold = getattr(model.config, "fold", None)
+    if name == "val" and (fold or own_fold):
+        return fold not in (None, own_fold)
+    return name in (getattr(model.config, "trained_on", None) or "train").split("+")
 
 
 def predict_split(

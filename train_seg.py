@@ -30,12 +30,12 @@ from datasets import DatasetDict
 
 import predict_seg
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
+from data_scripts.folds import load_data
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
 from data_scripts.loading import TrainBatches, eval_loader, train_loader
 from data_scripts.pixels import Pixels
 from data_scripts.preview import preview_rows
 from data_scripts.sampling import make_order
-from data_scripts.sources import load_source
 from data_scripts.training import count_images, make_training_data
 from data_scripts.transforms import EvalTransform, SharedEpoch
 from seg_models import ModelError, Predictor, build_model, model_entry, start_weights
@@ -109,7 +109,7 @@ def train(args: TrainArguments) -> None:
             hub.saved(job.folder, better=state["best_epoch"] == number)
     log.finish({key: state[key] for key in ("step", "best_mean_iou", "best_epoch")})
     hub.finish(job.folder)
-    accelerator.print(run_folder.outcome(job.folder, state))
+    accelerator.print(run_folder.outcome(job.folder, state, args.select))
     accelerator.end_training()
 
 
@@ -118,7 +118,7 @@ def build(args: TrainArguments) -> Job:
     model_entry(args.model)
     if args.output_dir and not (args.overwrite_output_dir or args.resume_from_checkpoint):
         run_folder.refuse_run(Path(args.output_dir))
-    data, labels = load_source(args.dataset, args.dataset_path)
+    data, labels = load_data(args.dataset, args.dataset_path, args.folds, args.fold, args.train_on)
     if args.class_weights == "challenge" and not labels.class_weights:
         raise RunError(f"--class_weights challenge is for the Cityscapes classes, not those of {labels.name}: use enet")
     accelerator = make_accelerator(args.deterministic, args.gradient_checkpointing)
@@ -139,7 +139,7 @@ def build(args: TrainArguments) -> Job:
     )
     if args.freeze_bn and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
         check_batch_norm(accelerator, False, batches.micro_batch_size)
-    model.config.update(run_folder.provenance(args, count_images(data, args.train_on)))
+    model.config.update(run_folder.provenance(args, count_images(args, data)))
     if not args.resume_from_checkpoint and (report := start_weights(model, args.init_from, args.pretrained_encoder)):
         accelerator.print(report)
     torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
@@ -183,7 +183,7 @@ def build(args: TrainArguments) -> Job:
 def make_batches(args, data, epoch, accelerator) -> TrainBatches:
     """How many images each process sees at a time, or an error if that cannot be."""
     processes = (accelerator.num_processes, accelerator.process_index)
-    images = count_images(data, args.train_on)
+    images = count_images(args, data)
     batches = TrainBatches(images, args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch)
     if args.copyblob == "tutorial" and batches.micro_batch_size < 2:
         raise RunError("--copyblob tutorial pastes between the images of a batch, and each process has 1 at a time")
@@ -295,8 +295,8 @@ def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_nor
 
 
 def validate(args, job: Job, number: int) -> dict:
-    """Score the model, or its moving average; keep it in best/ if it is the best so far, or the last of a run without
-    validation images; draw pictures."""
+    """Score the model, or its moving average, and draw pictures. Keep it in best/ if it is the best so far, if the run
+    keeps its last weights, or if there are no validation images."""
     state, model = job.state, job.model if job.ema is None else job.ema.module
     predictor, scores = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, args.test_size), None
     with at_output_stride(model, args.eval_output_stride):
@@ -305,7 +305,8 @@ def validate(args, job: Job, number: int) -> dict:
                 for buffer in model.buffers():
                     torch.distributed.broadcast(buffer, src=0)
             scores = evaluate_model(job.accelerator, predictor, job.val_loader, job.loss_function, job.labels)
-        better = scores is None or state["best_mean_iou"] is None or scores["mean_iou"] > state["best_mean_iou"]
+        first = scores is None or state["best_mean_iou"] is None
+        better = first or args.select == "last" or scores["mean_iou"] > state["best_mean_iou"]
         if better:
             state |= {"best_mean_iou": scores and scores["mean_iou"], "best_epoch": number}
         if better and job.accelerator.is_main_process:

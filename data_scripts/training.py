@@ -8,13 +8,12 @@ from datasets import Dataset, DatasetDict
 
 from .check import check_data, fit_crop
 from .copyblob import BlobBank, build_bank, parse_rules
+from .folds import TRAIN_ON
 from .labels import LabelInfo
 from .pixels import Pixels, build_decoded
 from .sampling import inverse_frequency, repeated, training_split
 from .sources import source_of
 from .transforms import AugmentOptions, EvalTransform, SharedEpoch, TrainTransform
-
-TRAIN_ON = {"train": ("train",), "train+val": ("train", "validation")}
 
 
 @dataclass
@@ -30,8 +29,13 @@ class TrainingData:
     counts: np.ndarray
 
 
-def count_images(data: DatasetDict, train_on: str) -> int:
-    return sum(len(data[name]) for name in TRAIN_ON[train_on])
+def trained_splits(args) -> tuple[str, ...]:
+    """The splits of `load_data` that are trained on: a fold is held out of its "train" already."""
+    return ("train",) if args.fold is not None else TRAIN_ON[args.train_on]
+
+
+def count_images(args, data: DatasetDict) -> int:
+    return sum(len(data[name]) for name in trained_splits(args))
 
 
 def make_training_data(
@@ -43,7 +47,7 @@ def make_training_data(
     once    `once(function, *args)`: the result, or the error, of a call in one of several processes
     speaks  whether this process shows progress
     """
-    train_on = TRAIN_ON[args.train_on]
+    train_on = trained_splits(args)
     rules = parse_rules(args.copyblob_rules or labels.copyblob, labels) if args.copyblob != "none" else ()
     counts, smallest = once(check_data, data, labels, train_on, speaks)
     images = training_split(*(data[name] for name in train_on))

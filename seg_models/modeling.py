@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -50,6 +51,7 @@ DECODERS = {
 OTHER_ENCODERS = {  # beside the ResNets, and their output stride
     "maxpool": (MaxPoolEncoder, 32),
     "streetnet": (StreetNetEncoder, 16),
+    "streetnet_fine": (partial(StreetNetEncoder, fine=True), 16),
     "swin_tiny": (SwinTinyEncoder, 32),
     "unet": (UNetEncoder, 16),
 }

@@ -28,12 +28,19 @@ class DataArguments:
 
     dataset: str = HfArg(default="minicity", help="minicity, cityscapes, camvid or toycity")
     dataset_path: str | None = HfArg(default=None, help="its folder; ./NAME-OF-THE-DATASET if not given")
+    folds: str | None = HfArg(
+        default=None, help="a JSON file of folds, each with the names of the images that it holds out of training"
+    )
+    fold: str | None = HfArg(default=None, help="of --folds: validate on this fold, train on the other images")
     test_size: list[int] | None = size("size that images are predicted at; their own if not given")
     num_workers: int = HfArg(default=2, help="worker processes that prepare data, per training process")
 
     def __post_init__(self):
         check_size("--test_size", self.test_size)
         check_range("--num_workers", self.num_workers, least=0)
+        if (self.folds is None) != (self.fold is None):
+            given, missing = ("--folds", "--fold") if self.folds else ("--fold", "--folds")
+            raise RunError(f"{given} needs {missing}: a file of folds, and the fold of it that is held out")
 
 
 COUNTS = ("batch_size", "gradient_accumulation_steps", "epochs", "max_train_steps", "eval_every", "lr_num_cycles")
@@ -92,7 +99,9 @@ class TrainArguments(DataArguments):
         help="decode images once, into files below $MINICITY_SEG_CACHE or ~/.cache/minicity-seg, if they take at most "
         "half of the free memory and disk",
     )
-    train_on: str = HfArg(default="train", help="train, or train+val for a final run without validation")
+    train_on: str = HfArg(
+        default="train", help="train, or train+val for a final run without validation (a fold is held out of these)"
+    )
     preview: int | None = HfArg(
         default=None, help="first write preview.png: this many augmented training images with their labels"
     )
@@ -170,6 +179,9 @@ class TrainArguments(DataArguments):
     epochs: int = HfArg(default=200, help="passes over the training images")
     max_train_steps: int | None = HfArg(default=None, help="optimizer steps in all; overrides --epochs")
     eval_every: int = HfArg(default=1, help="epochs between validations; the last epoch always has one")
+    select: str = HfArg(
+        default="best", help="weights that best/ holds: best (of all validations, by mIoU) or last (of the newest one)"
+    )
     seed: int = HfArg(default=0, help="of weights, order and augmentation")
     deterministic: bool = HfArg(default=False, help="only deterministic GPU kernels; a CPU has no others")
 
@@ -222,6 +234,7 @@ class TrainArguments(DataArguments):
             check_range(f"--{flag}", getattr(self, flag), 0, 1)
         check_choice("--sampling", self.sampling, ("shuffle", "rare", "balanced"))
         check_choice("--train_on", self.train_on, ("train", "train+val"))
+        check_choice("--select", self.select, ("best", "last"))
         for flag in COUNTS:
             check_range(f"--{flag}", getattr(self, flag), least=1)
         for flag in ("learning_rate", "momentum", "weight_decay", "warmup_steps"):
@@ -346,6 +359,7 @@ def predict_flags(args: TrainArguments) -> list[str]:
     flags = [f"--num_workers={args.num_workers}", *(["--mst"] if args.mst else [])]
     flags += [f"--model_name_or_path={args.output_dir}"] if args.output_dir else []
     flags += [f"--dataset_path={args.dataset_path}"] if args.dataset_path else []
+    flags += [f"--folds={args.folds}", f"--fold={args.fold}"] if args.fold is not None else []
     flags += [f"--eval_output_stride={args.eval_output_stride}"] if args.eval_output_stride else []
     return flags + (["--test_size", *map(str, args.test_size)] if args.test_size else [])
 
@@ -444,6 +458,7 @@ def save_arguments(args, path: Path) -> None:
 
 MAY_CHANGE = (
     "dataset_path",
+    "folds",
     "num_workers",
     "cache",
     "report_to",

@@ -241,9 +241,10 @@ def data_section(config: dict, arguments: dict, note: DataNote) -> str:
     trained_on, images = config.get("trained_on", "train"), config.get("train_images")
     number = f", {images} images," if images else ""
     classes = ", ".join(name for _, name in sorted(config["id2label"].items(), key=lambda item: int(item[0])))
+    without = f" without the images of fold {config['fold']}" if config.get("fold") else ""
     return (
-        f"## Data\n\nTrained on the split `{trained_on}`{number} of {title}, with these classes: {classes}. Pixels of "
-        f"other classes are ignored.\n\n**Licence.** {note.note} The code is Apache-2.0."
+        f"## Data\n\nTrained on the split `{trained_on}`{number} of {title}{without}, with these classes: {classes}. "
+        f"Pixels of other classes are ignored.\n\n**Licence.** {note.note} The code is Apache-2.0."
     )
 
 
@@ -251,9 +252,13 @@ def score_section(config: dict, record: dict, note: DataNote, pictures: dict[str
     scores, lines = record.get("validation"), ["## Scores", ""]
     if scores is None:
         return "\n".join([*lines, "Not measured: no labelled images were left out of training."])
+    where = f"the images of fold {config['fold']}" if config.get("fold") else "the validation split"
+    chosen = "chosen as the best on these images, so expect a little less elsewhere"
+    if config.get("select") == "last":
+        chosen = "the last of the training; these scores had no part in choosing them"
     lines += [
-        f"On the validation split of {note.title}, at one scale, every labelled pixel counted once at the labels' own "
-        "resolution. These weights were chosen as the best on that split, so expect a little less elsewhere.",
+        f"On {where} of {note.title}, at one scale, every labelled pixel counted once at the labels' own resolution. "
+        f"These weights are {chosen}.",
         "",
         "| class | IoU | accuracy |",
         "|---|---|---|",

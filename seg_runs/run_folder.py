@@ -76,7 +76,8 @@ def provenance(args, images: int) -> dict:
     """What a saved model's configuration says of where its weights come from, beside the data set."""
     resumed = args.resume_from_checkpoint and read_state(find_checkpoint(args.resume_from_checkpoint))
     pretrained = resumed.get("pretrained", "none") if resumed else started_from(args)
-    return {"pretrained": pretrained, "trained_on": args.train_on, "train_images": images, "seed": args.seed}
+    of_data = {"trained_on": args.train_on, "fold": args.fold, "train_images": images}
+    return {"pretrained": pretrained, **of_data, "select": args.select, "seed": args.seed}
 
 
 def started_from(args) -> str:
@@ -86,10 +87,15 @@ def started_from(args) -> str:
     return os.path.basename(os.path.normpath(name)) if os.path.exists(name) or os.path.isabs(name) else name
 
 
-def outcome(run: Path, state: dict) -> str:
-    """The last line of a run."""
-    best = state["best_mean_iou"]
-    what = "the last weights" if best is None else f"best validation mIoU {best:.4f} in epoch {state['best_epoch']}"
+def outcome(run: Path, state: dict, select: str) -> str:
+    """The last line of a run, which keeps the weights that `select` says."""
+    score = state["best_mean_iou"]
+    if score is None:
+        what = "the last weights"
+    elif select == "last":
+        what = f"the last weights, validation mIoU {score:.4f},"
+    else:
+        what = f"best validation mIoU {score:.4f} in epoch {state['best_epoch']}"
     return f"done: {what} in {run}/best. Next: accelerate launch predict_seg.py --model_name_or_path {run} --mst"
 
 

@@ -39,6 +39,7 @@ STRIDES = {
     "segformer_b0": 4,
     "segformer_swin_tiny": 4,
     "streetnet": 4,
+    "streetnet_fine": 2,
     "unet": 1,
     "unet_resnet18": 2,
 }

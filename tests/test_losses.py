@@ -115,6 +115,7 @@ def test_gradients_in_double_precision(loss):
 def test_enet_class_weights():
     weights = enet_class_weights([50, 50, 0])
     assert weights[:2] == [pytest.approx(1 / math.log(1.52))] * 2 and weights[2] == pytest.approx(1 / math.log(1.02))
+    assert enet_class_weights([50, 50], constant=1.1) == [pytest.approx(1 / math.log(1.6))] * 2
 
 
 def test_ignored_pixels_get_a_gradient_of_exactly_zero(loss):

@@ -1,0 +1,73 @@
+"""Folds: which labelled images are held out of training, to validate on them instead.
+
+A folds file is JSON: the name of a fold, then the names of the images that it holds out.
+
+    {"T": ["0006R0_f00930", "0006R0_f00960"], "U": ["0016E5_00390"]}
+
+`--folds FILE --fold T` validates on the images of T and trains on the others.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+from .labels import DataError, LabelInfo
+from .sampling import training_split
+from .sources import load_source
+
+TRAIN_ON = {"train": ("train",), "train+val": ("train", "validation")}  # --train_on: splits of a data set
+
+
+def load_data(
+    dataset: str, path: str | None, folds: str | None = None, fold: str | None = None, train_on: str = "train"
+) -> tuple[DatasetDict, LabelInfo]:
+    """`load_source`; with `fold`, the images of `train_on` are divided into "train" and "validation" anew."""
+    data, labels = load_source(dataset, path)
+    if fold is not None:
+        data = hold_out(data, TRAIN_ON[train_on], read_fold(folds, fold), f"fold {fold} of --folds {folds}")
+    return data, labels
+
+
+def read_fold(path: str, fold: str) -> list[str]:
+    """The names of the images that `fold` of the folds file `path` holds out."""
+    try:
+        folds = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read --folds {path}: {error}") from error
+    if not isinstance(folds, dict) or not folds:
+        raise DataError(f"--folds {path} is not a JSON object of folds, each with a list of image names")
+    if fold not in folds:
+        raise DataError(f"--fold {fold} is not in {path}: choose one of {', '.join(folds)}")
+    names = folds[fold]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise DataError(f"fold {fold} of --folds {path} is not a list of image names")
+    return names
+
+
+def hold_out(data: DatasetDict, train_on: tuple[str, ...], names: list[str], where: str) -> DatasetDict:
+    """Split the images of `train_on` anew: those in `names` become "validation", the others "train".
+
+    data      splits with the columns of `load_source`; a "test" split stays as it is
+    train_on  the splits of `data` that are divided; other labelled images take no part
+    where     names the fold in errors
+
+    Raises DataError if a name is not there, or if nothing is left to train on.
+    """
+    pool = training_split(*(data[split] for split in train_on))
+    known, held_out = set(pool["name"]), set(names)
+    if unknown := sorted(held_out - known):
+        splits = " and ".join(train_on)
+        raise DataError(f"{where} names {unknown[0]}, and {splits} have no such image ({len(unknown)} names unknown)")
+    if known == held_out:
+        raise DataError(f"{where} holds out all {len(known)} images and leaves none to train on")
+    is_held_out = np.array([name in held_out for name in pool["name"]])
+    rest = {name: split for name, split in data.items() if name not in ("train", "validation")}
+    parts = {"train": _rows(pool, ~is_held_out), "validation": _rows(pool, is_held_out)}
+    return DatasetDict(parts | rest)
+
+
+def _rows(pool: Dataset, chosen: np.ndarray) -> Dataset:
+    """The chosen rows of `pool`, with a new `index`."""
+    return training_split(pool.select(np.flatnonzero(chosen)))

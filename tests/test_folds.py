@@ -1,0 +1,121 @@
+"""Folds: what is held out, that training and prediction agree on it, and which weights best/ holds."""
+
+import json
+
+import pytest
+from conftest import CAMVID, ROOT, rows_of
+from safetensors.torch import load_file
+
+from data_scripts.folds import hold_out, load_data, read_fold
+from data_scripts.labels import DataError
+
+FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
+
+
+@pytest.fixture
+def folds(toycity, tmp_path):
+    """A file with two folds of ToyCity's six training images: a holds out the second and the fifth, b the first."""
+    names = load_data("toycity", str(toycity))[0]["train"]["name"]
+    path = tmp_path / "folds.json"
+    path.write_text(json.dumps({"a": [names[4], names[1]], "b": [names[0]]}))
+    return path
+
+
+def test_a_fold_is_held_out_of_the_training_images(toycity, folds):
+    whole, _ = load_data("toycity", str(toycity))
+    data, _ = load_data("toycity", str(toycity), str(folds), "a")
+    names = whole["train"]["name"]
+    assert data["validation"]["name"] == [names[1], names[4]]
+    assert data["train"]["name"] == [names[0], names[2], names[3], names[5]]
+    assert data["train"]["index"] == [0, 1, 2, 3] and data["validation"]["index"] == [0, 1]
+    assert data["train"]["image"] == [whole["train"]["image"][i] for i in (0, 2, 3, 5)]
+    assert data["test"]["name"] == whole["test"]["name"]
+
+
+def test_a_fold_can_be_held_out_of_training_and_validation_images_together(toycity, tmp_path):
+    whole, _ = load_data("toycity", str(toycity))
+    held_out = whole["validation"]["name"][0]
+    path = tmp_path / "folds.json"
+    path.write_text(json.dumps({"last": [held_out]}))
+    data, _ = load_data("toycity", str(toycity), str(path), "last", train_on="train+val")
+    assert data["validation"]["name"] == [held_out] and len(data["train"]) == 6 + 3 - 1
+    with pytest.raises(DataError, match=f"{held_out}.*train have no such image"):
+        load_data("toycity", str(toycity), str(path), "last")
+
+
+BAD = {
+    "[]": "not a JSON object of folds",
+    "{}": "not a JSON object of folds",
+    '{"a": "name"}': "not a list of image names",
+    '{"a": []}': "not a list of image names",
+    '{"a": [1]}': "not a list of image names",
+    '{"b": ["x"]}': "--fold a is not in .*choose one of b",
+    '{"a": [': "cannot read --folds",
+}
+
+
+@pytest.mark.parametrize("content", BAD)
+def test_a_bad_folds_file_is_one_line(content, tmp_path):
+    path = tmp_path / "folds.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=BAD[content]):
+        read_fold(str(path), "a")
+
+
+def test_nothing_left_to_train_on_is_refused(toycity):
+    data, _ = load_data("toycity", str(toycity))
+    with pytest.raises(DataError, match="fold x holds out all 6 images"):
+        hold_out(data, ("train",), data["train"]["name"], "fold x")
+
+
+def test_training_and_prediction_agree_on_the_fold(in_process, toycity, folds, tmp_path, capsys):
+    run = tmp_path / "run"
+    chosen = ["--folds", folds, "--fold", "a"]
+    in_process("train_seg", *FAST, "--dataset_path", toycity, *chosen, "--epochs", 2, "--output_dir", run)
+    config = json.loads((run / "best" / "config.json").read_text())
+    assert (config["fold"], config["train_images"]) == ("a", 4)
+    card = (run / "best" / "README.md").read_text()
+    assert "without the images of fold a" in card and "On the images of fold a of ToyCity" in card
+
+    capsys.readouterr()
+    in_process("predict_seg", "--model_name_or_path", run, "--splits", "val", "--num_workers", 0)
+    said = capsys.readouterr().out
+    best = max(float(row["mean_iou"]) for row in rows_of(run))
+    assert "val: 2 images" in said and f"mIoU {best:.4f}" in said and "note: this model was trained on" not in said
+
+    for given, images in ((["--folds", folds, "--fold", "b"], 1), (["--splits", "train"], 4)):
+        splits = [] if "--splits" in given else ["--splits", "val"]
+        in_process("predict_seg", "--model_name_or_path", run, "--num_workers", 0, *given, *splits)
+        said = capsys.readouterr().out
+        assert f": {images} images" in said and "note: this model was trained on images of" in said
+
+
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_best_holds_what_select_says(in_process, toycity, tmp_path, monkeypatch, capsys, select):
+    import train_seg
+
+    scores = iter([0.3, 0.1])  # the first validation is the better one
+    evaluate = train_seg.evaluate_model
+    monkeypatch.setattr(train_seg, "evaluate_model", lambda *given: evaluate(*given) | {"mean_iou": next(scores)})
+    run = tmp_path / "run"
+    flags = ["--dataset_path", toycity, "--epochs", 2, "--keep_checkpoints", 2, "--select", select]
+    in_process("train_seg", *FAST, *flags, "--output_dir", run)
+    step = {"best": "step_000003", "last": "step_000006"}[select]
+    kept, expected = (load_file(f / "model.safetensors") for f in (run / "best", run / "checkpoints" / step))
+    assert all(value.equal(expected[name]) for name, value in kept.items())
+    what = {"best": "best validation mIoU 0.3000 in epoch 1", "last": "the last weights, validation mIoU 0.1000,"}
+    assert what[select] in capsys.readouterr().out
+    said = {"best": "chosen as the best", "last": "the last of the training"}
+    assert said[select] in (run / "best" / "README.md").read_text()
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not here")
+def test_the_shipped_folds_are_those_that_the_docs_describe():
+    path = str(ROOT / "recipes" / "camvid_folds.json")
+    t, _ = load_data("camvid", str(CAMVID), path, "T")
+    assert (len(t["train"]), len(t["validation"])) == (235, 132)
+    drives = {name.split("_")[0] for name in t["train"]["name"]}
+    assert drives == {"0016E5", "0001TP"}
+    assert max(int(n.split("_")[1]) for n in t["train"]["name"] if n.startswith("0001TP")) < 7620
+    u, _ = load_data("camvid", str(CAMVID), path, "U")
+    assert {name.split("_")[0] for name in u["validation"]["name"]} == {"0016E5"} and len(u["train"]) == 163
