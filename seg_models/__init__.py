@@ -83,6 +83,7 @@ MODELS = {
     "encdec_maxunpool": Model({"encoder": "maxpool", "decoder": "maxunpool", "output_stride": 32}, SGD),
     "streetnet": Model({"encoder": "streetnet", "decoder": "streetnet", "output_stride": 16}, ADAMW),
     "streetnet_fine": Model({"encoder": "streetnet_fine", "decoder": "streetnet", "output_stride": 16}, ADAMW),
+    "streetnet_large": Model({"encoder": "streetnet_large", "decoder": "streetnet", "output_stride": 16}, ADAMW),
     **{f"segformer_{name}": Model(variant, SEGFORMER) for name, variant in VARIANTS.items()},
     "segformer_swin_tiny": Model({"encoder": "swin_tiny", "decoder": "segformer", "output_stride": 32}, SEGFORMER),
 }
@@ -168,7 +169,8 @@ def build_model(
 
 def _build_ours(name: str, fields: dict, encoder: str | None, output_stride: int | None) -> SegmentationModel:
     if encoder:
-        if fields["encoder"] in ("maxpool", "streetnet", "streetnet_fine", "unet") and encoder != fields["encoder"]:
+        own = fields["encoder"]
+        if own in OTHER_ENCODERS and own != "swin_tiny" and encoder != own:
             raise ModelError(f"--encoder is not for --model {name}, which has its own: for example unet_resnet50")
         fields |= {"encoder": encoder}
         fields |= {"output_stride": OTHER_ENCODERS[encoder][1]} if encoder in OTHER_ENCODERS else {}

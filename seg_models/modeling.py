@@ -52,6 +52,10 @@ OTHER_ENCODERS = {  # beside the ResNets, and their output stride
     "maxpool": (MaxPoolEncoder, 32),
     "streetnet": (StreetNetEncoder, 16),
     "streetnet_fine": (partial(StreetNetEncoder, fine=True), 16),
+    "streetnet_large": (
+        partial(StreetNetEncoder, fine=True, widths=(64, 128, 256), depths=(2, 3, 6), dilations=(1, 2, 4, 8, 1, 2)),
+        16,
+    ),
     "swin_tiny": (SwinTinyEncoder, 32),
     "unet": (UNetEncoder, 16),
 }

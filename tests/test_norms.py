@@ -33,6 +33,7 @@ ENCODERS = {
     "swin_tiny": (0, 0, 0),
     "streetnet": (2 + 2 * 7 + 2, 2 + 2 * 7, 7),
     "streetnet_fine": (2 + 2 * 7 + 2, 2 + 2 * 7, 7),
+    "streetnet_large": (2 + 2 * 11 + 2, 2 + 2 * 11, 11),
 }
 HEADS = {"deeplabv3": 7, "deeplabv3plus": 9, "pspnet": 5, "fcn": 1, "unet": 8, "attention_unet": 8, "streetnet": 5}
 HEADS |= {"acfnet": 7 + 2, "maxunpool": 4 + 1, "segformer": 1}
@@ -48,7 +49,7 @@ MERGED = {"acfnet": ["classifier.base.0.project.1"], "deeplabv3": ["classifier.0
 MERGED |= {"deeplabv3plus": ["classifier.project.1"], "pspnet": ["classifier.fuse.1"]}
 PARTS = {name: (m.config.get("encoder"), m.config.get("decoder")) for name, m in MODELS.items()}
 PARTS = {name: parts for name, parts in PARTS.items() if parts[0] in ENCODERS}
-MORE = {"streetnet_fine": 3}  # in the head, for the map at stride 2
+MORE = {"streetnet_fine": 3, "streetnet_large": 3}  # in the head, for the map at stride 2
 IN_HEAD = {name: HEADS[head] + MORE.get(encoder, 0) for name, (encoder, head) in PARTS.items()}
 NORM_LAYERS = {name: ENCODERS[encoder][0] + IN_HEAD[name] for name, (encoder, _) in PARTS.items()}
 RELUS = {name: ENCODERS[encoder][1] + IN_HEAD[name] + GATES.get(head, 0) for name, (encoder, head) in PARTS.items()}

@@ -1,0 +1,101 @@
+"""Train the runs of an ablation one after the other, and print what each change gives, with intervals.
+
+    python benchmarks/ablation.py benchmarks/camvid_ablation.yaml --dataset_path camvid --out runs/ablation
+    python benchmarks/ablation.py benchmarks/camvid_ablation.yaml --dataset_path camvid --out runs/ablation --table
+
+The YAML file has the flags that all runs share (`common`) and what each changes (`runs`); the first run is the
+baseline. Begun again after an interruption, it goes on where it was. The table has the mIoU on the validation images at
+one scale and the difference to the baseline, each with a 95 % bootstrap interval over images (paired for the
+difference). An interval says how much the choice of images matters; seeds add to that.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from data_scripts.folds import load_data  # noqa: E402
+from data_scripts.reader import read_label  # noqa: E402
+from metrics.intervals import bootstrap_mean_iou, image_counts, interval, mean_iou  # noqa: E402
+from seg_runs.run_folder import read_rows  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ablation", type=Path, help="the YAML file")
+    parser.add_argument("--dataset_path", required=True)
+    parser.add_argument("--out", type=Path, required=True, help="where the run folders go")
+    parser.add_argument("--only", nargs="+", metavar="RUN", help="these runs alone (the baseline always counts)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mixed_precision", default="no", help="bf16 on a CPU or GPU that has it")
+    parser.add_argument("--table", action="store_true", help="train nothing, print the table of what is complete")
+    args = parser.parse_args()
+    content = yaml.safe_load(args.ablation.read_text())
+    if unknown := set(args.only or ()) - set(content["runs"]):
+        parser.error(f"{args.ablation} has no run {min(unknown)}: choose of {', '.join(content['runs'])}")
+    baseline, *others = content["runs"]
+    names = [baseline, *(name for name in others if not args.only or name in args.only)]
+    folders = {name: args.out / f"{re.sub('[^a-z0-9.]+', '-', name.lower())}-seed{args.seed}" for name in names}
+    for name, folder in folders.items():
+        if not args.table and not (folder / "scores_val.json").exists():
+            train(folder, content["common"] | content["runs"][name] | {"seed": args.seed}, args)
+    print_table({name: folder for name, folder in folders.items() if (folder / "scores_val.json").exists()}, args)
+
+
+def train(folder: Path, flags: dict, args: argparse.Namespace) -> None:
+    """Train the run of `folder`, or what is left of it, and predict its validation images."""
+    if not (folder / "results.json").exists():
+        if any(folder.glob("checkpoints/step_*")):
+            chosen = ["--resume_from_checkpoint", folder]
+        else:
+            recipe = folder.with_suffix(".yaml")
+            recipe.parent.mkdir(parents=True, exist_ok=True)
+            recipe.write_text(yaml.safe_dump(flags, sort_keys=False))
+            chosen = [recipe, "--output_dir", folder, "--overwrite_output_dir"]
+        launch("train_seg.py", *chosen, "--dataset_path", args.dataset_path, precision=args.mixed_precision)
+    launch("predict_seg.py", "--model_name_or_path", folder, "--splits", "val", precision=args.mixed_precision)
+
+
+def launch(script: str, *flags, precision: str) -> None:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
+    command += ["--dynamo_backend", "no", "--mixed_precision", precision, str(ROOT / script), *map(str, flags)]
+    subprocess.run(command, check=True)
+
+
+def print_table(folders: dict[str, Path], args: argparse.Namespace) -> None:
+    """Markdown: a row for each run, the first one being what the others are compared with."""
+    print("| run | mIoU | 95 % interval | difference | 95 % interval | minutes |\n|---|---|---|---|---|---|")
+    baseline = None
+    for name, folder in folders.items():
+        counts = validation_counts(folder, args.dataset_path)
+        score, draws = float(mean_iou(counts.sum(0))), bootstrap_mean_iou(counts)
+        baseline = (score, draws) if baseline is None else baseline
+        low, high = interval(draws)
+        gain_low, gain_high = interval(draws - baseline[1])
+        difference = f"{score - baseline[0]:+.3f} | {gain_low:+.3f} to {gain_high:+.3f}"
+        minutes = sum(row["seconds"] for row in read_rows(folder / "log_epoch.csv")) / 60
+        shown = difference if draws is not baseline[1] else " | "
+        print(f"| {name} | {score:.4f} | {low:.3f} to {high:.3f} | {shown} | {minutes:.0f} |")
+
+
+def validation_counts(folder: Path, dataset_path: str) -> np.ndarray:
+    """Pixels by (label, prediction) of each validation image of a run, int64 (N, C, C)."""
+    flags = yaml.safe_load((folder / "args.yaml").read_text())
+    data, labels = load_data(flags["dataset"], dataset_path, flags["folds"], flags["fold"], flags["train_on"])
+    tables = []
+    for row in data["validation"]:
+        prediction = labels.train_ids[read_label(str(folder / "results_val" / f"{row['name']}.png"))]
+        label = labels.train_ids[read_label(row["label"], row["image"])]
+        tables.append(image_counts(prediction, label, len(labels.names)))
+    return np.stack(tables)
+
+
+if __name__ == "__main__":
+    main()

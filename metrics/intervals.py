@@ -1,0 +1,48 @@
+"""How sure a mean IoU is: bootstrap confidence intervals over images (Efron, 1979).
+
+    counts = np.stack([image_counts(prediction, label, 11) for prediction, label in pairs])
+    low, high = interval(bootstrap_mean_iou(counts))
+    low, high = interval(bootstrap_mean_iou(counts) - bootstrap_mean_iou(counts_of_another_model))
+
+Equal seeds draw equal images, so the difference of two models on the same images is a paired one. Neighbouring frames
+of a video resemble each other: an interval over them is too narrow.
+"""
+
+import numpy as np
+
+
+def image_counts(prediction: np.ndarray, label: np.ndarray, num_labels: int) -> np.ndarray:
+    """Pixels by (label, prediction) of one image, int64 (C, C). Labels of `num_labels` or more are ignored.
+
+    prediction, label  train ids (H, W), of equal shape
+    """
+    if prediction.shape != label.shape:
+        raise ValueError(f"a prediction is {prediction.shape}, its label {label.shape}")
+    valid = label < num_labels
+    if (prediction[valid] >= num_labels).any():
+        raise ValueError(f"a prediction holds an id of {num_labels} or more where its label holds a class")
+    pairs = label[valid].astype(np.int64) * num_labels + prediction[valid]
+    return np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
+
+
+def mean_iou(counts: np.ndarray) -> np.ndarray:
+    """Mean IoU of one or more tables of counts (..., C, C), over the classes that occur in a label or a prediction."""
+    correct = np.diagonal(counts, axis1=-2, axis2=-1)
+    union = counts.sum(-1) + counts.sum(-2) - correct
+    occurs = union > 0
+    iou = np.divide(correct, union, out=np.zeros(union.shape), where=occurs)
+    return iou.sum(-1) / np.maximum(occurs.sum(-1), 1)
+
+
+def bootstrap_mean_iou(counts: np.ndarray, repeats: int = 2000, seed: int = 0) -> np.ndarray:
+    """Mean IoU of `repeats` resamplings of the images, (repeats,). `counts`: int64 (N, C, C), a table an image."""
+    images = len(counts)
+    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=repeats)
+    totals = drawn @ counts.reshape(images, -1).astype(np.int64)
+    return mean_iou(totals.reshape(repeats, *counts.shape[1:]))
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The middle `level` of the values."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,68 @@
+"""benchmarks/ablation.py: it trains what is missing, goes on after an interruption, and compares with intervals."""
+
+import json
+import re
+
+import pytest
+import yaml
+from conftest import rows_of
+
+from benchmarks import ablation
+from data_scripts.folds import load_data
+
+
+@pytest.fixture
+def run(in_process, toycity, tmp_path, monkeypatch):
+    """`run(*flags)` on ToyCity: two runs of two steps; returns the scripts that it started."""
+    names = load_data("toycity", str(toycity))[0]["train"]["name"]
+    (tmp_path / "folds.json").write_text(json.dumps({"a": names[:3]}))
+    common = {"dataset": "toycity", "folds": "folds.json", "fold": "a", "model": "streetnet", "crop_size": [32, 64]}
+    common |= {"batch_size": 2, "max_train_steps": 2, "select": "last", "num_workers": 0, "report_to": "none"}
+    content = {"common": common, "runs": {"baseline": {}, "Other rate": {"learning_rate": 0.01}}}
+    (tmp_path / "ablation.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def start(*flags) -> list[str]:
+        started = []
+
+        def launch(script, *given, precision):
+            started.append(script)
+            in_process(script.removesuffix(".py"), *given)
+
+        monkeypatch.setattr(ablation, "launch", launch)
+        fixed = ["ablation.py", "ablation.yaml", "--dataset_path", str(toycity), "--out", "out"]
+        monkeypatch.setattr("sys.argv", [*fixed, *flags])
+        ablation.main()
+        return started
+
+    return start
+
+
+def test_runs_are_trained_once_and_compared(run, tmp_path, capsys):
+    assert run("--only", "Other rate") == ["train_seg.py", "predict_seg.py"] * 2
+    table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    for row, folder in zip(table[1:], ("baseline-seed0", "other-rate-seed0"), strict=True):
+        assert row[1] == rows_of(tmp_path / "out" / folder)[-1]["mean_iou"]
+        low, high = map(float, re.findall(r"[\d.]+", row[2]))
+        assert low <= float(row[1]) <= high
+    assert table[1][3].strip() == "" and float(table[2][3]) == pytest.approx(
+        float(table[2][1]) - float(table[1][1]), abs=1e-3
+    )
+    assert run() == []  # all is there
+
+
+def test_an_interrupted_ablation_goes_on(run, tmp_path):
+    run()
+    folder = tmp_path / "out" / "other-rate-seed0"
+    (folder / "scores_val.json").unlink()  # it was killed while it predicted
+    assert run("--table") == []
+    assert run() == ["predict_seg.py"]
+    for name in ("scores_val.json", "results.json"):  # while it trained
+        (folder / name).unlink()
+    assert run() == ["train_seg.py", "predict_seg.py"]
+    assert (folder / "results.json").exists() and len(rows_of(folder)) == 2
+
+
+def test_an_unknown_run_is_refused(run, capsys):
+    with pytest.raises(SystemExit):
+        run("--only", "nothing")
+    assert "has no run nothing" in capsys.readouterr().err

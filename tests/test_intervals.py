@@ -1,0 +1,76 @@
+"""Bootstrap intervals: hand-computed values, the metric's mean IoU, coverage, and paired differences."""
+
+import evaluate
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from metrics.intervals import bootstrap_mean_iou, image_counts, interval, mean_iou
+
+
+def maps(rng, images=6, classes=4, right=0.6):
+    """Random labels with ignored pixels, and predictions that are right with probability `right`."""
+    labels = rng.integers(0, classes, (images, 8, 9)).astype(np.uint8)
+    guesses = rng.integers(0, classes, labels.shape).astype(np.uint8)
+    predictions = np.where(rng.random(labels.shape) < right, labels, guesses)
+    labels[rng.random(labels.shape) < 0.1] = 255
+    return predictions, labels
+
+
+def counts_of(predictions, labels, classes=4):
+    return np.stack([image_counts(p, t, classes) for p, t in zip(predictions, labels, strict=True)])
+
+
+def test_counts_of_an_image_by_hand():
+    label, prediction = np.array([[0, 0, 1], [1, 255, 2]]), np.array([[0, 1, 1], [1, 0, 0]])
+    assert image_counts(prediction, label, 3).tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
+    assert mean_iou(image_counts(prediction, label, 3)) == pytest.approx((1 / 3 + 2 / 3 + 0) / 3)
+
+
+def test_the_mean_is_the_metrics_also_without_a_class():
+    metric = evaluate.load(str(ROOT / "metrics" / "mean_iou"))
+    predictions, labels = maps(np.random.default_rng(0))
+    metric.add_batch(predictions=list(predictions), references=list(labels))
+    expected = metric.compute(num_labels=5, ignore_index=255)["mean_iou"]  # the fifth class does not occur
+    assert mean_iou(counts_of(predictions, labels, 5).sum(0)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_each_resampling_is_the_score_of_the_images_that_it_drew():
+    counts = counts_of(*maps(np.random.default_rng(1)))
+    drawn = np.random.default_rng(7).multinomial(6, np.full(6, 1 / 6), size=3)
+    by_hand = [mean_iou(sum(n * table for n, table in zip(row, counts, strict=True))) for row in drawn]
+    assert bootstrap_mean_iou(counts, repeats=3, seed=7) == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_equal_images_have_an_interval_of_no_width():
+    counts = np.repeat(counts_of(*maps(np.random.default_rng(2)))[:1], 5, axis=0)
+    low, high = interval(bootstrap_mean_iou(counts, repeats=50))
+    assert low == pytest.approx(high) and low == pytest.approx(mean_iou(counts.sum(0)))
+
+
+def test_the_interval_covers_the_score_of_all_images_as_often_as_it_says():
+    """Samples of 40 from a population of 4,000 images: about 95 of 100 intervals hold the population's score."""
+    rng = np.random.default_rng(3)
+    counts = np.concatenate([counts_of(*maps(rng, 100, right=right)) for right in rng.uniform(0.3, 0.9, 40)])
+    truth, inside = mean_iou(counts.sum(0)), 0
+    for i in range(100):
+        low, high = interval(bootstrap_mean_iou(counts[rng.choice(len(counts), 40, replace=False)], 200, seed=i))
+        inside += low <= truth <= high
+    assert 87 <= inside <= 99
+
+
+def test_the_difference_of_two_models_is_paired():
+    rng = np.random.default_rng(4)
+    predictions, labels = maps(rng, 30)
+    better = np.where((rng.random(labels.shape) < 0.05) & (labels < 4), labels, predictions)
+    one, two = counts_of(predictions, labels), counts_of(better, labels)
+    paired = interval(bootstrap_mean_iou(two) - bootstrap_mean_iou(one))
+    unpaired = interval(bootstrap_mean_iou(two, seed=1) - bootstrap_mean_iou(one, seed=2))
+    assert 0 < paired[0] and paired[1] - paired[0] < 0.5 * (unpaired[1] - unpaired[0])
+
+
+def test_wrong_maps_are_refused():
+    with pytest.raises(ValueError, match="its label"):
+        image_counts(np.zeros((2, 2), int), np.zeros((2, 3), int), 2)
+    with pytest.raises(ValueError, match="id of 2 or more"):
+        image_counts(np.full((1, 1), 2), np.zeros((1, 1), int), 2)
