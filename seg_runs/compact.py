@@ -1,0 +1,77 @@
+"""Copy the model of a run with its weights in half precision: half the size, to ship or to pass on.
+
+    python -m seg_runs.compact runs/NAME checkpoints/camvid_streetnet
+
+The copy loads in single precision, so it predicts like any other model. A tensor that float16 cannot hold stays as it
+is: a value would overflow, or a variance or weight that is not zero would become zero.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from .arguments import Parser
+from .files import replace_folder, write_json
+from .launch import RunError, one_line_errors
+
+WEIGHTS = "model.safetensors"
+
+
+def compact(run: Path, destination: Path) -> str:
+    """Write the copy; returns what was done, for the user. `run`: a run folder, or a saved model."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    source = run / "best" if (run / "best" / "config.json").is_file() else run
+    if not (source / "config.json").is_file():
+        raise RunError(f"{run} is neither a run folder with best/ nor a saved model")
+    if destination.exists():
+        raise RunError(f"{destination} exists already: delete it or name another folder")
+    temporary = destination.with_name(f".{destination.name}.tmp")
+    try:
+        tensors = load_file(source / WEIGHTS)
+        config = json.loads((source / "config.json").read_text())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RunError(f"cannot read the model in {source}: {' '.join(str(error).split())}") from error
+    halves = {name: halved(tensor) for name, tensor in tensors.items()}
+    kept = [name for name, tensor in halves.items() if tensor.dtype == torch.float32]
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source, temporary, copy_function=shutil.copyfile)
+        (temporary / WEIGHTS).unlink()
+        save_file(halves, temporary / WEIGHTS, metadata={"format": "pt"})
+        write_json(temporary / "config.json", config | {"dtype": "float32"})
+        replace_folder(temporary, destination)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise RunError(f"cannot write {destination}: {error.strerror or error}") from error
+    size = (destination / WEIGHTS).stat().st_size / 2**20
+    stays = f"; {len(kept)} tensors stay in float32, as {kept[0]}" if kept else ""
+    return f"wrote {destination}: {len(halves)} tensors, {size:.1f} MiB{stays}"
+
+
+def halved(tensor):
+    """The tensor in float16; itself if it is not float32, if it would overflow, or if a variance in it became zero."""
+    import torch
+
+    if tensor.dtype != torch.float32:
+        return tensor
+    half = tensor.half()
+    lost = (half == 0) & (tensor != 0)
+    is_variance = bool((tensor >= 0).all())
+    fits = bool(half.isfinite().all()) and not (is_variance and lost.any())
+    return half if fits else tensor
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(prog="python -m seg_runs.compact", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("run", type=Path, help="a run folder or a saved model")
+    parser.add_argument("destination", type=Path, help="the folder to write")
+    with one_line_errors():
+        args = parser.parse_args(argv)
+        print(compact(args.run, args.destination))
+
+
+if __name__ == "__main__":
+    main()
