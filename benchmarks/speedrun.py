@@ -1,0 +1,83 @@
+"""What so many minutes on this machine are worth: ours beside the usual ways to train, each from nothing.
+
+    python benchmarks/speedrun.py --dataset_path camvid --minutes 10 --out runs/speedrun
+    python benchmarks/speedrun.py --dataset_path camvid --minutes 10 --out runs/speedrun --fold T
+
+    ours       recipes/camvid_speedrun.yaml
+    deeplabv3  torchvision's DeepLabV3-R50 with the settings of its reference script: SGD 0.01, poly, auxiliary loss
+               0.5, 8 images a step, scale 0.5 to 2, mirror
+    segformer  transformers' SegFormer-B0 with the settings of its example script: AdamW 5e-5, linear decay (poly's
+               power is 0.9 here), 8 images a step, crops at native size, mirror
+
+A few steps are timed first; the number of steps follows from the minutes, so that each schedule ends in time. All three
+run through the same loop, which is no slower than the peers' own (docs/benchmarks.md). The minutes in the table include
+the one validation at the end.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from ablation import ROOT, launch, validation_counts
+
+from metrics.intervals import bootstrap_mean_iou, interval, mean_iou
+from seg_runs.run_folder import read_rows
+
+PEERS = {
+    "deeplabv3": "--model deeplabv3_resnet50 --batch_size 8 --lr_scheduler_type poly --aux_weight 0.5 "
+    "--scale_range 0.5 2.0 --colorjitter_factor 0",
+    "segformer": "--model segformer_b0 --batch_size 8 --learning_rate 5e-5 --warmup_steps 0 --weight_decay 0 "
+    "--scale_range 1.0 1.0 --colorjitter_factor 0",
+}
+SHORT, LONG = 4, 14  # steps that are timed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset_path", required=True, help="CamVid's folder")
+    parser.add_argument("--out", type=Path, required=True, help="where the run folders go")
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--fold", help="of recipes/camvid_folds.json; CamVid's validation split if not given")
+    parser.add_argument("--only", nargs="+", choices=["ours", *PEERS])
+    parser.add_argument("--mixed_precision", default="no", help="bf16 on a CPU that has its instructions")
+    args = parser.parse_args()
+    common = ["--dataset", "camvid", "--select", "last", "--num_workers", "1"]
+    runs = {"ours": [ROOT / "recipes" / "camvid_speedrun.yaml"]}
+    runs |= {name: [*flags.split(), *common] for name, flags in PEERS.items()}
+    table = ["| run | steps | minutes | mIoU | 95 % interval |", "|---|---|---|---|---|"]
+    for name in args.only or runs:
+        steps = round(60 * args.minutes / seconds_per_step(name, runs[name], args))
+        folder = args.out / f"{name}_{args.fold or 'val'}"
+        train(runs[name], folder, max(steps, 1), fold_flags(args), args)
+        launch("predict_seg.py", "--model_name_or_path", folder, "--splits", "val", precision=args.mixed_precision)
+        counts = validation_counts(folder, args.dataset_path)
+        low, high = interval(bootstrap_mean_iou(counts))
+        minutes = sum(row["seconds"] for row in read_rows(folder / "log_epoch.csv")) / 60
+        score = mean_iou(counts.sum(0))
+        table.append(f"| {name} | {steps} | {minutes:.1f} | {score:.4f} | {low:.3f} to {high:.3f} |")
+    print("\n".join(table))
+
+
+def fold_flags(args: argparse.Namespace) -> list:
+    return ["--folds", ROOT / "recipes" / "camvid_folds.json", "--fold", args.fold] if args.fold else []
+
+
+def seconds_per_step(name: str, flags: list, args: argparse.Namespace) -> float:
+    """Measured on two runs without validation, so that what every run does once does not count."""
+    seconds = []
+    for steps in (SHORT, LONG):
+        folder = args.out / f"timing_{name}_{steps}"
+        train(flags, folder, steps, ["--train_on", "train+val"], args)
+        seconds.append(sum(row["seconds"] for row in read_rows(folder / "log_epoch.csv")))
+    return float(np.diff(seconds)[0]) / (LONG - SHORT)
+
+
+def train(flags: list, folder: Path, steps: int, more: list, args: argparse.Namespace) -> None:
+    """Train `steps` steps in `folder`, validated once at the end."""
+    length = ["--max_train_steps", steps, "--eval_every", steps]
+    where = ["--dataset_path", args.dataset_path, "--output_dir", folder, "--overwrite_output_dir"]
+    launch("train_seg.py", *flags, *more, *length, *where, precision=args.mixed_precision)
+
+
+if __name__ == "__main__":
+    main()
