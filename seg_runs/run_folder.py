@@ -119,7 +119,7 @@ def conditions(accelerator, steps: int, steps_per_epoch: int, data: dict) -> dic
     return lengths | {"precision": precision, "processes": processes, "data": data}
 
 
-def provenance(args, images: int, checkpoint: Path | None) -> dict:
+def provenance(args, images: int, checkpoint: Path | None = None) -> dict:
     """What a saved model's configuration says of where its weights come from, beside the data set. `checkpoint`: what
     the run goes on from."""
     pretrained = read_state(checkpoint).get("pretrained", "none") if checkpoint else started_from(args)
