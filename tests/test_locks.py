@@ -22,9 +22,9 @@ import os, sys, time
 from pathlib import Path
 from seg_runs.lock import locked
 with locked(Path(sys.argv[1]), "--output_dir"):
-    worker = os.fork() if "fork" in sys.argv else 1
-    if worker:
-        print("held", worker, flush=True)
+    worker = os.fork() if "fork" in sys.argv else 0
+    if worker == 0:  # of two, the worker says that it is there
+        print("held", os.getpid(), flush=True)
     time.sleep(600)
 """
 
