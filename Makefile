@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # OpenMP threads that wait by spinning take the core from the workers that prepare data (docs/experiments.md).
 export OMP_WAIT_POLICY ?= passive
-LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --dynamo_backend no --mixed_precision bf16
+# bf16 where there is a GPU, or a CPU with the instructions for it: without them it takes many times as long as fp32.
+BF16 := test -e /dev/nvidia0 || grep -qwE 'avx512_bf16|amx_bf16|bf16' /proc/cpuinfo 2>/dev/null
+PRECISION := $(shell if $(BF16); then echo bf16; else echo no; fi)
+LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --dynamo_backend no --mixed_precision $(PRECISION)
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help

@@ -19,8 +19,6 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
 from pathlib import Path
 
 import torch
-import yaml
-from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from data_scripts.check import check_split
@@ -37,7 +35,10 @@ from seg_models.modeling import set_output_stride
 from seg_models.predictor import MULTI_SCALE
 from seg_models.weights import hub_folder
 from seg_runs import predictions, run_folder
-from seg_runs.launch import RunError, make_accelerator, on_first_process, progress_bar
+from seg_runs.arguments import read_recipe
+from seg_runs.checkpoints import is_count, is_number, not_finite
+from seg_runs.files import CHECKSUMS, damage, read_json
+from seg_runs.launch import RunError, make_accelerator, on_first_process, os_reason, progress_bar
 from seg_runs.report import class_table
 
 METRIC = Path(__file__).resolve().parent / "metrics" / "mean_iou"
@@ -94,7 +95,7 @@ def find_model(name: str | None) -> tuple[Path, Path]:
     """(folder that results go to, folder of the saved model) for a run folder, a saved model, a model on a hub, or the
     newest run."""
     folder = Path(name) if name else run_folder.newest_run()
-    if name and not folder.exists():
+    if name and not is_there(folder):
         return Path("predictions") / name.replace("/", "--"), Path(hub_folder(name, "--model_name_or_path"))
     if (folder / "best" / "config.json").is_file():
         return folder, folder / "best"
@@ -103,28 +104,92 @@ def find_model(name: str | None) -> tuple[Path, Path]:
     return (folder.parent if folder.name == "best" else folder), folder
 
 
+def is_there(folder: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError as error:  # a name that is too long, for one
+        raise RunError(f"--model_name_or_path {folder}: {os_reason(error)}") from error
+
+
 def read_arguments(run: Path) -> dict:
     """What the run was trained with; nothing for a model that is not in a run folder."""
     path = run / "args.yaml"
-    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+    trained = read_recipe(path) if path.exists() else {}
+    for key in ("dataset", "dataset_path"):
+        if not isinstance(trained.get(key), str | None):
+            raise RunError(f"cannot read recipe {path}: its {key} is {trained[key]!r:.80}")
+    return trained
 
 
 def load_model(folder: Path, trust_remote_code: bool = False):
-    """The network and its image processor, from a folder; code that lies there runs only if it is trusted."""
+    """The network, in fp32 whatever it was saved in, and its image processor, from a folder; code that lies there runs
+    only if it is trusted. Raises RunError if anything there is damaged or absurd."""
     options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    if wrong := damage(folder):
+        raise RunError(f"cannot load the model in {folder}: {wrong} (if you changed it, delete {CHECKSUMS} there)")
     try:
-        model, found = AutoModelForSemanticSegmentation.from_pretrained(folder, output_loading_info=True, **options)
+        check_configuration(read_json(folder / "config.json"))
+        model, found = AutoModelForSemanticSegmentation.from_pretrained(
+            folder, output_loading_info=True, dtype=torch.float32, **options
+        )
         processor = AutoImageProcessor.from_pretrained(folder, **options)
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        line = str(error).strip().splitlines()[0]
-        if "custom code" in line and not trust_remote_code:
+        check_processor(processor)
+        check_logits(model)
+    except RunError as error:
+        raise RunError(f"cannot load the model in {folder}: {error}") from error
+    except Exception as error:  # a damaged or hostile file can lead to any
+        line = os_reason(error)
+        if "custom code" in str(error) and not trust_remote_code:
             line = "it needs the code that lies there: read it, and give --trust_remote_code if you trust it"
         raise RunError(f"cannot load the model in {folder}: {line}") from error
     missing = {key for key in found["missing_keys"] if not key.endswith(".num_batches_tracked")}
     if missing:  # they would be random
         line = f"{len(missing)} of its weights are missing, as {min(missing)}"
         raise RunError(f"cannot load the model in {folder}: {line}")
+    if bad := not_finite(model.state_dict()):
+        raise RunError(f"cannot load the model in {folder}: its {bad} is not finite")
     return model, processor
+
+
+LARGEST = 2**16  # of any number in a configuration: a damaged one must not ask for all memory there is
+
+
+def check_configuration(config: dict) -> None:
+    """Raise RunError for entries of config.json that no network has."""
+    for key in ("dataset", "trained_on", "model_type", "pretrained"):
+        if not isinstance(config.get(key), str | None):
+            raise RunError(f"config.json: {key} is {config[key]!r:.80}")
+    names = config.get("id2label")
+    if names is not None and not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
+        raise RunError(f"config.json: id2label is {names!r:.80}")
+    if names is not None and sorted(names) != sorted(map(str, range(len(names)))):
+        raise RunError("config.json: id2label does not number the classes from 0 on")
+    for key, value in config.items():
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, int | float) and not -LARGEST <= number <= LARGEST for number in numbers):
+            if key not in ("seed", "train_images"):
+                raise RunError(f"config.json: {key} is {value!r:.80}")
+
+
+@torch.no_grad()
+def check_logits(model) -> None:
+    """Raise RunError if a small image does not get a map of each class: settings may fit the weights and make no
+    network."""
+    logits = model(pixel_values=torch.zeros(1, 3, 128, 128)).logits
+    if logits.ndim != 4 or logits.shape[:2] != (1, model.config.num_labels):
+        raise RunError(f"its logits are of shape {tuple(logits.shape)}, for {model.config.num_labels} classes")
+
+
+def check_processor(processor) -> None:
+    """Raise RunError for means, deviations or a size that no image can be prepared with."""
+    for key in ("image_mean", "image_std"):
+        value = getattr(processor, key, None)
+        numbers = isinstance(value, list | tuple) and len(value) == 3 and all(map(is_number, value))
+        if not numbers or (key == "image_std" and min(value) <= 0):
+            raise RunError(f"preprocessor_config.json: {key} is {value!r:.80}")
+    size = processor_size(processor, strict=False)
+    if size is not None and not all(is_count(side) and 1 <= side <= LARGEST for side in size):
+        raise RunError(f"preprocessor_config.json: size is {size!r:.80}")
 
 
 def label_set(model, folder: Path, dataset: str | None) -> tuple[str, LabelInfo]:
@@ -142,12 +207,15 @@ def label_set(model, folder: Path, dataset: str | None) -> tuple[str, LabelInfo]
     return dataset, labels
 
 
-def processor_size(processor) -> tuple[int, int] | None:
-    """The size that the model was evaluated at; None for each image's own."""
+def processor_size(processor, strict: bool = True) -> tuple[int, int] | None:
+    """The size that the model was evaluated at; None for each image's own. Another's image processor may have no height
+    and width: RunError if `strict`."""
     if not processor.do_resize:
         return None
-    if "height" not in processor.size:  # of another's model
-        raise RunError("this model's image processor does not resize to a height and a width: give --test_size")
+    if processor.size is None or "height" not in processor.size or "width" not in processor.size:
+        if strict:
+            raise RunError("this model's image processor does not resize to a height and a width: give --test_size")
+        return None
     return processor.size["height"], processor.size["width"]
 
 

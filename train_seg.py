@@ -16,9 +16,10 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
 
 import itertools
 import math
+import shlex
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from datasets import DatasetDict
 
 import predict_seg
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
+from data_scripts.fingerprint import data_fingerprint
 from data_scripts.folds import load_data
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
 from data_scripts.loading import TrainBatches, eval_loader, train_loader
@@ -44,6 +46,7 @@ from seg_models.modeling import at_output_stride
 from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
 from seg_models.predictor import check_sides, normalize, resize_logits
 from seg_runs import checkpoints, run_folder
+from seg_runs.files import write_picture, writing
 from seg_runs.hub import HubUploads, hub_flags
 from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process, progress_bar
 from seg_runs.log import TrainingLog
@@ -87,7 +90,12 @@ class Job:
 def train(args: TrainArguments) -> None:
     """Check everything, build everything, run the epochs."""
     hub = HubUploads(args)
-    job = build(args)
+    with ExitStack() as held:
+        train_in_folder(args, build(args, held), hub)
+
+
+def train_in_folder(args: TrainArguments, job: Job, hub: HubUploads) -> None:
+    """The epochs of a run whose folder is held."""
     state, accelerator = job.state, job.accelerator
     steps, steps_per_epoch = job.schedule.steps, job.loader.batch_sampler.steps
     log = TrainingLog(job.folder, args.report_to, accelerator.is_main_process, state)
@@ -98,7 +106,8 @@ def train(args: TrainArguments) -> None:
             train_one_epoch(args, job, log, stop, number, first, end, begun)
             loss, weight, correct, pixels = state["totals"]
             row = {"epoch": number, "learning_rate": job.optimizer.param_groups[0]["initial_lr"] * job.schedule(first)}
-            row |= {"train_loss": loss / (weight or 1), "train_accuracy": correct / (pixels or 1)}
+            row |= {"train_loss": loss / weight if weight else None}
+            row |= {"train_accuracy": correct / pixels if pixels else None}  # None: no step counted
             if end == steps or (job.val_loader is not None and number % args.eval_every == 0):
                 row |= validate(args, job, number)
             log.epoch(row | {"seconds": time.perf_counter() - begun})
@@ -107,14 +116,15 @@ def train(args: TrainArguments) -> None:
             if accelerator.is_main_process:
                 checkpoints.update_state(job.folder, state)
             hub.saved(job.folder, better=state["best_epoch"] == number)
+    run_folder.refuse_worthless(job.folder, state)
     log.finish({key: state[key] for key in ("step", "best_mean_iou", "best_epoch")})
     hub.finish(job.folder)
     accelerator.print(run_folder.outcome(job.folder, state, args.select))
     accelerator.end_training()
 
 
-def build(args: TrainArguments) -> Job:
-    """Data, model, optimizer and run folder, or an error before any of the long work."""
+def build(args: TrainArguments, held: ExitStack) -> Job:
+    """Data, model, optimizer and run folder, or an error before any of the long work. `held` keeps its lock."""
     model_entry(args.model)
     if args.output_dir and not (args.overwrite_output_dir or args.resume_from_checkpoint):
         run_folder.refuse_run(Path(args.output_dir))
@@ -122,6 +132,7 @@ def build(args: TrainArguments) -> Job:
     if args.class_weights == "challenge" and not labels.class_weights:
         raise RunError(f"--class_weights challenge is for the Cityscapes classes, not those of {labels.name}: use enet")
     accelerator = make_accelerator(args.deterministic, args.gradient_checkpointing)
+    held_run = run_folder.HeldRun(args, accelerator, held)
     torch.manual_seed(args.seed)
 
     epoch = SharedEpoch()
@@ -139,9 +150,12 @@ def build(args: TrainArguments) -> Job:
     )
     if args.freeze_bn and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
         check_batch_norm(accelerator, False, batches.micro_batch_size)
-    model.config.update(run_folder.provenance(args, count_images(args, data)))
+    model.config.update(run_folder.provenance(args, count_images(args, data), held_run.checkpoint))
     if not args.resume_from_checkpoint and (report := start_weights(model, args.init_from, args.pretrained_encoder)):
         accelerator.print(report)
+        if bad := checkpoints.not_finite(model.state_dict()):
+            flag = "--init_from" if args.init_from else "--pretrained_encoder"
+            raise RunError(f"{flag} {args.init_from or args.pretrained_encoder}: its {bad} is not finite")
     torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
     if args.sync_bn:
         model = synchronize_batch_norm(model)
@@ -152,13 +166,14 @@ def build(args: TrainArguments) -> Job:
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if ema is not None:
         accelerator.prepare_model(ema.module, evaluation_mode=True)  # in the launch's precision, as it is predicted
-    loader, val_loader, transform, pixels = make_loaders(args, data, labels, epoch, batches, accelerator)
+    loader, val_loader, transform, counts = make_loaders(args, data, labels, epoch, batches, accelerator)
     check_sides(model, transform.options.crop_size, args.test_size)
-    length = steps, batches.steps
+    fingerprint = on_first_process(accelerator, data_fingerprint, data, counts)
+    now = run_folder.conditions(accelerator, steps, batches.steps, fingerprint)
     if args.resume_from_checkpoint:
-        folder, state = run_folder.resume_run(args, accelerator, model, ema, optimizer, *length)
+        folder, state = run_folder.resume_run(args, held_run, model, ema, optimizer, now)
     else:
-        folder, state = run_folder.begin_run(args, accelerator, *length)
+        folder, state = run_folder.begin_run(args, held_run, now)
     accelerator.print(
         f"{args.model}{f' ({args.encoder})' if args.encoder else ''} with {args.norm} norm, "
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on "
@@ -168,10 +183,12 @@ def build(args: TrainArguments) -> Job:
     )
     if args.preview and accelerator.is_main_process:
         rows = preview_rows(transform, batches, args.preview, labels)
-        comparison(rows, ("augmented image", "label") * 2, labels.legend).save(folder / "preview.png")
+        picture = comparison(rows, ("augmented image", "label") * 2, labels.legend)
+        with writing(folder / "preview.png"):
+            write_picture(folder / "preview.png", picture)
         print(f"look at {folder}/preview.png", flush=True)
     published = None if args.class_weights == "enet" else labels.class_weights
-    computed = enet_class_weights(pixels, args.class_weights_constant or 1.02)
+    computed = enet_class_weights(counts.sum(0), args.class_weights_constant or 1.02)
     weights = torch.tensor(published or computed, device=accelerator.device)
     loss_function = make_loss(args.loss, weights, args.focal_gamma)
     return Job(
@@ -194,7 +211,7 @@ def make_batches(args, data, epoch, accelerator) -> TrainBatches:
 
 def make_loaders(args, data, labels, epoch, batches, accelerator):
     """Check the files; loaders of training crops and validation images (None if they are trained on), what makes the
-    crops, training pixels by class."""
+    crops, pixels (N, C) of each class in each training image."""
     once = partial(on_first_process, accelerator)
     made = make_training_data(args, data, labels, epoch, once, accelerator.is_main_process)
     if args.sampling != "shuffle":
@@ -202,8 +219,18 @@ def make_loaders(args, data, labels, epoch, batches, accelerator):
     workers = {"num_workers": args.num_workers, "pin_memory": accelerator.device.type == "cuda"}
     loader, val_loader = train_loader(made.train, batches, **workers), None
     if made.validation is not None:
+        once(refuse_void, made.validation)
         val_loader = eval_loader(made.validation, accelerator.num_processes, accelerator.process_index, **workers)
-    return loader, val_loader, made.transform, made.counts.sum(0)
+    return loader, val_loader, made.transform, made.counts
+
+
+def refuse_void(validation) -> None:
+    """Refuse validation images without a labelled pixel: their mIoU does not exist. It looks until it has found one."""
+    if not any(bool((item["labels"] != IGNORE_INDEX).any()) for item in validation):
+        raise DataError(
+            "every validation pixel is ignored, so no model could be chosen: label some, or train on them too by "
+            "--train_on train+val"
+        )
 
 
 def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number: int, first: int, end: int, begun):
@@ -232,7 +259,8 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
                     job.ema.update(job.model, step=state["step"])
             else:
                 state["skipped"] += 1
-                run_folder.refuse_endless_skipping(job.folder, state)
+                bad = checkpoints.not_finite(job.model.state_dict())
+                run_folder.refuse_endless_skipping(job.folder, state, bad)
             loss = totals[0] / (totals[1] or 1)
             log.step(state["step"], {"loss": loss, "learning_rate": rate, "grad_norm": norm})
             bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", refresh=False)
@@ -245,7 +273,7 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
                 saved = job.model, job.ema, job.optimizer, state
                 checkpoints.save_checkpoint(job.accelerator, job.folder, *saved, args.keep_checkpoints)
             if stopped:
-                stop.exit(f"train_seg.py --resume_from_checkpoint {job.folder}{hub_flags(args)}")
+                stop.exit(f"train_seg.py --resume_from_checkpoint {shlex.quote(str(job.folder))}{hub_flags(args)}")
 
 
 def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_norm: float | None, aux_weight: float):
@@ -257,7 +285,8 @@ def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_nor
     device = accelerator.device
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     pixels_per_step = sum(part["labels"].numel() for part in parts)
-    totals = torch.zeros(4, device=device, dtype=torch.float64)
+    counter = where_sums_are_exact(device)
+    totals = torch.zeros(4, device=counter, dtype=torch.float64)
     for i, part in enumerate(parts, start=1):
         pixels = normalize(part["pixel_values"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
         target = part["labels"].to(device, non_blocking=True)
@@ -272,13 +301,15 @@ def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_nor
             # number of pixels, fp16 gradients stay in range, and the rest of the factor follows below.
             accelerator.backward(objective / pixels_per_step)
         correct, valid = (logits.detach().argmax(1) == target).sum(), (target != IGNORE_INDEX).sum()
-        totals += torch.stack([value.detach().double() for value in (loss, weight, correct, valid)])
+        totals += torch.stack([value.detach().to(counter).double() for value in (loss, weight, correct, valid)])
     totals = accelerator.reduce(totals).tolist()
     accelerator.unscale_gradients(optimizer)
     # Gradients were averaged over processes, hence that factor. Without a valid pixel they are zero.
     factor = pixels_per_step * accelerator.num_processes / (totals[1] or 1)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = factor * torch.nn.utils.get_total_norm(gradients).item()
+    if not math.isfinite(totals[0]):
+        norm = math.nan  # of a loss that overflowed no gradient is to be trusted
     if max_grad_norm is not None and norm > max_grad_norm:
         factor *= max_grad_norm / norm
     if math.isfinite(norm):
@@ -294,6 +325,11 @@ def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_nor
     return totals, norm
 
 
+def where_sums_are_exact(device: torch.device) -> torch.device:
+    """Where sums in float64 are kept: on the device, or on the CPU where it has none (MPS)."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def validate(args, job: Job, number: int) -> dict:
     """Score the model, or its moving average, and draw pictures. Keep it in best/ if it is the best so far, if the run
     keeps its last weights, or if there are no validation images."""
@@ -305,17 +341,22 @@ def validate(args, job: Job, number: int) -> dict:
                 for buffer in model.buffers():
                     torch.distributed.broadcast(buffer, src=0)
             scores = evaluate_model(job.accelerator, predictor, job.val_loader, job.loss_function, job.labels)
+        sound = scores is None or math.isfinite(scores["val_loss"])
         first = scores is None or state["best_mean_iou"] is None
-        better = first or args.select == "last" or scores["mean_iou"] > state["best_mean_iou"]
+        better = sound and (first or args.select == "last" or scores["mean_iou"] > state["best_mean_iou"])
+        if not sound:
+            job.accelerator.print("note: the validation loss is not finite: these weights are not kept in best/")
         if better:
             state |= {"best_mean_iou": scores and scores["mean_iou"], "best_epoch": number}
         if better and job.accelerator.is_main_process:
             run_folder.save_best(job.folder, model, predictor.image_processor(), state, scores)
         if scores and job.accelerator.is_main_process:
             path = job.folder / "images" / f"epoch_{number:04d}.png"
-            draw_pictures(path, predictor, job.data["validation"], job.labels)
+            with writing(path):
+                draw_pictures(path, predictor, job.data["validation"], job.labels)
             print(class_table(job.labels.names, scores), flush=True)
-    return {key: scores[key] for key in ("val_loss", "val_accuracy", "mean_iou")} if scores else {}
+    measured = {key: scores[key] for key in ("val_loss", "val_accuracy", "mean_iou")} if scores else {}
+    return {key: value if math.isfinite(value) else None for key, value in measured.items()}
 
 
 def evaluate_model(accelerator, predictor, loader, loss_function, labels) -> dict:
@@ -324,11 +365,12 @@ def evaluate_model(accelerator, predictor, loader, loss_function, labels) -> dic
 
     metric = evaluate.load(str(predict_seg.METRIC))
     device = accelerator.device
-    totals = torch.zeros(2, device=device, dtype=torch.float64)
+    counter = where_sums_are_exact(device)
+    totals = torch.zeros(2, device=counter, dtype=torch.float64)
     for item in progress_bar(accelerator, "Validation", loader=loader):
         target = item["labels"].to(device)
         scores = predictor(item["pixel_values"].to(device), size=target.shape)
-        totals += torch.stack(loss_function(scores[None], target[None])).double()
+        totals += torch.stack(loss_function(scores[None], target[None])).to(counter).double()
         metric.add_batch(predictions=scores.argmax(0).to(torch.uint8), references=target)
     metric.counts = accelerator.reduce(metric.counts.to(device))
     loss, weight = accelerator.reduce(totals).tolist()
@@ -345,7 +387,7 @@ def draw_pictures(path: Path, predictor, split, labels) -> None:
         image, truth = items[index]["pixel_values"], items[index]["labels"].numpy()
         prediction = predictor.labels(image.to(predictor.model.device), truth.shape).to(torch.uint8).cpu().numpy()
         rows.append((image.permute(1, 2, 0).numpy(), labels.to_color(truth), labels.to_color(prediction)))
-    comparison(rows, ("image", "truth", "prediction"), labels.legend).save(path)
+    write_picture(path, comparison(rows, ("image", "truth", "prediction"), labels.legend))
 
 
 if __name__ == "__main__":

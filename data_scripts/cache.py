@@ -3,23 +3,28 @@
     python -m data_scripts.cache            # what is there
     python -m data_scripts.cache --clear    # delete it; nothing is lost but time
 
-It lies below $MINICITY_SEG_CACHE, or else in the user's cache folder.
+It lies below $MINICITY_SEG_CACHE, or else in the user's cache folder. Each folder of it has checksums, which are
+compared when a program begins to use it; one program at a time builds a folder, and others wait for it.
 """
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
-import time
-import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from .labels import DataError
 
 PARTS_AT_ONCE = 16  # that wait in memory to be written
+CHECKSUMS = "checksums.json"
+PIECE = 2**24  # bytes that have a checksum of their own: several are compared at a time
 
 
 def cache_root() -> Path:
@@ -28,7 +33,10 @@ def cache_root() -> Path:
 
 
 def names_of(kind: str, files: Iterable[dict], *settings) -> tuple[str, str]:
-    """(what is made of `files` under `settings`, the same as the files are now: path, size and time of change of each).
+    """(what is made of `files` under `settings`, the same as the files are now: path, size and times of each).
+
+    One of the times is the system's own (ctime), which also tells that a file was replaced by one of the same size
+    and time.
 
     files  the {"path", "bytes"} of undecoded `datasets.Image` columns
     """
@@ -39,44 +47,114 @@ def names_of(kind: str, files: Iterable[dict], *settings) -> tuple[str, str]:
         else:
             status = os.stat(file["path"])
             made.update(f"{os.path.abspath(file['path'])}\0".encode())
-            state.update(f"{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            state.update(f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0".encode())
     group = f"{kind}_{made.hexdigest()[:16]}"
     return group, f"{group}_{state.hexdigest()[:16]}"
 
 
 def cached_folder(group: str, name: str, build: Callable[[Path], None]) -> Path:
-    """The folder `name` of the cache; if it is not there, `build` fills a temporary one, which is then renamed, and
-    others of its `group`, which were made of the files before they changed, are deleted.
+    """The folder `name` of the cache, sound by its checksums; if it is not there, or damaged, `build` fills a temporary
+    one, which is then renamed. Others of its `group`, which were made of the files before they changed, are deleted.
 
-    Several processes may build at once: the first one's counts. Raises `DataError` where the disk says no.
+    One process builds a group at a time. Raises `DataError` where the disk says no.
     """
     root = cache_root()
-    folder, temporary = root / name, root / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
-    if folder.is_dir():
-        return folder
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        for left in root.glob(".*.tmp"):  # by a process that was killed
-            with suppress(FileNotFoundError):  # another process is tidying up too
-                if time.time() - left.stat().st_mtime > 24 * 3600:
-                    shutil.rmtree(left, ignore_errors=True)
-        temporary.mkdir()
-        build(temporary)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
+        with group_lock(root, group):
+            folder = root / name
+            if folder.is_dir():
+                wrong = damage(folder)
+                if not wrong:
+                    return folder
+                print(f"note: {folder} is damaged ({wrong}): it is made again", flush=True)
+            _build(root, group, folder, build)
     except OSError as error:
         raise DataError(
             f"cannot write the cache {root}: {error.strerror or error}; MINICITY_SEG_CACHE=FOLDER names another place"
         ) from error
+    return folder
+
+
+def _build(root: Path, group: str, folder: Path, build: Callable[[Path], None]) -> None:
+    temporary = root / f".{folder.name}.tmp"
+    for left in (*root.glob(f".{group}_*.tmp"), *root.glob(f".{group}_*.old")):  # by a process that was killed
+        shutil.rmtree(left)
+    try:
+        temporary.mkdir()
+        build(temporary)
+        checksums = {path.name: checksums_of(path) for path in sorted(temporary.iterdir())}
+        (temporary / CHECKSUMS).write_text(json.dumps(checksums))
+        for path in (*temporary.iterdir(), temporary):
+            sync(path)
+        for old in root.glob(f"{group}_*"):
+            discard(old)
+        temporary.rename(folder)
+        sync(root)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in root.glob(f"{group}_*"):
-        if old != folder:
-            shutil.rmtree(old, ignore_errors=True)
-    return folder
+
+
+@contextmanager
+def group_lock(root: Path, group: str, wait: bool = True) -> Iterator[None]:
+    """Hold a group of the cache while the block runs. Another's lock is waited for, or raises `Timeout`. It goes when
+    its holder ends, however it ends."""
+    folder = root / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / group)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise
+        print(f"waiting for another program that builds {root / group}", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def checksums_of(path: Path) -> list[int]:
+    """The size of a file in bytes, and the CRC-32 of each piece of it."""
+
+    def checksum(start: int) -> int:
+        with path.open("rb") as file:
+            file.seek(start)
+            return zlib.crc32(file.read(PIECE))
+
+    size = path.stat().st_size
+    return [size, *in_threads(checksum, range(0, size, PIECE))]
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a folder of the cache; nothing if all is well."""
+    try:
+        known = json.loads((folder / CHECKSUMS).read_text())
+        wrong = [name for name, checksums in known.items() if checksums_of(folder / name) != checksums]
+    except FileNotFoundError as error:
+        return f"it has no {Path(error.filename).name}"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{CHECKSUMS}: {error}"
+    return f"{wrong[0]} is not what was written" if wrong else ""
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder of the cache, which is whole or gone at any moment: it is renamed first."""
+    hidden = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(hidden, ignore_errors=True)
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows flushes no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def in_threads(function: Callable, rows: Sequence) -> Iterator:
@@ -90,14 +168,32 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def group_of(folder: Path) -> str:
+    """The group of a folder by its name; of what a killed process left, too."""
+    return folder.name.removeprefix(".").split(".")[0].rsplit("_", 1)[0]
+
+
+def clear(folder: Path) -> str:
+    """Delete a folder of the cache, unless a program builds it; what became of it, in a word or two."""
+    try:
+        with group_lock(folder.parent, group_of(folder), wait=False):
+            if folder.name.startswith("."):
+                shutil.rmtree(folder)
+            else:
+                discard(folder)
+    except Timeout:
+        return "kept: a program is building it"
+    return "deleted"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clear", action="store_true", help="delete everything that is there")
-    clear, root = parser.parse_args().clear, cache_root()
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        print(f"{size_of(folder) / 1e6:10.1f} MB  {folder}{'  deleted' if clear else ''}")
-        if clear:
-            shutil.rmtree(folder)
+    asked, root = parser.parse_args().clear, cache_root()
+    found = (path for path in root.iterdir() if path.is_dir() and path.name != ".locks") if root.is_dir() else ()
+    for folder in sorted(found):
+        size = size_of(folder) / 1e6
+        print(f"{size:10.1f} MB  {folder}{f'  {clear(folder)}' if asked else ''}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ win and both are checked in one place.
 """
 
 import dataclasses
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ import yaml
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers.hf_argparser import HfArg, HfArgumentParser
 
-from .checkpoints import find_checkpoint, write_atomically
-from .launch import RunError, fail
+from .checkpoints import run_of
+from .files import write_atomically, writing
+from .launch import RunError, fail, os_reason
 from .optimization import SCHEDULES
 
 
@@ -36,6 +38,7 @@ class DataArguments:
     num_workers: int = HfArg(default=2, help="worker processes that prepare data, per training process")
 
     def __post_init__(self):
+        check_finite(self)
         check_size("--test_size", self.test_size)
         check_range("--num_workers", self.num_workers, least=0)
         if (self.folds is None) != (self.fold is None):
@@ -349,6 +352,7 @@ class AppArguments:
     server_port: int | None = HfArg(default=None, help="7860 or the next free one if not given")
 
     def __post_init__(self):
+        check_finite(self)
         check_size("--test_size", self.test_size)
         for flag in ("max_megapixels", "max_file_size", "server_port"):
             check_range(f"--{flag}", getattr(self, flag), least=1)
@@ -362,6 +366,15 @@ def predict_flags(args: TrainArguments) -> list[str]:
     flags += [f"--folds={args.folds}", f"--fold={args.fold}"] if args.fold is not None else []
     flags += [f"--eval_output_stride={args.eval_output_stride}"] if args.eval_output_stride else []
     return flags + (["--test_size", *map(str, args.test_size)] if args.test_size else [])
+
+
+def check_finite(args) -> None:
+    """No flag takes NaN or infinity."""
+    for field in dataclasses.fields(args):
+        value = getattr(args, field.name)
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise RunError(f"--{field.name} {number} is not a finite number")
 
 
 def check_size(flag: str, value: list[int] | None) -> None:
@@ -411,8 +424,8 @@ def parse_arguments(kind: type, argv: list[str] | None = None):
         argv = [*recipe_tokens(kind, Path(argv[0])), *argv[1:]]
     args = _parse(parser, argv)
     if getattr(args, "resume_from_checkpoint", None):  # what the run was begun with, and the user's flags over it
-        run = find_checkpoint(args.resume_from_checkpoint).parent.parent
-        args = _parse(parser, [*recipe_tokens(kind, run / "args.yaml"), *argv])
+        recipe = run_of(args.resume_from_checkpoint) / "args.yaml"
+        args = _parse(parser, [*recipe_tokens(kind, recipe), *argv])
     return args
 
 
@@ -425,13 +438,7 @@ def _parse(parser: Parser, argv: list[str]):
 
 def recipe_tokens(kind: type, path: Path) -> list[str]:
     """The flags that a YAML file stands for."""
-    try:
-        entries = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RunError(f"cannot read recipe {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(entries, dict):
-        raise RunError(f"recipe {path} is not a list of 'flag: value' lines")
-    tokens = []
+    entries, tokens = read_recipe(path), []
     known = {
         name.removeprefix("--") for f in dataclasses.fields(kind) for name in (f.name, *f.metadata.get("aliases", ()))
     }
@@ -441,9 +448,21 @@ def recipe_tokens(kind: type, path: Path) -> list[str]:
         if value is not None:
             values = value if isinstance(value, list) else [value]
             # `- fence: sidewalk` in a list is a mapping to YAML, and fence:sidewalk on a command line
-            values = [":".join(*v.items()) if isinstance(v, dict) and len(v) == 1 else str(v) for v in values]
+            values = [":".join(map(str, *v.items())) if isinstance(v, dict) and len(v) == 1 else str(v) for v in values]
             tokens += [f"--{key}", *values]
     return tokens
+
+
+def read_recipe(path: Path) -> dict:
+    """The entries of a YAML file. Raises RunError if it is no list of flags."""
+    try:
+        entries = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else os_reason(error)
+        raise RunError(f"cannot read recipe {path}: {reason}") from error
+    if not isinstance(entries, dict):
+        raise RunError(f"recipe {path} is not a list of 'flag: value' lines")
+    return entries
 
 
 RUN_FLAGS = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "predict", "mst", "preview")
@@ -453,7 +472,8 @@ RUN_FLAGS += ("push_to_hub", "hub_model_id", "hub_private", "hub_strategy")  # w
 def save_arguments(args, path: Path) -> None:
     """Write `args` as a recipe: run again with it, the same numbers come out, in a new folder."""
     entries = {key: value for key, value in dataclasses.asdict(args).items() if key not in RUN_FLAGS}
-    write_atomically(path, yaml.safe_dump(entries, sort_keys=False))
+    with writing(path):
+        write_atomically(path, yaml.safe_dump(entries, sort_keys=False))
 
 
 MAY_CHANGE = (
@@ -477,7 +497,7 @@ def changed_flags(args, path: Path) -> list[str]:
     """What differs from the flags that the run of `path`, its args.yaml, was begun with, in lines for the user; flags
     that would make it another run are refused."""
     changes = []
-    begun_with = dataclasses.asdict(type(args)()) | yaml.safe_load(path.read_text())
+    begun_with = dataclasses.asdict(type(args)()) | read_recipe(path)
     for key, before in begun_with.items():
         now = getattr(args, key, before)
         if now == before or key in RUN_FLAGS:

@@ -8,7 +8,6 @@ It is made of files alone, so it can be made again when the model gets a name on
     args.yaml                of the run
 """
 
-import json
 import os
 import platform
 import shlex
@@ -16,10 +15,10 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .arguments import RUN_FLAGS, TrainArguments
+from .arguments import RUN_FLAGS, TrainArguments, read_recipe
+from .files import read_json
 from .report import score_summary
 
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "timm", "minicity-seg")
@@ -137,9 +136,9 @@ def public_arguments(arguments: dict) -> dict:
 def read_card_files(folder: Path, run: Path) -> tuple[dict, dict, dict, dict]:
     """Configuration, training record, image processor and arguments of a saved model; {} for a file that is missing."""
     paths = [folder / name for name in ("config.json", "training.json", "preprocessor_config.json")]
-    found = [json.loads(path.read_text()) if path.is_file() else {} for path in paths]
+    found = [read_json(path) if path.exists() else {} for path in paths]
     path = run / "args.yaml"
-    return *found, (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+    return *found, read_recipe(path) if path.exists() else {}
 
 
 def make_card(folder: Path, run: Path, name: str | None = None, pictures: dict[str, str] | None = None) -> ModelCard:

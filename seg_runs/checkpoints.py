@@ -6,19 +6,31 @@ checkpoints/step_000120/
     training.pt          optimizer and, under fp16, the gradient scaler
     rng_0.pt             random state of each process (dropout draws from it)
     state.json           epoch, step, sums of the epoch so far, best score
+    checksums.json       of all of these
 
 torch is imported where it is needed: arguments.py, which answers --help, looks for checkpoints here.
 """
 
 import json
-import pickle
+import math
 import re
+import shlex
 import shutil
+from numbers import Real
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from .launch import RunError
+from .files import (
+    announce,
+    damage,
+    discard,
+    read_json,
+    replace_folder,
+    write_atomically,
+    write_checksums,
+    write_json,
+    writing,
+)
+from .launch import RunError, on_first_process, os_reason
 
 FILES = ("model.safetensors", "training.pt", "state.json")
 
@@ -26,64 +38,76 @@ FILES = ("model.safetensors", "training.pt", "state.json")
 def save_checkpoint(accelerator, run: Path, model, ema, optimizer, state: dict, keep: int) -> None:
     """Write checkpoints/step_N from every process, N = state["step"]; then remove all but the `keep` newest.
 
-    Everything goes to a temporary name that the first process renames when all have written: a run that is killed, or
-    a disk that is full, leaves the previous checkpoint as it was.
+    Everything goes to a temporary name that the first process renames when all have written and the disk has it: a run
+    that is killed, a disk that is full, or a power cut leaves the previous checkpoint as it was. Weights that are not
+    finite are not written.
     """
     from safetensors.torch import save_file
 
     folder = run / "checkpoints"
     final = folder / f"step_{state['step']:06d}"
     temporary = folder / f".{final.name}.tmp"
+    on_first_process(accelerator, refuse_not_finite, run, model, ema)
     try:
-        if accelerator.is_main_process:
-            for left in folder.glob(".step_*"):
-                shutil.rmtree(left)
-            temporary.mkdir(parents=True)
-        accelerator.wait_for_everyone()
-        write(rng_state(), temporary / f"rng_{accelerator.process_index}.pt")
-        if accelerator.is_main_process:
-            save_file(contiguous(model), temporary / "model.safetensors")
-            if ema is not None:
-                save_file(contiguous(ema.module), temporary / "ema.safetensors")
-            training = {"optimizer": optimizer.state_dict()}
-            if accelerator.scaler is not None:
-                training["scaler"] = accelerator.scaler.state_dict()
-            write(training, temporary / "training.pt")
-            write_json(temporary / "state.json", state)
-    except (OSError, SafetensorError) as error:
+        with writing(final, f". {last_checkpoint(run)}"):
+            if accelerator.is_main_process:
+                for left in folder.glob(".step_*"):
+                    shutil.rmtree(left)
+                temporary.mkdir(parents=True)
+            accelerator.wait_for_everyone()
+            write(rng_state(), temporary / f"rng_{accelerator.process_index}.pt")
+            if accelerator.is_main_process:
+                save_file(contiguous(model), temporary / "model.safetensors")
+                if ema is not None:
+                    save_file(contiguous(ema.module), temporary / "ema.safetensors")
+                training = {"optimizer": optimizer.state_dict()}
+                if accelerator.scaler is not None:
+                    training["scaler"] = accelerator.scaler.state_dict()
+                write(training, temporary / "training.pt")
+                write_json(temporary / "state.json", state)
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                write_checksums(temporary, [path.name for path in temporary.iterdir()])
+                if final.exists():
+                    discard(final)
+                replace_folder(temporary, final)
+                discard(*list_checkpoints(folder)[:-keep])
+    except RunError:
         if accelerator.is_main_process:  # what another one leaves, the next save takes away
             shutil.rmtree(temporary, ignore_errors=True)
-        raise RunError(f"cannot write checkpoint {final}: {error}. {last_checkpoint(run)}") from error
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if final.exists():
-            discard(final)
-        temporary.rename(final)
-        for old in list_checkpoints(folder)[:-keep]:
-            discard(old)
+        raise
+
+
+def refuse_not_finite(run: Path, model, ema) -> None:
+    """Stop a run whose weights have become NaN or infinite: whatever it did from here on would be worthless."""
+    bad = not_finite(model.state_dict()) or (ema is not None and not_finite(ema.module.state_dict()))
+    if bad:
+        raise RunError(
+            f"the weights are no longer finite, as {bad}: nothing of them was kept. Lower --learning_rate or "
+            f"--weight_decay, or give --max_grad_norm. {last_checkpoint(run)}"
+        )
+
+
+def not_finite(tensors: dict) -> str | None:
+    """The name of the first tensor that holds NaN or infinity."""
+    import torch
+
+    def is_finite(value) -> bool:
+        if not torch.is_tensor(value) or not value.is_floating_point():
+            return True
+        # A finite sum has finite parts only, and is a tenth of the work; that of large parts may overflow.
+        return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
+
+    return next((name for name, value in tensors.items() if not is_finite(value)), None)
 
 
 def update_state(run: Path, state: dict) -> None:
     """The step that is saved already, with what came after it: its validation, the end of its epoch."""
-    write_json(run / "checkpoints" / f"step_{state['step']:06d}" / "state.json", state)
-
-
-def discard(checkpoint: Path) -> None:
-    """Remove a checkpoint, which is whole or gone at any moment."""
-    hidden = checkpoint.with_name(f".{checkpoint.name}.old")
-    checkpoint.rename(hidden)
-    shutil.rmtree(hidden)
-
-
-def write_json(path: Path, content: dict) -> None:
-    write_atomically(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Old or new, never half."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    folder = run / "checkpoints" / f"step_{state['step']:06d}"
+    content = json.dumps(state, indent=2, allow_nan=False) + "\n"
+    with writing(folder / "state.json", f". {last_checkpoint(run)}"):
+        announce(folder, "state.json", content.encode())
+        write_atomically(folder / "state.json", content)
 
 
 def contiguous(model) -> dict:
@@ -96,7 +120,11 @@ def write(content, path: Path) -> None:
     import torch
 
     with path.open("wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's own, when it ends an archive that the disk has refused before
+            refusal = error.__context__
+            raise refusal if isinstance(refusal, OSError) else OSError(None, str(error).splitlines()[0]) from error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -110,9 +138,7 @@ def step_of(checkpoint: Path) -> int:
 
 def remove_later(checkpoint: Path) -> None:
     """Remove what a run that is resumed from `checkpoint` will write again."""
-    for path in list_checkpoints(checkpoint.parent):
-        if step_of(path) > step_of(checkpoint):
-            discard(path)
+    discard(*(path for path in list_checkpoints(checkpoint.parent) if step_of(path) > step_of(checkpoint)))
 
 
 def last_checkpoint(run: Path) -> str:
@@ -120,37 +146,91 @@ def last_checkpoint(run: Path) -> str:
     found = list_checkpoints(run / "checkpoints")
     if not found:
         return "There is no checkpoint yet"
-    return f"The last complete checkpoint is {found[-1]}: go on with --resume_from_checkpoint {run}"
+    command = f"--resume_from_checkpoint {shlex.quote(str(run))}"
+    return f"The last complete checkpoint is {found[-1]}: go on with {command}"
 
 
-def find_checkpoint(path: str) -> Path:
-    """The checkpoint that `--resume_from_checkpoint` means: itself, or the newest one of a run folder."""
+def candidates(path: str) -> list[Path]:
+    """The checkpoints that `--resume_from_checkpoint` may mean, the first choice first: itself, or those of a run."""
     folder = Path(path).resolve()
-    if (folder / "checkpoints").is_dir():
-        found = list_checkpoints(folder / "checkpoints")
+    if (folder / "args.yaml").is_file() or (folder / "checkpoints").is_dir():
+        found = list_checkpoints(folder / "checkpoints")[::-1]
         if not found:
-            raise RunError(f"--resume_from_checkpoint {path}: this run has no checkpoint yet")
-        folder = found[-1]
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise RunError(f"--resume_from_checkpoint {path} is not a checkpoint: it has no {missing[0]}")
-    if not (folder.parent.parent / "args.yaml").is_file():
-        raise RunError(
-            f"--resume_from_checkpoint {path} is not in a run folder: {folder.parent.parent} has no args.yaml"
-        )
-    return folder
+            raise RunError(
+                f"--resume_from_checkpoint {path}: this run ended before its first checkpoint, so there is nothing to "
+                f"go on from: begin it again with --output_dir {shlex.quote(path)} --overwrite_output_dir"
+            )
+    else:
+        found = [folder]
+    run = found[0].parent.parent
+    if found == [folder] and missing(folder):
+        raise RunError(f"--resume_from_checkpoint {path} is not a checkpoint: it has no {missing(folder)}")
+    if not (run / "args.yaml").is_file():
+        raise RunError(f"--resume_from_checkpoint {path} is not in a run folder: {run} has no args.yaml")
+    return found
+
+
+def missing(checkpoint: Path) -> str | None:
+    return next((name for name in FILES if not (checkpoint / name).is_file()), None)
+
+
+def run_of(path: str) -> Path:
+    """The run folder that `--resume_from_checkpoint` names."""
+    return candidates(path)[0].parent.parent
+
+
+def find_checkpoint(path: str) -> tuple[Path, list[str]]:
+    """The checkpoint that `--resume_from_checkpoint` means, itself or the newest sound one of a run folder, and notes
+    on those that were passed over. Every file is read and compared with its checksum."""
+    passed = []
+    for folder in candidates(path):
+        gone = missing(folder)
+        wrong = f"it has no {gone}" if gone else damage(folder)
+        if not wrong:
+            return folder, [f"note: {line}: passed over for {folder.name}" for line in passed]
+        passed.append(f"checkpoint {folder} is damaged: {wrong}")
+    raise RunError(f"cannot read {passed[0].removeprefix('checkpoint ')}, and there is no older one that is whole")
 
 
 def read_state(folder: Path) -> dict:
-    """state.json of a checkpoint."""
-    try:
-        return json.loads((folder / "state.json").read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {folder / 'state.json'}: {error}") from error
+    """state.json of a checkpoint. Raises RunError if it is not what a run writes."""
+    state = read_json(folder / "state.json")
+    wrong = next((key for key, sound in STATE.items() if key not in state or not sound(state[key])), None)
+    if wrong:
+        raise RunError(f"cannot read {folder / 'state.json'}: {wrong} is {state.get(wrong, 'missing')!r:.80}")
+    if not 0 <= state["step"] - state["epoch"] * state["steps_per_epoch"] <= state["steps_per_epoch"]:
+        raise RunError(f"cannot read {folder / 'state.json'}: step {state['step']} is not of epoch {state['epoch']}")
+    return state
+
+
+def is_count(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def is_number(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
+
+
+STATE = {  # what a run needs of it, and how each looks
+    "epoch": is_count,
+    "step": is_count,
+    "skipped": is_count,
+    "totals": lambda value: isinstance(value, list) and len(value) == 4 and all(map(is_number, value)),
+    "seconds": is_number,
+    "best_mean_iou": lambda value: value is None or is_number(value),
+    "best_epoch": lambda value: value is None or is_count(value),
+    "steps": is_count,
+    "steps_per_epoch": lambda value: is_count(value) and value > 0,
+    "precision": lambda value: isinstance(value, str),
+    "processes": is_count,
+}
 
 
 def load_checkpoint(accelerator, folder: Path, model, ema, optimizer) -> None:
-    """Put a checkpoint back, in place. Weights are read with safetensors, the rest with `weights_only=True`."""
+    """Put a checkpoint back, in place. Weights are read with safetensors, the rest with `weights_only=True`.
+
+    Raises RunError if a file is damaged, of another network or optimizer, or not finite.
+    """
     import torch
     from safetensors.torch import load_file
 
@@ -159,20 +239,62 @@ def load_checkpoint(accelerator, folder: Path, model, ema, optimizer) -> None:
         average = load_file(folder / "ema.safetensors") if ema is not None else None
         training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
         rng = rng_file(folder, accelerator.process_index)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise RunError(f"cannot read checkpoint {folder}: {' '.join(str(error).split())}") from error
+    except Exception as error:  # whatever bytes that are no longer what was written lead to
+        raise RunError(f"cannot read checkpoint {folder}: {os_reason(error)}") from error
+    bad = not_finite(weights) or not_finite(average or {})
+    if bad:
+        raise RunError(f"checkpoint {folder} holds weights that are not finite, as {bad}: go on from an older one")
     try:
         model.load_state_dict(weights)
         if ema is not None:
             ema.module.load_state_dict(average)
-        optimizer.load_state_dict(training["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise RunError(f"checkpoint {folder} is of another model or optimizer: {first}") from error
-    if accelerator.scaler is not None and "scaler" in training:
-        accelerator.scaler.load_state_dict(training["scaler"])
-    if rng is not None:  # on more processes than before, the new ones draw from their seed
-        set_rng_state(rng)
+        load_optimizer(optimizer, training["optimizer"])
+        if accelerator.scaler is not None and "scaler" in training:
+            accelerator.scaler.load_state_dict(training["scaler"])
+        if rng is not None:  # on more processes than before, the new ones draw from their seed
+            set_rng_state(rng)
+    except Exception as error:  # likewise
+        raise RunError(f"checkpoint {folder} is of another model or optimizer: {os_reason(error)}") from error
+
+
+def load_optimizer(optimizer, saved: dict) -> None:
+    """Put the state of an optimizer back. Raises ValueError if it does not fit its weights, which torch would notice
+    in the first step or never."""
+    now = [dict(group) for group in optimizer.param_groups]
+    for group, before in zip(saved["param_groups"], now, strict=True):
+        for key in before.keys() & group.keys() - {"params"}:
+            if not same_kind(group[key], before[key]):
+                raise ValueError(f"its {key} is {group[key]!r:.80}")
+    optimizer.load_state_dict(saved)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if kept := optimizer.state.get(parameter):
+                check_moments(kept, parameter)
+
+
+def check_moments(kept: dict, parameter) -> None:
+    """Raise ValueError if what an optimizer keeps of a weight is not what AdamW or SGD keeps."""
+    import torch
+
+    if not {"exp_avg", "exp_avg_sq", "step"} <= kept.keys() and "momentum_buffer" not in kept:
+        raise ValueError(f"it keeps only {', '.join(map(str, kept))} of a weight")
+    for name, value in kept.items():
+        if value is not None and not torch.is_tensor(value):
+            raise ValueError(f"its {name} is {value!r:.80}")
+        if value is not None and value.shape != (() if name == "step" else parameter.shape):
+            raise ValueError(f"its {name} is of shape {tuple(value.shape)}, a weight {tuple(parameter.shape)}")
+    if bad := not_finite(kept):
+        raise ValueError(f"its {bad} is not finite")
+
+
+def same_kind(value, other) -> bool:
+    """Whether two settings of an optimizer are of the same kind, numbers finite."""
+    if isinstance(other, (list, tuple)):
+        same_length = isinstance(value, (list, tuple)) and len(value) == len(other)
+        return same_length and all(map(same_kind, value, other))
+    if isinstance(other, bool) or other is None:
+        return value is None or isinstance(value, bool)
+    return is_number(value) if isinstance(other, Real) else isinstance(value, type(other))
 
 
 def rng_file(folder: Path, process: int) -> dict | None:

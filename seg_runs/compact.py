@@ -6,12 +6,13 @@ The copy loads in single precision, so it predicts like any other model. A tenso
 is: a value would overflow, or a variance or weight that is not zero would become zero.
 """
 
-import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .arguments import Parser
-from .files import replace_folder, write_json
+from .files import CHECKSUMS, damage, read_json, replace_folder, write_checksums, write_json, writing
 from .launch import RunError, one_line_errors
 
 WEIGHTS = "model.safetensors"
@@ -29,26 +30,36 @@ def compact(run: Path, destination: Path) -> str:
     if destination.exists():
         raise RunError(f"{destination} exists already: delete it or name another folder")
     temporary = destination.with_name(f".{destination.name}.tmp")
+    config = read_json(source / "config.json")
     try:
-        tensors = load_file(source / WEIGHTS)
-        config = json.loads((source / "config.json").read_text())
+        tensors, wrong = load_file(source / WEIGHTS), damage(source)
     except (OSError, ValueError, SafetensorError) as error:
-        raise RunError(f"cannot read the model in {source}: {' '.join(str(error).split())}") from error
+        wrong = " ".join(str(error).split())
+    if wrong:
+        raise RunError(f"cannot read the model in {source}: {wrong}")
     halves = {name: halved(tensor) for name, tensor in tensors.items()}
     kept = [name for name, tensor in halves.items() if tensor.dtype == torch.float32]
-    try:
+    with writing(destination), removed_on_error(temporary):
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(source, temporary, copy_function=shutil.copyfile)
-        (temporary / WEIGHTS).unlink()
+        rest = shutil.ignore_patterns(WEIGHTS, CHECKSUMS)
+        shutil.copytree(source, temporary, ignore=rest, copy_function=shutil.copyfile)
         save_file(halves, temporary / WEIGHTS, metadata={"format": "pt"})
         write_json(temporary / "config.json", config | {"dtype": "float32"})
+        write_checksums(temporary, [WEIGHTS])
         replace_folder(temporary, destination)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise RunError(f"cannot write {destination}: {error.strerror or error}") from error
     size = (destination / WEIGHTS).stat().st_size / 2**20
     stays = f"; {len(kept)} tensors stay in float32, as {kept[0]}" if kept else ""
     return f"wrote {destination}: {len(halves)} tensors, {size:.1f} MiB{stays}"
+
+
+@contextmanager
+def removed_on_error(folder: Path) -> Iterator[None]:
+    """A full disk is not left fuller than it was."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def halved(tensor):

@@ -9,7 +9,6 @@ again, and says how to repeat it. The token is huggingface_hub's business (`hf a
 message, because every message goes through `without_token`.
 """
 
-import os
 import shlex
 import shutil
 import tempfile
@@ -20,8 +19,8 @@ from pathlib import Path
 import yaml
 
 from .card import OWN_TYPES, data_note, make_card, public_arguments, read_card_files
-from .checkpoints import write_atomically
-from .launch import RunError, is_first_process
+from .files import damage, write_atomically
+from .launch import RunError, is_first_process, os_line
 from .run_folder import BEST_IS_WHOLE
 
 ATTEMPTS = 3
@@ -34,7 +33,7 @@ def hub_flags(args) -> str:
         return ""
     private = " --hub_private" if args.hub_private else ""
     strategy = f" --hub_strategy {args.hub_strategy}" if args.hub_strategy else ""
-    return f" --push_to_hub --hub_model_id {args.hub_model_id}{private}{strategy}"
+    return f" --push_to_hub --hub_model_id {shlex.quote(args.hub_model_id)}{private}{strategy}"
 
 
 def publish_command(run: Path, repository: str, private: bool) -> str:
@@ -68,6 +67,8 @@ def reason(error: BaseException) -> str:
         return "the hub does not accept the token (401): log in again with `hf auth login`, or set HF_TOKEN"
     if status == 403:
         return "the token may not write there (403): it needs the role `write`, and the name your user or organisation"
+    if isinstance(error, OSError) and error.errno and status is None:
+        return without_token(os_line(error))
     lines = [line for line in str(error).splitlines() if line.strip()] or [""]
     return without_token(f"{type(error).__name__}: {lines[0]}")
 
@@ -82,18 +83,14 @@ def without_token(text: str) -> str:
 def stage(run: Path, folder: Path, repository: str, private: bool) -> None:
     """Fill `folder` with what is uploaded: the run may change its files meanwhile."""
     config, *_, arguments = read_card_files(run / "best", run)
-    if config["model_type"] in OWN_TYPES and "auto_map" not in config:
+    if config.get("model_type") in OWN_TYPES and "auto_map" not in config:
         raise RunError(f"{run}/best was saved without the code that builds its network: train it again")
     with BEST_IS_WHOLE:
         for path in (run / "best").iterdir():
-            if path.suffix == ".safetensors":  # never changed in place: best/ is replaced as a whole
-                try:
-                    os.link(path, folder / path.name)
-                    continue
-                except OSError:  # another file system, or one without links
-                    pass
-            if path.is_file():
+            if path.is_file() and not path.name.startswith("."):
                 shutil.copyfile(path, folder / path.name)
+    if wrong := damage(folder):
+        raise RunError(f"{run}/best is damaged: {wrong}")
     for name in ("log_epoch.csv", "learning_curve.png"):
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
@@ -109,7 +106,11 @@ def stage(run: Path, folder: Path, repository: str, private: bool) -> None:
         pictures["validation.png"] = "Validation images: image, truth, prediction"
     if (folder / "learning_curve.png").is_file():
         pictures["learning_curve.png"] = "Learning curve: loss and scores over epochs"
-    make_card(folder, run, repository, pictures).save(folder / "README.md")
+    try:
+        card = make_card(folder, run, repository, pictures)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # entries that no run writes
+        raise RunError(f"cannot describe {run}/best: {type(error).__name__} {error} in its JSON files") from error
+    card.save(folder / "README.md")
 
 
 def upload(run: Path, repository: str, private: bool) -> str:

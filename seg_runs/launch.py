@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable
@@ -29,22 +30,67 @@ def one_line_errors(*kinds: type[Exception]):
         # An error of a data loader's worker carries the worker's traceback; what it says is in the last line.
         line = str(error).strip().splitlines()[-1]
         fail(f"error: {line.removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')}", 1)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        fail(f"error: {error.strerror}{f': {error.filename}' if error.filename else ''}; checkpoints are whole", 1)
+    except OSError as error:  # the disk, or a name that it does not take
+        fail(f"error: {os_line(error)}", 1)
+    except MemoryError as error:
+        fail(f"error: {out_of_memory(str(error))}", 1)
     except RuntimeError as error:
         line = " ".join(str(error).split())
-        if "deterministic implementation" in line:
-            fail(f"error: --deterministic cannot be had: {line}", 1)
-        if line.startswith("DataLoader worker"):  # killed, most often for memory
-            fail(f"error: {line} (for memory? fewer --num_workers need less); checkpoints are whole", 1)
+        if known := runtime_line(line):
+            fail(f"error: {known}", 1)
         if not is_of_another_process(error):
             raise
         rank = os.environ.get("RANK", "0")
         fail(f"process {rank} lost the others; if none of them says why, it was this: {line[:300]}", 1)
     except KeyboardInterrupt:
         fail("interrupted", 130)
+
+
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # only a write meets these
+NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+NO_SHARED_MEMORY = ("shared memory", "</torch_", "/dev/shm", "Bus error")
+
+
+def os_line(error: OSError) -> str:
+    """A refusal of the system in one line: path and reason. Of a copy the path is that of the copy."""
+    path = error.filename2 or error.filename
+    written = "cannot write " if error.errno in REFUSED else ""
+    if path is None:
+        return f"{written}{': ' if written else ''}{os_reason(error)}; checkpoints are whole"
+    return f"{written}{path if isinstance(path, str) else os.fsdecode(path)}: {os_reason(error)}"
+
+
+def os_reason(error: BaseException) -> str:
+    """Why, in one line, without number or path."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1 if "Traceback" in str(error) else 0] if lines else type(error).__name__
+
+
+def runtime_line(line: str) -> str | None:
+    """What to tell of an error of torch's that is the machine's or the launch's, and no bug; None of others."""
+    if "deterministic implementation" in line:
+        return f"--deterministic cannot be had: {line}"
+    if any(sign in line for sign in NO_SHARED_MEMORY):  # workers hand their items over in it
+        return (
+            "there is too little shared memory (/dev/shm) for the workers that prepare data: give fewer --num_workers "
+            f"(0 needs none), or enlarge it (docker run --shm-size). {line[-200:]}"
+        )
+    if line.startswith("DataLoader worker"):  # killed, most often for memory
+        return f"{line} (for memory? fewer --num_workers need less); checkpoints are whole"
+    if any(sign in line for sign in NO_MEMORY):
+        return out_of_memory(line)
+    return None
+
+
+def out_of_memory(line: str) -> str:
+    """Flags that help, the gentlest first."""
+    return (
+        "there is too little memory. Training needs less with more --gradient_accumulation_steps, with "
+        "--gradient_checkpointing, with a smaller --crop_size or --batch_size; prediction with a smaller --test_size, "
+        f"or without --mst. {' '.join(line.split())[:200]}"
+    ).rstrip()
 
 
 def is_of_another_process(error: RuntimeError) -> bool:
@@ -98,9 +144,22 @@ def make_accelerator(deterministic: bool = False, gradient_checkpointing: bool =
         raise RunError(f"{processes} processes were launched but accelerate runs {accelerator.num_processes}")
     if accelerator.gradient_accumulation_steps != 1:
         raise RunError("accumulation is a flag here, --gradient_accumulation_steps, not a setting of the launch")
+    if accelerator.is_main_process and accelerator.mixed_precision == "bf16" and not gpu and not has_bf16():
+        print("note: this CPU has no bf16 instructions, so it is many times slower: launch with --mixed_precision no")
     if gradient_checkpointing and accelerator.state.dynamo_plugin.backend.value != "NO":
         raise RunError("--gradient_checkpointing cannot be compiled: launch with --dynamo_backend no")
     return accelerator
+
+
+def has_bf16() -> bool:
+    """Whether the CPU has instructions for bf16; True where that cannot be known."""
+    import torch
+
+    if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
+        return True
+    names = "_is_avx512_bf16_supported", "_is_amx_tile_supported"  # private to torch: they may go
+    checks = [getattr(torch.cpu, name, None) for name in names]
+    return None in checks or any(check() for check in checks)
 
 
 def keep_memory() -> None:
@@ -144,7 +203,7 @@ def on_first_process(accelerator, function: Callable, *args):
     if accelerator.is_main_process:
         try:
             outcome[0] = function(*args)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             outcome[1] = error
     if accelerator.num_processes > 1:
         broadcast_object_list(outcome)

@@ -1,8 +1,12 @@
 """The numbers of a run, as they come: log_epoch.csv, learning_curve.png, TensorBoard, results.json."""
 
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from .checkpoints import write_json
+from .files import write_json, writing
 from .report import plot_learning_curve
 from .run_folder import append_row, read_rows
 
@@ -20,7 +24,10 @@ class TrainingLog:
             from torch.utils.tensorboard import SummaryWriter
 
             for kind, done in (("step", state["step"]), ("epoch", state["epoch"])):
-                self.boards[kind] = SummaryWriter(run / "tensorboard" / f"{kind}s", purge_step=done + 1)
+                folder = run / "tensorboard" / f"{kind}s"
+                with writing(folder):
+                    put_before(folder, int(time.time()))
+                    self.boards[kind] = SummaryWriter(folder, purge_step=done + 1)
 
     def step(self, step: int, values: dict[str, float]) -> None:
         """One optimizer step, counted from 1."""
@@ -30,28 +37,61 @@ class TrainingLog:
         """One epoch; keys as in `run_folder.COLUMNS`."""
         if not self.on:
             return
-        append_row(self.run / "log_epoch.csv", row)
+        with writing(self.run / "log_epoch.csv"):
+            append_row(self.run / "log_epoch.csv", row)
         if "mean_iou" in row:
-            plot_learning_curve(read_rows(self.run / "log_epoch.csv"), self.run / "learning_curve.png")
+            self._plot()
         self._add("epoch", row["epoch"], row)
         self.flush()
-        print("  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
+        known = {key: value for key, value in row.items() if value is not None}
+        print("  ".join(f"{key} {value:.4g}" for key, value in known.items()), flush=True)
+
+    def _plot(self) -> None:
+        path = self.run / "learning_curve.png"
+        with writing(path):
+            plot_learning_curve(read_rows(self.run / "log_epoch.csv"), path)
 
     def _add(self, kind: str, count: int, values: dict) -> None:
         if self.boards:
-            for key, value in values.items():
-                if key != "epoch":
-                    self.boards[kind].add_scalar(key, value, count)
+            with self._board():
+                for key, value in values.items():
+                    if key != "epoch" and value is not None:
+                        self.boards[kind].add_scalar(key, value, count)
+
+    @contextmanager
+    def _board(self) -> Iterator[None]:
+        """A thread of TensorBoard's writes; what the disk refuses it comes out at a later call."""
+        with writing(self.run / "tensorboard"):
+            yield
 
     def flush(self) -> None:
         """To be called before a checkpoint or its state is written: a resumed run does not log what was before it."""
-        for board in self.boards.values():
-            board.flush()
+        with self._board():
+            for board in self.boards.values():
+                board.flush()
 
     def finish(self, results: dict) -> None:
         """The run is complete."""
-        for board in self.boards.values():
-            board.close()
+        with self._board():
+            for board in self.boards.values():
+                board.close()
         if self.on:
-            plot_learning_curve(read_rows(self.run / "log_epoch.csv"), self.run / "learning_curve.png")
-            write_json(self.run / "results.json", results)
+            self._plot()
+            with writing(self.run / "results.json"):
+                write_json(self.run / "results.json", results)
+
+
+def put_before(folder: Path, second: int) -> None:
+    """Rename TensorBoard's files of a run, in their order, so that one begun in `second` comes after them.
+
+    TensorBoard reads them by name, which begins with the second that each was begun in, and takes back what came
+    before a resumed run in the files before. The clock may have been set back since, or the second be the same.
+    """
+    found = []
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        if name := re.fullmatch(r"events\.out\.tfevents\.(\d+)(\..*)", path.name):
+            found.append((path, int(name[1]), name[2]))
+    if found and found[-1][1] >= second:
+        first = min(found[0][1], second) - len(found)
+        for place, (path, _, rest) in enumerate(found):
+            path.rename(path.with_name(f"events.out.tfevents.{first + place:010d}{rest}"))

@@ -4,11 +4,16 @@ python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME
 python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME --dry_run card     # only write it, to look at
 """
 
+import os
+import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 from .arguments import Parser, check_hub_id
+from .files import replace_folder, writing
 from .hub import make_repository, reason, stage, upload
 from .launch import RunError, one_line_errors
+from .lock import locked
 
 
 def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
@@ -17,19 +22,30 @@ def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
     if not (run / "best" / "config.json").is_file():
         raise RunError(f"{run} is no run folder with a best/ model")
     if dry_run:
-        folder = Path(dry_run)
-        if folder.exists():
-            raise RunError(f"--dry_run {folder} exists already")
-        folder.mkdir(parents=True)
-        stage(run, folder, name, private)
-        return f"look at {folder}: this would be uploaded"
+        with locked(run, "the run") if os.access(run, os.W_OK) else nullcontext():
+            return export(run, Path(dry_run), name, private)
     repository = make_repository(name, private)
-    try:
-        return f"uploaded: {upload(run, repository, private)}"
-    except RunError:
-        raise
-    except Exception as error:  # whatever the hub or the way to it says
-        raise RunError(f"upload to {repository} failed, nothing here is lost: {reason(error)}") from error
+    with locked(run, "the run"):
+        try:
+            return f"uploaded: {upload(run, repository, private)}"
+        except RunError:
+            raise
+        except Exception as error:  # whatever the hub or the way to it says
+            raise RunError(f"upload to {repository} failed, nothing here is lost: {reason(error)}") from error
+
+
+def export(run: Path, folder: Path, name: str, private: bool) -> str:
+    """Write to `folder` what would be uploaded, whole or not at all."""
+    if folder.exists():
+        raise RunError(f"--dry_run {folder} exists already")
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+            filled = Path(temporary) / "filled"
+            filled.mkdir()
+            stage(run, filled, name, private)
+            replace_folder(filled, folder)
+    return f"look at {folder}: this would be uploaded"
 
 
 def make_parser() -> Parser:

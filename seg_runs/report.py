@@ -1,10 +1,13 @@
 """What a run shows: the table per class, the learning curve and the validation pictures."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from .files import write_atomically
 
 INK, PAPER = (24, 24, 27), (250, 250, 249)
 
@@ -32,7 +35,8 @@ def score_summary(names: Sequence[str], scores: dict) -> dict:
     def by_class(values):
         return {name: None if np.isnan(value) else float(value) for name, value in zip(names, values, strict=True)}
 
-    means = {key: float(scores[key]) for key in ("mean_iou", "mean_accuracy", "overall_accuracy")}
+    keys = ("mean_iou", "mean_accuracy", "overall_accuracy")
+    means = {key: None if np.isnan(scores[key]) else float(scores[key]) for key in keys}
     iou, accuracy = by_class(scores["per_category_iou"]), by_class(scores["per_category_accuracy"])
     return means | {"iou": iou, "accuracy": accuracy}
 
@@ -70,7 +74,9 @@ def plot_learning_curve(rows: list[dict], path: Path) -> None:
     losses.set(title="cross entropy per pixel", ylim=(0, None))
     best = max((row["mean_iou"] for row in rows if row["mean_iou"] is not None), default=None)
     scores.set(title="scores" if best is None else f"scores: best mIoU {best:.4f}", ylim=(0, 1))
-    figure.savefig(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_atomically(path, picture.getvalue())
 
 
 def comparison(

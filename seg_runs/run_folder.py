@@ -14,26 +14,37 @@ runs/camvid_streetnet_batch_20260101-120000/
 """
 
 import csv
+import io
 import os
-import shutil
+import shlex
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
-
-from safetensors import SafetensorError
 
 from .arguments import OTHER_GROUPS, changed_flags, save_arguments
 from .card import make_card, training_record
 from .checkpoints import (
     find_checkpoint,
     last_checkpoint,
+    list_checkpoints,
     load_checkpoint,
     read_state,
     remove_later,
-    write_atomically,
-    write_json,
+    run_of,
 )
-from .launch import RunError, on_first_process
+from .files import (
+    damage,
+    discard,
+    flush,
+    sync,
+    write_atomically,
+    write_checksums,
+    write_json,
+    writing,
+)
+from .launch import RunError, on_first_process, os_reason
+from .lock import locked
 
 COLUMNS = (
     "epoch",
@@ -56,26 +67,62 @@ NEW_EPOCH = {"totals": [0.0, 0.0, 0.0, 0.0], "seconds": 0.0}
 NEW_RUN = {"epoch": 0, "step": 0, "skipped": 0, **NEW_EPOCH, "best_mean_iou": None, "best_epoch": None}
 
 
-def begin_run(args, accelerator, steps: int, steps_per_epoch: int) -> tuple[Path, dict]:
-    """The folder of a new run and its state."""
-    encoder = f"_{args.encoder}" if args.encoder else ""
-    name = f"{args.dataset}_{args.model.lower()}{encoder}_{args.norm}"
-    run = on_first_process(accelerator, create_run, args.output_dir, name, args.overwrite_output_dir)
-    if accelerator.is_main_process:
+class HeldRun:
+    """The folder of a run, from the first look at it to the end of training. The first process holds its lock, so that
+    no other program writes to it; the lock goes when `held` is closed, or with the process.
+
+    `checkpoint`: what a resumed run goes on from, with `notes` on damaged ones that are newer; None for a new run.
+    """
+
+    def __init__(self, args, accelerator, held: ExitStack):
+        self.accelerator, self.held, self.locked = accelerator, held, False
+        self.checkpoint, self.notes = None, []
+        if args.resume_from_checkpoint:
+            self.lock(run_of(args.resume_from_checkpoint), "--resume_from_checkpoint")
+            found = on_first_process(accelerator, find_checkpoint, args.resume_from_checkpoint)
+            self.checkpoint, self.notes = found
+        elif args.output_dir and Path(args.output_dir).is_dir():
+            self.lock(Path(args.output_dir))
+
+    def lock(self, folder: Path, flag: str = "--output_dir") -> None:
+        """Hold `folder`, on the first process, which makes it; once is enough."""
+        if not self.locked:
+            on_first_process(self.accelerator, self._enter, folder, flag)
+            self.locked = True
+
+    def _enter(self, folder: Path, flag: str) -> None:
+        self.held.enter_context(locked(folder, flag))
+
+    def create(self, args) -> Path:
+        """Make the folder of a new run and return it, on every process."""
+        encoder = f"_{args.encoder}" if args.encoder else ""
+        name = f"{args.dataset}_{args.model.lower()}{encoder}_{args.norm}"
+        folder = Path(args.output_dir) if args.output_dir else on_first_process(self.accelerator, new_folder, name)
+        self.lock(folder)
+        on_first_process(self.accelerator, create_run, folder, args.overwrite_output_dir)
+        return folder
+
+
+def begin_run(args, held: HeldRun, now: dict) -> tuple[Path, dict]:
+    """The folder of a new run and its state. `now`: the `conditions`."""
+    run = held.create(args)
+    if held.accelerator.is_main_process:
         save_arguments(args, run / "args.yaml")
-    return run, NEW_RUN | {"pretrained": started_from(args)} | conditions(accelerator, steps, steps_per_epoch)
+    return run, NEW_RUN | {"pretrained": started_from(args)} | now
 
 
-def conditions(accelerator, steps: int, steps_per_epoch: int) -> dict:
-    """Under which a run goes on; a part of its state, so that a change can be said."""
+def conditions(accelerator, steps: int, steps_per_epoch: int, data: dict) -> dict:
+    """Under which a run goes on; a part of its state, so that a change can be said. `data`: its fingerprint, as
+    `data_scripts.training.fingerprint` has it."""
     precision, processes = accelerator.mixed_precision, accelerator.num_processes
-    return {"steps": steps, "steps_per_epoch": steps_per_epoch, "precision": precision, "processes": processes}
+    lengths = {"steps": steps, "steps_per_epoch": steps_per_epoch}
+    return lengths | {"precision": precision, "processes": processes, "data": data}
 
 
-def provenance(args, images: int) -> dict:
-    """What a saved model's configuration says of where its weights come from, beside the data set."""
-    resumed = args.resume_from_checkpoint and read_state(find_checkpoint(args.resume_from_checkpoint))
-    pretrained = resumed.get("pretrained", "none") if resumed else started_from(args)
+def provenance(args, images: int, checkpoint: Path | None = None) -> dict:
+    """What a saved model's configuration says of where its weights come from, beside the data set. `checkpoint`: what
+    the run goes on from."""
+    pretrained = read_state(checkpoint).get("pretrained", "none") if checkpoint else started_from(args)
     of_data = {"trained_on": args.train_on, "fold": args.fold, "train_images": images}
     return {"pretrained": pretrained, **of_data, "select": args.select, "seed": args.seed}
 
@@ -87,32 +134,47 @@ def started_from(args) -> str:
     return os.path.basename(os.path.normpath(name)) if os.path.exists(name) or os.path.isabs(name) else name
 
 
+def refuse_worthless(run: Path, state: dict) -> None:
+    """Stop a run that has ended without a weight to keep."""
+    if state["skipped"] and state["skipped"] >= state["step"]:
+        raise RunError(f"none of the {state['step']} steps had a finite gradient: nothing was learned. {REMEDY}")
+    if state["best_epoch"] is None:
+        raise RunError(f"no validation had a finite loss, so there is no {run}/best. {REMEDY}. {last_checkpoint(run)}")
+
+
 def outcome(run: Path, state: dict, select: str) -> str:
     """The last line of a run, which keeps the weights that `select` says."""
-    score = state["best_mean_iou"]
+    score, skipped = state["best_mean_iou"], state["skipped"]
     if score is None:
         what = "the last weights"
     elif select == "last":
         what = f"the last weights, validation mIoU {score:.4f},"
     else:
         what = f"best validation mIoU {score:.4f} in epoch {state['best_epoch']}"
-    return f"done: {what} in {run}/best. Next: accelerate launch predict_seg.py --model_name_or_path {run} --mst"
+    begin = "done"
+    if skipped:
+        begin = f"ended, but the last {skipped} steps changed nothing, because their gradient was not finite"
+    command = f"accelerate launch predict_seg.py --model_name_or_path {shlex.quote(str(run))} --mst"
+    return f"{begin}: {what} in {run}/best. Next: {command}"
 
 
-def resume_run(args, accelerator, model, ema, optimizer, steps: int, steps_per_epoch: int) -> tuple[Path, dict]:
-    """The folder and the state of a run that goes on from a checkpoint, which is loaded."""
-    checkpoint = find_checkpoint(args.resume_from_checkpoint)
-    run = checkpoint.parent.parent
+def resume_run(args, held: HeldRun, model, ema, optimizer, now: dict) -> tuple[Path, dict]:
+    """The folder and the state of a run that goes on from a checkpoint, which is loaded. `now`: the `conditions`."""
+    accelerator, checkpoint = held.accelerator, held.checkpoint
+    run, steps, steps_per_epoch = checkpoint.parent.parent, now["steps"], now["steps_per_epoch"]
     if args.output_dir and Path(args.output_dir).resolve() != run.resolve():
         raise RunError(f"--output_dir {args.output_dir}: a resumed run goes on in its own folder, {run}")
-    changes = changed_flags(args, run / "args.yaml")
+    changes = held.notes + changed_flags(args, run / "args.yaml")
     state = read_state(checkpoint)
-    now = conditions(accelerator, steps, steps_per_epoch)
     if now["steps_per_epoch"] != state["steps_per_epoch"]:
         raise RunError(
             f"{run} was begun with {state['steps_per_epoch']} steps in an epoch, and --dataset_path has images for "
             f"{steps_per_epoch}: a resumed run keeps its data"
         )
+    refuse_other_data(run, state.get("data"), now["data"])
+    if wrong := on_first_process(accelerator, damage_of_best, run, state):
+        changes.append(f"note: {run}/best {wrong}: the next validation replaces it")
+        state |= {"best_mean_iou": None, "best_epoch": None}
     done = state["epoch"] * steps_per_epoch >= steps
     if state["step"] > steps or (done and state["best_epoch"] is None):
         raise RunError(f"{checkpoint} leaves nothing to do in a run of {steps} steps: give more --epochs or steps")
@@ -126,51 +188,89 @@ def resume_run(args, accelerator, model, ema, optimizer, steps: int, steps_per_e
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         remove_later(checkpoint)
-        cut_rows(run / "log_epoch.csv", state["epoch"])
-        restore_best(run)
-        remove(*run.glob(".push-*"))  # what an upload leaves when the run is killed
-        save_arguments(args, run / "args.yaml")
-        if state["step"] < steps:
-            (run / "results.json").unlink(missing_ok=True)
+        with writing(run):
+            cut_rows(run / "log_epoch.csv", state["epoch"])
+            remove(*run.glob(".push-*"))  # what an upload leaves when the run is killed
+            save_arguments(args, run / "args.yaml")
+            if state["step"] < steps:
+                (run / "results.json").unlink(missing_ok=True)
     accelerator.print("\n".join([f"resumed {checkpoint}: step {state['step']} is done", *changes]))
     return run, state | now
 
 
-def refuse_endless_skipping(run: Path, state: dict) -> None:
-    """Stop a run whose loss has become NaN or infinite for good; its weights are still those of before."""
-    if state["skipped"] >= MAX_SKIPPED_STEPS:
+def damage_of_best(run: Path, state: dict) -> str:
+    """What is wrong with best/; nothing if all is well, or if there is none yet."""
+    with writing(run):
+        restore_best(run)
+    if state["best_epoch"] is None:
+        return ""
+    return damage(run / "best") if (run / "best").is_dir() else "is not there"
+
+
+def refuse_other_data(run: Path, before: dict | None, now: dict) -> None:
+    """Refuse to go on with other data than a run was begun with. `before` is None in runs that did not note it."""
+    if not isinstance(before, dict):
+        return
+    changed = [
+        f"{what} ({before[what]} then, {now[what]} now)"
+        for what in before.keys() & now.keys()
+        if before[what] != now[what]
+    ]
+    if changed:
         raise RunError(
-            f"the gradient was not finite in {MAX_SKIPPED_STEPS} steps in a row, from step "
-            f"{state['step'] - MAX_SKIPPED_STEPS + 1} on; none of them changed a weight. Lower --learning_rate or "
-            f"give --max_grad_norm. {last_checkpoint(run)}"
+            f"{run} was begun with other data: what differs is {', '.join(sorted(changed))}. A resumed run keeps its "
+            "data: give --dataset_path the same files, or begin a new run"
         )
 
 
-def create_run(output_dir: str | None, name: str, overwrite: bool = False) -> Path:
-    """Make the folder of a new run and return it. One that holds a run already is refused unless `overwrite`."""
-    folder = Path(output_dir) if output_dir else RUNS / f"{name}_{time.strftime('%Y%m%d-%H%M%S')}"
-    try:
+REMEDY = "Lower --learning_rate or give --max_grad_norm"
+
+
+def refuse_endless_skipping(run: Path, state: dict, bad: str | None) -> None:
+    """Stop a run whose loss has become NaN or infinite for good. `bad`: a weight that is not finite, if there is one;
+    if not, the weights are still those of before."""
+    if state["skipped"] >= MAX_SKIPPED_STEPS:
+        weights = f"the weights are not finite either, as {bad}" if bad else "none of them changed a weight"
+        raise RunError(
+            f"the gradient was not finite in {MAX_SKIPPED_STEPS} steps in a row, from step "
+            f"{state['step'] - MAX_SKIPPED_STEPS + 1} on; {weights}. {REMEDY}. {last_checkpoint(run)}"
+        )
+
+
+def new_folder(name: str) -> Path:
+    """Make a folder below runs/ that is this run's alone, also if several are begun in one second."""
+    folder = RUNS / f"{name}_{time.strftime('%Y%m%d-%H%M%S')}"
+    with writing(folder):
+        RUNS.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                folder = Path(f"{folder}-{os.getpid()}")
+
+
+def create_run(folder: Path, overwrite: bool = False) -> None:
+    """Make a folder, which is held, that of a new run. One that holds a run already is refused unless `overwrite`."""
+    with writing(folder):
         if overwrite and holds_run(folder):
-            for part in ("args.yaml", "log_epoch.csv", "learning_curve.png", "results.json", "preview.png"):
+            for part in ("results.json", "args.yaml", "log_epoch.csv", "learning_curve.png", "preview.png"):
                 (folder / part).unlink(missing_ok=True)
             for predicted in folder.glob("scores_*.json"):
                 predicted.unlink()
             parts = ("images", "tensorboard", "checkpoints", "best", ".best.new", ".best.old")
             remove(*(folder / part for part in parts), *folder.glob("results_*"), *folder.glob(".push-*"))
-        while not output_dir and folder.exists():  # several runs begun in one second
-            folder = Path(f"{folder}-{os.getpid()}")
         refuse_run(folder)
         (folder / "images").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot write to --output_dir {folder}: {error.strerror}") from error
-    return folder
 
 
 def refuse_run(folder: Path) -> None:
     if holds_run(folder):
+        goes_on = f"go on with it by --resume_from_checkpoint {shlex.quote(str(folder))}, or delete it"
+        if not list_checkpoints(folder / "checkpoints"):
+            goes_on = "or delete it, which ended before its first checkpoint,"
         raise RunError(
-            f"--output_dir {folder} already holds a run: choose another, go on with it by "
-            f"--resume_from_checkpoint {folder}, or delete it by --overwrite_output_dir"
+            f"--output_dir {folder} already holds a run: choose another, {goes_on} by --overwrite_output_dir"
         )
 
 
@@ -189,19 +289,24 @@ def newest_run(runs: Path = RUNS) -> Path:
 
 def append_row(path: Path, row: dict) -> None:
     """Add an epoch to log_epoch.csv; a value that was not measured is an empty cell."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if new:
-            writer.writeheader()
-        digits = {"learning_rate": ".4e", "seconds": ".1f"}
-        writer.writerow({k: format(v, digits.get(k, ".4f")) if isinstance(v, float) else v for k, v in row.items()})
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    if not path.exists():
+        writer.writeheader()
+    digits = {"learning_rate": ".4e", "seconds": ".1f"}
+    writer.writerow({k: format(v, digits.get(k, ".4f")) if isinstance(v, float) else v for k, v in row.items()})
+    before = path.read_bytes() if path.exists() else b""
+    write_atomically(path, before + text.getvalue().encode())
 
 
 def read_rows(path: Path) -> list[dict]:
     """The rows of log_epoch.csv, as numbers; None where the cell is empty."""
-    with path.open(newline="") as file:
-        return [{key: float(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)]
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [{key: float(value) if value else None for key, value in row.items()} for row in rows]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise RunError(f"cannot read {path}: {os_reason(error)}") from error
 
 
 def cut_rows(path: Path, epochs: int) -> None:
@@ -209,7 +314,7 @@ def cut_rows(path: Path, epochs: int) -> None:
     if epochs == 0 or not path.exists():  # there may be half a header, of a run that was killed
         path.unlink(missing_ok=True)
     else:  # the row of each epoch was written before its checkpoint
-        write_atomically(path, "".join(path.read_text().splitlines(keepends=True)[: 1 + epochs]))
+        write_atomically(path, b"".join(path.read_bytes().splitlines(keepends=True)[: 1 + epochs]))
 
 
 def restore_best(run: Path) -> None:
@@ -225,18 +330,23 @@ def save_best(run: Path, model, processor, state: dict, scores: dict | None = No
     new, old, best = run / ".best.new", run / ".best.old", run / "best"
     remove(new, old)
     try:
-        model.save_pretrained(new)
-        processor.save_pretrained(new)
-        write_json(new / "training.json", training_record(model, state, seconds_until_now(run, state), scores))
-        make_card(new, run).save(new / "README.md")
-    except (OSError, SafetensorError) as error:
+        with writing(best, f". {last_checkpoint(run)}"):
+            model.save_pretrained(new)
+            processor.save_pretrained(new)
+            write_json(new / "training.json", training_record(model, state, seconds_until_now(run, state), scores))
+            make_card(new, run).save(new / "README.md")
+            write_checksums(new, [path.name for path in new.glob("*.safetensors")])
+            flush(new)
+            with BEST_IS_WHOLE:
+                if best.exists():
+                    best.rename(old)
+                new.rename(best)
+            sync(run)
+            remove(old)
+    except RunError:
         remove(new)
-        raise RunError(f"cannot write {best}: {error}. {last_checkpoint(run)}") from error
-    with BEST_IS_WHOLE:
-        if best.exists():
-            best.rename(old)
-        new.rename(best)
-    remove(old)
+        restore_best(run)
+        raise
 
 
 def seconds_until_now(run: Path, state: dict) -> float:
@@ -247,12 +357,14 @@ def seconds_until_now(run: Path, state: dict) -> float:
 
 def make_folders(*folders: Path) -> None:
     for folder in folders:
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def remove(*folders: Path) -> None:
+    """Delete those that are there; a link, or a file of such a name, too."""
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir() and not folder.is_symlink():
+            discard(folder)
+        else:
+            folder.unlink(missing_ok=True)

@@ -34,7 +34,7 @@ STATE = run_folder.NEW_RUN | {
     "seconds": 99.0,
 }
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-BEST = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json", "training.json"}
+BEST = {"README.md", "checksums.json", "config.json", "model.safetensors", "preprocessor_config.json", "training.json"}
 
 
 @pytest.fixture

@@ -42,6 +42,11 @@ def split(tmp_path):
     return from_files(rows, "here")
 
 
+def kept() -> list[str]:
+    """What lies in the cache, locks apart."""
+    return sorted(path.name for path in cache.cache_root().iterdir() if path.name != ".locks")
+
+
 def decoded(split, size=None):
     folder, refusal = build_decoded(split, CITYSCAPES, size, "training", progress=False)
     assert not refusal
@@ -121,7 +126,7 @@ def test_a_broken_file_is_named_and_nothing_is_left(split):
     open(path, "wb").write(data[: len(data) // 2])
     with pytest.raises(DataError, match="b.png"):
         decoded(split)
-    assert list(cache.cache_root().iterdir()) == []
+    assert kept() == []
 
 
 def test_images_in_memory_have_a_name_too(split):
@@ -145,21 +150,114 @@ def test_a_pickled_transform_leaves_the_pixels_where_they_are(toycity):
     assert np.array_equal(transform.crops([1])[0].image, again.crops([1])[0].image)
 
 
-def test_a_builder_that_fails_leaves_nothing_and_two_at_once_agree(tmp_path):
+def test_a_label_replaced_by_one_of_the_same_size_and_time_is_noticed(split, tmp_path):
+    first, path = decoded(split), Path(split[0]["label"]["path"])
+    before = path.stat()
+    other = tmp_path / "other.png"
+    other.write_bytes(path.read_bytes()[:-1] + b"x")
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(path)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    files = [row[column] for row in split for column in ("image", "label")]
+    assert pixels.names_of("decoded", files, pixels.VERSION, CITYSCAPES.source_ids, None)[1] != first.name
+
+
+DAMAGE = {
+    "zeroed": lambda data: bytes(len(data)),
+    "short": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "a bit": lambda data: bytes([data[0] ^ 1]) + data[1:],
+    "gone": None,
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("name", ["images.bin", "labels.bin", "shapes.json", cache.CHECKSUMS])
+def test_a_damaged_cache_is_built_again(split, name, how, capsys):
+    folder = decoded(split)
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if DAMAGE[how] is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(DAMAGE[how](whole[name]))
+    assert decoded(split) == folder and f"note: {folder} is damaged" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole and len(kept()) == 1
+
+
+def test_a_damaged_bank_is_built_again(toycity, capsys):
+    data, labels = load_source("toycity", toycity)
+    rules = copyblob.parse_rules(labels.copyblob, labels)
+    made = [Pixels(data["train"], labels), labels, rules, np.ones((6, 19), int), False]
+    folder = copyblob.build_bank(*made)
+    whole = (folder / "pixels.bin").read_bytes()
+    (folder / "pixels.bin").write_bytes(bytes(len(whole)))
+    assert copyblob.build_bank(*made) == folder and "is damaged (pixels.bin" in capsys.readouterr().out
+    assert (folder / "pixels.bin").read_bytes() == whole
+
+
+def test_a_kill_while_an_old_group_is_deleted_leaves_nothing_half(split, monkeypatch):
+    """It is renamed before its first file goes."""
+    folder = decoded(split)
+
+    def die(path, **_):
+        if path.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(cache.shutil, "rmtree", die)
+        cache.discard(folder)
+    assert kept() == [f".{folder.name}.old"] and decoded(split) == folder and kept() == [folder.name]
+
+
+def test_a_builder_that_fails_leaves_nothing(tmp_path):
     def fail(folder):
         (folder / "half").write_text("")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(DataError, match="No space left on device; MINICITY_SEG_CACHE"):
         cache.cached_folder("x", "x_1", fail)
-    assert list(cache.cache_root().iterdir()) == []
+    assert kept() == []
 
-    def slow(folder):
-        (folder / "value").write_text("slow")
-        cache.cached_folder("x", "x_1", lambda folder: (folder / "value").write_text("fast"))
 
-    assert (cache.cached_folder("x", "x_1", slow) / "value").read_text() == "fast"
-    assert [path.name for path in cache.cache_root().iterdir()] == ["x_1"]
+@pytest.fixture
+def builder(tmp_path):
+    """A process that builds x_1 and does not end before the file `go` is there."""
+    go = tmp_path / "go"
+    code = (
+        "import sys, time; from pathlib import Path; from data_scripts.cache import cached_folder\n"
+        "def build(folder):\n"
+        "    (folder / 'value').write_text('first'); print('building', flush=True)\n"
+        f"    while not Path({str(go)!r}).exists(): time.sleep(0.01)\n"
+        "cached_folder('x', 'x_1', build)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "building\n"
+    yield process, go
+    go.touch()
+    process.communicate(timeout=60)
+
+
+def test_a_second_process_waits_and_does_not_build_again(builder):
+    process, go = builder
+    code = (
+        "from data_scripts.cache import cached_folder\n"
+        "def build(folder): raise SystemExit('built twice')\n"
+        "print((cached_folder('x', 'x_1', build) / 'value').read_text())"
+    )
+    second = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert second.stdout.readline().startswith("waiting for another program that builds")
+    go.touch()
+    assert second.communicate(timeout=60)[0] == "first\n" and second.returncode == 0
+
+
+def test_clearing_leaves_what_is_being_built(builder):
+    process, go = builder
+    cache.cached_folder("y", "y_1", lambda folder: None)
+    command = [sys.executable, "-m", "data_scripts.cache", "--clear"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "kept: a program is building it" in said and kept() == [".x_1.tmp"]
+    go.touch()
+    assert process.wait(60) == 0 and kept() == ["x_1"]
 
 
 def test_a_builder_that_is_killed_leaves_nothing_that_counts():
@@ -169,12 +267,9 @@ def test_a_builder_that_is_killed_leaves_nothing_that_counts():
         "cached_folder('x', 'x_1', build)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -9
-    (left,) = cache.cache_root().iterdir()
+    assert kept() == [".x_1.tmp"]
     folder = cache.cached_folder("x", "x_1", lambda folder: (folder / "whole").write_text(""))
-    assert [path.name for path in folder.iterdir()] == ["whole"]
-    os.utime(left, (0, 0))  # a day later
-    cache.cached_folder("y", "y_1", lambda folder: None)
-    assert not left.exists()
+    assert {path.name for path in folder.iterdir()} == {"whole", cache.CHECKSUMS} and kept() == ["x_1"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads a process's memory from Linux's /proc")
@@ -204,5 +299,5 @@ def test_one_command_lists_and_clears_it(split, tmp_path):
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     assert str(folder) in run() and folder.exists()
-    assert "deleted" in run("--clear") and list(cache.cache_root().iterdir()) == []
+    assert "deleted" in run("--clear") and kept() == []
     assert run() == ""

@@ -55,6 +55,7 @@ def test_the_checkpoint_has_a_part_of_each_process(run):
         "model.safetensors",
         "training.pt",
         "state.json",
+        "checksums.json",
         "rng_0.pt",
         "rng_1.pt",
     }

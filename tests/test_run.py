@@ -35,10 +35,13 @@ def trained(toycity, tmp_path_factory):
 def test_the_run_folder_holds_what_the_design_says(trained):
     files = "args.yaml log_epoch.csv learning_curve.png results.json"
     folders = "images tensorboard checkpoints best"
-    assert {path.name for path in trained.iterdir()} == {*files.split(), *folders.split()}
+    names = {path.name for path in trained.iterdir()}
+    assert names == {*files.split(), *folders.split(), ".lock"}
     best = {path.name for path in (trained / "best").iterdir()}
     code = {path for path in best if path.endswith(".py")}
-    assert best - code == {*"README.md config.json model.safetensors preprocessor_config.json training.json".split()}
+    assert best - code == {
+        *"README.md config.json model.safetensors preprocessor_config.json training.json checksums.json".split()
+    }
     assert {"modeling.py", "streetnet.py", "norms.py"} <= code and "weights.py" not in code  # what the network needs
     assert [p.name for p in (trained / "checkpoints").iterdir()] == ["step_000009"]
     assert sorted(p.name for p in (trained / "images").iterdir()) == [f"epoch_{i:04d}.png" for i in (1, 2, 3)]
