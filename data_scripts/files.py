@@ -6,6 +6,8 @@ from pathlib import Path
 
 from .labels import DataError
 
+UNFINISHED = ".unfinished"  # lies in a data set while it is written, and says what to do if that was interrupted
+
 
 def write_whole(path: Path, write: Callable[[Path], None], remedy: str) -> None:
     """Replace `path` by what `write` writes to the path that it is given. Where the disk refuses, `path` is as it was,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
+from .files import UNFINISHED
 from .labels import CAMVID, CITYSCAPES, DataError, LabelInfo
 from .reader import FORMATS, PLUGIN
 
@@ -31,7 +32,6 @@ OTHER_SUFFIXES = set(
 MOST_NAMES = 20  # of files that were passed over, in one note
 # Folders that systems and archives make beside the pictures, as well as all hidden ones.
 FOLDERS_OF_SYSTEMS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-UNFINISHED = ".unfinished"  # lies in a data set while a program of ours writes it
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # name of the folder: name of the split
 
 

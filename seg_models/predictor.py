@@ -40,11 +40,11 @@ def smallest_side(model) -> int:
     return side
 
 
-def check_sides(model, crop_size: Sequence[int], test_size: Sequence[int] | None) -> None:
+def check_sides(model, crop_size: Sequence[int], test_size: Sequence[int] | None, crop_is: str = "--crop_size") -> None:
     """Raise ModelError for sizes too small for `model`: a crop has more than one position at the output stride, so that
-    norms have something to go by, and both have what `smallest_side` says."""
+    norms have something to go by, and both have what `smallest_side` says. `crop_is`: where the crop's size is from."""
     least = smallest_side(model)
-    refuse_smaller("--crop_size", crop_size, max(least, (getattr(model.config, "output_stride", None) or 1) + 1))
+    refuse_smaller(crop_is, crop_size, max(least, (getattr(model.config, "output_stride", None) or 1) + 1))
     if test_size:
         refuse_smaller("--test_size", test_size, least)
 
