@@ -59,6 +59,10 @@ def predict(args: PredictArguments) -> None:
     dataset, labels = label_set(model, model_folder, args.dataset or trained.get("dataset"))
     output = Path(args.output_dir) if args.output_dir else run
     splits = load_splits(args, dataset, trained, output)
+    for name, split in splits.items():
+        if "label" in split.column_names:  # their score is of every image; what has no labels may have damaged ones
+            on_first_process(accelerator, check_split, split, labels, name, accelerator.is_main_process)
+
     # Prepared for the launch's precision; one forward at a time, on this process's share of the images.
     model = accelerator.prepare_model(model.to(memory_format=torch.channels_last), evaluation_mode=True)
     size = args.test_size or processor_size(processor)
@@ -72,12 +76,8 @@ def predict(args: PredictArguments) -> None:
         "output_stride": args.eval_output_stride,
         "precision": accelerator.mixed_precision,
     }
-    trained_on = (getattr(model.config, "trained_on", None) or "train").split("+")
     damaged = []
     with predictions.alone(accelerator, output):
-        for name, split in splits.items():  # a score is of every image: files with labels are looked at before
-            if "label" in split.column_names:
-                on_first_process(accelerator, check_split, split, labels, name, accelerator.is_main_process)
         for name, split in splits.items():
             scores, unread = predict_split(
                 *(accelerator, predictor, split, labels, output, name, args.num_workers, settings)
@@ -86,12 +86,11 @@ def predict(args: PredictArguments) -> None:
             if scores is None:
                 accelerator.print(f"{name}: no labels, {len(split) - len(unread)} images predicted")
             elif accelerator.is_main_process:
-                if name in trained_on:
+                if name in (getattr(model.config, "trained_on", None) or "train").split("+"):
                     print(f"note: this model was trained on {name}: its scores there say little about other images")
                 predictions.write_scores(output / f"scores_{name}.json", scores, labels.names, settings)
-                print(
-                    f"{name}: {len(split)} images\n{class_table(labels.names, scores)}\nmIoU {scores['mean_iou']:.4f}"
-                )
+                print(f"{name}: {len(split)} images", class_table(labels.names, scores), sep="\n")
+                print(f"mIoU {scores['mean_iou']:.4f}")
             accelerator.print(f"ids: {output}/results_{name}, colours: {output}/results_color_{name}", flush=True)
             if args.zip and not unread:
                 path = on_first_process(accelerator, write_submission, split, labels, output / f"results_{name}")
@@ -165,7 +164,7 @@ def load_splits(args: PredictArguments, dataset: str, trained: dict, output: Pat
     """{name: split} to predict; what predictions and trainings wrote, now or before, is no input."""
     if args.input:
         path = Path(args.input).resolve()
-        name = path.stem if path.is_file() else path.name
+        name = (path.stem if path.is_file() else path.name) or "images"  # a disk has no name
         name = f"folder_{name}" if name in SPLITS else name  # not over the predictions of a split
         own = {folder.resolve() for folder in predictions.Predictions(output, name).folders}
         leave_out = lambda folder: folder.resolve() in own or predictions.is_output(folder)  # noqa: E731
