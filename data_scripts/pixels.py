@@ -20,7 +20,7 @@ from .labels import LabelInfo
 from .reader import read_image, read_instances, read_label, upright_size
 
 MEMORY_SHARE, DISK_SHARE = 0.5, 0.5  # of what is free, that decoded files may take
-VERSION = 1
+VERSION = 2  # of how files are decoded
 
 
 class Pixels:
