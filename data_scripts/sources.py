@@ -206,14 +206,12 @@ def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: st
     names, images, labels, instances = zip(*rows, strict=True)
     first = {}
     for name, image in zip(names, images, strict=True):
-        # Some systems take names for the same that differ in case, or in how an accent is written.
-        key = unicodedata.normalize("NFC", name).casefold()
-        if key in first:
+        other = first.setdefault(_as_file(name), image)
+        if other is not image:
             raise DataError(
-                f"{where} has several images named {name}, {first[key]} and {image}: their predictions would overwrite "
-                "each other, so rename one"
+                f"{where} has several images named {name}, {other} and {image}: their predictions would overwrite each "
+                "other, so rename one"
             )
-        first[key] = image
     columns = {"index": list(range(len(names))), "image": images, "name": list(names)}
     if None not in labels:
         columns["label"] = labels
@@ -232,7 +230,8 @@ def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: st
 
 def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None) -> Dataset:
     """The images directly or anywhere below a folder, or a single one, without labels: a split to predict. Their names
-    are those of the files below the folder, without suffix. `leave_out` is as for `list_images`."""
+    are those of the files without suffix or, where several folders have files of one name, with the folders below
+    `path`. `leave_out` is as for `list_images`."""
     root = Path(path)
     if root.is_file():
         return from_files([(root.stem, root, None, None)], path)
@@ -241,8 +240,12 @@ def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None)
     images = list_images(root, leave_out)
     if not images:
         raise DataError(f"no image in {path} (--input)")
-    return from_files([(_below(image, root), image, None, None) for image in images], path)
+    names = [image.stem for image in images]
+    if len({_as_file(name) for name in names}) < len(names):
+        names = [image.relative_to(root).with_suffix("").as_posix() for image in images]
+    return from_files([(name, image, None, None) for name, image in zip(names, images, strict=True)], path)
 
 
-def _below(image: Path, root: Path) -> str:
-    return image.relative_to(root).with_suffix("").as_posix()
+def _as_file(name: str) -> str:
+    """Equal for names that some systems take for the same: they differ in case, or in how an accent is written."""
+    return unicodedata.normalize("NFC", name).casefold()

@@ -153,9 +153,11 @@ def test_heic_is_read_with_its_plug_in_and_named_without(tmp_path, capsys):
 
 
 def test_photos_of_one_name_in_several_folders_keep_their_folders(tmp_path):
-    for name in ("one/a.png", "two/a.png", "b.png"):
+    for name in ("one/a.png", "b.png", "two/deep/c.png"):
         photo(tmp_path / name)
-    assert folder_of_images(str(tmp_path))["name"] == ["b", "one/a", "two/a"]
+    assert folder_of_images(str(tmp_path))["name"] == ["b", "a", "c"]
+    photo(tmp_path / "two" / "A.png")
+    assert folder_of_images(str(tmp_path))["name"] == ["b", "one/a", "two/A", "two/deep/c"]
 
 
 @pytest.mark.parametrize("one, two", [("a.jpg", "a.png"), ("A.png", "a.png"), ("caf\u00e9.png", "cafe\u0301.png")])
