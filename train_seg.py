@@ -153,8 +153,8 @@ def build(args: TrainArguments) -> Job:
     if ema is not None:
         accelerator.prepare_model(ema.module, evaluation_mode=True)  # in the launch's precision, as it is predicted
     loader, val_loader, transform, pixels = make_loaders(args, data, labels, epoch, batches, accelerator)
-    follows = f"the crop that follows from {'--train_size' if args.train_size else 'the images'}, of"
-    check_sides(model, transform.options.crop_size, args.test_size, "--crop_size" if args.crop_size else follows)
+    follows_from = None if args.crop_size else "--train_size" if args.train_size else "the images"
+    check_sides(model, transform.options.crop_size, args.test_size, follows_from)
     length = steps, batches.steps
     if args.resume_from_checkpoint:
         folder, state = run_folder.resume_run(args, accelerator, model, ema, optimizer, *length)

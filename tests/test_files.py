@@ -546,8 +546,11 @@ def test_a_size_that_nobody_gave_is_not_blamed_on_a_flag(in_process, tmp_path, c
     flags = "--dataset camvid --model segformer_b0 --batch_size 2 --max_train_steps 1 --num_workers 0".split()
     flags += ["--report_to", "none", "--dataset_path", tmp_path / "data", "--output_dir", tmp_path / "run"]
     for more, line in (
-        ((), "error: the crop that follows from the images, of 20 40 is too small"),
-        (("--train_size", 24, 60), "error: the crop that follows from --train_size, of 24 60 is too small"),
+        ((), "error: the crop that follows from the images is 20x40, and this network takes 29"),
+        (
+            ("--train_size", 24, 60),
+            "error: the crop that follows from --train_size is 24x60, and this network takes",
+        ),
         (("--crop_size", 28, 40), "error: --crop_size 28 40 is too small"),
     ):
         with pytest.raises(SystemExit):
