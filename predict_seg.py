@@ -16,9 +16,11 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
     with one_line_errors():
         parse_arguments(PredictArguments)
 
+import sys
 from pathlib import Path
 
 import torch
+from accelerate.utils import gather_object
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from data_scripts.check import check_split
@@ -26,7 +28,7 @@ from data_scripts.folds import load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
 from data_scripts.pixels import Pixels
-from data_scripts.reader import read_label
+from data_scripts.reader import fingerprint, read_label
 from data_scripts.sources import SPLITS, folder_of_images, source_of
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
@@ -57,9 +59,11 @@ def predict(args: PredictArguments) -> None:
     model, processor = load_model(model_folder, args.trust_remote_code)
     set_output_stride(model, args.eval_output_stride)
     dataset, labels = label_set(model, model_folder, args.dataset or trained.get("dataset"))
-    splits = load_splits(args, dataset, trained)
+    output = Path(args.output_dir) if args.output_dir else run
+    splits = load_splits(args, dataset, trained, output)
     for name, split in splits.items():
-        on_first_process(accelerator, check_split, split, labels, name, accelerator.is_main_process)
+        if "label" in split.column_names:  # their score is of every image; what has no labels may have damaged ones
+            on_first_process(accelerator, check_split, split, labels, name, accelerator.is_main_process)
 
     # Prepared for the launch's precision; one forward at a time, on this process's share of the images.
     model = accelerator.prepare_model(model.to(memory_format=torch.channels_last), evaluation_mode=True)
@@ -74,20 +78,26 @@ def predict(args: PredictArguments) -> None:
         "output_stride": args.eval_output_stride,
         "precision": accelerator.mixed_precision,
     }
-    output = Path(args.output_dir) if args.output_dir else run
-    for name, split in splits.items():
-        scores = predict_split(accelerator, predictor, split, labels, output, name, args.num_workers, settings)
-        if scores is None:
-            accelerator.print(f"{name}: no labels, {len(split)} images predicted")
-        elif accelerator.is_main_process:
-            if was_trained_on(model, name, args.fold):
-                print(f"note: this model was trained on images of {name}: these scores say little about other images")
-            predictions.write_scores(output / f"scores_{name}.json", scores, labels.names, settings)
-            print(f"{name}: {len(split)} images\n{class_table(labels.names, scores)}\nmIoU {scores['mean_iou']:.4f}")
-        accelerator.print(f"ids: {output}/results_{name}, colours: {output}/results_color_{name}", flush=True)
-        if args.zip:
-            path = on_first_process(accelerator, write_submission, split, labels, output / f"results_{name}")
-            accelerator.print(f"for the server: {path}", flush=True)
+    damaged = []
+    with predictions.alone(accelerator, output):
+        for name, split in splits.items():
+            scores, unread = predict_split(
+                accelerator, predictor, split, labels, output, name, args.num_workers, settings
+            )
+            damaged += unread
+            if scores is None:
+                accelerator.print(f"{name}: no labels, {len(split) - len(unread)} images predicted")
+            elif accelerator.is_main_process:
+                if was_trained_on(model, name, args.fold):
+                    print(f"note: this model was trained on images of {name}: these scores say little about others")
+                predictions.write_scores(output / f"scores_{name}.json", scores, labels.names, settings)
+                print(f"{name}: {len(split)} images", class_table(labels.names, scores), sep="\n")
+                print(f"mIoU {scores['mean_iou']:.4f}")
+            accelerator.print(f"ids: {output}/results_{name}, colours: {output}/results_color_{name}", flush=True)
+            if args.zip and not unread:
+                path = on_first_process(accelerator, write_submission, split, labels, output / f"results_{name}")
+                accelerator.print(f"for the server: {path}", flush=True)
+    refuse_damaged(accelerator, damaged, sum(map(len, splits.values())))
     accelerator.end_training()
 
 
@@ -115,7 +125,7 @@ def read_arguments(run: Path) -> dict:
     """What the run was trained with; nothing for a model that is not in a run folder."""
     path = run / "args.yaml"
     trained = read_recipe(path) if path.exists() else {}
-    for key in ("dataset", "dataset_path"):
+    for key in ("dataset", "dataset_path", "folds", "fold", "train_on"):
         if not isinstance(trained.get(key), str | None):
             raise RunError(f"cannot read recipe {path}: its {key} is {trained[key]!r:.80}")
     return trained
@@ -219,12 +229,18 @@ def processor_size(processor, strict: bool = True) -> tuple[int, int] | None:
     return processor.size["height"], processor.size["width"]
 
 
-def load_splits(args: PredictArguments, dataset: str, trained: dict):
-    """{name: split} to predict."""
+def load_splits(args: PredictArguments, dataset: str, trained: dict, output: Path):
+    """{name: split} to predict; what predictions and trainings wrote, now or before, is no input."""
     if args.input:
-        name = Path(args.input).resolve().name
+        path = Path(args.input).resolve()
+        name = (path.stem if path.is_file() else path.name) or "images"  # a disk has no name
         name = f"folder_{name}" if name in SPLITS else name  # not over the predictions of a split
-        return {name: folder_of_images(args.input)}
+        own = {folder.resolve() for folder in predictions.Predictions(output, name).folders}
+
+        def leave_out(folder: Path) -> bool:
+            return folder.resolve() in own or predictions.is_output(folder)
+
+        return {name: folder_of_images(args.input, leave_out)}
     of_run = trained if dataset == trained.get("dataset") else {}
     path = args.dataset_path or of_run.get("dataset_path")
     folds, fold = (args.folds, args.fold) if args.fold is not None else (of_run.get("folds"), of_run.get("fold"))
@@ -246,18 +262,23 @@ def was_trained_on(model, name: str, fold: str | None) -> bool:
 
 def predict_split(
     accelerator, predictor, split, labels, output: Path, name: str, num_workers: int, settings: dict
-) -> dict | None:
-    """Write the predictions of a split, each image by one process; its scores, or None without labels."""
+) -> tuple[dict | None, list[str]]:
+    """Write the predictions of a split, each image by one process; its scores, or None without labels, and a line for
+    each image that cannot be read, which only a split without labels may have."""
     import evaluate
 
     folder = predictions.Predictions(output, name)
-    images = str(Path(split[0]["image"]["path"]).resolve().parent)
-    done = on_first_process(accelerator, folder.begin, {**settings, "images": images}, split["name"])
-    items = split.with_transform(EvalTransform(Pixels(split, labels)))
+    labelled = "label" in split.column_names
+    images = dict(zip(split["name"], map(fingerprint, split["image"]), strict=True))
+    done = on_first_process(accelerator, folder.begin, settings, images)
+    items = split.with_transform(EvalTransform(Pixels(split, labels), pass_errors=not labelled))
     processes = (accelerator.num_processes, accelerator.process_index)
     loader = eval_loader(items, *processes, num_workers, pin_memory=accelerator.device.type == "cuda")
-    metric = evaluate.load(str(METRIC))
+    metric, damaged = evaluate.load(str(METRIC)), []
     for item in progress_bar(accelerator, f"Predicting {name}", loader=loader):
+        if "error" in item:
+            damaged.append(item["error"])
+            continue
         if item["name"] in done:
             prediction = torch.from_numpy(labels.train_ids[read_label(str(folder.ids(item["name"])))])
         else:
@@ -267,10 +288,21 @@ def predict_split(
         if "labels" in item:
             metric.add_batch(predictions=prediction, references=item["labels"])
     metric.counts = accelerator.reduce(metric.counts.to(accelerator.device))
-    on_first_process(accelerator, folder.end)
-    if "label" not in split.column_names or not metric.counts[list(range(len(labels.names)))].any():
-        return None  # Cityscapes' test labels, for one, are all void
-    return metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index)
+    damaged = gather_object(damaged)
+    if not damaged:  # else what is predicted is kept for when the others are mended
+        on_first_process(accelerator, folder.end)
+    if not labelled or not metric.counts[list(range(len(labels.names)))].any():
+        return None, damaged  # Cityscapes' test labels, for one, are all void
+    return metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index), damaged
+
+
+def refuse_damaged(accelerator, damaged: list[str], images: int) -> None:
+    """Name the images that could not be read, at the end, and raise RunError if there are any."""
+    if not damaged:
+        return
+    if accelerator.is_main_process:
+        print("\n".join(f"damaged: {line}" for line in damaged), file=sys.stderr, flush=True)
+    raise RunError(f"{len(damaged)} of {images} images could not be read, see above; the others are predicted")
 
 
 if __name__ == "__main__":

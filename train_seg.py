@@ -167,7 +167,8 @@ def build(args: TrainArguments, held: ExitStack) -> Job:
     if ema is not None:
         accelerator.prepare_model(ema.module, evaluation_mode=True)  # in the launch's precision, as it is predicted
     loader, val_loader, transform, counts = make_loaders(args, data, labels, epoch, batches, accelerator)
-    check_sides(model, transform.options.crop_size, args.test_size)
+    follows_from = None if args.crop_size else "--train_size" if args.train_size else "the images"
+    check_sides(model, transform.options.crop_size, args.test_size, follows_from)
     fingerprint = on_first_process(accelerator, data_fingerprint, data, counts)
     now = run_folder.conditions(accelerator, steps, batches.steps, fingerprint)
     if args.resume_from_checkpoint:

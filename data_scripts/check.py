@@ -10,22 +10,22 @@ from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
 from .labels import DataError, LabelInfo
-from .reader import describe, open_image, read_label, upright_size
+from .reader import decoding, describe, open_image, read_label, upright_size
 
 
 def check_data(
     data: DatasetDict, labels: LabelInfo, train_on: Sequence[str], progress: bool
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Look at every file that training will read; pixels of each train id in each training image, int64 (N, C), and the
-    smallest training image (H, W). `train_on`: the splits that are trained on, in order."""
-    checked = {name: check_split(data[name], labels, name, progress) for name in ("train", "validation")}
-    counts = np.concatenate([checked[name][0] for name in train_on])
+) -> tuple[np.ndarray, np.ndarray]:
+    """Look at every file that training will read; pixels of each train id in each training image, int64 (N, C), and
+    sizes, int (N, 2): height and width of each training image. `train_on`: the splits that are trained on, in order."""
+    checked = {name: _check_rows(data[name], labels, name, progress) for name in ("train", "validation")}
+    counts, sizes = (np.concatenate([checked[name][i] for name in train_on]) for i in (0, 1))
     if not counts.any():
         raise DataError("every training pixel is ignored: no label holds an id of a class")
     missing = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if not pixels]
     if missing:
         print(f"note: no training pixel of {', '.join(missing)}")
-    return counts, tuple(np.min([checked[name][1] for name in train_on], axis=0).tolist())
+    return counts, sizes
 
 
 def check_split(
@@ -37,6 +37,11 @@ def check_split(
     check). Raises `DataError` for the first bad file: truncated, of another size than its image, or with an id
     that the label set does not know. Without a label column the counts are zeros.
     """
+    counts, sizes = _check_rows(split, labels, name, progress)
+    return counts, tuple(sizes.min(axis=0).tolist())
+
+
+def _check_rows(split: Dataset, labels: LabelInfo, name: str, progress: bool) -> tuple[np.ndarray, np.ndarray]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         rows = pool.map(lambda row: _check_row(row, labels), split)
         bar = tqdm(rows, f"Checking {name}", len(split), leave=False, disable=not progress, unit="image")
@@ -45,7 +50,7 @@ def check_split(
         except DataError:
             pool.shutdown(cancel_futures=True)
             raise
-    return np.stack(counts), tuple(np.min(sizes, axis=0).tolist())
+    return np.stack(counts), np.array(sizes)
 
 
 def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int]]:
@@ -72,16 +77,17 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
 
 
 def fit_crop(
-    asked: Sequence[int] | None, default: tuple[int, int], image: Sequence[int], largest_scale: float
+    asked: Sequence[int] | None, default: tuple[int, int], sizes: Sequence[Sequence[int]], largest_scale: float
 ) -> tuple[int, int]:
-    """The crop size (H, W): as `asked` by `--crop_size`, if it fits the smallest `image`, or `default`, at most the
-    image's."""
+    """The crop size (H, W) for images of `sizes` (N, 2), of which the smaller ones are padded: as `asked` by
+    `--crop_size`, if an image can fill it, or `default`, at most the median height and width."""
     if asked is None:
-        return tuple(map(min, default, image))
-    if any(crop > side * largest_scale for crop, side in zip(asked, image, strict=True)):
+        return tuple(map(min, default, np.percentile(sizes, 50, axis=0, method="lower").tolist()))
+    largest = np.max(sizes, axis=0).tolist()
+    if any(crop > side * largest_scale for crop, side in zip(asked, largest, strict=True)):
         raise DataError(
-            f"--crop_size {asked[0]} {asked[1]} does not fit: at the largest scale ({largest_scale}) the smallest "
-            f"training image is {image[0] * largest_scale:.0f}x{image[1] * largest_scale:.0f}"
+            f"--crop_size {asked[0]} {asked[1]} does not fit: at the largest scale ({largest_scale}) the training "
+            f"images are at most {largest[0] * largest_scale:.0f}x{largest[1] * largest_scale:.0f}"
         )
     return tuple(asked)
 
@@ -89,7 +95,7 @@ def fit_crop(
 def check_whole(file: dict, what: str = "image") -> None:
     """Raise `DataError` if an image file is cut off or damaged; formats that cannot tell otherwise are decoded."""
     image = open_image(file, what)
-    try:
+    with decoding(file, what):
         if image.format == "PNG":
             image.verify()  # walks the chunks and compares their checksums
         elif image.format == "WEBP":
@@ -98,8 +104,6 @@ def check_whole(file: dict, what: str = "image") -> None:
                 raise OSError("fewer bytes than its header says")
         else:
             image.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{what} {describe(file)} is damaged or cut off: {' '.join(str(error).split())}") from error
 
 
 def _by(size: tuple[int, ...]) -> str:

@@ -5,12 +5,12 @@ shared by all workers, processes and runs; the system keeps in memory what is us
 """
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 from datasets import Dataset
 from tqdm import tqdm
 
@@ -20,7 +20,7 @@ from .labels import LabelInfo
 from .reader import read_image, read_instances, read_label, upright_size
 
 MEMORY_SHARE, DISK_SHARE = 0.5, 0.5  # of what is free, that decoded files may take
-VERSION = 1
+VERSION = 2  # of how files are decoded
 
 
 class Pixels:
@@ -126,11 +126,8 @@ def no_room(size: int) -> str:
 
 def free_memory() -> int:
     """Bytes that could be had without swapping, within the limit of a container."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = psutil.virtual_memory().available
     try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024 * int(lines["MemAvailable"].split()[0])
-        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, KeyError, ValueError):
-        pass
-    return free
+        return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # another system, or no limit
+        return free

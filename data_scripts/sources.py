@@ -6,15 +6,32 @@
 Images are not decoded here: `datasets` would turn photos by their EXIF tag but not their masks (see `reader.py`).
 """
 
-from collections.abc import Callable
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
+from .files import UNFINISHED
 from .labels import CAMVID, CITYSCAPES, DataError, LabelInfo
+from .reader import FORMATS, PLUGIN
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
+IMAGE_SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
+# Pictures that are not read: a folder that holds some says so.
+OTHER_SUFFIXES = set(
+    """
+    .heic .heif .hif .avif .avifs .jxl .jxr .wdp .jp2 .j2k .jpf .jpx .jpc .bpg .svg .svgz .pdf .eps .ps .ai .psd .psb
+    .xcf .kra .exr .hdr .pfm .dds .ico .icns .cur .tga .pcx .qoi .sgi .fits .fit .dcm .nii .wmf .emf .npy .npz .mat
+    .dng .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .orf .rw2 .raf .pef .srw .x3f .raw .rwl .3fr .iiq .kdc .dcr .mrw .erf
+    .mef .mos .insp .mp4 .mov .avi .mkv .webm .m4v .mpg .mpeg .wmv .mts .m2ts .3gp .ogv
+    """.split()
+)
+MOST_NAMES = 20  # of files that were passed over, in one note
+# Folders that systems and archives make beside the pictures, as well as all hidden ones.
+FOLDERS_OF_SYSTEMS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # name of the folder: name of the split
 
 
@@ -33,10 +50,61 @@ class Source:
     help: str
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Image files below `folder`, at any depth, sorted; hidden files are passed over."""
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    return sorted(files)
+def list_images(folder: Path, leave_out: Callable[[Path], bool] | None = None) -> list[Path]:
+    """Image files below `folder`, at any depth, sorted.
+
+    Links are followed, but no folder is read twice. Hidden files and folders are passed over, and those of systems and
+    archives; other kinds of pictures are too, and a note names them. `leave_out` says of a folder below, if it is no
+    part of the data; a note names it.
+    """
+    found, others = [], defaultdict(list)
+    for path in _files(folder, leave_out):
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            found.append(path)
+        elif suffix in OTHER_SUFFIXES:
+            others[suffix].append(path.name)
+    for suffix, names in sorted(others.items()):
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        remedy = f"pip install {PLUGIN[suffix]}, or save" if suffix in PLUGIN else "save"
+        note(
+            f"{suffix} files in {folder} are passed over: {', '.join(sorted(names)[:MOST_NAMES])}{more}; "
+            f"{remedy} them as PNG or JPEG"
+        )
+    return sorted(found)
+
+
+def _files(folder: Path, leave_out: Callable[[Path], bool] | None) -> Iterator[Path]:
+    """Files below `folder` that are not hidden. Linked folders come last, so that a folder goes by its own name."""
+    seen, waiting = set(), [folder]
+    for start in waiting:  # which grows
+        for place, folders, files in os.walk(start, onerror=_refuse):
+            here = Path(place)
+            status = here.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            below = [here / name for name in sorted(folders) if name[0] != "." and name not in FOLDERS_OF_SYSTEMS]
+            left_out = [path for path in below if leave_out is not None and leave_out(path)]
+            for path in left_out:
+                note(f"{path} is passed over: a prediction or a training wrote it")
+            below = [path for path in below if path not in left_out]
+            waiting += [path for path in below if path.is_symlink()]
+            folders[:] = [path.name for path in below if not path.is_symlink()]
+            for path in (here / name for name in files if name[0] != "."):
+                if path.is_file() or not path.exists():  # a link that leads nowhere is said when it is read
+                    yield path
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"cannot read folder {error.filename}: {error.strerror}; make it readable, or take it away")
+
+
+def note(line: str) -> None:
+    """Say something, once under several processes."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"note: {line}", flush=True)
 
 
 def cityscapes_files(root: Path, split: str):
@@ -116,6 +184,10 @@ def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, Lab
     root = Path(path or dataset)
     if not root.is_dir():
         raise DataError(f"no folder {root} (--dataset_path): {source.help}")
+    if (root / UNFINISHED).exists():
+        raise DataError(
+            f"{root} (--dataset_path) was not written to its end: {(root / UNFINISHED).read_text().strip()}"
+        )
     splits = {}
     for folder, split in SPLITS.items():
         rows = source.files(root, folder)
@@ -132,9 +204,14 @@ def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, Lab
 def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: str) -> Dataset:
     """One split from (name, image, label or None, instance or None); a column exists when every row has it."""
     names, images, labels, instances = zip(*rows, strict=True)
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{where} has several images named {twice}: their predictions would overwrite each other")
+    first = {}
+    for name, image in zip(names, images, strict=True):
+        other = first.setdefault(_as_file(name), image)
+        if other is not image:
+            raise DataError(
+                f"{where} has several images named {name}, {other} and {image}: their predictions would overwrite each "
+                "other, so rename one"
+            )
     columns = {"index": list(range(len(names))), "image": images, "name": list(names)}
     if None not in labels:
         columns["label"] = labels
@@ -151,11 +228,24 @@ def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: st
     return Dataset.from_dict(columns, features=Features(features))
 
 
-def folder_of_images(path: str) -> Dataset:
-    """The images directly or anywhere below a folder, without labels: a split to predict."""
-    if not Path(path).is_dir():
-        raise DataError(f"no folder {path} (--input)")
-    images = list_images(Path(path))
+def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None) -> Dataset:
+    """The images directly or anywhere below a folder, or a single one, without labels: a split to predict. Their names
+    are those of the files without suffix or, where several folders have files of one name, with the folders below
+    `path`. `leave_out` is as for `list_images`."""
+    root = Path(path)
+    if root.is_file():
+        return from_files([(root.stem, root, None, None)], path)
+    if not root.is_dir():
+        raise DataError(f"no folder and no image {path} (--input)")
+    images = list_images(root, leave_out)
     if not images:
         raise DataError(f"no image in {path} (--input)")
-    return from_files([(image.stem, image, None, None) for image in images], path)
+    names = [image.stem for image in images]
+    if len({_as_file(name) for name in names}) < len(names):
+        names = [image.relative_to(root).with_suffix("").as_posix() for image in images]
+    return from_files([(name, image, None, None) for name, image in zip(names, images, strict=True)], path)
+
+
+def _as_file(name: str) -> str:
+    """Equal for names that some systems take for the same: they differ in case, or in how an accent is written."""
+    return unicodedata.normalize("NFC", name).casefold()

@@ -6,25 +6,31 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
+from .files import write_whole
 from .labels import DataError, LabelInfo
-from .reader import read_label, upright_size
+from .reader import describe, read_label, upright_size
 
 
 def write_submission(split: Dataset, labels: LabelInfo, results: Path) -> Path:
-    """results_NAME/ -> results_NAME.zip, flat. Raises `DataError` for an image that has no prediction, or one of
-    another size or with an id that the label set does not predict; what else lies in the folder stays out."""
+    """results_NAME/ -> results_NAME.zip, each file by its image's name. Raises `DataError` for an image that has no
+    prediction, or one of another size or with an id that the label set does not predict, and for a disk that refuses;
+    what else lies in the folder stays out."""
     path = results.with_name(f"{results.name}.zip")
     files = [results / f"{name}.png" for name in split["name"]]
     for file, image in zip(files, split["image"], strict=True):
+        if not file.is_file():
+            raise DataError(f"no prediction {file} of image {describe(image)}: predict it first")
         ids, size = read_label(str(file)), upright_size(image)
         if ids.shape != size:
             raise DataError(f"{file} is {ids.shape[0]}x{ids.shape[1]} but its image is {size[0]}x{size[1]}")
         strange = np.setdiff1d(ids, labels.source_ids)
         if len(strange):
             raise DataError(f"{file} holds id {strange[0]}, which is no class of {labels.name}")
-    temporary = results.with_name(f".{results.name}.zip.tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
-        for file in files:
-            archive.write(file, file.name)
-    temporary.replace(path)
+
+    def pack(temporary: Path) -> None:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
+            for file in files:
+                archive.write(file, file.relative_to(results))
+
+    write_whole(path, pack, "make room there, or choose another --output_dir")
     return path

@@ -49,7 +49,7 @@ def make_training_data(
     """
     train_on = trained_splits(args)
     rules = parse_rules(args.copyblob_rules or labels.copyblob, labels) if args.copyblob != "none" else ()
-    counts, smallest = once(check_data, data, labels, train_on, speaks)
+    counts, sizes = once(check_data, data, labels, train_on, speaks)
     images = training_split(*(data[name] for name in train_on))
 
     def pixels_of(split: Dataset, size, name: str) -> Pixels:
@@ -63,7 +63,7 @@ def make_training_data(
         blobs = BlobBank(once(build_bank, pixels, labels, rules, counts, speaks), weights, labels)
     default_size, scales = source_of(args.dataset).crop_size, args.scale_range or AugmentOptions.scale_range
     chosen = {
-        "crop_size": fit_crop(args.crop_size, default_size, args.train_size or smallest, scales[1]),
+        "crop_size": fit_crop(args.crop_size, default_size, [args.train_size] if args.train_size else sizes, scales[1]),
         "scale_range": scales,
         "hflip": args.hflip,
         "rotation": args.rotation,

@@ -14,6 +14,7 @@ import torch
 from .augment import Crop, finish_crop, sample_augmentation, take_crop
 from .copyblob import MOST_BLOBS, PASTED, BlobBank, paste, paste_in_batch, sample_placements
 from .cutmix import cutmix, sample_boxes
+from .labels import DataError
 from .pixels import Pixels
 
 
@@ -135,12 +136,20 @@ def sample_pixel(rng: np.random.Generator, label: np.ndarray, class_weights: np.
 class EvalTransform:
     """For `Dataset.with_transform`: rows -> `pixel_values` uint8 (3, H, W), `name` and, where the split of `pixels` has
     labels, `labels` uint8 (H, W), train ids. Nothing is resized: the predictor does that, and scores at the label's
-    size."""
+    size. With `pass_errors`, items whose files cannot be read hold `name` and `error` instead, one item at a time."""
 
-    def __init__(self, pixels: Pixels):
-        self.pixels = pixels
+    def __init__(self, pixels: Pixels, pass_errors: bool = False):
+        self.pixels, self.pass_errors = pixels, pass_errors
 
     def __call__(self, rows: dict[str, list]) -> dict[str, list]:
+        try:
+            return self._items(rows)
+        except DataError as error:
+            if not self.pass_errors:
+                raise
+            return {"name": rows["name"], "error": [str(error)] * len(rows["name"])}
+
+    def _items(self, rows: dict[str, list]) -> dict[str, list]:
         images = [to_tensor(self.pixels.image(index)) for index in rows["index"]]
         items = {"name": rows["name"], "pixel_values": images}
         if "label" in self.pixels.files:

@@ -40,11 +40,20 @@ def smallest_side(model) -> int:
     return side
 
 
-def check_sides(model, crop_size: Sequence[int], test_size: Sequence[int] | None) -> None:
+def check_sides(
+    model, crop_size: Sequence[int], test_size: Sequence[int] | None, follows_from: str | None = None
+) -> None:
     """Raise ModelError for sizes too small for `model`: a crop has more than one position at the output stride, so that
-    norms have something to go by, and both have what `smallest_side` says."""
+    norms have something to go by, and both have what `smallest_side` says. `follows_from`: what the crop's size comes
+    from, where `--crop_size` was not given."""
     least = smallest_side(model)
-    refuse_smaller("--crop_size", crop_size, max(least, (getattr(model.config, "output_stride", None) or 1) + 1))
+    least_crop = max(least, (getattr(model.config, "output_stride", None) or 1) + 1)
+    if follows_from and min(crop_size) < least_crop:
+        raise ModelError(
+            f"the crop that follows from {follows_from} is {crop_size[0]}x{crop_size[1]}, and this network takes "
+            f"{least_crop} pixels a side or more: give --crop_size, smaller images are padded"
+        )
+    refuse_smaller("--crop_size", crop_size, least_crop)
     if test_size:
         refuse_smaller("--test_size", test_size, least)
 

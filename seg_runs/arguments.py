@@ -303,7 +303,7 @@ class PredictArguments(DataArguments):
         help="of train, val, test; val and, where there is one, test if not given",
         metadata={"metavar": "SPLIT"},
     )
-    input: str | None = HfArg(default=None, help="a folder of images to predict instead of splits")
+    input: str | None = HfArg(default=None, help="a photo, or a folder of them, to predict instead of splits")
     output_dir: str | None = HfArg(default=None, help="where results_SPLIT and scores go; the run folder if not given")
     mst: bool = HfArg(default=False, help="average over scales 0.5 0.75 1.0 1.25 1.5 1.75 2.0 2.2 and flips")
     scales: list[float] | None = HfArg(

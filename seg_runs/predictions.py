@@ -1,60 +1,137 @@
-"""The files of a prediction: results_NAME/STEM.png, results_color_NAME/STEM.png, scores_NAME.json."""
+"""The files of a prediction: results_NAME/IMAGE.png, results_color_NAME/IMAGE.png, scores_NAME.json."""
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .checkpoints import write_json
+from .files import write_atomically, write_json
+from .launch import RunError, on_first_process
+from .lock import locked
 from .report import score_summary
 from .run_folder import make_folders
+
+IDS, COLORS = "results_", "results_color_"
+PNG_BEGINS, PNG_ENDS = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
+LOCK = ".predicting.lock"
 
 
 class Predictions:
     """Ids and colours of the images of a split, in `output`.
 
-    While a prediction is under way, .predicting_NAME.json says with which settings: begun again with the same ones, it
-    goes on with the images that are left; with others it begins anew.
+    While a prediction is under way, .predicting_NAME.json says with which settings, and of which files: begun again
+    with the same settings, it goes on with the images that are left or have changed; with others it begins anew.
     """
 
     def __init__(self, output: Path, name: str):
-        self.folders = output / f"results_{name}", output / f"results_color_{name}"
+        self.folders = output / f"{IDS}{name}", output / f"{COLORS}{name}"
         self.marker = output / f".predicting_{name}.json"
 
-    def ids(self, stem: str) -> Path:
-        return self.folders[0] / f"{stem}.png"
+    def ids(self, name: str) -> Path:
+        return self.files(name)[0]
 
-    def begin(self, settings: dict, stems: Sequence[str]) -> set[str]:
-        """The stems that are done already."""
+    def files(self, name: str) -> list[Path]:
+        """Ids and colours of an image; a `name` with a / lies in a folder below."""
+        return [folder / f"{name}.png" for folder in self.folders]
+
+    def begin(self, settings: dict, images: dict[str, list]) -> set[str]:
+        """The names that are done already. `images`: the name of each image, and what changes when its file does."""
         make_folders(*self.folders)
-        settings = json.loads(json.dumps(settings))
-        try:
-            same = json.loads(self.marker.read_text()) == settings
-        except (OSError, ValueError):
-            same = False
-        files = {stem: [folder / f"{stem}.png" for folder in self.folders] for stem in stems}
-        if same:
-            return {stem for stem, paths in files.items() if all(path.exists() for path in paths)}
-        for path in (path for paths in files.values() for path in paths):
-            path.unlink(missing_ok=True)
-        write_json(self.marker, settings)
-        return set()
+        record = json.loads(json.dumps({"settings": settings, "images": images}))
+        before = self._record()
+        same = before.get("settings") == record["settings"] and isinstance(before.get("images"), dict)
+        done = set()
+        with writing(self.marker.parent):
+            for folder in self.folders:  # what a process that was killed has left
+                for left in folder.rglob(".*.png.tmp"):
+                    left.unlink()
+            for name, state in record["images"].items():
+                if same and before["images"].get(name) == state and all(map(is_whole, self.files(name))):
+                    done.add(name)
+                else:
+                    for path in self.files(name):
+                        path.unlink(missing_ok=True)
+            if self.marker.is_dir() and not self.marker.is_symlink():
+                shutil.rmtree(self.marker)
+            write_json(self.marker, record)
+        return done
 
-    def write(self, stem: str, *arrays: np.ndarray) -> None:
+    def _record(self) -> dict:
+        """What an interrupted prediction has left; nothing if there is none, or none of this version."""
+        try:
+            record = json.loads(self.marker.read_text())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def write(self, name: str, *arrays: np.ndarray) -> None:
         """Ids (H, W) and colours (H, W, 3); each file is whole or not there."""
-        for folder, array in zip(self.folders, arrays, strict=True):
-            temporary = folder / f".{stem}.tmp"
-            Image.fromarray(array).save(temporary, format="PNG")
-            temporary.replace(folder / f"{stem}.png")
+        for path, array in zip(self.files(name), arrays, strict=True):
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, lambda temporary, array=array: Image.fromarray(array).save(temporary, "PNG"))
 
     def end(self) -> None:
-        self.marker.unlink(missing_ok=True)
+        with writing(self.marker):
+            self.marker.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(accelerator, output: Path) -> Iterator[None]:
+    """Hold the folder of a prediction, in the first process for all: two predictions at once would mix."""
+    with ExitStack() as stack:
+        lock = locked(output, "the output folder (--output_dir)", LOCK)
+        on_first_process(accelerator, stack.enter_context, lock)
+        if accelerator.is_main_process:
+            stack.callback(_take_away, output / LOCK)
+        yield
+
+
+def _take_away(lock: Path) -> None:
+    with suppress(OSError):  # some systems keep a file that is open
+        lock.unlink()
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a PNG has its beginning and its end."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(PNG_BEGINS))
+            file.seek(-len(PNG_ENDS), 2)
+            return begins == PNG_BEGINS and file.read() == PNG_ENDS
+    except OSError:
+        return False
+
+
+def is_output(folder: Path) -> bool:
+    """Whether a prediction or a training wrote `folder`: its pictures are no photos."""
+    if all((folder / part).is_file() for part in ("args.yaml", "log_epoch.csv")):
+        return True
+    for begins in (COLORS, IDS):
+        if folder.name.startswith(begins):
+            name, beside = folder.name.removeprefix(begins), folder.parent
+            others = (f"{COLORS if begins == IDS else IDS}{name}", f"scores_{name}.json", f".predicting_{name}.json")
+            return any((beside / other).exists() for other in others)
+    return False
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """An error of the disk in the block becomes one line that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise RunError(f"cannot write {path}: {why}; make room there, or choose another --output_dir") from error
 
 
 def write_scores(path: Path, scores: dict, names: Sequence[str], settings: dict) -> None:
     """The scores, and how they came about."""
     summary = score_summary(names, scores)
     by_class = {key: summary.pop(key) for key in ("iou", "accuracy")}
-    write_json(path, {**summary, "settings": settings, **by_class})
+    with writing(path):
+        write_json(path, {**summary, "settings": settings, **by_class})

@@ -1,6 +1,8 @@
 """predict_seg.py: scales and flips, what an interruption leaves, the zip for a challenge's server."""
 
+import errno
 import json
+import os
 import shutil
 import zipfile
 
@@ -154,3 +156,251 @@ def test_a_folder_with_the_name_of_a_split_does_not_overwrite_it(predict, toycit
     shutil.copytree(toycity / "leftImg8bit" / "test", tmp_path / "photos" / "val")
     output = predict("--input", tmp_path / "photos" / "val")
     assert len(ids_of(output / "results_folder_val")) == 2 and not (output / "results_val").exists()
+
+
+# Folders and files as they come
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Four photos of two sizes, two of them of one name."""
+    rng = np.random.default_rng(3)
+    for name, size in (("a.png", (40, 60)), ("one/b.jpg", (48, 64)), ("two/b.png", (40, 60)), ("two/c.png", (48, 64))):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+def results_in(folder):
+    """Names of the pictures below a folder; hidden files would be among them."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+FOUR = ["a.png", "one/b.png", "two/b.png", "two/c.png"]
+
+
+def error_of(capsys):
+    """The one error line of a script that has exited, and what else it said on stderr."""
+    said = capsys.readouterr().err
+    (line,) = (line for line in said.splitlines() if line.startswith("error: "))
+    assert "Traceback" not in said
+    return line, said
+
+
+def test_folders_below_are_kept(predict, photos):
+    output = predict("--input", photos, "--zip")
+    assert results_in(output / "results_photos") == results_in(output / "results_color_photos") == FOUR
+    assert ids_of(output / "results_photos" / "one")["b.png"].shape == (48, 64)
+    with zipfile.ZipFile(output / "results_photos.zip") as archive:
+        assert sorted(archive.namelist()) == FOUR
+
+
+def test_damaged_photos_are_named_at_the_end_and_the_rest_is_predicted(predict, photos, counted, capsys):
+    path = photos / "two" / "b.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    (photos / "text.png").write_text("no picture")
+    (photos / "gone.png").symlink_to(photos / "nowhere.png")
+    with pytest.raises(SystemExit) as exit:
+        predict("--input", photos, "--zip")
+    line, said = error_of(capsys)
+    assert exit.value.code == 1 and "3 of 6 images" in line
+    lines = [line for line in said.splitlines() if line.startswith("damaged: ")]
+    assert len(lines) == 3 and all(any(name in line for line in lines) for name in ("b.png", "text.png", "gone.png"))
+    output = photos.parent
+    assert results_in(output / "results_photos") == ["a.png", "one/b.png", "two/c.png"]
+    assert not list(output.glob("*.zip")) and len(counted.seen) == 3
+    path.write_bytes(whole)
+    (photos / "text.png").unlink()
+    (photos / "gone.png").unlink()
+    predict("--input", photos)
+    assert len(counted.seen) == 4  # the mended one alone
+    assert results_in(output / "results_photos") == FOUR and not list(output.glob(".predicting*"))
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_damaged_image_of_a_split(predict, toycity, tmp_path, counted, capsys, split):
+    data = tmp_path / "data"
+    shutil.copytree(toycity, data)
+    path = sorted((data / "leftImg8bit" / split).iterdir())[0]
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(SystemExit):
+        predict("--splits", split, "--dataset_path", data)
+    line, said = error_of(capsys)
+    assert path.name in said
+    if split == "val":  # its scores would be those of other images
+        assert path.name in line and not counted.seen and not (tmp_path / "scores_val.json").exists()
+    else:
+        assert len(counted.seen) == 1 and len(results_in(tmp_path / "results_test")) == 1
+
+
+def test_a_single_photo(predict, photos, capsys):
+    output = predict("--input", photos / "one" / "b.jpg")
+    assert results_in(output / "results_b") == ["b.png"]
+    (photos / "text.png").write_text("no picture")
+    with pytest.raises(SystemExit):
+        predict("--input", photos / "text.png")
+    assert "text.png" in error_of(capsys)[1]
+
+
+def test_results_below_the_input_are_no_photos(predict, photos, counted, capsys):
+    for _ in range(2):
+        predict("--input", photos, "--output_dir", photos)
+    said = capsys.readouterr().out
+    assert f"note: {photos}/results_photos is passed over" in said and "results_color_photos is passed" in said
+    assert len(counted.seen) == 8 and results_in(photos / "results_photos") == FOUR
+    shutil.rmtree(photos / "results_color_photos")  # its own output is known without its company
+    predict("--input", photos, "--output_dir", photos)
+    assert len(counted.seen) == 12 and results_in(photos / "results_photos") == FOUR
+    predict("--input", photos)  # nor are those of an earlier prediction
+    assert len(counted.seen) == 16
+    (photos / "results_of_mine").mkdir()  # but a folder that is only called so is
+    shutil.copy(photos / "a.png", photos / "results_of_mine")
+    predict("--input", photos)
+    assert len(counted.seen) == 21
+
+
+# What an interruption leaves
+
+
+@pytest.fixture
+def interrupted(predict, photos, counted):
+    """A prediction that was interrupted after three of four photos."""
+    counted.fail_at = 4
+    with pytest.raises(SystemExit):
+        predict("--input", photos)
+    counted.fail_at = 99
+    counted.seen.clear()
+    return photos.parent
+
+
+def test_an_image_that_was_replaced_is_predicted_anew(predict, photos, interrupted, counted):
+    before = ids_of(interrupted / "results_photos" / "one")["b.png"]
+    other = photos / "a.png"
+    Image.fromarray(np.asarray(Image.open(photos / "one" / "b.jpg"))[:40, ::-1]).save(other, "PNG")
+    predict("--input", photos)
+    assert len(counted.seen) == 2
+    assert np.asarray(Image.open(interrupted / "results_photos" / "a.png")).shape == (40, 64)
+    assert np.array_equal(ids_of(interrupted / "results_photos" / "one")["b.png"], before)
+
+
+@pytest.mark.parametrize("kept", [0, 20, -5])
+@pytest.mark.parametrize("kind", ["results_photos", "results_color_photos"])
+def test_a_result_that_is_not_whole_does_not_count_as_done(predict, photos, interrupted, counted, kind, kept):
+    path = interrupted / kind / "a.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:kept])
+    predict("--input", photos)
+    assert len(counted.seen) == 2 and path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1, 2]", '{"size": null, "scales": [1.0]}', '{"settings": 3, "images": 4}', "folder"]
+)
+def test_a_record_that_cannot_be_used_is_begun_anew(predict, photos, interrupted, counted, content):
+    marker = interrupted / ".predicting_photos.json"
+    if content == "folder":
+        marker.unlink()
+        (marker / "inside").mkdir(parents=True)
+    else:
+        marker.write_text(content)
+    predict("--input", photos)
+    assert len(counted.seen) == 4 and not marker.exists() and results_in(interrupted / "results_photos") == FOUR
+
+
+def test_temporary_files_of_a_killed_prediction_are_deleted(predict, photos, interrupted):
+    left = interrupted / "results_photos" / "two" / ".c.png.tmp"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"half")
+    predict("--input", photos)
+    assert results_in(interrupted / "results_photos") == FOUR
+
+
+# The folder that is written to
+
+
+def test_one_prediction_at_a_time_in_a_folder(predict, photos, counted, capsys):
+    from seg_runs import predictions
+    from seg_runs.lock import locked
+
+    output = predict("--input", photos)
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    with locked(output, "--output_dir", predictions.LOCK):
+        with pytest.raises(SystemExit):
+            predict("--input", photos, "--mst")
+    line, _ = error_of(capsys)
+    assert str(output) in line and f"process {os.getpid()}" in line and "--output_dir" in line
+    assert before == {path: path.read_bytes() for path in before} and len(counted.seen) == 4
+    predict("--input", photos, "--mst")
+    assert len(counted.seen) == 8 and not list(output.glob(".predicting*"))
+
+
+def full(path):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("what", ["results_val", "results_color_val", "scores_val.json", ".predicting_val.json"])
+def test_a_full_disk_is_one_line_that_names_the_file(predict, monkeypatch, tmp_path, capsys, what):
+    from seg_runs import files, predictions
+
+    write = files.write_atomically
+
+    def write_or_fail(path, content):
+        if what in str(path):
+            path.with_name(f".{path.name}.tmp").write_bytes(b"half")
+            monkeypatch.setattr(files, "sync", full)
+        return write(path, content)
+
+    monkeypatch.setattr(files, "write_atomically", write_or_fail)
+    monkeypatch.setattr(predictions, "write_atomically", write_or_fail)
+    with pytest.raises(SystemExit):
+        predict("--splits", "val")
+    line, _ = error_of(capsys)
+    assert what in line or what.startswith(".") and str(tmp_path) in line
+    assert "No space left on device" in line and "--output_dir" in line
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_full_disk_leaves_no_half_zip(predict, monkeypatch, tmp_path, capsys):
+    predict("--splits", "test", "--zip")
+    path = tmp_path / "results_test.zip"
+    before = path.read_bytes()
+    monkeypatch.setattr(zipfile.ZipFile, "write", lambda self, *names: full(names))
+    with pytest.raises(SystemExit):
+        predict("--splits", "test", "--zip")
+    line, _ = error_of(capsys)
+    assert f"cannot write {path}: No space left on device" in line
+    assert path.read_bytes() == before and not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_folder_that_cannot_be_written_to(predict, photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        predict("--input", photos, "--output_dir", tmp_path / "file")
+    assert str(tmp_path / "file") in error_of(capsys)[0]
+    (tmp_path / "o" / "results_photos" / "a.png").mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        predict("--input", photos, "--output_dir", tmp_path / "o")
+    assert str(tmp_path / "o") in error_of(capsys)[0]
+
+
+def test_two_processes_end_with_one_line_where_the_folder_is_in_use(trained, photos, tmp_path):
+    from seg_runs import predictions
+    from seg_runs.lock import locked
+
+    flags = ["--model_name_or_path", trained, "--input", photos, "--output_dir", tmp_path / "o", "--num_workers", 0]
+    with locked(tmp_path / "o", "--output_dir", predictions.LOCK):
+        refused = launch("predict_seg.py", *flags, processes=2)
+    assert refused.returncode and refused.stderr.count("error: ") == 1 and "is in use by" in refused.stderr
+    assert not (tmp_path / "o" / "results_photos").exists()
+
+
+def test_two_processes_share_a_folder_with_damaged_photos(trained, photos, tmp_path):
+    (photos / "two" / "b.png").write_bytes(b"")
+    (photos / "text.png").write_text("no picture")
+    flags = ["--model_name_or_path", trained, "--input", photos, "--output_dir", tmp_path / "o", "--num_workers", 1]
+    result = launch("predict_seg.py", *flags, processes=2)
+    assert result.returncode and result.stderr.count("error: 2 of 5 images") == result.stderr.count("error: ") == 1
+    assert result.stderr.count("damaged: ") == 2 and "text.png" in result.stderr and "two/b.png" in result.stderr
+    assert results_in(tmp_path / "o" / "results_photos") == ["a.png", "one/b.png", "two/c.png"]

@@ -6,9 +6,11 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from benchmarks.pixel_baseline import PixelBaseline, score
-from data_scripts.labels import CITYSCAPES
+from data_scripts.labels import CITYSCAPES, DataError
+from data_scripts.sources import load_source
 from data_scripts.toycity import make_scene, write_toycity
 from data_scripts.toycity.classes import INSTANCE_CLASSES
 from data_scripts.toycity.files import main
@@ -96,6 +98,63 @@ def test_bad_arguments_get_one_line(tmp_path, capsys, flags):
     assert main([str(tmp_path / "toy"), *flags]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "toy").exists()
+
+
+def fail_at(monkeypatch, number, error):
+    """The `number`-th file that is written raises `error`."""
+    from data_scripts.toycity import files as module
+
+    save, written = module.save, []
+
+    def save_or_fail(path, image):
+        written.append(path)
+        if len(written) == number:
+            raise error
+        save(path, image)
+
+    monkeypatch.setattr(module, "save", save_or_fail)
+
+
+def test_a_city_that_is_not_whole_is_no_data_set_and_is_drawn_again(tmp_path, capsys):
+    code = (
+        "import os, signal; from data_scripts.toycity import files\n"
+        "save, written = files.save, []\n"
+        "def save_or_die(path, image):\n    written.append(path)\n    save(path, image)\n"
+        "    len(written) == 7 and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.save = save_or_die\n"
+        f"files.write_toycity({str(tmp_path / 'toy')!r}, 3, 1, 1, (32, 64), 5)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -9
+    (tmp_path / "toy" / "mine.txt").write_text("keep")
+    with pytest.raises(DataError, match="not written to its end.*python -m data_scripts.toycity"):
+        load_source("toycity", str(tmp_path / "toy"))
+    assert main([str(tmp_path / "toy"), "--train", "1", "--val", "1", "--test", "1", "--size", "32", "64"]) == 0
+    data, _ = load_source("toycity", str(tmp_path / "toy"))
+    assert len(data["train"]) == 1 and (tmp_path / "toy" / "mine.txt").exists()
+    assert len(files(tmp_path / "toy")) == 1 + 3 + 3 + 1  # nothing of the other seed
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch, number):
+    fail_at(monkeypatch, number, OSError(28, "No space left on device", "x.png"))
+    assert main([str(tmp_path / "toy"), "--train", "2", "--val", "1", "--test", "1", "--size", "32", "64"]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("toycity: ")]
+    assert lines == ["toycity: cannot write x.png: No space left on device; name another folder"]
+    with pytest.raises(DataError, match="not written to its end"):
+        load_source("toycity", str(tmp_path / "toy"))
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([str(tmp_path / "file" / "toy"), "--train", "1"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("toycity: cannot write ") and said.count("\n") == 1 and str(tmp_path / "file") in said
+
+
+def test_ctrl_c_is_one_line(tmp_path, capsys, monkeypatch):
+    fail_at(monkeypatch, 2, KeyboardInterrupt())
+    assert main([str(tmp_path / "toy"), "--train", "2", "--val", "0", "--test", "0", "--size", "32", "64"]) == 1
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_every_class_and_void_in_train_and_val(scenes):

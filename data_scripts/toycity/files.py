@@ -1,41 +1,74 @@
 """The files of a set, and the command that writes them."""
 
 import argparse
-import os
+import shlex
 import sys
 from pathlib import Path
 
 import cv2
 from tqdm.auto import tqdm
 
+from ..files import UNFINISHED, write_whole
+from ..labels import DataError
 from .scene import make_scene
 
 
 def save(path, image):
-    """Write a PNG under another name, then rename it: a killed run leaves no half file."""
-    data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 2])[1]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data.tobytes())
-    os.replace(temporary, path)
+    """Write a PNG whole or not at all: a killed run leaves no half file."""
+    data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 2])[1].tobytes()
+    write_whole(path, lambda temporary: temporary.write_bytes(data), "make room there, or name another folder")
 
 
 def write_toycity(out, train=24, val=8, test=8, size=(512, 1024), seed=0):
-    """Write the three splits below the folder `out`; `size` is (height, width) in pixels."""
+    """Write the three splits below the folder `out`; `size` is (height, width) in pixels.
+
+    A file in `out` says until the end that the city is not whole: `load_source` refuses it. Images of an earlier,
+    larger city are deleted. Raises `DataError` where the disk refuses.
+    """
     out = Path(out)
     counts = {"train": train, "val": val, "test": test}
-    with tqdm(total=sum(counts.values()), desc=f"ToyCity in {out}", unit="image", disable=None) as progress:
-        for split, (name, count) in enumerate(counts.items()):
-            folders = [out / "leftImg8bit" / name] + ([out / "gtFine" / name] if name != "test" else [])
-            for folder in folders:
-                folder.mkdir(parents=True, exist_ok=True)
-            for index in range(count):
-                image, label, instance = make_scene(seed, split, index, size, count)
-                stem = f"toycity_{split:06d}_{index:06d}"
-                save(folders[0] / f"{stem}_leftImg8bit.png", image[..., ::-1])
-                if name != "test":
-                    save(folders[1] / f"{stem}_gtFine_labelIds.png", label)
-                    save(folders[1] / f"{stem}_gtFine_instanceIds.png", instance)
-                progress.update()
+    try:
+        begin(out, counts)
+        with tqdm(total=sum(counts.values()), desc=f"ToyCity in {out}", unit="image", disable=None) as progress:
+            for split, (name, count) in enumerate(counts.items()):
+                for index in range(count):
+                    write_scene(out, name, split, index, make_scene(seed, split, index, size, count))
+                    progress.update()
+        (out / UNFINISHED).unlink()
+    except OSError as error:
+        path = error.filename or out
+        raise DataError(f"cannot write {path}: {error.strerror or error}; name another folder") from error
+
+
+def folders_of(out, name):
+    """Of images and, where they are, labels."""
+    return [out / "leftImg8bit" / name] + ([out / "gtFine" / name] if name != "test" else [])
+
+
+def stem_of(split, index):
+    return f"toycity_{split:06d}_{index:06d}"
+
+
+def begin(out, counts):
+    """Make the folders, say that the city is not whole yet, and delete what is left of one that was drawn before."""
+    out.mkdir(parents=True, exist_ok=True)
+    note = f"draw it again, python -m data_scripts.toycity {shlex.quote(str(out))}\n"
+    write_whole(out / UNFINISHED, lambda path: path.write_text(note), "name another folder")
+    for split, (name, count) in enumerate(counts.items()):
+        stems = {stem_of(split, index) for index in range(count)}
+        for folder in folders_of(out, name):
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in [*folder.glob("toycity_*.png"), *folder.glob(".toycity_*")]:
+                if path.name[: len("toycity_000000_000000")] not in stems:
+                    path.unlink()
+
+
+def write_scene(out, name, split, index, scene):
+    (image, label, instance), folders, stem = scene, folders_of(out, name), stem_of(split, index)
+    save(folders[0] / f"{stem}_leftImg8bit.png", image[..., ::-1])
+    if name != "test":
+        save(folders[1] / f"{stem}_gtFine_labelIds.png", label)
+        save(folders[1] / f"{stem}_gtFine_instanceIds.png", instance)
 
 
 def main(argv=None):
@@ -56,10 +89,20 @@ def main(argv=None):
         problem = f"--size {args.size[0]} {args.size[1]}: height and width must lie in 32..4096"
     elif args.out.exists() and not args.out.is_dir():
         problem = f"{args.out} is a file; name a folder"
-    elif args.out.exists() and any(args.out.iterdir()) and not args.overwrite:
+    elif not args.overwrite and not free_to_draw(args.out):
         problem = f"{args.out} is not empty; name another folder or add --overwrite"
+    try:
+        if not problem:
+            write_toycity(args.out, args.train, args.val, args.test, tuple(args.size), args.seed)
+    except DataError as error:
+        problem = error
+    except KeyboardInterrupt:
+        problem = f"interrupted; {args.out} is not whole"
     if problem:
         print(f"toycity: {problem}", file=sys.stderr)
-        return 1
-    write_toycity(args.out, args.train, args.val, args.test, tuple(args.size), args.seed)
-    return 0
+    return 1 if problem else 0
+
+
+def free_to_draw(out):
+    """Whether nothing is there, or a city that was not drawn to its end."""
+    return not out.exists() or not any(out.iterdir()) or (out / UNFINISHED).exists()
