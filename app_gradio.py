@@ -34,7 +34,18 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import, which reads it
+
+def server_folder_name() -> str:
+    """Where this server's files will lie, gradio's too: nobody else's folder, and no name that can be guessed."""
+    try:
+        parent = os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()
+    except OSError:  # there is none that can be written to: said when the folder is made
+        parent = "/tmp"
+    return str(Path(parent).resolve() / f"minicity-seg-{secrets.token_hex(8)}")
+
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import, which reads both
+os.environ["GRADIO_TEMP_DIR"] = server_folder_name()
 
 import gradio as gr
 import numpy as np
@@ -84,7 +95,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def serve(page: gr.Blocks, args: AppArguments, folder: Path) -> None:
     """Answer until a signal comes. Old files are deleted meanwhile."""
-    gate = Middleware(Gate, folder=folder, functions=set(page.fns), max_upload=args.max_file_size * 10**6)
+    functions = {number: function.api_name for number, function in page.fns.items()}
+    gate = Middleware(Gate, folder=folder, functions=functions, max_upload=args.max_file_size * 10**6)
     stop, examples = threading.Event(), set(folder.iterdir())
     threading.Thread(target=sweep_until, args=(stop, folder, examples), daemon=True).start()
     try:
@@ -126,28 +138,21 @@ def ended_by_signals() -> Iterator[None]:
 
 
 @contextmanager
-def server_folder() -> Iterator[Path]:
-    """A folder for every file of this server, gradio's too, that only its user can open; gone afterwards."""
-    parent = os.environ.get("GRADIO_TEMP_DIR")
+def server_folder(folder: Path | None = None) -> Iterator[Path]:
+    """The folder that gradio was told of, or `folder`: only its user can open it, and it is gone afterwards."""
+    folder = folder or Path(os.environ["GRADIO_TEMP_DIR"])
     try:
-        if parent:
-            Path(parent).mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="minicity-seg-", dir=parent)).resolve()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
         (folder / "test").write_bytes(bytes(2**16))
         (folder / "test").unlink()
     except OSError as error:
-        where = error.filename or parent or "the temporary folder"
-        raise RunError(
-            f"cannot write to {where}: {error.strerror or error}; let TMPDIR name a folder with room"
-        ) from error
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # gradio's components ask for it when they are made
+        remove(folder)
+        why = error.strerror or error
+        raise RunError(f"cannot write to {folder.parent}: {why}; let TMPDIR name a folder with room") from error
     try:
         yield folder
     finally:
-        if parent:
-            os.environ["GRADIO_TEMP_DIR"] = parent
-        else:
-            del os.environ["GRADIO_TEMP_DIR"]
         remove(folder)
 
 
@@ -188,7 +193,7 @@ class Gate:
     - What fails because of what the client sent is one sentence for the client, and nothing in the log.
 
     folder     of all files that can be fetched
-    functions  ids of the page's functions
+    functions  {id: API name} of the page's functions
     """
 
     POSTS = ("upload", "queue/join", "cancel", "reset", f"call/{API_NAME}", f"run/{API_NAME}", f"api/{API_NAME}")
@@ -196,7 +201,7 @@ class Gate:
     CALLS = ("queue/join", "call/", "run/", "api/")
     NO_GETS = ("deep_link", "proxy=", "stream", "run-history", "runs", "vibe", "dev", "profiling", "monitoring")
 
-    def __init__(self, app, folder: Path, functions: set[int], max_upload: int):
+    def __init__(self, app, folder: Path, functions: dict[int, str], max_upload: int):
         self.app, self.folder, self.functions, self.max_upload = app, folder, functions, max_upload
 
     async def __call__(self, scope, receive, send) -> None:
@@ -254,23 +259,30 @@ class Gate:
         if index is not None and not (isinstance(index, int) and index in self.functions):
             raise BadCall("There is no such function.")
         first, *others = [*call["data"], None, None, None, None][:4]
-        others = [None if isinstance(value, dict) else value for value in others]
+        others = [without_files(value) for value in others]
+        # Only the choice of an example begins with something else than a photo.
+        chosen = index is not None and self.functions[index] != API_NAME
+        first = without_files(first) if chosen else self.file(first)
         fields = {key: call[key] for key in ("fn_index", "session_hash", "trigger_id") if key in call}
-        return json.dumps({**fields, "data": [self.file(first), *others]}).encode()
+        return json.dumps({**fields, "data": [first, *others]}).encode()
 
     def file(self, value):
-        """A reference to a file in `folder`, as gradio takes it; None for another one; a number stays."""
-        if isinstance(value, int):
-            return value
+        """A reference to a file in `folder`, as gradio takes it; None for everything else."""
         path = value.get("path") if isinstance(value, dict) else None
         try:
             if isinstance(path, str) and os.path.isabs(path):
                 real = Path(path).resolve(strict=True)
-                if real.is_file() and real.is_relative_to(self.folder):
+                # gradio takes no file that begins with a dot.
+                if real.is_file() and real.is_relative_to(self.folder) and not real.name.startswith("."):
                     return FileData(path=str(real)).model_dump()
         except (OSError, ValueError):  # it is not there; no name can be so long, or have such characters
             pass
         return None
+
+
+def without_files(value):
+    """A value of JSON, or None where gradio could find a file in it."""
+    return None if isinstance(value, dict) or "{" in json.dumps(value) else value
 
 
 class BadCall(ValueError):
