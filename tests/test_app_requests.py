@@ -348,7 +348,7 @@ def test_too_much_work_is_refused_with_the_numbers(app, tmp_path):
     Image.new("RGB", (1000, 900)).save(tmp_path / "large.png")
     stored = app.upload(tmp_path / "large.png")
     answer = app.call([file_data(stored), app.model, [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2], True])
-    assert "31 megapixels and the limit is 10" in answer and "fewer or smaller scales" in answer
+    assert "32 megapixels and the limit is 10" in answer and "fewer or smaller scales" in answer
 
 
 def test_a_client_that_goes_away_does_not_stop_the_others(app, tmp_path):
