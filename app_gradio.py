@@ -5,6 +5,9 @@
     python app_gradio.py --examples my_photos
 
 The id image is the one that predict_seg.py writes with the same scales and flips, byte for byte.
+
+Photos and predictions belong to those who sent the photos. All files lie in one folder that goes with the server. In it
+each request has a folder of its own, with a name that cannot be guessed. A photo is read in one place, `Photo`.
 """
 
 from seg_runs.arguments import AppArguments, parse_arguments
@@ -14,22 +17,54 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
     with one_line_errors():
         parse_arguments(AppArguments)
 
+import ctypes
+import errno
+import json
 import os
+import re
+import secrets
+import shutil
+import signal
 import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import, which reads it
+
+def server_folder_name() -> str:
+    """Where this server's files will lie, gradio's too: nobody else's folder, and no name that can be guessed."""
+    try:
+        parent = os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()
+    except OSError:  # there is none that can be written to: said when the folder is made
+        parent = "/tmp"
+    return str(Path(parent).resolve() / f"minicity-seg-{secrets.token_hex(8)}")
+
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import, which reads both
+os.environ["GRADIO_TEMP_DIR"] = server_folder_name()
 
 import gradio as gr
 import numpy as np
 import torch
+from gradio.components.annotated_image import AnnotatedImageData, Annotation
+from gradio.data_classes import FileData
+from gradio.route_utils import API_PREFIX
 from PIL import Image
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
 
 from data_scripts.labels import DataError
+from data_scripts.pixels import free_memory
 from data_scripts.reader import read_image, upright_size
 from data_scripts.sources import list_images, load_source
 from predict_seg import find_model, label_set, load_model, processor_size, read_arguments
 from seg_models import ModelError, Predictor
+from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.predictor import MULTI_SCALE
 from seg_runs.launch import RunError, make_accelerator
 from seg_runs.predictions import Predictions
@@ -37,29 +72,293 @@ from seg_runs.run_folder import make_folders, newest_run, remove
 
 SHOWN = 1280  # longer side of the annotated image in pixels; downloads have the photo's size
 NUM_EXAMPLES = 6
+WORK = 10  # times --max_megapixels: what the network may see of one photo, over all scales and mirrored views
+KEPT_SECONDS, KEPT_BYTES = 3600, 2 * 10**9  # of photos and predictions; the oldest go first
+MAX_CALL = 2**20  # bytes of a request that is no upload
+API_NAME = "segment"
 
 
 def main(argv: list[str] | None = None) -> None:
     with one_line_errors(DataError, ModelError):
         args = parse_arguments(AppArguments, argv)
-        page = build_page(args)
-        page.queue(default_concurrency_limit=1, max_size=20)
+        with ended_by_signals(), server_folder() as folder:
+            page = build_page(args, folder)
+            # Nobody passes the queue: what runs at the same time is decided there.
+            page.queue(default_concurrency_limit=1, max_size=20, api_open=False)
+            try:
+                serve(page, args, folder)
+            except OSError as error:  # the port is taken, or the address is not this machine's
+                where = f"--server_name {args.server_name}"
+                where += f" --server_port {args.server_port}" if args.server_port else ""
+                raise RunError(f"cannot listen at {where}: {error}") from error
+
+
+def serve(page: gr.Blocks, args: AppArguments, folder: Path) -> None:
+    """Answer until a signal comes. Old files are deleted meanwhile."""
+    functions = {number: function.api_name for number, function in page.fns.items()}
+    gate = Middleware(Gate, folder=folder, functions=functions, max_upload=args.max_file_size * 10**6)
+    stop, examples = threading.Event(), set(folder.iterdir())
+    threading.Thread(target=sweep_until, args=(stop, folder, examples), daemon=True).start()
+    try:
+        page.launch(
+            server_name=args.server_name,
+            server_port=args.server_port,
+            max_file_size=f"{args.max_file_size}mb",
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            state_session_capacity=1000,
+            app_kwargs={"middleware": [gate]},
+        )
+    finally:
+        stop.set()
+        page.close(verbose=False)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the program as Ctrl-C does: with its files deleted."""
+
+    def end(number: int, _) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one does not stop the deleting
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # nohup's
+    if threading.current_thread() is not threading.main_thread():
+        before = {}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def server_folder(folder: Path | None = None) -> Iterator[Path]:
+    """The folder that gradio was told of, or `folder`: only its user can open it, and it is gone afterwards."""
+    folder = folder or Path(os.environ["GRADIO_TEMP_DIR"])
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
+        (folder / "test").write_bytes(bytes(2**16))
+        (folder / "test").unlink()
+    except OSError as error:
+        remove(folder)
+        why = error.strerror or error
+        raise RunError(f"cannot write to {folder.parent}: {why}; let TMPDIR name a folder with room") from error
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+def sweep_until(stop: threading.Event, folder: Path, keep: set[Path]) -> None:
+    while not stop.wait(60):
+        sweep(folder, keep)
+
+
+def sweep(folder: Path, keep: set[Path], seconds: float = KEPT_SECONDS + 300, size: int = KEPT_BYTES) -> None:
+    """Delete what lies in `folder` and is older than `seconds`, and the oldest beyond `size` bytes, but for `keep`.
+
+    gradio deletes by age too, a little earlier, and only the files that it knows; it forgets them then.
+    """
+    found = []
+    for entry in set(folder.iterdir()) - keep:
         try:
-            page.launch(
-                server_name=args.server_name,
-                server_port=args.server_port,
-                max_file_size=f"{args.max_file_size}mb",
-                show_error=True,
-                footer_links=[],
-            )
-        except OSError as error:  # the port is taken, or the address is not this machine's
-            where = f"--server_name {args.server_name}"
-            where += f" --server_port {args.server_port}" if args.server_port else ""
-            raise RunError(f"cannot listen at {where}: {error}") from error
+            states = [path.lstat() for path in (entry, *entry.rglob("*"))]
+        except OSError:  # somebody else has deleted it
+            continue
+        found.append((max(state.st_ctime for state in states), sum(state.st_size for state in states), entry))
+    total, now = sum(size for _, size, _ in found), time.time()
+    for changed, taken, entry in sorted(found):
+        if total > size or now - changed > seconds:
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+            total -= taken
+
+
+class TooLarge(Exception):
+    """More bytes came than are taken."""
+
+
+class Gate:
+    """Stands before gradio's routes: an ASGI middleware that lets through what this page needs.
+
+    - No other routes: gradio's also fetch from addresses that a client names, convert videos and keep states.
+    - A file is an upload or an example: other paths, addresses and data in a request become "no file".
+    - An upload has at most `max_upload` bytes in all. gradio limits each of its 1000 files.
+    - What fails because of what the client sent is one sentence for the client, and nothing in the log.
+
+    folder     of all files that can be fetched
+    functions  {id: API name} of the page's functions
+    """
+
+    POSTS = ("upload", "queue/join", "cancel", "reset", f"call/{API_NAME}", f"run/{API_NAME}", f"api/{API_NAME}")
+    POSTS += ("run/predict", "api/predict")  # what a browser takes for functions outside the queue: there are none
+    CALLS = ("queue/join", "call/", "run/", "api/")
+    NO_GETS = ("deep_link", "proxy=", "stream", "run-history", "runs", "vibe", "dev", "profiling", "monitoring")
+
+    def __init__(self, app, folder: Path, functions: dict[int, str], max_upload: int):
+        self.app, self.folder, self.functions, self.max_upload = app, folder, functions, max_upload
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        begun = False
+
+        async def sending(message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        route = scope["path"].removeprefix(API_PREFIX).strip("/")
+        try:
+            status, sentence = 404, "There is nothing here."
+            if self.is_open(scope["method"], route):
+                if scope["method"] == "POST":
+                    receive = limited(receive, self.max_upload + MAX_CALL if route == "upload" else MAX_CALL)
+                if scope["method"] == "POST" and route.startswith(self.CALLS):
+                    receive = replayed(self.checked(await body_of(receive)), receive)
+                return await self.app(scope, receive, sending)
+        except TooLarge:
+            status, sentence = 413, f"This is too large: photos may have {self.max_upload / 1e6:.0f} MB."
+        except ClientDisconnect:
+            return None
+        except (ValueError, RecursionError) as error:
+            if begun or not route.startswith(self.CALLS) or not isinstance(error, (BadCall, RecursionError)):
+                raise
+            status, sentence = 400, str(error) if isinstance(error, BadCall) else "This request cannot be read."
+        except Exception as error:
+            if begun or route != "upload":
+                raise
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+            status = 507 if full else 400
+            sentence = "The server has no room for this photo: try again later." if full else "Send a photo as a form."
+        await JSONResponse({"detail": sentence}, status)(scope, receive, send)
+
+    def is_open(self, method: str, route: str) -> bool:
+        if method == "POST":
+            return route in self.POSTS
+        if route.startswith(("file=", "file/")):
+            path = Path(os.path.abspath(route[5:]))
+            return path.is_file() and path.resolve().is_relative_to(self.folder)
+        return not route.startswith(self.NO_GETS)
+
+    def checked(self, body: bytes) -> bytes:
+        """A call with nothing in it but the fields that this page's functions need."""
+        try:
+            call = json.loads(body)
+        except ValueError as error:
+            raise BadCall("This request is no JSON.") from error
+        if not isinstance(call, dict) or not isinstance(call.get("data"), list):
+            raise BadCall('This request has no list "data".')
+        index = call.get("fn_index")
+        if index is not None and not (isinstance(index, int) and index in self.functions):
+            raise BadCall("There is no such function.")
+        first, *others = [*call["data"], None, None, None, None][:4]
+        others = [without_files(value) for value in others]
+        # Only the choice of an example begins with something else than a photo.
+        chosen = index is not None and self.functions[index] != API_NAME
+        first = without_files(first) if chosen else self.file(first)
+        fields = {key: call[key] for key in ("fn_index", "session_hash", "trigger_id") if key in call}
+        return json.dumps({**fields, "data": [first, *others]}).encode()
+
+    def file(self, value):
+        """A reference to a file in `folder`, as gradio takes it; None for everything else."""
+        path = value.get("path") if isinstance(value, dict) else None
+        try:
+            if isinstance(path, str) and os.path.isabs(path):
+                real = Path(path).resolve(strict=True)
+                # gradio takes no file that begins with a dot.
+                if real.is_file() and real.is_relative_to(self.folder) and not real.name.startswith("."):
+                    return FileData(path=str(real)).model_dump()
+        except (OSError, ValueError):  # it is not there; no name can be so long, or have such characters
+            pass
+        return None
+
+
+def without_files(value):
+    """A value of JSON, or None where gradio could find a file in it."""
+    return None if isinstance(value, dict) or "{" in json.dumps(value) else value
+
+
+class BadCall(ValueError):
+    """A request that no page and no client of gradio's sends: one sentence."""
+
+
+def limited(receive, size: int):
+    """`receive` that raises TooLarge after `size` bytes."""
+    taken = 0
+
+    async def receive_some():
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > size:
+            raise TooLarge
+        return message
+
+    return receive_some
+
+
+async def body_of(receive) -> bytes:
+    parts, more = [], True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def replayed(body: bytes, receive):
+    """`receive` that gives `body`, and then what comes after it."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again():
+        return messages.pop() if messages else await receive()
+
+    return receive_again
+
+
+def refusal(sentence: str) -> gr.Error:
+    """What the user reads; nothing in the log."""
+    return gr.Error(sentence, print_exception=False)
+
+
+class Photo:
+    """An uploaded photo: its bytes are read once, its size is known before it is decoded.
+
+    size  (H, W), upright
+    """
+
+    def __init__(self, path: str):
+        self.name = Path(path).name
+        try:
+            # Under the name alone: what is wrong with it is said without the server's paths.
+            self.file = {"path": self.name, "bytes": Path(path).read_bytes()}
+        except OSError as error:
+            raise refusal("This photo is no longer here: upload it again.") from error
+        self.size = self._read(upright_size)
+
+    def pixels(self) -> np.ndarray:
+        """uint8 (H, W, 3)."""
+        return self._read(read_image)
+
+    def _read(self, how):
+        try:
+            return how(self.file)
+        except DataError as error:
+            sentence = re.sub(r"\s*<_io\.BytesIO[^>]*>", "", str(error))
+            raise refusal(f"{sentence[:300]}. Give a photo, such as a PNG or a JPEG.") from error
 
 
 class Segmenter:
-    """A loaded model: `segmenter(path, scales, flip)` -> (photo (H, W, 3), train ids (H, W)), both uint8."""
+    """A loaded model: `segmenter(photo, scales, flip)` -> (photo (H, W, 3), train ids (H, W)), both uint8."""
 
     def __init__(self, name: str, test_size: list[int] | None, trust_remote_code: bool, accelerator):
         run, folder = find_model(name)
@@ -71,13 +370,43 @@ class Segmenter:
         self.device = accelerator.device
         self.size = test_size or processor_size(self.processor)
         self.examples = example_images(dataset, trained.get("dataset_path"))
+        self.memory = lru_cache(maxsize=256)(self._memory)
 
-    def __call__(self, path: str, scales, flip: bool) -> tuple[np.ndarray, np.ndarray]:
-        image = read_image(path)
-        mean, std = self.processor.image_mean, self.processor.image_std
-        predictor = Predictor(self.model, mean, std, self.size, scales, flip)
+    def __call__(self, photo: Photo, scales: tuple[float, ...], flip: bool) -> tuple[np.ndarray, np.ndarray]:
+        image = photo.pixels()
+        predictor = self._predictor(scales, flip)
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1).to(self.device)
         return image, predictor.labels(pixels).to(torch.uint8).cpu().numpy()
+
+    def _predictor(self, scales: tuple[float, ...], flip: bool) -> Predictor:
+        return Predictor(self.model, self.processor.image_mean, self.processor.image_std, self.size, scales, flip)
+
+    def pixels(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> int:
+        """That the network will see of a photo of `size`."""
+        return prediction_pixels(self.model, size, scales, flip, self.size)
+
+    def _memory(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> int:
+        """Bytes that a photo of `size` will take on the device."""
+        self._predictor(scales, flip)  # from then on the network is as it will be
+        return prediction_memory(self.model, size, scales, flip, self.size)
+
+    def free_memory(self, wanted: int) -> int:
+        """Bytes that are free on the device. What this process has freed and still holds is given back if fewer than
+        `wanted` are."""
+        if self.device.type == "cuda":
+            unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            return torch.cuda.mem_get_info(self.device)[0] + unused
+        if free_memory() < wanted:
+            give_back_memory()
+        return free_memory()
+
+
+def give_back_memory() -> None:
+    """To the system, which `keep_memory` keeps glibc from doing by itself."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, TypeError, AttributeError):  # no glibc: another system
+        pass
 
 
 def example_images(dataset: str, path: str | None) -> list[str]:
@@ -90,44 +419,118 @@ def example_images(dataset: str, path: str | None) -> list[str]:
     return [image["path"] for image in split["image"]]
 
 
-def build_page(args: AppArguments) -> gr.Blocks:
+class Requests:
+    """Answers calls of the page's functions. Each answer's files are in a new folder below `folder`."""
+
+    def __init__(self, segmenters: dict[str, Segmenter], folder: Path, max_megapixels: int):
+        self.segmenters, self.folder, self.max_megapixels = segmenters, folder, max_megapixels
+        self.one_at_a_time = threading.Lock()  # also where the queue does not see to it
+
+    def segment(self, photo: dict | None, name: str, scales: list[float], flip: bool) -> tuple:
+        """What the page's outputs show, as it travels: gradio opens and converts nothing."""
+        try:
+            segmenter = self._segmenter(name)
+            scales, flip = checked_scales(scales), checked_flip(flip)
+            if not isinstance(photo, dict):
+                raise refusal("Give a photo first: upload one or pick an example.")
+            with self.one_at_a_time:
+                return self._answer(Photo(photo["path"]), segmenter, scales, flip)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise self._apology(error) from error
+
+    def _segmenter(self, name) -> Segmenter:
+        if not isinstance(name, str) or name not in self.segmenters:
+            raise refusal("There is no such model here: choose one of the list.")
+        return self.segmenters[name]
+
+    def _answer(self, photo: Photo, segmenter: Segmenter, scales: tuple[float, ...], flip: bool) -> tuple:
+        self._refuse_too_much(photo.size, segmenter, scales, flip)
+        image, ids = segmenter(photo, scales, flip)
+        labels, stem = segmenter.labels, Path(photo.name).stem
+        folder = self.folder / secrets.token_hex(16)
+        try:
+            folder.mkdir(mode=0o700)
+            files = Predictions(folder, "app")
+            make_folders(*files.folders)
+            files.write(stem, labels.to_source(ids), labels.to_color(ids))
+            picture = annotated(image, ids, labels, folder)
+        except (OSError, RunError):
+            remove(folder)
+            raise
+        downloads = (travelling(path / f"{stem}.png") for path in files.folders)
+        table = {"headers": ["class", "share of pixels"], "data": shares(ids, labels), "metadata": None}
+        return picture, table, *downloads
+
+    def _refuse_too_much(self, size: tuple[int, int], segmenter: Segmenter, scales: tuple[float, ...], flip) -> None:
+        """Raise a refusal for what would take too many pixels, too long, or too much memory."""
+        megapixels = size[0] * size[1] / 1e6
+        if megapixels > self.max_megapixels:
+            raise refusal(
+                f"This photo has {megapixels:.0f} megapixels and the limit is {self.max_megapixels}: "
+                "make it smaller, or start the app with a larger --max_megapixels."
+            )
+        remedy = "choose fewer or smaller scales, leave out the mirrored views, or give a smaller photo."
+        seen, limit = segmenter.pixels(size, scales, flip) / 1e6, WORK * self.max_megapixels
+        if seen > limit:
+            raise refusal(f"Over these scales the photo has {seen:.0f} megapixels and the limit is {limit}: {remedy}")
+        memory = segmenter.memory(size, scales, flip)
+        free = segmenter.free_memory(memory)
+        if memory > free:
+            raise refusal(
+                f"This photo at these scales takes about {memory / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are "
+                f"free: {remedy}"
+            )
+
+    def _apology(self, error: Exception) -> gr.Error:
+        """A sentence for what is not the user's fault; the server's log has the rest."""
+        if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+            return refusal("The server's memory does not suffice: choose fewer or smaller scales, or a smaller photo.")
+        if isinstance(error.__cause__ or error, OSError):
+            print(f"cannot write a prediction: {' '.join(str(error).split())}", flush=True)
+            return refusal("The server cannot store the prediction: its disk may be full. Try again later.")
+        traceback.print_exception(error)
+        return refusal("The server failed at this photo: its log says why.")
+
+
+def checked_scales(scales) -> tuple[float, ...]:
+    """Scales in ascending order, or a refusal."""
+    choices = ", ".join(map(str, MULTI_SCALE))
+    if not isinstance(scales, list):
+        raise refusal(f"Scales are a list of some of these numbers: {choices}.")
+    if not scales:
+        raise refusal("Choose at least one scale.")
+    if len(scales) > len(MULTI_SCALE):
+        raise refusal(f"These are {len(scales)} scales: choose each at most once, of {choices}.")
+    for scale in scales:
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or scale not in MULTI_SCALE:
+            raise refusal(f"{str(scale)[:20]} is no scale that can be chosen: choose of {choices}.")
+    if len(set(scales)) < len(scales):
+        raise refusal("A scale is given twice: choose each at most once.")
+    return tuple(sorted(map(float, scales)))
+
+
+def checked_flip(flip) -> bool:
+    if not isinstance(flip, bool):
+        raise refusal("Mirrored is true or false.")
+    return flip
+
+
+def build_page(args: AppArguments, folder: Path) -> gr.Blocks:
     """Load the models that can be chosen, and lay out the page."""
     accelerator = make_accelerator()
     names = args.model_name_or_path or [str(newest_run())]
     segmenters = {name: Segmenter(name, args.test_size, args.trust_remote_code, accelerator) for name in names}
-    first = segmenters[names[0]]
-    scratch = tempfile.TemporaryDirectory(prefix="minicity-seg-")
-    examples = [str(path) for path in list_images(Path(args.examples))] if args.examples else first.examples
+    examples = [str(p) for p in list_images(Path(args.examples))] if args.examples else segmenters[names[0]].examples
     examples = examples[:: max(1, len(examples) // NUM_EXAMPLES)][:NUM_EXAMPLES]
-
-    def segment(path: str | None, name: str, scales: list[float], flip: bool):
-        if not path:
-            raise gr.Error("Give a photo first: upload one or pick an example.")
-        if not scales:
-            raise gr.Error("Choose at least one scale.")
-        segmenter = segmenters[name]
-        try:
-            height, width = upright_size(path)
-            if height * width > args.max_megapixels * 1e6:
-                raise gr.Error(
-                    f"This photo has {height * width / 1e6:.0f} megapixels and the limit is {args.max_megapixels}: "
-                    "make it smaller, or start the app with a larger --max_megapixels."
-                )
-            image, ids = segmenter(path, sorted(scales), flip)
-        except DataError as error:
-            raise gr.Error(str(error)) from error
-        labels = segmenter.labels
-        files = Predictions(Path(scratch.name), "app")
-        remove(*files.folders)  # gradio has copied what the last request wrote
-        make_folders(*files.folders)
-        stem = Path(path).stem
-        files.write(stem, labels.to_source(ids), labels.to_color(ids))
-        return annotated(image, ids, labels), shares(ids, labels), *(str(f / f"{stem}.png") for f in files.folders)
+    requests = Requests(segmenters, folder, args.max_megapixels)
 
     colors = {}
     for labels in (segmenter.labels for segmenter in segmenters.values()):
         colors |= {name: f"#{bytes(color).hex()}" for name, color in zip(labels.names, labels.palette, strict=True)}
-    with gr.Blocks(title="minicity-seg", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
+    caching = {"delete_cache": (60, KEPT_SECONDS)}
+    with gr.Blocks(title="minicity-seg", analytics_enabled=False, fill_width=True, **caching) as page:
         gr.Markdown("# What is each pixel?\nUpload a photo of a street, or pick an example, and press *Segment*.")
         with gr.Row():
             with gr.Column():
@@ -137,7 +540,7 @@ def build_page(args: AppArguments) -> gr.Blocks:
                 flip = gr.Checkbox(False, label="Mirrored too")
                 button = gr.Button("Segment", variant="primary")
                 if examples:
-                    gr.Examples(examples, photo, label="Examples")
+                    add_examples(examples, photo)
             with gr.Column():
                 picture = gr.AnnotatedImage(label="Prediction", color_map=colors, height=420)
                 with gr.Row():
@@ -145,17 +548,43 @@ def build_page(args: AppArguments) -> gr.Blocks:
                     colors_file = gr.DownloadButton("Colours (PNG)")
                 table = gr.Dataframe(headers=["class", "share of pixels"], label="Classes", interactive=False)
         outputs = [picture, table, ids_file, colors_file]
-        button.click(segment, [photo, name, scales, flip], outputs, api_name="segment")
+        # gradio would open photos by itself, and name what it writes after its content.
+        raw = {"preprocess": False, "postprocess": False}
+        button.click(requests.segment, [photo, name, scales, flip], outputs, api_name=API_NAME, **raw)
     return page
 
 
-def annotated(image: np.ndarray, ids: np.ndarray, labels):
-    """What gr.AnnotatedImage takes: the photo, made smaller, and a mask for each class that is in it."""
+def add_examples(paths: list[str], photo: gr.Image) -> None:
+    """Photos to pick from. gradio copies them into its folder; these copies travel."""
+    dataset = gr.Dataset(components=[photo], samples=[[path] for path in paths], label="Examples", type="index")
+    copies = [sample[0]["path"] if isinstance(sample[0], dict) else sample[0] for sample in dataset.samples]
+
+    def pick(index: int) -> dict:
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(copies):
+            raise refusal("There is no such example.")
+        return travelling(Path(copies[index]))
+
+    dataset.click(pick, dataset, photo, api_visibility="private", preprocess=False, postprocess=False)
+
+
+def travelling(path: Path) -> dict:
+    """A file in the server's folder, as gradio sends it."""
+    return FileData(path=str(path), orig_name=path.name).model_dump()
+
+
+def annotated(image: np.ndarray, ids: np.ndarray, labels, folder: Path) -> dict:
+    """What gr.AnnotatedImage shows: the photo, made smaller, and a mask for each class that is in it."""
     factor = min(1.0, SHOWN / max(ids.shape))
     size = tuple(max(1, round(side * factor)) for side in ids.shape[::-1])
-    photo = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+    Image.fromarray(image).resize(size, Image.Resampling.BILINEAR).save(folder / "photo.webp")
     small = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
-    return photo, [(0.6 * (small == i), name) for i, name in enumerate(labels.names) if (small == i).any()]
+    masks = []
+    for i in np.unique(small).tolist():
+        mask = Image.fromarray((small == i).astype(np.uint8)).convert("P")
+        mask.putpalette([0, 0, 0, *map(int, labels.palette[i])])
+        mask.save(folder / f"mask_{i}.png", transparency=bytes([0, 153]))  # 153 of 255: the photo shows through
+        masks.append(Annotation(image=FileData(path=str(folder / f"mask_{i}.png")), label=labels.names[i]))
+    return AnnotatedImageData(image=FileData(path=str(folder / "photo.webp")), annotations=masks).model_dump()
 
 
 def shares(ids: np.ndarray, labels) -> list[list]:
