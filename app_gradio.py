@@ -62,13 +62,13 @@ from data_scripts.labels import DataError
 from data_scripts.pixels import free_memory
 from data_scripts.reader import read_image, upright_size
 from data_scripts.sources import list_images, load_source
-from predict_seg import find_model, label_set, load_model, processor_size, read_arguments
+from predict_seg import default_model, find_model, label_set, load_model, processor_size, read_arguments
 from seg_models import ModelError, Predictor
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.predictor import MULTI_SCALE
 from seg_runs.launch import RunError, make_accelerator
 from seg_runs.predictions import Predictions
-from seg_runs.run_folder import make_folders, newest_run, remove
+from seg_runs.run_folder import make_folders, remove
 
 SHOWN = 1280  # longer side of the annotated image in pixels; downloads have the photo's size
 NUM_EXAMPLES = 6
@@ -520,8 +520,11 @@ def checked_flip(flip) -> bool:
 def build_page(args: AppArguments, folder: Path) -> gr.Blocks:
     """Load the models that can be chosen, and lay out the page."""
     accelerator = make_accelerator()
-    names = args.model_name_or_path or [str(newest_run())]
-    segmenters = {name: Segmenter(name, args.test_size, args.trust_remote_code, accelerator) for name in names}
+    models = models_by_name(args.model_name_or_path)
+    names = list(models)
+    segmenters = {
+        name: Segmenter(model, args.test_size, args.trust_remote_code, accelerator) for name, model in models.items()
+    }
     examples = [str(p) for p in list_images(Path(args.examples))] if args.examples else segmenters[names[0]].examples
     examples = examples[:: max(1, len(examples) // NUM_EXAMPLES)][:NUM_EXAMPLES]
     requests = Requests(segmenters, folder, args.max_megapixels)
@@ -552,6 +555,14 @@ def build_page(args: AppArguments, folder: Path) -> gr.Blocks:
         raw = {"preprocess": False, "postprocess": False}
         button.click(requests.segment, [photo, name, scales, flip], outputs, api_name=API_NAME, **raw)
     return page
+
+
+def models_by_name(given: list[str] | None) -> dict[str, str]:
+    """The models that can be chosen, by the names that clients see: as given, or the default one's without its path."""
+    if given:
+        return {name: name for name in given}
+    folder = default_model()
+    return {folder.name: str(folder)}
 
 
 def add_examples(paths: list[str], photo: gr.Image) -> None:

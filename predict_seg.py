@@ -43,7 +43,9 @@ from seg_runs.files import CHECKSUMS, damage, read_json
 from seg_runs.launch import RunError, make_accelerator, on_first_process, os_reason, progress_bar
 from seg_runs.report import class_table
 
-METRIC = Path(__file__).resolve().parent / "metrics" / "mean_iou"
+HERE = Path(__file__).resolve().parent
+METRIC = HERE / "metrics" / "mean_iou"
+SHIPPED = HERE / "checkpoints" / "camvid_streetnet"  # the network that comes with the project
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -56,6 +58,10 @@ def predict(args: PredictArguments) -> None:
     run, model_folder = find_model(args.model_name_or_path)
     trained = read_arguments(run)
     accelerator = make_accelerator()
+    if not args.model_name_or_path and model_folder == SHIPPED:
+        accelerator.print(
+            f"note: there is no run below {run_folder.RUNS}/: this is the network that comes along, {SHIPPED}"
+        )
     model, processor = load_model(model_folder, args.trust_remote_code)
     set_output_stride(model, args.eval_output_stride)
     dataset, labels = label_set(model, model_folder, args.dataset or trained.get("dataset"))
@@ -102,16 +108,28 @@ def predict(args: PredictArguments) -> None:
 
 
 def find_model(name: str | None) -> tuple[Path, Path]:
-    """(folder that results go to, folder of the saved model) for a run folder, a saved model, a model on a hub, or the
-    newest run."""
-    folder = Path(name) if name else run_folder.newest_run()
+    """(folder that results go to, folder of the saved model) for a run folder, a saved model, a model on a hub, or what
+    `default_model` finds."""
+    folder = Path(name) if name else default_model()
     if name and not is_there(folder):
         return Path("predictions") / name.replace("/", "--"), Path(hub_folder(name, "--model_name_or_path"))
+    if folder.resolve() == SHIPPED:  # a part of the project: results go elsewhere
+        return Path("predictions") / SHIPPED.name, folder
     if (folder / "best" / "config.json").is_file():
         return folder, folder / "best"
     if not (folder / "config.json").is_file():
         raise RunError(f"--model_name_or_path {folder} is neither a run folder with best/ nor a saved model")
     return (folder.parent if folder.name == "best" else folder), folder
+
+
+def default_model() -> Path:
+    """The newest complete run below runs/; without one, the network that comes with the project."""
+    run = run_folder.newest_run()
+    if run is None and not (SHIPPED / "config.json").is_file():
+        raise RunError(
+            f"no complete run below {run_folder.RUNS}/: train one with train_seg.py, or give --model_name_or_path"
+        )
+    return run or SHIPPED
 
 
 def is_there(folder: Path) -> bool:

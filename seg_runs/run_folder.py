@@ -278,13 +278,11 @@ def holds_run(folder: Path) -> bool:
     return any((folder / part).exists() for part in ("args.yaml", "log_epoch.csv", "checkpoints", "best"))
 
 
-def newest_run(runs: Path = RUNS) -> Path:
-    """The complete run below `runs` whose training ended last."""
+def newest_run(runs: Path = RUNS) -> Path | None:
+    """The complete run below `runs` whose training ended last, or None if there is none."""
     results = sorted(runs.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
     complete = [path.parent for path in results if (path.parent / "best" / "config.json").exists()]
-    if not complete:
-        raise RunError(f"no complete run below {runs}/: train one with train_seg.py, or give --model_name_or_path")
-    return complete[-1]
+    return complete[-1] if complete else None
 
 
 def append_row(path: Path, row: dict) -> None:

@@ -1,0 +1,66 @@
+"""The network that comes with the project: what it is, and that it answers where there is no run."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import CAMVID, ROOT
+from PIL import Image
+from safetensors.torch import load_file
+
+from predict_seg import SHIPPED, find_model, load_model
+
+ON_DISK = sum(path.stat().st_size for path in SHIPPED.rglob("*"))
+
+
+def test_it_is_small_and_in_half_precision():
+    assert SHIPPED == ROOT / "checkpoints" / "camvid_streetnet" and ON_DISK < 16 * 2**20
+    tensors = load_file(SHIPPED / "model.safetensors")
+    halves = sum(t.numel() for t in tensors.values() if t.dtype == torch.float16)
+    assert halves > 0.99 * sum(t.numel() for t in tensors.values() if t.is_floating_point())
+    assert all(t.isfinite().all() for t in tensors.values())
+
+
+def test_its_configuration_and_card_say_what_it_is():
+    config = json.loads((SHIPPED / "config.json").read_text())
+    assert (config["dataset"], config["pretrained"], config["train_images"]) == ("camvid", "none", 367)
+    assert (config["trained_on"], config["fold"], config["select"]) == ("train", None, "last")
+    card = (SHIPPED / "README.md").read_text()
+    record = json.loads((SHIPPED / "training.json").read_text())
+    score = f"{record['validation']['mean_iou']:.4f}"
+    for said in ("train_seg.py --dataset camvid", "Seed 0", score, "published for research", "measures"):
+        assert said in card, said
+
+
+def test_it_loads_in_single_precision():
+    model, _ = load_model(SHIPPED)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_photos_are_predicted_where_there_is_no_run(in_process, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.full((60, 80, 3), 128, np.uint8)).save(tmp_path / "photos" / "grey.png")
+    before = sorted(SHIPPED.rglob("*"))
+    in_process("predict_seg", "--input", tmp_path / "photos", "--num_workers", 0)
+    output = tmp_path / "predictions" / "camvid_streetnet"
+    ids = np.asarray(Image.open(output / "results_photos" / "grey.png"))
+    assert ids.shape == (60, 80) and ids.max() < 11
+    assert "the network that comes along" in capsys.readouterr().out
+    assert sorted(SHIPPED.rglob("*")) == before  # nothing is written into the project
+
+
+def test_named_by_its_folder_it_writes_elsewhere_too(monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.chdir(ROOT)
+    assert find_model("checkpoints/camvid_streetnet")[0] == Path("predictions/camvid_streetnet")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not here")
+def test_its_validation_score_is_the_one_that_it_says(in_process, tmp_path):
+    in_process("predict_seg", "--dataset_path", CAMVID, "--splits", "val")
+    scores = json.loads((tmp_path / "predictions" / "camvid_streetnet" / "scores_val.json").read_text())
+    said = json.loads((SHIPPED / "training.json").read_text())["validation"]
+    assert scores["mean_iou"] == pytest.approx(said["mean_iou"], abs=1e-3)
