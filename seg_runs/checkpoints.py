@@ -49,7 +49,7 @@ def save_checkpoint(accelerator, run: Path, model, ema, optimizer, state: dict, 
     temporary = folder / f".{final.name}.tmp"
     on_first_process(accelerator, refuse_not_finite, run, model, ema)
     try:
-        with writing(final, f". {last_checkpoint(run)}"):
+        with writing(f"checkpoint {final}", f". {last_checkpoint(run)}"):
             if accelerator.is_main_process:
                 for left in folder.glob(".step_*"):
                     shutil.rmtree(left)

@@ -109,7 +109,7 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path, then: str = "") -> Iterator[None]:
+def writing(path: Path | str, then: str = "") -> Iterator[None]:
     """Turn whatever the disk refuses within the block into one line that names `path`; `then` ends the line."""
     try:
         yield

@@ -81,7 +81,7 @@ class HeldRun:
             self.lock(run_of(args.resume_from_checkpoint), "--resume_from_checkpoint")
             found = on_first_process(accelerator, find_checkpoint, args.resume_from_checkpoint)
             self.checkpoint, self.notes = found
-        elif args.output_dir and Path(args.output_dir).is_dir():
+        elif args.output_dir and on_first_process(accelerator, Path(args.output_dir).is_dir):
             self.lock(Path(args.output_dir))
 
     def lock(self, folder: Path, flag: str = "--output_dir") -> None:
@@ -113,7 +113,7 @@ def begin_run(args, held: HeldRun, now: dict) -> tuple[Path, dict]:
 
 def conditions(accelerator, steps: int, steps_per_epoch: int, data: dict) -> dict:
     """Under which a run goes on; a part of its state, so that a change can be said. `data`: its fingerprint, as
-    `data_scripts.training.fingerprint` has it."""
+    `data_scripts.fingerprint` has it."""
     precision, processes = accelerator.mixed_precision, accelerator.num_processes
     lengths = {"steps": steps, "steps_per_epoch": steps_per_epoch}
     return lengths | {"precision": precision, "processes": processes, "data": data}

@@ -71,7 +71,10 @@ def test_a_checkpoint_that_is_refused_leaves_the_one_before(name, code, tmp_path
     with pytest.raises(RunError) as refused:
         checkpoints.save_checkpoint(*saved, {"step": 2}, 1)
     line = str(refused.value)
-    assert f"cannot write {tmp_path}/checkpoints/step_000002: {os.strerror(code)}" in line and "step_000001" in line
+    assert (
+        f"cannot write checkpoint {tmp_path}/checkpoints/step_000002: {os.strerror(code)}" in line
+        and "step_000001" in line
+    )
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000001"]
 
 
