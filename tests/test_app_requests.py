@@ -55,10 +55,10 @@ class App:
         environment["GRADIO_TEMP_DIR"] = str(self.scratch)
         command = [sys.executable, str(ROOT / "app_gradio.py"), "--model_name_or_path", self.model]
         command += ["--server_port", str(self.port), *map(str, flags)]
+        options = {"cwd": folder, "env": environment, "stderr": subprocess.STDOUT, "start_new_session": True}
+        options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's & lets it be ignored
         with self.log.open("w") as output:
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True
-            )
+            self.process = subprocess.Popen(command, stdout=output, **options)
         self.read, self.url = 0, f"http://127.0.0.1:{self.port}"
         while True:
             assert self.process.poll() is None, self.log.read_text()
