@@ -17,7 +17,6 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
     with one_line_errors():
         parse_arguments(AppArguments)
 
-import ctypes
 import errno
 import json
 import os
@@ -59,10 +58,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from data_scripts.labels import DataError
-from data_scripts.pixels import free_memory
 from data_scripts.reader import read_image, upright_size
 from data_scripts.sources import list_images, load_source
-from predict_seg import default_model, find_model, label_set, load_model, processor_size, read_arguments
+from predict_seg import default_model, find_model, free_memory_of, label_set, load_model, processor_size, read_arguments
 from seg_models import ModelError, Predictor
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.predictor import MULTI_SCALE
@@ -391,22 +389,8 @@ class Segmenter:
         return prediction_memory(self.model, size, scales, flip, self.size)
 
     def free_memory(self, wanted: int) -> int:
-        """Bytes that are free on the device. What this process has freed and still holds is given back if fewer than
-        `wanted` are."""
-        if self.device.type == "cuda":
-            unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-            return torch.cuda.mem_get_info(self.device)[0] + unused
-        if free_memory() < wanted:
-            give_back_memory()
-        return free_memory()
-
-
-def give_back_memory() -> None:
-    """To the system, which `keep_memory` keeps glibc from doing by itself."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, TypeError, AttributeError):  # no glibc: another system
-        pass
+        """Bytes that are free on the device, when `wanted` are to be used."""
+        return free_memory_of(self.device, wanted)
 
 
 def example_images(dataset: str, path: str | None) -> list[str]:

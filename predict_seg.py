@@ -16,7 +16,10 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
     with one_line_errors():
         parse_arguments(PredictArguments)
 
+import ctypes
 import sys
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -27,12 +30,13 @@ from data_scripts.check import check_split
 from data_scripts.folds import load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
-from data_scripts.pixels import Pixels
+from data_scripts.pixels import Pixels, free_memory
 from data_scripts.reader import fingerprint, read_label
 from data_scripts.sources import SPLITS, folder_of_images, source_of
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
 from seg_models import ModelError, Predictor
+from seg_models.cost import prediction_memory
 from seg_models.modeling import set_output_stride
 from seg_models.predictor import MULTI_SCALE
 from seg_models.weights import hub_folder
@@ -282,7 +286,7 @@ def predict_split(
     accelerator, predictor, split, labels, output: Path, name: str, num_workers: int, settings: dict
 ) -> tuple[dict | None, list[str]]:
     """Write the predictions of a split, each image by one process; its scores, or None without labels, and a line for
-    each image that cannot be read, which only a split without labels may have."""
+    each image that is damaged or too large, which only a split without labels may have."""
     import evaluate
 
     folder = predictions.Predictions(output, name)
@@ -296,6 +300,12 @@ def predict_split(
     for item in progress_bar(accelerator, f"Predicting {name}", loader=loader):
         if "error" in item:
             damaged.append(item["error"])
+            continue
+        too_large = item["name"] not in done and lack_of_memory(predictor, item["pixel_values"].shape[-2:])
+        if too_large and labelled:
+            raise RunError(f"{name}: image {item['name']} {too_large}")
+        if too_large:
+            damaged.append(f"image {item['name']} {too_large}")
             continue
         if item["name"] in done:
             prediction = torch.from_numpy(labels.train_ids[read_label(str(folder.ids(item["name"])))])
@@ -314,13 +324,50 @@ def predict_split(
     return metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index), damaged
 
 
+def lack_of_memory(predictor: Predictor, size: Sequence[int]) -> str:
+    """Why an image of `size` (H, W) cannot be predicted with the memory that is free; nothing if it can."""
+    needed = memory_for(predictor, tuple(size))
+    free = free_memory_of(predictor.model.device, needed)
+    if needed <= free:
+        return ""
+    return (
+        f"of {size[0]}x{size[1]} takes about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: give "
+        "fewer or smaller --scales, --no_flip, or a smaller --test_size"
+    )
+
+
+@lru_cache(maxsize=256)
+def memory_for(predictor: Predictor, size: tuple[int, int]) -> int:
+    """Bytes that the predictor takes for an image of `size` (H, W), beside the weights."""
+    return prediction_memory(predictor.model, size, predictor.scales, predictor.flip, predictor.size)
+
+
+def free_memory_of(device: torch.device, wanted: int) -> int:
+    """Bytes that are free on a device. What this process has freed and still holds is given back if fewer than `wanted`
+    are."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if free_memory() < wanted:
+        give_back_memory()
+    return free_memory()
+
+
+def give_back_memory() -> None:
+    """To the system, which `keep_memory` keeps glibc from doing by itself."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, TypeError, AttributeError):  # no glibc: another system
+        pass
+
+
 def refuse_damaged(accelerator, damaged: list[str], images: int) -> None:
-    """Name the images that could not be read, at the end, and raise RunError if there are any."""
+    """Name the images that were not predicted, at the end, and raise RunError if there are any."""
     if not damaged:
         return
     if accelerator.is_main_process:
         print("\n".join(f"damaged: {line}" for line in damaged), file=sys.stderr, flush=True)
-    raise RunError(f"{len(damaged)} of {images} images could not be read, see above; the others are predicted")
+    raise RunError(f"{len(damaged)} of {images} images were not predicted, see above; the others are")
 
 
 if __name__ == "__main__":

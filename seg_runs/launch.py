@@ -29,9 +29,10 @@ def one_line_errors(*kinds: type[Exception]):
     except (RunError, *kinds) as error:
         # An error of a data loader's worker carries the worker's traceback; what it says is in the last line.
         line = str(error).strip().splitlines()[-1]
-        fail(f"error: {line.removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')}", 1)
+        line = line.removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")
+        fail(f"error: {line}", 1, silent=was_said(error))
     except OSError as error:  # the disk, or a name that it does not take
-        fail(f"error: {os_line(error)}", 1)
+        fail(f"error: {os_line(error)}", 1, silent=was_said(error))
     except MemoryError as error:
         fail(f"error: {out_of_memory(str(error))}", 1)
     except RuntimeError as error:
@@ -44,6 +45,11 @@ def one_line_errors(*kinds: type[Exception]):
         fail(f"process {rank} lost the others; if none of them says why, it was this: {line[:300]}", 1)
     except KeyboardInterrupt:
         fail("interrupted", 130)
+
+
+def was_said(error: Exception) -> bool:
+    """Whether another process met the error and says it: see `on_first_process`."""
+    return getattr(error, "of_first_process", False)
 
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # only a write meets these
@@ -100,12 +106,16 @@ def is_of_another_process(error: RuntimeError) -> bool:
     return isinstance(error, DistError) or "by peer" in str(error)
 
 
-def fail(line: str, code: int) -> None:
-    """Say why, and exit. A launcher ends all processes when one ends: the others give the first one time to speak,
-    and speak only if it did not meet the same error."""
+def fail(line: str, code: int, silent: bool = False) -> None:
+    """Print why, unless `silent`, and exit.
+
+    A launcher ends all processes when one ends. So the others give the first one time to speak, and speak themselves
+    only if it did not meet the same error.
+    """
     if not is_first_process():
         time.sleep(10)
-    print(line, file=sys.stderr, flush=True)
+    if not silent:
+        print(line, file=sys.stderr, flush=True)
     sys.exit(code)
 
 
@@ -207,8 +217,10 @@ def on_first_process(accelerator, function: Callable, *args):
             outcome[1] = error
     if accelerator.num_processes > 1:
         broadcast_object_list(outcome)
-    if outcome[1] is not None:
-        raise outcome[1]
+    error = outcome[1]
+    if error is not None:
+        error.of_first_process = not accelerator.is_main_process
+        raise error
     return outcome[0]
 
 

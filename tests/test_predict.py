@@ -219,6 +219,36 @@ def test_damaged_photos_are_named_at_the_end_and_the_rest_is_predicted(predict, 
     assert results_in(output / "results_photos") == FOUR and not list(output.glob(".predicting*"))
 
 
+def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicted(
+    predict, tmp_path, counted, monkeypatch, capsys
+):
+    import predict_seg
+
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for name, side in (("small", 40), ("vast", 80), ("tiny", 30)):
+        Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(folder / f"{name}.png")
+    monkeypatch.setattr(predict_seg, "free_memory", lambda: 3 * 10**6)
+    monkeypatch.setattr(predict_seg, "memory_for", lambda predictor, size: 1000 * size[0] ** 2)
+    with pytest.raises(SystemExit):
+        predict("--input", folder)
+    said = capsys.readouterr().err
+    assert "image vast of 80x80 takes about 0.0 GB of memory" in said and "1 of 3 images were not predicted" in said
+    assert sorted(ids_of(tmp_path / "results_album")) == ["small.png", "tiny.png"]
+
+
+def test_memory_grows_with_the_views(trained):
+    from predict_seg import find_model, load_model, memory_for
+    from seg_models import Predictor
+
+    model, processor = load_model(find_model(str(trained))[1])
+    small, large, several = (
+        memory_for(Predictor(model, processor.image_mean, processor.image_std, scales=scales, flip=flip), (64, 96))
+        for scales, flip in (((1.0,), False), ((2.0,), False), ((1.0, 2.0), True))
+    )
+    assert 64 * 96 * 19 * 4 < small < large < several
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_a_damaged_image_of_a_split(predict, toycity, tmp_path, counted, capsys, split):
     data = tmp_path / "data"
