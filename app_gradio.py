@@ -6,8 +6,9 @@
 
 The id image is the one that predict_seg.py writes with the same scales and flips, byte for byte.
 
-Photos and predictions belong to those who sent the photos. All files lie in one folder that goes with the server. In it
-each request has a folder of its own, with a name that cannot be guessed. A photo is read in one place, `Photo`.
+Photos and predictions belong to those who sent the photos. All files lie in one folder, which is deleted when the
+server ends. In it each answer has a folder of its own, with a name that cannot be guessed. An upload's folder is named
+by gradio, after a secret and the photo's content. A photo is read in one place, `Photo`.
 """
 
 from seg_runs.arguments import AppArguments, parse_arguments
@@ -17,6 +18,7 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
     with one_line_errors():
         parse_arguments(AppArguments)
 
+import asyncio
 import errno
 import json
 import os
@@ -24,13 +26,14 @@ import re
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 
@@ -53,12 +56,13 @@ from gradio.components.annotated_image import AnnotatedImageData, Annotation
 from gradio.data_classes import FileData
 from gradio.route_utils import API_PREFIX
 from PIL import Image
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from data_scripts.labels import DataError
-from data_scripts.reader import read_image, upright_size
+from data_scripts.reader import number_of_pixels, read_image, upright_size
 from data_scripts.sources import list_images, load_source
 from predict_seg import default_model, find_model, free_memory_of, label_set, load_model, processor_size, read_arguments
 from seg_models import ModelError, Predictor
@@ -73,6 +77,7 @@ NUM_EXAMPLES = 6
 WORK = 10  # times --max_megapixels: what the network may see of one photo, over all scales and mirrored views
 KEPT_SECONDS, KEPT_BYTES = 3600, 2 * 10**9  # of photos and predictions; the oldest go first
 MAX_CALL = 2**20  # bytes of a request that is no upload
+UPLOADS_AT_ONCE = 4  # gradio keeps parts of them in memory
 API_NAME = "segment"
 
 
@@ -94,8 +99,10 @@ def main(argv: list[str] | None = None) -> None:
 def serve(page: gr.Blocks, args: AppArguments, folder: Path) -> None:
     """Answer until a signal comes. Old files are deleted meanwhile."""
     functions = {number: function.api_name for number, function in page.fns.items()}
-    gate = Middleware(Gate, folder=folder, functions=functions, max_upload=args.max_file_size * 10**6)
     stop, examples = threading.Event(), set(folder.iterdir())
+    make_room = partial(sweep, folder, examples)
+    size = args.max_file_size * 10**6
+    gate = Middleware(Gate, folder=folder, functions=functions, max_upload=size, make_room=make_room)
     threading.Thread(target=sweep_until, args=(stop, folder, examples), daemon=True).start()
     try:
         page.launch(
@@ -117,8 +124,11 @@ def serve(page: gr.Blocks, args: AppArguments, folder: Path) -> None:
 def ended_by_signals() -> Iterator[None]:
     """SIGTERM and SIGHUP end the program as Ctrl-C does: with its files deleted."""
 
+    ended = []
+
     def end(number: int, _) -> None:
         signal.signal(number, signal.SIG_IGN)  # a second one does not stop the deleting
+        ended.append(number)
         raise SystemExit(128 + number)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -133,6 +143,9 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if ended:  # at once: a prediction that is under way in a thread would make Python abort
+            sys.stdout.flush()
+            os._exit(128 + ended[0])
 
 
 @contextmanager
@@ -159,8 +172,9 @@ def sweep_until(stop: threading.Event, folder: Path, keep: set[Path]) -> None:
         sweep(folder, keep)
 
 
-def sweep(folder: Path, keep: set[Path], seconds: float = KEPT_SECONDS + 300, size: int = KEPT_BYTES) -> None:
+def sweep(folder: Path, keep: set[Path], seconds: float = KEPT_SECONDS + 300, size: int = KEPT_BYTES) -> int:
     """Delete what lies in `folder` and is older than `seconds`, and the oldest beyond `size` bytes, but for `keep`.
+    Returns the bytes that are left.
 
     gradio deletes by age too, a little earlier, and only the files that it knows; it forgets them then.
     """
@@ -176,6 +190,15 @@ def sweep(folder: Path, keep: set[Path], seconds: float = KEPT_SECONDS + 300, si
         if total > size or now - changed > seconds:
             shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
             total -= taken
+    return total
+
+
+def route_of(scope) -> str:
+    """The path of a request as gradio's routes see it: below the root path of a proxy, without gradio's prefix."""
+    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    if root and (path == root or path.startswith(f"{root}/")):
+        path = path[len(root) :]
+    return path.removeprefix(API_PREFIX).strip("/")
 
 
 class TooLarge(Exception):
@@ -192,6 +215,7 @@ class Gate:
 
     folder     of all files that can be fetched
     functions  {id: API name} of the page's functions
+    make_room  deletes old files and returns how many bytes are left
     """
 
     POSTS = ("upload", "queue/join", "cancel", "reset", f"call/{API_NAME}", f"run/{API_NAME}", f"api/{API_NAME}")
@@ -199,8 +223,9 @@ class Gate:
     CALLS = ("queue/join", "call/", "run/", "api/")
     NO_GETS = ("deep_link", "proxy=", "stream", "run-history", "runs", "vibe", "dev", "profiling", "monitoring")
 
-    def __init__(self, app, folder: Path, functions: dict[int, str], max_upload: int):
+    def __init__(self, app, folder: Path, functions: dict[int, str], max_upload: int, make_room: Callable[[], int]):
         self.app, self.folder, self.functions, self.max_upload = app, folder, functions, max_upload
+        self.make_room, self.uploads = make_room, asyncio.Semaphore(UPLOADS_AT_ONCE)
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] != "http":
@@ -212,12 +237,14 @@ class Gate:
             begun = True
             await send(message)
 
-        route = scope["path"].removeprefix(API_PREFIX).strip("/")
+        route = route_of(scope)
         try:
             status, sentence = 404, "There is nothing here."
-            if self.is_open(scope["method"], route):
+            if self.is_open(scope["method"], route) and b"deep_link" not in scope.get("query_string", b""):
+                if scope["method"] == "POST" and route == "upload":
+                    return await self.upload(scope, receive, sending)
                 if scope["method"] == "POST":
-                    receive = limited(receive, self.max_upload + MAX_CALL if route == "upload" else MAX_CALL)
+                    receive = limited(receive, MAX_CALL)
                 if scope["method"] == "POST" and route.startswith(self.CALLS):
                     receive = replayed(self.checked(await body_of(receive)), receive)
                 return await self.app(scope, receive, sending)
@@ -236,6 +263,13 @@ class Gate:
             status = 507 if full else 400
             sentence = "The server has no room for this photo: try again later." if full else "Send a photo as a form."
         await JSONResponse({"detail": sentence}, status)(scope, receive, send)
+
+    async def upload(self, scope, receive, send) -> None:
+        """A few uploads at a time, in what room there is: their bytes are in memory, then on the disk."""
+        async with self.uploads:
+            if await run_in_threadpool(self.make_room) > 2 * KEPT_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            await self.app(scope, limited(receive, self.max_upload + MAX_CALL), send)
 
     def is_open(self, method: str, route: str) -> bool:
         if method == "POST":
@@ -334,13 +368,19 @@ class Photo:
     size  (H, W), upright
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, max_megapixels: int):
         self.name = Path(path).name
         try:
             # Under the name alone: what is wrong with it is said without the server's paths.
             self.file = {"path": self.name, "bytes": Path(path).read_bytes()}
         except OSError as error:
             raise refusal("This photo is no longer here: upload it again.") from error
+        megapixels = self._read(number_of_pixels) / 1e6
+        if megapixels > max_megapixels:  # before the orientation is looked for, which decodes some PNGs
+            raise refusal(
+                f"This photo has {megapixels:.0f} megapixels and the limit is {max_megapixels}: "
+                "make it smaller, or start the app with a larger --max_megapixels."
+            )
         self.size = self._read(upright_size)
 
     def pixels(self) -> np.ndarray:
@@ -418,7 +458,7 @@ class Requests:
             if not isinstance(photo, dict):
                 raise refusal("Give a photo first: upload one or pick an example.")
             with self.one_at_a_time:
-                return self._answer(Photo(photo["path"]), segmenter, scales, flip)
+                return self._answer(Photo(photo["path"], self.max_megapixels), segmenter, scales, flip)
         except gr.Error:
             raise
         except Exception as error:
@@ -448,13 +488,7 @@ class Requests:
         return picture, table, *downloads
 
     def _refuse_too_much(self, size: tuple[int, int], segmenter: Segmenter, scales: tuple[float, ...], flip) -> None:
-        """Raise a refusal for what would take too many pixels, too long, or too much memory."""
-        megapixels = size[0] * size[1] / 1e6
-        if megapixels > self.max_megapixels:
-            raise refusal(
-                f"This photo has {megapixels:.0f} megapixels and the limit is {self.max_megapixels}: "
-                "make it smaller, or start the app with a larger --max_megapixels."
-            )
+        """Raise a refusal for what would take too long or too much memory."""
         remedy = "choose fewer or smaller scales, leave out the mirrored views, or give a smaller photo."
         seen, limit = segmenter.pixels(size, scales, flip) / 1e6, WORK * self.max_megapixels
         if seen > limit:

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from .labels import DataError
 
 PARTS_AT_ONCE = 16  # that wait in memory to be written
 CHECKSUMS = "checksums.json"
+OURS = re.compile(r"\.?(decoded|blobs)_[0-9a-f]{16}_[0-9a-f]{16}(\.tmp|\.old)?")  # names of folders
 PIECE = 2**24  # bytes that have a checksum of their own: several are compared at a time
 
 
@@ -135,6 +137,8 @@ def damage(folder: Path) -> str:
         return f"it has no {Path(error.filename).name}"
     except (OSError, ValueError, AttributeError) as error:
         return f"{CHECKSUMS}: {error}"
+    if known.keys() != {path.name for path in folder.iterdir()} - {CHECKSUMS}:
+        return f"its files are not those of {CHECKSUMS}"
     return f"{wrong[0]} is not what was written" if wrong else ""
 
 
@@ -186,12 +190,17 @@ def clear(folder: Path) -> str:
     return "deleted"
 
 
+def folders(root: Path) -> list[Path]:
+    """The folders that this module made, killed builders' too. $MINICITY_SEG_CACHE may hold others: they stay."""
+    found = root.iterdir() if root.is_dir() else ()
+    return sorted(path for path in found if OURS.fullmatch(path.name) and path.is_dir() and not path.is_symlink())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clear", action="store_true", help="delete everything that is there")
     asked, root = parser.parse_args().clear, cache_root()
-    found = (path for path in root.iterdir() if path.is_dir() and path.name != ".locks") if root.is_dir() else ()
-    for folder in sorted(found):
+    for folder in folders(root):
         size = size_of(folder) / 1e6
         print(f"{size:10.1f} MB  {folder}{f'  {clear(folder)}' if asked else ''}")
 

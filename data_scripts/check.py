@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
 from .labels import DataError, LabelInfo
-from .reader import decoding, describe, open_image, read_label, upright_size
+from .reader import decoding, describe, open_image, read_label, stored_size, upright_size
 
 
 def check_data(
@@ -65,7 +65,7 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
     if "instance" in row:
         check_whole(row["instance"], "instance map")
         shape = open_image(row["instance"], "instance map").size[::-1]
-        if sorted(shape) != sorted(size):
+        if shape not in (size, stored_size(open_image(row["image"]))[::-1]):
             raise DataError(
                 f"instance map {describe(row['instance'])} is {_by(shape)} but its label {where} is {_by(size)}"
             )

@@ -57,6 +57,11 @@ def hold_out(data: DatasetDict, train_on: tuple[str, ...], names: list[str], whe
     """
     pool = training_split(*(data[split] for split in train_on))
     known, held_out = set(pool["name"]), set(names)
+    if len(known) < len(pool):
+        twice = next(name for name in pool["name"] if pool["name"].count(name) > 1)
+        raise DataError(
+            f"{where}: image {twice} is in both {' and '.join(train_on)}, so it cannot be held out: rename one"
+        )
     if unknown := sorted(held_out - known):
         splits = " and ".join(train_on)
         raise DataError(f"{where} names {unknown[0]}, and {splits} have no such image ({len(unknown)} names unknown)")

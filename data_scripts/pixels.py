@@ -126,8 +126,22 @@ def no_room(size: int) -> str:
 
 def free_memory() -> int:
     """Bytes that could be had without swapping, within the limit of a container."""
-    free = psutil.virtual_memory().available
-    try:
-        return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # another system, or no limit
-        return free
+    return min([psutil.virtual_memory().available, *free_in_container()])
+
+
+def free_in_container(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Bytes below the memory limit of a container, if there is one: of cgroups of version 2, or of version 1. Cached
+    files that nobody uses count as free, as they do outside."""
+    versions = (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    )
+    free = []
+    for folder, limit, usage, cached in versions:
+        try:
+            statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            used = int((folder / usage).read_text()) - int(statistics.get(cached, 0))
+            free.append(max(0, int((folder / limit).read_text()) - used))
+        except (OSError, ValueError):  # another system, or no limit ("max")
+            continue
+    return free

@@ -70,6 +70,9 @@ def decoding(file: dict | str, what: str = "image", doing: str = "read") -> Iter
         yield
     except DataError:
         raise
+    except Image.DecompressionBombError as error:
+        most = 2 * Image.MAX_IMAGE_PIXELS // 10**6
+        raise DataError(f"{what} {describe(file)} has more than {most} megapixels: cut it into tiles") from error
     except Exception as error:
         raise DataError(f"cannot {doing} {what} {describe(file)}: {_one_line(error)}{_remedy(file)}") from error
 
@@ -82,7 +85,25 @@ def open_image(file: dict | str, what: str = "image") -> Image.Image:
             source = io.BytesIO(file["bytes"])
         else:
             source = file["path"] if isinstance(file, dict) else file
-        return Image.open(source, formats=tuple(FORMATS))
+        image = Image.open(source, formats=tuple(FORMATS))
+        if image.format == "BMP" and image.mode == "L" and _bits_of_bmp(image) < 8:
+            raise OSError("a grey BMP of fewer than 8 bits, which is not decoded right: save it as PNG")
+        return image
+
+
+def _bits_of_bmp(image: Image.Image) -> int:
+    """Bits a pixel, from the header (the field at byte 28)."""
+    place = image.fp.tell()
+    image.fp.seek(28)
+    bits = int.from_bytes(image.fp.read(2), "little")
+    image.fp.seek(place)
+    return bits
+
+
+def number_of_pixels(file: dict | str) -> int:
+    """Height times width, from the header alone: nothing is decoded, whatever the file holds."""
+    width, height = open_photo(file).size
+    return width * height
 
 
 def describe(file: dict | str) -> str:
@@ -151,11 +172,15 @@ def _read_ids(file, image, what: str, ids_are: str, kind: type) -> np.ndarray:
     mask, most = open_image(file, what), np.iinfo(kind).max
     if mask.mode not in LABEL_MODES:
         raise DataError(f"{what} {describe(file)} is a {mask.mode} image: {ids_are} need a single channel of integers")
+    if mask.format in ("JPEG", "MPO"):
+        raise DataError(f"{what} {describe(file)} is a JPEG, which changes {ids_are}: save it as PNG")
     with decoding(file, what):
-        (stored, decoded), own = white(mask), orientation(mask)
+        (stored, decoded), own, inverted = white(mask), orientation(mask), white_is_zero(mask)
         ids = upright(mask, mask)
         if stored != decoded:
             ids = np.rint(ids * (stored / decoded)).astype(np.uint16)
+        if inverted:
+            ids = ~ids if ids.dtype == bool else stored - ids
     if image is not None and own == 1:
         photo = open_image(image)
         with decoding(image):
@@ -178,6 +203,14 @@ def white(image: Image.Image) -> tuple[int, int]:
         return arguments[1], 65535 if image.mode == "I" else 255
     bits = re.match(r"L;([24])", rawmode)
     return (2 ** int(bits[1]) - 1, 255) if bits else (255, 255)
+
+
+def white_is_zero(image: Image.Image) -> bool:
+    """Whether 0 is stored for white and Pillow turns that round, so that ids have to be turned back: in TIFFs that say
+    so, of up to 8 bits, and in bitmaps (PBM)."""
+    if image.format == "PPM":
+        return image.mode == "1"
+    return image.format == "TIFF" and image.mode in ("1", "L") and image.tag_v2.get(262) == 0
 
 
 def orientation(image: Image.Image) -> int:

@@ -6,6 +6,7 @@
 Images are not decoded here: `datasets` would turn photos by their EXIF tag but not their masks (see `reader.py`).
 """
 
+import errno
 import os
 import unicodedata
 from collections import defaultdict
@@ -98,7 +99,8 @@ def _files(folder: Path, leave_out: Callable[[Path], bool] | None) -> Iterator[P
 
 
 def _refuse(error: OSError) -> None:
-    raise DataError(f"cannot read folder {error.filename}: {error.strerror}; make it readable, or take it away")
+    remedy = "name another" if error.errno in (errno.ENOENT, errno.ENOTDIR) else "make it readable, or take it away"
+    raise DataError(f"cannot read folder {error.filename}: {error.strerror}; {remedy}")
 
 
 def note(line: str) -> None:
@@ -204,6 +206,9 @@ def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, Lab
 def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: str) -> Dataset:
     """One split from (name, image, label or None, instance or None); a column exists when every row has it."""
     names, images, labels, instances = zip(*rows, strict=True)
+    for path in filter(None, (*images, *labels, *instances)):
+        if not is_text(str(path)):
+            raise DataError(f"the name of {os.fsencode(path)!r} is not UTF-8, as old archives have it: rename the file")
     first = {}
     for name, image in zip(names, images, strict=True):
         other = first.setdefault(_as_file(name), image)
@@ -226,6 +231,15 @@ def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: st
             columns[column] = [str(path) for path in columns[column]]
             features[column] = Image(decode=False)
     return Dataset.from_dict(columns, features=Features(features))
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name can be written down. Bytes that are not UTF-8 come from the system as surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None) -> Dataset:

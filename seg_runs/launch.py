@@ -143,6 +143,8 @@ def make_accelerator(deterministic: bool = False, gradient_checkpointing: bool =
     if not gpu and os.environ.get("OMP_NUM_THREADS") == "1":
         # What `accelerate launch` sets unless told otherwise: one thread, on a machine that computes on its cores.
         torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    if torch.get_num_threads() > thread_limit():  # some backward passes would wait for ever
+        torch.set_num_threads(thread_limit())
     if not gpu:
         keep_memory()
     torch.use_deterministic_algorithms(deterministic)
@@ -202,7 +204,13 @@ def check_batch_norm(accelerator, sync_bn: bool, images: int) -> None:
 def available_cores() -> int:
     """Cores that this process may use: OpenMP's own limit holds too, beyond it some kernels wait for ever."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, int(os.environ.get("OMP_THREAD_LIMIT", cores)))
+    return min(cores, thread_limit())
+
+
+def thread_limit() -> int:
+    """OpenMP's own limit on threads, OMP_THREAD_LIMIT; a large number if it is not set."""
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")
+    return int(limit) if limit.isdigit() and int(limit) > 0 else 2**31
 
 
 def on_first_process(accelerator, function: Callable, *args):

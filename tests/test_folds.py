@@ -43,6 +43,13 @@ def test_a_fold_can_be_held_out_of_training_and_validation_images_together(toyci
         load_data("toycity", str(toycity), str(path), "last")
 
 
+def test_a_name_that_two_splits_have_cannot_be_held_out(toycity):
+    data, _ = load_data("toycity", str(toycity))
+    data["validation"] = data["train"].select([0])
+    with pytest.raises(DataError, match=f"{data['train']['name'][0]} is in both train and validation"):
+        hold_out(data, ("train", "validation"), [data["train"]["name"][1]], "fold x")
+
+
 BAD = {
     "[]": "not a JSON object of folds",
     "{}": "not a JSON object of folds",

@@ -219,16 +219,20 @@ def test_a_builder_that_fails_leaves_nothing(tmp_path):
     assert kept() == []
 
 
+GROUP, OTHER = f"decoded_{'a' * 16}", f"blobs_{'b' * 16}"  # names as the cache has them
+FOLDER = f"{GROUP}_{'1' * 16}"
+
+
 @pytest.fixture
 def builder(tmp_path):
-    """A process that builds x_1 and does not end before the file `go` is there."""
+    """A process that builds FOLDER and does not end before the file `go` is there."""
     go = tmp_path / "go"
     code = (
         "import sys, time; from pathlib import Path; from data_scripts.cache import cached_folder\n"
         "def build(folder):\n"
         "    (folder / 'value').write_text('first'); print('building', flush=True)\n"
         f"    while not Path({str(go)!r}).exists(): time.sleep(0.01)\n"
-        "cached_folder('x', 'x_1', build)"
+        f"cached_folder('{GROUP}', '{FOLDER}', build)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "building\n"
@@ -242,7 +246,7 @@ def test_a_second_process_waits_and_does_not_build_again(builder):
     code = (
         "from data_scripts.cache import cached_folder\n"
         "def build(folder): raise SystemExit('built twice')\n"
-        "print((cached_folder('x', 'x_1', build) / 'value').read_text())"
+        f"print((cached_folder('{GROUP}', '{FOLDER}', build) / 'value').read_text())"
     )
     second = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert second.stdout.readline().startswith("waiting for another program that builds")
@@ -252,12 +256,50 @@ def test_a_second_process_waits_and_does_not_build_again(builder):
 
 def test_clearing_leaves_what_is_being_built(builder):
     process, go = builder
-    cache.cached_folder("y", "y_1", lambda folder: None)
+    cache.cached_folder(OTHER, f"{OTHER}_{'2' * 16}", lambda folder: None)
     command = [sys.executable, "-m", "data_scripts.cache", "--clear"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "kept: a program is building it" in said and kept() == [".x_1.tmp"]
+    assert "kept: a program is building it" in said and kept() == [f".{FOLDER}.tmp"]
     go.touch()
-    assert process.wait(60) == 0 and kept() == ["x_1"]
+    assert process.wait(60) == 0 and kept() == [FOLDER]
+
+
+def test_clearing_leaves_folders_that_are_not_the_caches(tmp_path, monkeypatch):
+    root = tmp_path / "shared"
+    monkeypatch.setenv("MINICITY_SEG_CACHE", str(root))
+    cache.cached_folder(GROUP, FOLDER, lambda folder: None)
+    (root / "my_thesis").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (root / f"{OTHER}_{'3' * 16}").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr("sys.argv", ["cache", "--clear"])
+    cache.main()
+    assert {path.name for path in root.iterdir()} == {".locks", "my_thesis", f"{OTHER}_{'3' * 16}"}
+
+
+def test_a_folder_without_its_files_is_made_again(capsys):
+    folder = cache.cached_folder(GROUP, FOLDER, lambda folder: (folder / "value").write_text("first"))
+    (folder / "value").unlink()
+    (folder / cache.CHECKSUMS).write_text("{}")
+    (folder / "stranger").write_text("")
+    again = cache.cached_folder(GROUP, FOLDER, lambda folder: (folder / "value").write_text("second"))
+    assert (again / "value").read_text() == "second" and "is damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_free_memory_in_a_container_is_what_is_left_below_its_limit(tmp_path, version):
+    from data_scripts.pixels import free_in_container
+
+    assert free_in_container(tmp_path) == []
+    folder = tmp_path / "memory" if version == 1 else tmp_path
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    limit, usage, cached = names if version == 1 else ("memory.max", "memory.current", "inactive_file")
+    folder.mkdir(exist_ok=True)
+    (folder / "memory.stat").write_text(f"anon 5\n{cached} 300\n")
+    (folder / usage).write_text("1000\n")
+    (folder / limit).write_text("4000\n")
+    assert free_in_container(tmp_path) == [4000 - (1000 - 300)]
+    (folder / limit).write_text("max\n")
+    assert free_in_container(tmp_path) == []
 
 
 def test_a_builder_that_is_killed_leaves_nothing_that_counts():

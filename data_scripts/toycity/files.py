@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import cv2
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from ..files import UNFINISHED, write_whole
@@ -28,16 +29,25 @@ def write_toycity(out, train=24, val=8, test=8, size=(512, 1024), seed=0):
     out = Path(out)
     counts = {"train": train, "val": val, "test": test}
     try:
-        begin(out, counts)
-        with tqdm(total=sum(counts.values()), desc=f"ToyCity in {out}", unit="image", disable=None) as progress:
-            for split, (name, count) in enumerate(counts.items()):
-                for index in range(count):
-                    write_scene(out, name, split, index, make_scene(seed, split, index, size, count))
-                    progress.update()
-        (out / UNFINISHED).unlink()
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / ".lock", timeout=0):
+            draw(out, counts, size, seed)
+            (out / ".lock").unlink(missing_ok=True)
+    except Timeout as error:
+        raise DataError(f"{out} is being drawn by another program: wait for it, or name another folder") from error
     except OSError as error:
         path = error.filename or out
         raise DataError(f"cannot write {path}: {error.strerror or error}; name another folder") from error
+
+
+def draw(out, counts, size, seed):
+    begin(out, counts, size, seed)
+    with tqdm(total=sum(counts.values()), desc=f"ToyCity in {out}", unit="image", disable=None) as progress:
+        for split, (name, count) in enumerate(counts.items()):
+            for index in range(count):
+                write_scene(out, name, split, index, make_scene(seed, split, index, size, count))
+                progress.update()
+    (out / UNFINISHED).unlink()
 
 
 def folders_of(out, name):
@@ -49,10 +59,11 @@ def stem_of(split, index):
     return f"toycity_{split:06d}_{index:06d}"
 
 
-def begin(out, counts):
+def begin(out, counts, size, seed):
     """Make the folders, say that the city is not whole yet, and delete what is left of one that was drawn before."""
-    out.mkdir(parents=True, exist_ok=True)
-    note = f"draw it again, python -m data_scripts.toycity {shlex.quote(str(out))}\n"
+    flags = " ".join(f"--{name} {count}" for name, count in counts.items())
+    flags += f" --size {size[0]} {size[1]} --seed {seed}"
+    note = f"draw it again, python -m data_scripts.toycity {shlex.quote(str(out))} {flags}\n"
     write_whole(out / UNFINISHED, lambda path: path.write_text(note), "name another folder")
     for split, (name, count) in enumerate(counts.items()):
         stems = {stem_of(split, index) for index in range(count)}
