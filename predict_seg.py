@@ -70,7 +70,8 @@ def predict(args: PredictArguments) -> None:
     set_output_stride(model, args.eval_output_stride)
     dataset, labels = label_set(model, model_folder, args.dataset or trained.get("dataset"))
     output = Path(args.output_dir) if args.output_dir else run
-    splits = load_splits(args, dataset, trained, output)
+    trained = {"train_on": getattr(model.config, "trained_on", None) or "train", **trained}
+    splits, fold = load_splits(args, dataset, trained, output)
     for name, split in splits.items():
         if "label" in split.column_names:  # their score is of every image; what has no labels may have damaged ones
             on_first_process(accelerator, check_split, split, labels, name, accelerator.is_main_process)
@@ -83,22 +84,23 @@ def predict(args: PredictArguments) -> None:
     predictor = Predictor(model, processor.image_mean, processor.image_std, size, scales, flip, args.average)
     # What decides the predictions: those of an interrupted run with the same are kept.
     settings = {
-        "model": [str(model_folder.resolve()), max(path.stat().st_mtime for path in model_folder.iterdir())],
+        "model": [str(model_folder.resolve()), newest_change(model_folder)],
         **{"size": size, "scales": scales, "flip": flip, "average": args.average},
         "output_stride": args.eval_output_stride,
         "precision": accelerator.mixed_precision,
     }
-    damaged = []
+    damaged, finished = [], []
     with predictions.alone(accelerator, output):
         for name, split in splits.items():
             scores, unread = predict_split(
                 accelerator, predictor, split, labels, output, name, args.num_workers, settings
             )
             damaged += unread
+            finished += [] if unread else [name]  # else what is predicted is kept for when the others are mended
             if scores is None:
                 accelerator.print(f"{name}: no labels, {len(split) - len(unread)} images predicted")
             elif accelerator.is_main_process:
-                if was_trained_on(model, name, args.fold):
+                if was_trained_on(model, name, fold):
                     print(f"note: this model was trained on images of {name}: these scores say little about others")
                 predictions.write_scores(output / f"scores_{name}.json", scores, labels.names, settings)
                 print(f"{name}: {len(split)} images", class_table(labels.names, scores), sep="\n")
@@ -107,6 +109,8 @@ def predict(args: PredictArguments) -> None:
             if args.zip and not unread:
                 path = on_first_process(accelerator, write_submission, split, labels, output / f"results_{name}")
                 accelerator.print(f"for the server: {path}", flush=True)
+        for name in finished:
+            on_first_process(accelerator, predictions.Predictions(output, name).end)
     refuse_damaged(accelerator, damaged, sum(map(len, splits.values())))
     accelerator.end_training()
 
@@ -150,6 +154,10 @@ def read_arguments(run: Path) -> dict:
     for key in ("dataset", "dataset_path", "folds", "fold", "train_on"):
         if not isinstance(trained.get(key), str | None):
             raise RunError(f"cannot read recipe {path}: its {key} is {trained[key]!r:.80}")
+    if trained.get("train_on", "train") not in ("train", "train+val"):
+        raise RunError(f"cannot read recipe {path}: its train_on is {trained['train_on']!r:.80}")
+    if (trained.get("folds") is None) != (trained.get("fold") is None):
+        raise RunError(f"cannot read recipe {path}: folds and fold belong together, and one of them is missing")
     return trained
 
 
@@ -251,8 +259,9 @@ def processor_size(processor, strict: bool = True) -> tuple[int, int] | None:
     return processor.size["height"], processor.size["width"]
 
 
-def load_splits(args: PredictArguments, dataset: str, trained: dict, output: Path):
-    """{name: split} to predict; what predictions and trainings wrote, now or before, is no input."""
+def load_splits(args: PredictArguments, dataset: str, trained: dict, output: Path) -> tuple[dict, str | None]:
+    """{name: split} to predict, and the fold that is held out, if one is. What predictions and trainings wrote, now or
+    before, is no input."""
     if args.input:
         path = Path(args.input).resolve()
         name = (path.stem if path.is_file() else path.name) or "images"  # a disk has no name
@@ -262,24 +271,29 @@ def load_splits(args: PredictArguments, dataset: str, trained: dict, output: Pat
         def leave_out(folder: Path) -> bool:
             return folder.resolve() in own or predictions.is_output(folder)
 
-        return {name: folder_of_images(args.input, leave_out)}
+        return {name: folder_of_images(args.input, leave_out)}, None
     of_run = trained if dataset == trained.get("dataset") else {}
     path = args.dataset_path or of_run.get("dataset_path")
     folds, fold = (args.folds, args.fold) if args.fold is not None else (of_run.get("folds"), of_run.get("fold"))
-    data, _ = load_data(dataset, path, folds, fold, of_run.get("train_on", "train"))
+    data, _ = load_data(dataset, path, folds, fold, trained["train_on"])
     for name in args.splits or ():
         if SPLITS[name] not in data:
             raise RunError(f"--splits {name}: {path or dataset} has no such split")
     names = args.splits or [name for name in ("val", "test") if SPLITS[name] in data]
-    return {name: data[SPLITS[name]] for name in names}
+    return {name: data[SPLITS[name]] for name in names}, fold
 
 
 def was_trained_on(model, name: str, fold: str | None) -> bool:
-    """Whether the split `name`, of `fold` if that is given, may hold images that `model` was trained on."""
-    own_fold = getattr(model.config, "fold", None)
-    if name == "val" and (fold or own_fold):
-        return fold not in (None, own_fold)
+    """Whether the split `name`, or its images in `fold` if one is held out, may have been trained on by `model`."""
+    if name == "val" and fold is not None:
+        return fold != getattr(model.config, "fold", None)
     return name in (getattr(model.config, "trained_on", None) or "train").split("+")
+
+
+def newest_change(folder: Path) -> float:
+    """When the model in `folder` changed last; predictions beside it do not count."""
+    files = [*folder.glob("*.safetensors"), folder / "config.json", folder / "preprocessor_config.json"]
+    return max(path.stat().st_mtime for path in files if path.exists())
 
 
 def predict_split(
@@ -307,6 +321,8 @@ def predict_split(
         if too_large:
             damaged.append(f"image {item['name']} {too_large}")
             continue
+        if item["name"] in done and not labelled:
+            continue
         if item["name"] in done:
             prediction = torch.from_numpy(labels.train_ids[read_label(str(folder.ids(item["name"])))])
         else:
@@ -317,8 +333,6 @@ def predict_split(
             metric.add_batch(predictions=prediction, references=item["labels"])
     metric.counts = accelerator.reduce(metric.counts.to(accelerator.device))
     damaged = gather_object(damaged)
-    if not damaged:  # else what is predicted is kept for when the others are mended
-        on_first_process(accelerator, folder.end)
     if not labelled or not metric.counts[list(range(len(labels.names)))].any():
         return None, damaged  # Cityscapes' test labels, for one, are all void
     return metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index), damaged

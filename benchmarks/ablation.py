@@ -10,6 +10,7 @@ difference). An interval says how much the choice of images matters; seeds add t
 """
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -44,9 +45,21 @@ def main() -> None:
     names = [baseline, *(name for name in others if not args.only or name in args.only)]
     folders = {name: args.out / f"{re.sub('[^a-z0-9.]+', '-', name.lower())}-seed{args.seed}" for name in names}
     for name, folder in folders.items():
-        if not args.table and not (folder / "scores_val.json").exists():
+        if not args.table and not is_complete(folder):
             train(folder, content["common"] | content["runs"][name] | {"seed": args.seed}, args)
-    print_table({name: folder for name, folder in folders.items() if (folder / "scores_val.json").exists()}, args)
+    complete = {name: folder for name, folder in folders.items() if is_complete(folder)}
+    if baseline in complete:
+        print_table(complete, args)
+    else:
+        print(f"the first run, {baseline}, is not complete: there is nothing to compare with")
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a run is trained and its validation images are predicted at one scale."""
+    if not (folder / "scores_val.json").exists():
+        return False
+    settings = json.loads((folder / "scores_val.json").read_text())["settings"]
+    return (settings["scales"], settings["flip"]) == ([1.0], False)
 
 
 def train(folder: Path, flags: dict, args: argparse.Namespace) -> None:
@@ -55,7 +68,7 @@ def train(folder: Path, flags: dict, args: argparse.Namespace) -> None:
         if any(folder.glob("checkpoints/step_*")):
             chosen = ["--resume_from_checkpoint", folder]
         else:
-            recipe = folder.with_suffix(".yaml")
+            recipe = folder.parent / f"{folder.name}.yaml"
             recipe.parent.mkdir(parents=True, exist_ok=True)
             recipe.write_text(yaml.safe_dump(flags, sort_keys=False))
             chosen = [recipe, "--output_dir", folder, "--overwrite_output_dir"]

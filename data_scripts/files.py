@@ -16,10 +16,9 @@ def write_whole(path: Path, write: Callable[[Path], None], remedy: str) -> None:
     try:
         try:
             write(temporary)
-            _flush(temporary)
+            sync(temporary)
             temporary.replace(path)
-            if os.name != "nt":  # Windows flushes no folders
-                _flush(path.parent)
+            sync(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -27,8 +26,11 @@ def write_whole(path: Path, write: Callable[[Path], None], remedy: str) -> None:
         raise DataError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows flushes no folders
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

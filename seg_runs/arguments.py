@@ -327,6 +327,8 @@ class PredictArguments(DataArguments):
             raise RunError(f"{given} is for several views: give --mst or --scales")
         for split in self.splits or ():
             check_choice("--splits", split, ("train", "val", "test"))
+        if self.fold is not None and self.input:
+            raise RunError("--fold and --input exclude each other: a fold of the data set, or a folder of images")
         if self.splits and self.input:
             raise RunError("--splits and --input exclude each other: splits of the data set, or a folder of images")
 

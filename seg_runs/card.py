@@ -259,7 +259,8 @@ def score_section(config: dict, record: dict, note: DataNote, pictures: dict[str
     where = f"the images of fold {config['fold']}" if config.get("fold") else "the validation split"
     chosen = "chosen as the best on these images, so expect a little less elsewhere"
     if config.get("select") == "last":
-        chosen = "the last of the training; these scores had no part in choosing them"
+        last = "the last of the training" if record["step"] == record["steps"] else "those of the newest validation"
+        chosen = f"{last}; these scores had no part in choosing them"
     lines += [
         f"On {where} of {note.title}, at one scale, every labelled pixel counted once at the labels' own resolution. "
         f"These weights are {chosen}.",

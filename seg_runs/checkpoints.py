@@ -189,7 +189,10 @@ def find_checkpoint(path: str) -> tuple[Path, list[str]]:
         if not wrong:
             return folder, [f"note: {line}: passed over for {folder.name}" for line in passed]
         passed.append(f"checkpoint {folder} is damaged: {wrong}")
-    raise RunError(f"cannot read {passed[0].removeprefix('checkpoint ')}, and there is no older one that is whole")
+    rest = "there is no older one that is whole"
+    if len(passed) == 1 and Path(path).resolve() == folder:
+        rest = f"give the run folder, {shlex.quote(str(folder.parent.parent))}, for the newest one that is whole"
+    raise RunError(f"{passed[0]}: {rest}")
 
 
 def read_state(folder: Path) -> dict:

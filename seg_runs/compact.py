@@ -3,23 +3,30 @@
     python -m seg_runs.compact runs/NAME checkpoints/camvid_streetnet
 
 The copy loads in single precision, so it predicts like any other model. A tensor that float16 cannot hold stays as it
-is: a value would overflow, or a variance or weight that is not zero would become zero.
+is: one with a value that would overflow, or a variance that would become zero.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from .arguments import Parser
 from .files import CHECKSUMS, damage, read_json, replace_folder, write_checksums, write_json, writing
 from .launch import RunError, one_line_errors
+from .lock import locked
 
 WEIGHTS = "model.safetensors"
 
 
 def compact(run: Path, destination: Path) -> str:
     """Write the copy; returns what was done, for the user. `run`: a run folder, or a saved model."""
+    with ExitStack() as held:
+        return _compact(run, destination, held)
+
+
+def _compact(run: Path, destination: Path, held: ExitStack) -> str:
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
@@ -29,7 +36,9 @@ def compact(run: Path, destination: Path) -> str:
         raise RunError(f"{run} is neither a run folder with best/ nor a saved model")
     if destination.exists():
         raise RunError(f"{destination} exists already: delete it or name another folder")
-    temporary = destination.with_name(f".{destination.name}.tmp")
+    if (run / "args.yaml").is_file():  # a run that trains may replace best/ meanwhile
+        held.enter_context(locked(run, "run"))
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     config = read_json(source / "config.json")
     try:
         tensors, wrong = load_file(source / WEIGHTS), damage(source)

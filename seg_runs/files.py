@@ -101,7 +101,7 @@ def sync(path: Path) -> None:
     """Flush a file, or the names in a folder, to the disk."""
     if path.is_dir() and os.name == "nt":  # Windows flushes no folders
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -155,7 +155,10 @@ def damage(folder: Path) -> str:
         return ""
     try:
         table = read_json(folder / CHECKSUMS)
+        elsewhere = [name for name in table if Path(name).name != name]
+        if elsewhere:  # of another's making: nothing outside the folder is read
+            return f"{CHECKSUMS} names {elsewhere[0]!r:.80}"
         wrong = [name for name, known in table.items() if checksum(folder / name) not in known]
-    except (RunError, OSError, TypeError) as error:
+    except (RunError, OSError, TypeError, ValueError) as error:
         return f"{CHECKSUMS} cannot be checked: {os_reason(error)}"
     return f"{wrong[0]} is not what was written" if wrong else ""

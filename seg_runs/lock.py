@@ -8,12 +8,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .launch import RunError
+from .launch import RunError, os_reason
+
+PREDICTING = ".predicting.lock"  # held by a prediction, beside the run that it may be of
 
 
 @contextmanager
@@ -25,20 +27,22 @@ def locked(folder: Path, flag: str, name: str = ".lock") -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / name)
+        lock = FileLock(folder / name, fallback_to_soft=False)
         lock.acquire(timeout=0)
     except Timeout as error:
         who = holder(folder, name)
         raise RunError(f"{flag} {folder} is in use by {who}: wait for it, or choose another") from error
-    except OSError as error:
-        raise RunError(f"cannot write to {flag} {folder}: {error.strerror or error}") from error
+    except (OSError, NotImplementedError) as error:
+        raise RunError(f"cannot write to {flag} {folder}: {os_reason(error)}") from error
     try:
-        (folder / f"{name}.holder").write_text(
-            f"{Path(sys.argv[0]).name}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        )
+        with suppress(OSError):  # a full disk: then the holder is not named
+            (folder / f"{name}.holder").write_text(
+                f"{Path(sys.argv[0]).name}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+            )
         yield
     finally:
-        (folder / f"{name}.holder").unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong in the block is more important
+            (folder / f"{name}.holder").unlink(missing_ok=True)
         lock.release()
 
 

@@ -11,13 +11,12 @@ from PIL import Image
 
 from .files import write_atomically, write_json
 from .launch import RunError, on_first_process
-from .lock import locked
+from .lock import PREDICTING, locked
 from .report import score_summary
 from .run_folder import make_folders
 
 IDS, COLORS = "results_", "results_color_"
-PNG_BEGINS, PNG_ENDS = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
-LOCK = ".predicting.lock"
+PNG_ENDS = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 class Predictions:
@@ -29,7 +28,7 @@ class Predictions:
 
     def __init__(self, output: Path, name: str):
         self.folders = output / f"{IDS}{name}", output / f"{COLORS}{name}"
-        self.marker = output / f".predicting_{name}.json"
+        self.marker, self.scores = output / f".predicting_{name}.json", output / f"scores_{name}.json"
 
     def ids(self, name: str) -> Path:
         return self.files(name)[0]
@@ -57,6 +56,7 @@ class Predictions:
                         path.unlink(missing_ok=True)
             if self.marker.is_dir() and not self.marker.is_symlink():
                 shutil.rmtree(self.marker)
+            self.scores.unlink(missing_ok=True)  # they are of the files that are replaced
             write_json(self.marker, record)
         return done
 
@@ -84,10 +84,10 @@ class Predictions:
 def alone(accelerator, output: Path) -> Iterator[None]:
     """Hold the folder of a prediction, in the first process for all: two predictions at once would mix."""
     with ExitStack() as stack:
-        lock = locked(output, "the output folder (--output_dir)", LOCK)
+        lock = locked(output, "the output folder (--output_dir)", PREDICTING)
         on_first_process(accelerator, stack.enter_context, lock)
         if accelerator.is_main_process:
-            stack.callback(_take_away, output / LOCK)
+            stack.callback(_take_away, output / PREDICTING)
         yield
 
 
@@ -97,14 +97,17 @@ def _take_away(lock: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a PNG has its beginning and its end."""
+    """Whether a PNG can be decoded, and has its end."""
     try:
         with path.open("rb") as file:
-            begins = file.read(len(PNG_BEGINS))
             file.seek(-len(PNG_ENDS), 2)
-            return begins == PNG_BEGINS and file.read() == PNG_ENDS
-    except OSError:
+            if file.read() != PNG_ENDS:
+                return False
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+    except Exception:  # damaged files make decoders raise nearly everything
         return False
+    return True
 
 
 def is_output(folder: Path) -> bool:

@@ -18,7 +18,7 @@ import io
 import os
 import shlex
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -37,6 +37,7 @@ from .files import (
     damage,
     discard,
     flush,
+    read_json,
     sync,
     write_atomically,
     write_checksums,
@@ -44,7 +45,7 @@ from .files import (
     writing,
 )
 from .launch import RunError, on_first_process, os_reason
-from .lock import locked
+from .lock import PREDICTING, locked
 
 COLUMNS = (
     "epoch",
@@ -148,7 +149,7 @@ def outcome(run: Path, state: dict, select: str) -> str:
     if score is None:
         what = "the last weights"
     elif select == "last":
-        what = f"the last weights, validation mIoU {score:.4f},"
+        what = f"the weights of epoch {state['best_epoch']}, validation mIoU {score:.4f},"
     else:
         what = f"best validation mIoU {score:.4f} in epoch {state['best_epoch']}"
     begin = "done"
@@ -177,7 +178,10 @@ def resume_run(args, held: HeldRun, model, ema, optimizer, now: dict) -> tuple[P
         state |= {"best_mean_iou": None, "best_epoch": None}
     done = state["epoch"] * steps_per_epoch >= steps
     if state["step"] > steps or (done and state["best_epoch"] is None):
-        raise RunError(f"{checkpoint} leaves nothing to do in a run of {steps} steps: give more --epochs or steps")
+        damaged = f"{run}/best {wrong}, and " if wrong else ""
+        raise RunError(
+            f"{damaged}{checkpoint} leaves nothing to do in a run of {steps} steps: give more --epochs or steps"
+        )
     if steps != state["steps"]:
         changes.append(f"{steps} steps in all instead of {state['steps']}: the learning rate follows the new length")
     if now["precision"] != state["precision"]:
@@ -190,7 +194,7 @@ def resume_run(args, held: HeldRun, model, ema, optimizer, now: dict) -> tuple[P
         remove_later(checkpoint)
         with writing(run):
             cut_rows(run / "log_epoch.csv", state["epoch"])
-            remove(*run.glob(".push-*"))  # what an upload leaves when the run is killed
+            remove(*run.glob(".push-*"), *run.glob(".*.old"))  # what uploads and deletions leave that are killed
             save_arguments(args, run / "args.yaml")
             if state["step"] < steps:
                 (run / "results.json").unlink(missing_ok=True)
@@ -204,7 +208,12 @@ def damage_of_best(run: Path, state: dict) -> str:
         restore_best(run)
     if state["best_epoch"] is None:
         return ""
-    return damage(run / "best") if (run / "best").is_dir() else "is not there"
+    if not (run / "best").is_dir():
+        return "is not there"
+    record = run / "best" / "training.json"
+    if record.is_file() and read_json(record).get("epoch") != state["best_epoch"]:
+        return f"is not of epoch {state['best_epoch']}, as the checkpoint has it"
+    return damage(run / "best")
 
 
 def refuse_other_data(run: Path, before: dict | None, now: dict) -> None:
@@ -252,25 +261,28 @@ def new_folder(name: str) -> Path:
 
 def create_run(folder: Path, overwrite: bool = False) -> None:
     """Make a folder, which is held, that of a new run. One that holds a run already is refused unless `overwrite`."""
-    with writing(folder):
+    with writing(folder), ExitStack() as held:
         if overwrite and holds_run(folder):
+            held.enter_context(locked(folder, "--output_dir", PREDICTING))
             for part in ("results.json", "args.yaml", "log_epoch.csv", "learning_curve.png", "preview.png"):
                 (folder / part).unlink(missing_ok=True)
-            for predicted in folder.glob("scores_*.json"):
+            for predicted in (*folder.glob("scores_*.json"), *folder.glob(".predicting_*.json")):
                 predicted.unlink()
             parts = ("images", "tensorboard", "checkpoints", "best", ".best.new", ".best.old")
             remove(*(folder / part for part in parts), *folder.glob("results_*"), *folder.glob(".push-*"))
+            remove(*folder.glob(".*.old"))  # left by a deletion that was killed
         refuse_run(folder)
         (folder / "images").mkdir(parents=True, exist_ok=True)
 
 
 def refuse_run(folder: Path) -> None:
     if holds_run(folder):
-        goes_on = f"go on with it by --resume_from_checkpoint {shlex.quote(str(folder))}, or delete it"
+        what, goes_on = "a run", f"go on with it by --resume_from_checkpoint {shlex.quote(str(folder))}, "
         if not list_checkpoints(folder / "checkpoints"):
-            goes_on = "or delete it, which ended before its first checkpoint,"
+            what, goes_on = "a run that ended before its first checkpoint", ""
         raise RunError(
-            f"--output_dir {folder} already holds a run: choose another, {goes_on} by --overwrite_output_dir"
+            f"--output_dir {folder} already holds {what}: choose another, {goes_on}or delete it by "
+            "--overwrite_output_dir"
         )
 
 
@@ -342,8 +354,9 @@ def save_best(run: Path, model, processor, state: dict, scores: dict | None = No
             sync(run)
             remove(old)
     except RunError:
-        remove(new)
-        restore_best(run)
+        with suppress(OSError):  # the first refusal is the one to tell
+            remove(new)
+            restore_best(run)
         raise
 
 

@@ -18,7 +18,7 @@ def run(in_process, toycity, tmp_path, monkeypatch):
     (tmp_path / "folds.json").write_text(json.dumps({"a": names[:3]}))
     common = {"dataset": "toycity", "folds": "folds.json", "fold": "a", "model": "streetnet", "crop_size": [32, 64]}
     common |= {"batch_size": 2, "max_train_steps": 2, "select": "last", "num_workers": 0, "report_to": "none"}
-    content = {"common": common, "runs": {"baseline": {}, "Other rate": {"learning_rate": 0.01}}}
+    content = {"common": common, "runs": {"baseline": {}, "Other rate 0.01": {"learning_rate": 0.01}}}
     (tmp_path / "ablation.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
     def start(*flags) -> list[str]:
@@ -38,9 +38,9 @@ def run(in_process, toycity, tmp_path, monkeypatch):
 
 
 def test_runs_are_trained_once_and_compared(run, tmp_path, capsys):
-    assert run("--only", "Other rate") == ["train_seg.py", "predict_seg.py"] * 2
+    assert run("--only", "Other rate 0.01") == ["train_seg.py", "predict_seg.py"] * 2
     table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    for row, folder in zip(table[1:], ("baseline-seed0", "other-rate-seed0"), strict=True):
+    for row, folder in zip(table[1:], ("baseline-seed0", "other-rate-0.01-seed0"), strict=True):
         assert row[1] == rows_of(tmp_path / "out" / folder)[-1]["mean_iou"]
         low, high = map(float, re.findall(r"[\d.]+", row[2]))
         assert low <= float(row[1]) <= high
@@ -48,11 +48,19 @@ def test_runs_are_trained_once_and_compared(run, tmp_path, capsys):
         float(table[2][1]) - float(table[1][1]), abs=1e-3
     )
     assert run() == []  # all is there
+    recipes = {path.name for path in (tmp_path / "out").glob("*.yaml")}
+    assert recipes == {"baseline-seed0.yaml", "other-rate-0.01-seed0.yaml"}
+
+
+def test_predictions_at_several_scales_do_not_count(run, in_process, tmp_path):
+    run()
+    in_process("predict_seg", "--model_name_or_path", tmp_path / "out" / "baseline-seed0", "--splits", "val", "--mst")
+    assert run() == ["predict_seg.py"]
 
 
 def test_an_interrupted_ablation_goes_on(run, tmp_path):
     run()
-    folder = tmp_path / "out" / "other-rate-seed0"
+    folder = tmp_path / "out" / "other-rate-0.01-seed0"
     (folder / "scores_val.json").unlink()  # it was killed while it predicted
     assert run("--table") == []
     assert run() == ["predict_seg.py"]

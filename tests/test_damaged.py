@@ -372,8 +372,33 @@ def test_printed_commands_can_be_pasted(tmp_path):
     from seg_runs.run_folder import outcome
 
     run = tmp_path / "my runs; rm x"
-    words = shlex.split(outcome(run, STATE).partition("Next: ")[2])
+    words = shlex.split(outcome(run, STATE, "best").partition("Next: ")[2])
     assert words[words.index("--model_name_or_path") + 1] == str(run)
     (run / "checkpoints" / "step_000003").mkdir(parents=True)
     words = shlex.split(checkpoints.last_checkpoint(run).partition("go on with ")[2])
     assert words == ["--resume_from_checkpoint", str(run)]
+
+
+@pytest.mark.parametrize("names", ['{"/dev/zero": [[1, 2]]}', '{"../x": [[1, 2]]}', '{"a\\u0000": [[1, 2]]}'])
+def test_checksums_of_anothers_making_read_nothing_outside_the_folder(tmp_path, names):
+    (tmp_path / files.CHECKSUMS).write_text(names)
+    assert files.damage(tmp_path).startswith(f"{files.CHECKSUMS} ")
+
+
+@pytest.mark.parametrize(
+    "entries", [{"train_on": "foo"}, {"train_on": None}, {"fold": "a"}, {"folds": "f.json"}, {"fold": 3, "folds": 2}]
+)
+def test_absurd_flags_of_a_run_are_one_line_in_prediction(tmp_path, entries):
+    (tmp_path / "args.yaml").write_text(yaml.safe_dump({"dataset": "toycity", **entries}))
+    with pytest.raises(RunError, match="cannot read recipe"):
+        predict_seg.read_arguments(tmp_path)
+
+
+def test_a_best_model_of_another_epoch_than_the_checkpoints_is_not_trusted(run):
+    from seg_runs.run_folder import damage_of_best
+
+    (run / "best").mkdir(exist_ok=True)
+    (run / "best" / "training.json").write_text('{"epoch": 4}')
+    assert damage_of_best(run, STATE) == "is not of epoch 1, as the checkpoint has it"
+    (run / "best" / "training.json").write_text('{"epoch": 1}')
+    assert damage_of_best(run, STATE) == ""

@@ -39,7 +39,7 @@ def test_a_fold_can_be_held_out_of_training_and_validation_images_together(toyci
     path.write_text(json.dumps({"last": [held_out]}))
     data, _ = load_data("toycity", str(toycity), str(path), "last", train_on="train+val")
     assert data["validation"]["name"] == [held_out] and len(data["train"]) == 6 + 3 - 1
-    with pytest.raises(DataError, match=f"{held_out}.*train have no such image"):
+    with pytest.raises(DataError, match=f"{held_out}: there is no such image in train"):
         load_data("toycity", str(toycity), str(path), "last")
 
 
@@ -97,6 +97,29 @@ def test_training_and_prediction_agree_on_the_fold(in_process, toycity, folds, t
         assert f": {images} images" in said and "note: this model was trained on images of" in said
 
 
+@pytest.mark.parametrize(
+    "trained_on, own, name, fold, may_have_been",
+    [
+        ("train", None, "val", None, False),
+        ("train", None, "train", None, True),
+        ("train+val", None, "val", None, True),
+        ("train", "a", "val", "a", False),
+        ("train", "a", "val", "b", True),
+        ("train", None, "val", "a", True),
+        ("train", "a", "val", None, False),
+        ("train+val", "a", "val", None, True),  # the data set's own split, not the fold
+        ("train+val", "a", "val", "a", False),
+    ],
+)
+def test_what_a_model_may_have_been_trained_on(trained_on, own, name, fold, may_have_been):
+    from types import SimpleNamespace
+
+    from predict_seg import was_trained_on
+
+    model = SimpleNamespace(config=SimpleNamespace(trained_on=trained_on, fold=own))
+    assert was_trained_on(model, name, fold) == may_have_been
+
+
 @pytest.mark.parametrize("select", ["best", "last"])
 def test_best_holds_what_select_says(in_process, toycity, tmp_path, monkeypatch, capsys, select):
     import train_seg
@@ -110,7 +133,7 @@ def test_best_holds_what_select_says(in_process, toycity, tmp_path, monkeypatch,
     step = {"best": "step_000003", "last": "step_000006"}[select]
     kept, expected = (load_file(f / "model.safetensors") for f in (run / "best", run / "checkpoints" / step))
     assert all(value.equal(expected[name]) for name, value in kept.items())
-    what = {"best": "best validation mIoU 0.3000 in epoch 1", "last": "the last weights, validation mIoU 0.1000,"}
+    what = {"best": "best validation mIoU 0.3000 in epoch 1", "last": "the weights of epoch 2, validation mIoU 0.1000,"}
     assert what[select] in capsys.readouterr().out
     said = {"best": "chosen as the best", "last": "the last of the training"}
     assert said[select] in (run / "best" / "README.md").read_text()

@@ -165,3 +165,29 @@ def test_saved_files_follow_the_umask(umask, mode, toycity, in_process, tmp_path
         os.umask(before)
     files = [*(tmp_path / "r" / "best").iterdir(), *(tmp_path / "r" / "checkpoints").rglob("step_*/*")]
     assert len(files) > 10 and {path.stat().st_mode & 0o777 for path in files} == {mode}
+
+
+def test_a_run_is_not_overwritten_under_a_prediction(tmp_path):
+    from seg_runs.lock import PREDICTING
+    from seg_runs.run_folder import create_run
+
+    (tmp_path / "results_val").mkdir()
+    (tmp_path / "args.yaml").write_text("dataset: toycity\n")
+    (tmp_path / ".predicting_val.json").write_text("{}")
+    with locked(tmp_path, "--output_dir", PREDICTING):
+        with pytest.raises(RunError, match="is in use by"):
+            create_run(tmp_path, overwrite=True)
+    assert (tmp_path / "results_val").is_dir() and (tmp_path / "args.yaml").exists()
+    create_run(tmp_path, overwrite=True)
+    assert not (tmp_path / "results_val").exists() and not list(tmp_path.glob(".predicting_val.json"))
+
+
+def test_a_holder_file_that_cannot_be_deleted_does_not_hide_what_went_wrong(tmp_path):
+    with pytest.raises(RunError, match="the disk is full"):
+        with locked(tmp_path, "--output_dir"):
+            (tmp_path / ".lock.holder").unlink()
+            (tmp_path / ".lock.holder").mkdir()
+            raise RunError("the disk is full")
+    (tmp_path / ".lock.holder").rmdir()
+    with locked(tmp_path, "--output_dir"):
+        pass

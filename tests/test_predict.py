@@ -315,14 +315,23 @@ def test_an_image_that_was_replaced_is_predicted_anew(predict, photos, interrupt
     assert np.array_equal(ids_of(interrupted / "results_photos" / "one")["b.png"], before)
 
 
-@pytest.mark.parametrize("kept", [0, 20, -5])
+@pytest.mark.parametrize("kept", [0, 20, -5, "both ends"])
 @pytest.mark.parametrize("kind", ["results_photos", "results_color_photos"])
 def test_a_result_that_is_not_whole_does_not_count_as_done(predict, photos, interrupted, counted, kind, kept):
     path = interrupted / kind / "a.png"
     whole = path.read_bytes()
-    path.write_bytes(whole[:kept])
+    path.write_bytes(whole[:45] + bytes(len(whole) - 60) + whole[-15:] if kept == "both ends" else whole[:kept])
     predict("--input", photos)
     assert len(counted.seen) == 2 and path.read_bytes() == whole
+
+
+def test_an_interruption_in_a_later_split_keeps_the_earlier_one(predict, counted):
+    counted.seen, counted.fail_at = [], 5  # three validation images, then two of the test split
+    with pytest.raises(SystemExit):
+        predict()
+    counted.seen, counted.fail_at = [], 99
+    output = predict()
+    assert len(counted.seen) == 1 and not list(output.glob(".predicting*"))
 
 
 @pytest.mark.parametrize(
@@ -351,12 +360,11 @@ def test_temporary_files_of_a_killed_prediction_are_deleted(predict, photos, int
 
 
 def test_one_prediction_at_a_time_in_a_folder(predict, photos, counted, capsys):
-    from seg_runs import predictions
-    from seg_runs.lock import locked
+    from seg_runs.lock import PREDICTING, locked
 
     output = predict("--input", photos)
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
-    with locked(output, "--output_dir", predictions.LOCK):
+    with locked(output, "--output_dir", PREDICTING):
         with pytest.raises(SystemExit):
             predict("--input", photos, "--mst")
     line, _ = error_of(capsys)
@@ -422,11 +430,10 @@ def error_lines(result):
 
 
 def test_two_processes_end_with_one_line_where_the_folder_is_in_use(trained, photos, tmp_path):
-    from seg_runs import predictions
-    from seg_runs.lock import locked
+    from seg_runs.lock import PREDICTING, locked
 
     flags = ["--model_name_or_path", trained, "--input", photos, "--output_dir", tmp_path / "o", "--num_workers", 0]
-    with locked(tmp_path / "o", "--output_dir", predictions.LOCK):
+    with locked(tmp_path / "o", "--output_dir", PREDICTING):
         refused = launch("predict_seg.py", *flags, processes=2)
     assert refused.returncode and "is in use by" in error_lines(refused)
     assert not (tmp_path / "o" / "results_photos").exists()
