@@ -303,7 +303,7 @@ def limits_section(config: dict, scores: dict | None, note: DataNote) -> str:
     lines = (
         "## Intended use and limits\n\nFor research, teaching and comparison of training methods on little data, and "
         f"as a start for networks on similar images. {note.limits} Every pixel gets one of the classes above, also one "
-        "that shows something else. Nothing that endangers people may rest on it, driving above all."
+        "that shows something else. Do not use it where people could be harmed, above all not for driving."
     )
     if scores:
         known = sorted((iou, name) for name, iou in scores["iou"].items() if iou is not None)
