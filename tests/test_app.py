@@ -65,8 +65,8 @@ def url(trained, photos, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def client(url):
-    return Client(url, verbose=False)
+def client(url, tmp_path_factory):
+    return Client(url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
 
 
 def segment(client, photo, model, scales=(1.0,), flip=False):

@@ -100,8 +100,8 @@ def app(model_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def client(app):
-    return Client(app.url, verbose=False)
+def client(app, tmp_path_factory):
+    return Client(app.url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
 
 
 def photo(folder: Path, number: int) -> Path:
