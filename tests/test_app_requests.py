@@ -518,3 +518,50 @@ def test_attention_makes_no_map_of_all_pairs():
             return torch.nn.functional.scaled_dot_product_attention(x, x, x)
 
     assert forward_memory(Network(), (100, 100)) < 4 * 10_000**2 / 100
+
+
+# The gate by itself
+
+
+@pytest.fixture
+def status(tmp_path):
+    """`status(method, path, root, query, room)`: what the gate answers before an app that answers 200 to everything."""
+    import app_gradio
+
+    async def everything(scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive():
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    def answer(method, path, root="", query=b"", taken=0):
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        gate = app_gradio.Gate(everything, tmp_path, {}, 10**6, make_room=lambda: taken)
+        scope = {"type": "http", "method": method, "path": root + path, "root_path": root, "query_string": query}
+        asyncio.run(gate({**scope, "headers": []}, receive, send))
+        return sent[0]["status"]
+
+    return answer
+
+
+@pytest.mark.parametrize("root", ["", "/seg", "/a/b/"])
+def test_the_gate_holds_below_the_root_path_of_a_proxy(status, root):
+    root = root.rstrip("/")
+    assert status("GET", "/", root) == status("POST", "/gradio_api/upload", root) == 200
+    for path in ("proxy=http://x", "file=/etc/passwd", "deep_link", "vibe-code", "stream/x"):
+        assert status("GET", f"/gradio_api/{path}", root) == 404, path
+    assert status("GET", "/monitoring", root) == status("GET", "/", root, query=b"deep_link=../x") == 404
+    assert status("POST", "/gradio_api/component_server", root) == 404
+
+
+def test_an_upload_without_room_is_refused(status):
+    from app_gradio import KEPT_BYTES
+
+    assert status("POST", "/gradio_api/upload", taken=2 * KEPT_BYTES) == 200
+    assert status("POST", "/gradio_api/upload", taken=2 * KEPT_BYTES + 1) == 507
