@@ -128,13 +128,6 @@ def test_a_port_that_is_taken_is_named(url, trained, tmp_path):
     assert result.returncode == 1 and f"--server_port {port}" in line and "Traceback" not in result.stderr
 
 
-def test_without_a_model_one_line_says_what_to_do(tmp_path):
-    command = [sys.executable, str(ROOT / "app_gradio.py")]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert result.returncode == 1 and "train one with train_seg.py" in line and "Traceback" not in result.stderr
-
-
 def test_a_model_that_is_nowhere_is_one_line(tmp_path):
     command = [sys.executable, str(ROOT / "app_gradio.py"), "--model_name_or_path", "nobody/nothing"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

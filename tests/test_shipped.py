@@ -9,7 +9,9 @@ from conftest import CAMVID, ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
+import predict_seg
 from predict_seg import SHIPPED, find_model, load_model
+from seg_runs.launch import RunError
 
 ON_DISK = sum(path.stat().st_size for path in SHIPPED.rglob("*"))
 
@@ -48,6 +50,24 @@ def test_photos_are_predicted_where_there_is_no_run(in_process, tmp_path, capsys
     assert ids.shape == (60, 80) and ids.max() < 11
     assert "the network that comes along" in capsys.readouterr().out
     assert sorted(SHIPPED.rglob("*")) == before  # nothing is written into the project
+
+
+def test_the_app_takes_it_where_there_is_no_run_and_shows_no_path(tmp_path, monkeypatch):
+    import app_gradio
+    from seg_runs.arguments import AppArguments
+
+    monkeypatch.chdir(tmp_path)
+    assert app_gradio.models_by_name(None) == {"camvid_streetnet": str(SHIPPED)}
+    assert app_gradio.models_by_name(["a", "b"]) == {"a": "a", "b": "b"}
+    page = app_gradio.build_page(AppArguments(), tmp_path)
+    assert "camvid_streetnet" in str(page.config) and str(ROOT) not in str(page.config)
+
+
+def test_without_any_model_one_line_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(predict_seg, "SHIPPED", tmp_path / "nothing")
+    with pytest.raises(RunError, match="no complete run below runs/: train one with train_seg.py"):
+        find_model(None)
 
 
 def test_named_by_its_folder_it_writes_elsewhere_too(monkeypatch):
