@@ -70,7 +70,7 @@ from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.predictor import MULTI_SCALE
 from seg_runs.launch import RunError, make_accelerator
 from seg_runs.predictions import Predictions
-from seg_runs.run_folder import make_folders, remove
+from seg_runs.run_folder import make_folders
 
 SHOWN = 1280  # longer side of the annotated image in pixels; downloads have the photo's size
 NUM_EXAMPLES = 6
@@ -158,13 +158,13 @@ def server_folder(folder: Path | None = None) -> Iterator[Path]:
         (folder / "test").write_bytes(bytes(2**16))
         (folder / "test").unlink()
     except OSError as error:
-        remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         why = error.strerror or error
         raise RunError(f"cannot write to {folder.parent}: {why}; let TMPDIR name a folder with room") from error
     try:
         yield folder
     finally:
-        remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep_until(stop: threading.Event, folder: Path, keep: set[Path]) -> None:
@@ -481,7 +481,7 @@ class Requests:
             files.write(stem, labels.to_source(ids), labels.to_color(ids))
             picture = annotated(image, ids, labels, folder)
         except (OSError, RunError):
-            remove(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         downloads = (travelling(path / f"{stem}.png") for path in files.folders)
         table = {"headers": ["class", "share of pixels"], "data": shares(ids, labels), "metadata": None}

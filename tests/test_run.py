@@ -116,7 +116,7 @@ def test_a_broken_checkpoint_is_one_line(trained, in_process, tmp_path, capsys, 
     (run / "checkpoints" / "step_000009" / name).write_bytes(b"garbage")
     with pytest.raises(SystemExit):
         in_process("train_seg", "--resume_from_checkpoint", run, "--epochs", 4)
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: cannot read")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: checkpoint ")
 
 
 def test_a_broken_model_is_one_line(trained, in_process, tmp_path, capsys):
