@@ -140,7 +140,10 @@ def build(args: TrainArguments, held: ExitStack) -> Job:
     defaults = model_entry(args.model).training
     aux_weight = defaults.aux_weight if args.aux_weight is None else args.aux_weight
     model = build_model(
-        *(args.model, args.norm, labels.id2label, args.dataset),
+        args.model,
+        args.norm,
+        labels.id2label,
+        args.dataset,
         auxiliary=aux_weight > 0,
         encoder=args.encoder,
         output_stride=args.output_stride,
@@ -188,14 +191,33 @@ def build(args: TrainArguments, held: ExitStack) -> Job:
         with writing(folder / "preview.png"):
             write_picture(folder / "preview.png", picture)
         print(f"look at {folder}/preview.png", flush=True)
-    published = None if args.class_weights == "enet" else labels.class_weights
-    computed = enet_class_weights(counts.sum(0), args.class_weights_constant or 1.02)
-    weights = torch.tensor(published or computed, device=accelerator.device)
+    weights = class_weights(args, labels, counts.sum(0)).to(accelerator.device)
     loss_function = make_loss(args.loss, weights, args.focal_gamma)
     return Job(
-        *(accelerator, data, labels, epoch, loader, val_loader),
-        *(model, ema, wrapped, loss_function, aux_weight, optimizer, schedule, folder, state),
+        accelerator=accelerator,
+        data=data,
+        labels=labels,
+        epoch=epoch,
+        loader=loader,
+        val_loader=val_loader,
+        model=model,
+        ema=ema,
+        wrapped=wrapped,
+        loss_function=loss_function,
+        aux_weight=aux_weight,
+        optimizer=optimizer,
+        schedule=schedule,
+        folder=folder,
+        state=state,
     )
+
+
+def class_weights(args, labels: LabelInfo, pixels: np.ndarray) -> torch.Tensor:
+    """(C,): the published weights of the label set, or those that follow from the training `pixels` (C,)."""
+    if labels.class_weights and args.class_weights != "enet":
+        return torch.tensor(labels.class_weights)
+    constant = {} if args.class_weights_constant is None else {"constant": args.class_weights_constant}
+    return torch.tensor(enet_class_weights(pixels, **constant))
 
 
 def make_batches(args, data, epoch, accelerator) -> TrainBatches:
@@ -249,8 +271,13 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
             rate = set_learning_rate(job.optimizer, job.schedule(state["step"]))
             parts = list(itertools.islice(batches, args.gradient_accumulation_steps))
             totals, norm = train_step(
-                *(job.accelerator, job.wrapped, parts, job.loss_function, job.optimizer),
-                *(args.max_grad_norm, job.aux_weight),
+                job.accelerator,
+                job.wrapped,
+                parts,
+                job.loss_function,
+                job.optimizer,
+                args.max_grad_norm,
+                job.aux_weight,
             )
             state["step"] += 1
             if math.isfinite(norm):

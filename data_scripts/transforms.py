@@ -111,7 +111,14 @@ class TrainTransform:
             focus = sample_pixel(rng, label, options.class_weights)
         jitter = None if options.photometric else options.jitter
         drawn = sample_augmentation(
-            *(rng, label.shape, options.crop_size, options.scale_range, options.hflip, jitter, options.rotation, focus)
+            rng,
+            label.shape,
+            options.crop_size,
+            options.scale_range,
+            options.hflip,
+            jitter,
+            rotation=options.rotation,
+            focus=focus,
         )
         crop = take_crop(image, label, drawn, options.crop_size, instance, self.ignore_index)
         if options.blobs is not None:
