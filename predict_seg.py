@@ -31,7 +31,7 @@ from data_scripts.folds import load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
 from data_scripts.pixels import Pixels, free_memory
-from data_scripts.reader import fingerprint, read_label
+from data_scripts.reader import file_state, read_label
 from data_scripts.sources import SPLITS, folder_of_images, source_of
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
@@ -305,7 +305,7 @@ def predict_split(
 
     folder = predictions.Predictions(output, name)
     labelled = "label" in split.column_names
-    images = dict(zip(split["name"], map(fingerprint, split["image"]), strict=True))
+    images = {row["name"]: [row["image"]["path"], *file_state(row["image"])] for row in split}
     done = on_first_process(accelerator, folder.begin, settings, images)
     items = split.with_transform(EvalTransform(Pixels(split, labels), pass_errors=not labelled))
     processes = (accelerator.num_processes, accelerator.process_index)

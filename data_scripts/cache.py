@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from .files import sync
 from .labels import DataError
+from .reader import file_state
 
 PARTS_AT_ONCE = 16  # that wait in memory to be written
 CHECKSUMS = "checksums.json"
@@ -36,21 +37,15 @@ def cache_root() -> Path:
 
 
 def names_of(kind: str, files: Iterable[dict], *settings) -> tuple[str, str]:
-    """(what is made of `files` under `settings`, the same as the files are now: path, size and times of each).
-
-    One of the times is the system's own (ctime), which also tells that a file was replaced by one of the same size
-    and time.
+    """(what is made of `files` under `settings`, the same as the files are now: see `reader.file_state`).
 
     files  the {"path", "bytes"} of undecoded `datasets.Image` columns
     """
     made, state = hashlib.sha256(repr(settings).encode()), hashlib.sha256()
     for file in files:
-        if file.get("bytes") is not None:
-            made.update(hashlib.sha256(file["bytes"]).digest())
-        else:
-            status = os.stat(file["path"])
-            made.update(f"{os.path.abspath(file['path'])}\0".encode())
-            state.update(f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0".encode())
+        in_memory = file.get("bytes") is not None
+        made.update(f"{file_state(file) if in_memory else os.path.abspath(file['path'])}\0".encode())
+        state.update(f"{[] if in_memory else file_state(file)}\0".encode())
     group = f"{kind}_{made.hexdigest()[:16]}"
     return group, f"{group}_{state.hexdigest()[:16]}"
 

@@ -110,17 +110,16 @@ def describe(file: dict | str) -> str:
     return str(file.get("path") or "(bytes)") if isinstance(file, dict) else str(file)
 
 
-def fingerprint(file: dict | str) -> list:
-    """What changes when the file does, as JSON takes it: its place, size and time of change, or a digest of its bytes;
-    nothing for a file that is not there."""
+def file_state(file: dict | str) -> list:
+    """What changes when a file does, as JSON takes it: size, time of change, and the system's own time (ctime), which
+    also tells that a file was replaced by one of equal size and time. Of bytes a digest; nothing of a missing file."""
     if isinstance(file, dict) and file.get("bytes") is not None:
         return [hashlib.sha256(file["bytes"]).hexdigest()]
-    path = file["path"] if isinstance(file, dict) else str(file)
     try:
-        status = os.stat(path)
+        status = os.stat(file["path"] if isinstance(file, dict) else file)
     except OSError:
         return []
-    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def read_image(file: dict | str) -> np.ndarray:

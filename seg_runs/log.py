@@ -2,8 +2,6 @@
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from .files import write_json, writing
@@ -53,26 +51,20 @@ class TrainingLog:
 
     def _add(self, kind: str, count: int, values: dict) -> None:
         if self.boards:
-            with self._board():
+            with writing(self.run / "tensorboard"):  # its thread's errors come out here
                 for key, value in values.items():
                     if key != "epoch" and value is not None:
                         self.boards[kind].add_scalar(key, value, count)
 
-    @contextmanager
-    def _board(self) -> Iterator[None]:
-        """A thread of TensorBoard's writes; what the disk refuses it comes out at a later call."""
-        with writing(self.run / "tensorboard"):
-            yield
-
     def flush(self) -> None:
         """To be called before a checkpoint or its state is written: a resumed run does not log what was before it."""
-        with self._board():
+        with writing(self.run / "tensorboard"):  # its thread's errors come out here
             for board in self.boards.values():
                 board.flush()
 
     def finish(self, results: dict) -> None:
         """The run is complete."""
-        with self._board():
+        with writing(self.run / "tensorboard"):  # its thread's errors come out here
             for board in self.boards.values():
                 board.close()
         if self.on:

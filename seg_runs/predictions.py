@@ -4,19 +4,23 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .files import write_atomically, write_json
-from .launch import RunError, on_first_process
+from .files import write_atomically, write_json, writing
+from .launch import on_first_process
 from .lock import PREDICTING, locked
 from .report import score_summary
 from .run_folder import make_folders
 
 IDS, COLORS = "results_", "results_color_"
 PNG_ENDS = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+
+written = partial(writing, then="; make room there, or choose another --output_dir")
 
 
 class Predictions:
@@ -44,7 +48,7 @@ class Predictions:
         before = self._record()
         same = before.get("settings") == record["settings"] and isinstance(before.get("images"), dict)
         done = set()
-        with writing(self.marker.parent):
+        with written(self.marker.parent):
             for folder in self.folders:  # what a process that was killed has left
                 for left in folder.rglob(".*.png.tmp"):
                     left.unlink()
@@ -71,12 +75,12 @@ class Predictions:
     def write(self, name: str, *arrays: np.ndarray) -> None:
         """Ids (H, W) and colours (H, W, 3); each file is whole or not there."""
         for path, array in zip(self.files(name), arrays, strict=True):
-            with writing(path):
+            with written(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, lambda temporary, array=array: Image.fromarray(array).save(temporary, "PNG"))
 
     def end(self) -> None:
-        with writing(self.marker):
+        with written(self.marker):
             self.marker.unlink(missing_ok=True)
 
 
@@ -122,19 +126,9 @@ def is_output(folder: Path) -> bool:
     return False
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """An error of the disk in the block becomes one line that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or error
-        raise RunError(f"cannot write {path}: {why}; make room there, or choose another --output_dir") from error
-
-
 def write_scores(path: Path, scores: dict, names: Sequence[str], settings: dict) -> None:
     """The scores, and how they came about."""
     summary = score_summary(names, scores)
     by_class = {key: summary.pop(key) for key in ("iou", "accuracy")}
-    with writing(path):
+    with written(path):
         write_json(path, {**summary, "settings": settings, **by_class})
