@@ -1,7 +1,6 @@
 """The app under many and hostile requests: whose answer is whose, what is refused, and what stays on the disk."""
 
 import asyncio
-import importlib.util
 import json
 import os
 import signal
@@ -374,17 +373,9 @@ def test_nothing_stays_after_the_end(model_folder, tmp_path, number):
     assert "Traceback" not in app.new_log()
 
 
-def app_module():
-    """app_gradio.py, imported under its name."""
-    if "app_gradio" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("app_gradio", ROOT / "app_gradio.py")
-        sys.modules["app_gradio"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["app_gradio"])
-    return sys.modules["app_gradio"]
-
-
 def test_old_files_are_deleted_and_the_oldest_when_there_are_too_many(tmp_path):
-    sweep = app_module().sweep
+    from app_server import sweep
+
     for name in ("example", "first", "second"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "photo.png").write_bytes(bytes(1000))
@@ -401,8 +392,10 @@ def test_old_files_are_deleted_and_the_oldest_when_there_are_too_many(tmp_path):
 
 def test_a_temporary_folder_that_cannot_be_written_to_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
+    from app_server import server_folder
+
     with pytest.raises(ValueError, match="cannot write to .*let TMPDIR name a folder with room"):
-        with app_module().server_folder(tmp_path / "file" / "below" / "folder"):
+        with server_folder(tmp_path / "file" / "below" / "folder"):
             pass
 
 
@@ -426,7 +419,9 @@ class Few:
 
 
 def test_memory_that_would_not_suffice_is_refused_before_the_photo_is_decoded(tmp_path):
-    requests = app_module().Requests({"m": Few(60_000_000_000, 20_000_000_000)}, tmp_path, 30)
+    from app_gradio import Requests
+
+    requests = Requests({"m": Few(60_000_000_000, 20_000_000_000)}, tmp_path, 30)
     whole = photo(tmp_path, 1).read_bytes()
     (tmp_path / "photo.png").write_bytes(whole[:100])  # decoding would fail with another sentence
     with pytest.raises(Exception, match=r"about 60.0 GB of memory and 20.0 GB are free: choose fewer or smaller"):
@@ -443,9 +438,11 @@ def test_memory_that_would_not_suffice_is_refused_before_the_photo_is_decoded(tm
     ],
 )
 def test_faults_of_the_server_are_one_sentence_without_paths(tmp_path, capfd, error, sentence, logged):
+    from app_gradio import Requests
+
     few = Few(0, 1)
     few.error = error
-    requests = app_module().Requests({"m": few}, tmp_path, 30)
+    requests = Requests({"m": few}, tmp_path, 30)
     with pytest.raises(Exception, match=sentence) as refused:
         requests.segment({"path": str(photo(tmp_path, 1))}, "m", [1.0], False)
     assert "secret" not in str(refused.value) and not refused.value.print_exception
@@ -454,6 +451,8 @@ def test_faults_of_the_server_are_one_sentence_without_paths(tmp_path, capfd, er
 
 def test_direct_calls_of_the_function_are_one_at_a_time(tmp_path):
     """Where somebody passes the queue all the same."""
+    from app_gradio import Requests
+
     inside, most = [], []
 
     class Slow(Few):
@@ -464,7 +463,7 @@ def test_direct_calls_of_the_function_are_one_at_a_time(tmp_path):
             inside.pop()
             raise MemoryError
 
-    requests = app_module().Requests({"m": Slow(0, 1)}, tmp_path, 30)
+    requests = Requests({"m": Slow(0, 1)}, tmp_path, 30)
     path = str(photo(tmp_path, 1))
 
     def ask(_):
@@ -477,13 +476,14 @@ def test_direct_calls_of_the_function_are_one_at_a_time(tmp_path):
 
 
 def test_the_gate_passes_on_what_was_not_sent_in_one_piece():
-    module = app_module()
+    import app_server
+
     parts = [{"type": "http.request", "body": b"ab", "more_body": True}, {"type": "http.request", "body": b"c"}]
 
     async def receive():
         return parts.pop(0)
 
-    assert asyncio.run(module.body_of(receive)) == b"abc"
+    assert asyncio.run(app_server.body_of(receive)) == b"abc"
 
 
 @pytest.mark.parametrize("name", ["streetnet", "segformer_b0", "deeplabv3_resnet18"])
@@ -526,7 +526,7 @@ def test_attention_makes_no_map_of_all_pairs():
 @pytest.fixture
 def status(tmp_path):
     """`status(method, path, root, query, room)`: what the gate answers before an app that answers 200 to everything."""
-    import app_gradio
+    import app_server
 
     async def everything(scope, receive, send):
         await receive()
@@ -542,7 +542,7 @@ def status(tmp_path):
         async def send(message):
             sent.append(message)
 
-        gate = app_gradio.Gate(everything, tmp_path, {}, 10**6, make_room=lambda: taken)
+        gate = app_server.Gate(everything, tmp_path, {}, 10**6, make_room=lambda: taken)
         scope = {"type": "http", "method": method, "path": root + path, "root_path": root, "query_string": query}
         asyncio.run(gate({**scope, "headers": []}, receive, send))
         return sent[0]["status"]
@@ -561,7 +561,7 @@ def test_the_gate_holds_below_the_root_path_of_a_proxy(status, root):
 
 
 def test_an_upload_without_room_is_refused(status):
-    from app_gradio import KEPT_BYTES
+    from app_server import KEPT_BYTES
 
     assert status("POST", "/gradio_api/upload", taken=2 * KEPT_BYTES) == 200
     assert status("POST", "/gradio_api/upload", taken=2 * KEPT_BYTES + 1) == 507

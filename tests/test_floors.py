@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("seg_models", "data_scripts", "metrics", "seg_runs")
-SCRIPTS = ("train_seg", "predict_seg", "app_gradio")
+SCRIPTS = ("train_seg", "predict_seg", "app_gradio", "app_server")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
