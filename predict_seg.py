@@ -92,11 +92,10 @@ def predict(args: PredictArguments) -> None:
     damaged, finished = [], []
     with predictions.alone(accelerator, output):
         for name, split in splits.items():
-            scores, unread = predict_split(
-                accelerator, predictor, split, labels, output, name, args.num_workers, settings
-            )
+            folder = predictions.Predictions(output, name)
+            scores, unread = predict_split(accelerator, predictor, split, labels, folder, args.num_workers, settings)
             damaged += unread
-            finished += [] if unread else [name]  # else what is predicted is kept for when the others are mended
+            finished += [] if unread else [folder]  # else what is predicted is kept for when the others are mended
             if scores is None:
                 accelerator.print(f"{name}: no labels, {len(split) - len(unread)} images predicted")
             elif accelerator.is_main_process:
@@ -109,8 +108,8 @@ def predict(args: PredictArguments) -> None:
             if args.zip and not unread:
                 path = on_first_process(accelerator, write_submission, split, labels, output / f"results_{name}")
                 accelerator.print(f"for the server: {path}", flush=True)
-        for name in finished:
-            on_first_process(accelerator, predictions.Predictions(output, name).end)
+        for folder in finished:
+            on_first_process(accelerator, folder.end)
     refuse_damaged(accelerator, damaged, sum(map(len, splits.values())))
     accelerator.end_training()
 
@@ -297,13 +296,15 @@ def newest_change(folder: Path) -> float:
 
 
 def predict_split(
-    accelerator, predictor, split, labels, output: Path, name: str, num_workers: int, settings: dict
+    accelerator, predictor, split, labels, folder: predictions.Predictions, num_workers: int, settings: dict
 ) -> tuple[dict | None, list[str]]:
-    """Write the predictions of a split, each image by one process; its scores, or None without labels, and a line for
-    each image that is damaged or too large, which only a split without labels may have."""
+    """Write the predictions of a split, each image by one process.
+
+    Returns its scores, or None without labels, and a line for each image that is damaged or too large, which only a
+    split without labels may have.
+    """
     import evaluate
 
-    folder = predictions.Predictions(output, name)
     labelled = "label" in split.column_names
     images = {row["name"]: [row["image"]["path"], *file_state(row["image"])] for row in split}
     done = on_first_process(accelerator, folder.begin, settings, images)
@@ -311,24 +312,24 @@ def predict_split(
     processes = (accelerator.num_processes, accelerator.process_index)
     loader = eval_loader(items, *processes, num_workers, pin_memory=accelerator.device.type == "cuda")
     metric, damaged = evaluate.load(str(METRIC)), []
-    for item in progress_bar(accelerator, f"Predicting {name}", loader=loader):
+    for item in progress_bar(accelerator, f"Predicting {folder.name}", loader=loader):
+        name = item["name"]
         if "error" in item:
             damaged.append(item["error"])
             continue
-        too_large = item["name"] not in done and lack_of_memory(predictor, item["pixel_values"].shape[-2:])
-        if too_large and labelled:
-            raise RunError(f"{name}: image {item['name']} {too_large}")
-        if too_large:
-            damaged.append(f"image {item['name']} {too_large}")
+        if name in done and not labelled:
             continue
-        if item["name"] in done and not labelled:
+        if name in done:
+            prediction = torch.from_numpy(labels.train_ids[read_label(str(folder.ids(name)))])
+        elif too_large := lack_of_memory(predictor, item["pixel_values"].shape[-2:]):
+            if labelled:
+                raise RunError(f"{folder.name}: image {name} {too_large}")
+            damaged.append(f"image {name} {too_large}")
             continue
-        if item["name"] in done:
-            prediction = torch.from_numpy(labels.train_ids[read_label(str(folder.ids(item["name"])))])
         else:
             prediction = predictor.labels(item["pixel_values"].to(accelerator.device)).to(torch.uint8)
             ids = prediction.cpu().numpy()
-            folder.write(item["name"], labels.to_source(ids), labels.to_color(ids))
+            folder.write(name, labels.to_source(ids), labels.to_color(ids))
         if "labels" in item:
             metric.add_batch(predictions=prediction, references=item["labels"])
     metric.counts = accelerator.reduce(metric.counts.to(accelerator.device))

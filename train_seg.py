@@ -133,36 +133,12 @@ def build(args: TrainArguments, held: ExitStack) -> Job:
         raise RunError(f"--class_weights challenge is for the Cityscapes classes, not those of {labels.name}: use enet")
     accelerator = make_accelerator(args.deterministic, args.gradient_checkpointing)
     held_run = run_folder.HeldRun(args, accelerator, held)
-    torch.manual_seed(args.seed)
-
     epoch = SharedEpoch()
     batches = make_batches(args, data, epoch, accelerator)
     defaults = model_entry(args.model).training
     aux_weight = defaults.aux_weight if args.aux_weight is None else args.aux_weight
-    model = build_model(
-        args.model,
-        args.norm,
-        labels.id2label,
-        args.dataset,
-        auxiliary=aux_weight > 0,
-        encoder=args.encoder,
-        output_stride=args.output_stride,
-        eval_output_stride=args.eval_output_stride,
-        freeze_bn=args.freeze_bn,
-        gradient_checkpointing=args.gradient_checkpointing,
-    )
-    if args.freeze_bn and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
-        check_batch_norm(accelerator, False, batches.micro_batch_size)
-    model.config.update(run_folder.provenance(args, count_images(args, data), held_run.checkpoint))
-    if not args.resume_from_checkpoint and (report := start_weights(model, args.init_from, args.pretrained_encoder)):
-        accelerator.print(report)
-        if bad := checkpoints.not_finite(model.state_dict()):
-            flag = "--init_from" if args.init_from else "--pretrained_encoder"
-            raise RunError(f"{flag} {args.init_from or args.pretrained_encoder}: its {bad} is not finite")
-    torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
-    if args.sync_bn:
-        model = synchronize_batch_norm(model)
-    model = model.to(accelerator.device, memory_format=torch.channels_last)
+    provenance = run_folder.provenance(args, count_images(args, data), held_run.checkpoint)
+    model = make_model(args, labels, aux_weight > 0, batches.micro_batch_size, provenance, accelerator)
     ema = make_ema(model, args.ema_decay) if args.ema_decay else None
     steps = total_steps(batches.steps, args.epochs, args.max_train_steps)
     optimizer, schedule = make_optimization(args, defaults, model, steps)
@@ -178,21 +154,10 @@ def build(args: TrainArguments, held: ExitStack) -> Job:
         folder, state = run_folder.resume_run(args, held_run, model, ema, optimizer, now)
     else:
         folder, state = run_folder.begin_run(args, held_run, now)
-    accelerator.print(
-        f"{args.model}{f' ({args.encoder})' if args.encoder else ''} with {args.norm} norm, "
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on "
-        f"{len(transform.pixels)} images of {args.dataset}, crops {'x'.join(map(str, transform.options.crop_size))}, "
-        f"{steps} steps of {args.batch_size} images, {accelerator.num_processes} process(es), precision "
-        f"{accelerator.mixed_precision}, seed {args.seed}, in {folder}"
-    )
+    accelerator.print(description(args, accelerator, model, transform, steps, folder))
     if args.preview and accelerator.is_main_process:
-        rows = preview_rows(transform, batches, args.preview, labels)
-        picture = comparison(rows, ("augmented image", "label") * 2, labels.legend)
-        with writing(folder / "preview.png"):
-            write_picture(folder / "preview.png", picture)
-        print(f"look at {folder}/preview.png", flush=True)
+        write_preview(folder / "preview.png", preview_rows(transform, batches, args.preview, labels), labels)
     weights = class_weights(args, labels, counts.sum(0)).to(accelerator.device)
-    loss_function = make_loss(args.loss, weights, args.focal_gamma)
     return Job(
         accelerator=accelerator,
         data=data,
@@ -203,13 +168,62 @@ def build(args: TrainArguments, held: ExitStack) -> Job:
         model=model,
         ema=ema,
         wrapped=wrapped,
-        loss_function=loss_function,
+        loss_function=make_loss(args.loss, weights, args.focal_gamma),
         aux_weight=aux_weight,
         optimizer=optimizer,
         schedule=schedule,
         folder=folder,
         state=state,
     )
+
+
+def make_model(args, labels, auxiliary: bool, images: int, provenance: dict, accelerator) -> torch.nn.Module:
+    """The network on its device, with the weights that it starts from. `images`: that a process sees at a time."""
+    torch.manual_seed(args.seed)
+    model = build_model(
+        args.model,
+        args.norm,
+        labels.id2label,
+        args.dataset,
+        auxiliary=auxiliary,
+        encoder=args.encoder,
+        output_stride=args.output_stride,
+        eval_output_stride=args.eval_output_stride,
+        freeze_bn=args.freeze_bn,
+        gradient_checkpointing=args.gradient_checkpointing,
+    )
+    if args.freeze_bn and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
+        check_batch_norm(accelerator, False, images)
+    model.config.update(provenance)
+    if not args.resume_from_checkpoint and (report := start_weights(model, args.init_from, args.pretrained_encoder)):
+        accelerator.print(report)
+        if bad := checkpoints.not_finite(model.state_dict()):
+            flag = "--init_from" if args.init_from else "--pretrained_encoder"
+            raise RunError(f"{flag} {args.init_from or args.pretrained_encoder}: its {bad} is not finite")
+    torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
+    if args.sync_bn:
+        model = synchronize_batch_norm(model)
+    return model.to(accelerator.device, memory_format=torch.channels_last)
+
+
+def description(args, accelerator, model, transform, steps: int, folder: Path) -> str:
+    """What is trained, in one line."""
+    encoder = f" ({args.encoder})" if args.encoder else ""
+    parameters, images = sum(p.numel() for p in model.parameters()) / 1e6, len(transform.pixels)
+    height, width = transform.options.crop_size
+    return (
+        f"{args.model}{encoder} with {args.norm} norm, {parameters:.2f} M parameters, on {images} images "
+        f"of {args.dataset}, crops {height}x{width}, {steps} steps of {args.batch_size} images, "
+        f"{accelerator.num_processes} process(es), precision {accelerator.mixed_precision}, seed {args.seed}, "
+        f"in {folder}"
+    )
+
+
+def write_preview(path: Path, rows: list, labels: LabelInfo) -> None:
+    """Training images as the network will see them, with their labels."""
+    with writing(path):
+        write_picture(path, comparison(rows, ("augmented image", "label") * 2, labels.legend))
+    print(f"look at {path}", flush=True)
 
 
 def class_weights(args, labels: LabelInfo, pixels: np.ndarray) -> torch.Tensor:

@@ -251,7 +251,7 @@ class TrainArguments(DataArguments):
             raise RunError(f"--class_weights is for --loss weighted_ce, and this is {self.loss}")
         if self.class_weights_constant is not None and self.class_weights != "enet":
             raise RunError("--class_weights_constant needs --class_weights enet")
-        if self.class_weights_constant is not None and not 1 < self.class_weights_constant < float("inf"):
+        if self.class_weights_constant is not None and self.class_weights_constant <= 1:
             raise RunError(f"--class_weights_constant {self.class_weights_constant} is out of range: above 1")
         check_range("--focal_gamma", self.focal_gamma, least=0)
         if self.focal_gamma is not None and self.loss != "focal":

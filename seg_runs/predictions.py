@@ -31,6 +31,7 @@ class Predictions:
     """
 
     def __init__(self, output: Path, name: str):
+        self.name = name
         self.folders = output / f"{IDS}{name}", output / f"{COLORS}{name}"
         self.marker, self.scores = output / f".predicting_{name}.json", output / f"scores_{name}.json"
 
