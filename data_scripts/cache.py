@@ -98,7 +98,7 @@ def group_lock(root: Path, group: str, wait: bool = True) -> Iterator[None]:
     its holder ends, however it ends."""
     folder = root / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / group)
+    lock = FileLock(folder / group, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:

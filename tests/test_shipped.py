@@ -1,6 +1,9 @@
 """The network that comes with the project: what it is, and that it answers where there is no run."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -38,6 +41,22 @@ def test_its_configuration_and_card_say_what_it_is():
 def test_it_loads_in_single_precision():
     model, _ = load_model(SHIPPED)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_the_code_beside_it_and_the_package_give_the_same_logits(tmp_path):
+    """The folder loads where the package is not, by the code that it was saved with. If networks change, that code has
+    to be saved anew or the package has to keep them."""
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "photo.png")
+    pixels = torch.randn(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    torch.save(pixels, tmp_path / "pixels.pt")
+    words = [ROOT / "tests" / "loading.py", tmp_path / "photo.png", tmp_path / "pixels.pt", tmp_path / "found.pt"]
+    cache = {"HF_MODULES_CACHE": str(tmp_path / "modules")}
+    subprocess.run([sys.executable, *words, SHIPPED], cwd=tmp_path, env=os.environ | cache, check=True)
+    found = torch.load(tmp_path / "found.pt", weights_only=True)[str(SHIPPED)]
+    with torch.no_grad():
+        logits = load_model(SHIPPED)[0].eval()(pixels).logits
+    assert found["module"] == "transformers_modules"
+    torch.testing.assert_close(found["logits"], logits, rtol=1e-5, atol=1e-5 * float(logits.abs().max()))
 
 
 def test_photos_are_predicted_where_there_is_no_run(in_process, tmp_path, capsys):

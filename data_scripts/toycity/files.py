@@ -30,7 +30,7 @@ def write_toycity(out, train=24, val=8, test=8, size=(512, 1024), seed=0):
     counts = {"train": train, "val": val, "test": test}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".lock", timeout=0):
+        with FileLock(out / ".lock", timeout=0, fallback_to_soft=False):
             draw(out, counts, size, seed)
             (out / ".lock").unlink(missing_ok=True)
     except Timeout as error:
