@@ -108,7 +108,7 @@ def train_in_folder(args: TrainArguments, job: Job, hub: HubUploads) -> None:
             row = {"epoch": number, "learning_rate": job.optimizer.param_groups[0]["initial_lr"] * job.schedule(first)}
             row |= {"train_loss": loss / weight if weight else None}
             row |= {"train_accuracy": correct / pixels if pixels else None}  # None: no step counted
-            if end == steps or (job.val_loader is not None and number % args.eval_every == 0):
+            if end == steps or (job.val_loader is not None and is_milestone(args, job, number)):
                 row |= validate(args, job, number)
             log.epoch(row | {"seconds": time.perf_counter() - begun})
             if end == number * steps_per_epoch:  # steps may end within an epoch, which a longer run then completes
@@ -121,6 +121,11 @@ def train_in_folder(args: TrainArguments, job: Job, hub: HubUploads) -> None:
     hub.finish(job.folder)
     accelerator.print(run_folder.outcome(job.folder, state, args.select))
     accelerator.end_training()
+
+
+def is_milestone(args: TrainArguments, job: Job, number: int) -> bool:
+    """Whether epoch `number` ends with a checkpoint and a validation: one in `--eval_every` does, and the last."""
+    return number % args.eval_every == 0 or number * job.loader.batch_sampler.steps >= job.schedule.steps
 
 
 def build(args: TrainArguments, held: ExitStack) -> Job:
@@ -309,7 +314,7 @@ def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number:
             bar.update(args.batch_size)
             stopped = stop.agreed()
             due = args.checkpointing_steps and state["step"] % args.checkpointing_steps == 0
-            if stopped or due or state["step"] == end:
+            if stopped or due or (state["step"] == end and is_milestone(args, job, number)):
                 state["seconds"] = time.perf_counter() - begun
                 log.flush()  # what is logged of these steps is on the disk first: a resumed run does not log it again
                 saved = job.model, job.ema, job.optimizer, state

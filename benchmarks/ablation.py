@@ -4,9 +4,10 @@
     python benchmarks/ablation.py benchmarks/camvid_ablation.yaml --dataset_path camvid --out runs/ablation --table
 
 The YAML file has the flags that all runs share (`common`) and what each changes (`runs`); the first run is the
-baseline. Begun again after an interruption, it goes on where it was. The table has the mIoU on the validation images at
-one scale and the difference to the baseline, each with a 95 % bootstrap interval over images (paired for the
-difference). An interval says how much the choice of images matters; seeds add to that.
+baseline. `--flags`, at the end, changes flags of all runs. Begun again after an interruption, it goes on where it was.
+The table has the mIoU on the validation images at one scale and the difference to the baseline, each with a 95 %
+bootstrap interval over images (paired for the difference). An interval says how much the choice of images matters;
+seeds add to that.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +37,11 @@ def main() -> None:
     parser.add_argument("--dataset_path", required=True)
     parser.add_argument("--out", type=Path, required=True, help="where the run folders go")
     parser.add_argument("--only", nargs="+", metavar="RUN", help="these runs alone (the baseline always counts)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the runs that set none")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; with several, each has a log file")
     parser.add_argument("--mixed_precision", default="no", help="bf16 on a CPU or GPU that has it")
     parser.add_argument("--table", action="store_true", help="train nothing, print the table of what is complete")
+    parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="the last: flags of train_seg.py")
     args = parser.parse_args()
     content = yaml.safe_load(args.ablation.read_text())
     if unknown := set(args.only or ()) - set(content["runs"]):
@@ -44,9 +49,10 @@ def main() -> None:
     baseline, *others = content["runs"]
     names = [baseline, *(name for name in others if not args.only or name in args.only)]
     folders = {name: args.out / f"{re.sub('[^a-z0-9.]+', '-', name.lower())}-seed{args.seed}" for name in names}
-    for name, folder in folders.items():
-        if not args.table and not is_complete(folder):
-            train(folder, content["common"] | content["runs"][name] | {"seed": args.seed}, args)
+    todo = [] if args.table else [name for name, folder in folders.items() if not is_complete(folder)]
+    flags = {name: {"seed": args.seed} | content["common"] | content["runs"][name] for name in todo}
+    with ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(lambda name: train(folders[name], flags[name], args), todo))
     complete = {name: folder for name, folder in folders.items() if is_complete(folder)}
     if baseline in complete:
         print_table(complete, args)
@@ -64,6 +70,8 @@ def is_complete(folder: Path) -> bool:
 
 def train(folder: Path, flags: dict, args: argparse.Namespace) -> None:
     """Train the run of `folder`, or what is left of it, and predict its validation images."""
+    log = folder.with_name(f"{folder.name}.log") if args.jobs > 1 else None
+    common = {"precision": args.mixed_precision, "log": log}
     if not (folder / "results.json").exists():
         if any(folder.glob("checkpoints/step_*")):
             chosen = ["--resume_from_checkpoint", folder]
@@ -71,15 +79,19 @@ def train(folder: Path, flags: dict, args: argparse.Namespace) -> None:
             recipe = folder.parent / f"{folder.name}.yaml"
             recipe.parent.mkdir(parents=True, exist_ok=True)
             recipe.write_text(yaml.safe_dump(flags, sort_keys=False))
-            chosen = [recipe, "--output_dir", folder, "--overwrite_output_dir"]
-        launch("train_seg.py", *chosen, "--dataset_path", args.dataset_path, precision=args.mixed_precision)
-    launch("predict_seg.py", "--model_name_or_path", folder, "--splits", "val", precision=args.mixed_precision)
+            chosen = [recipe, *args.flags, "--output_dir", folder, "--overwrite_output_dir"]
+        launch("train_seg.py", *chosen, "--dataset_path", args.dataset_path, **common)
+    launch("predict_seg.py", "--model_name_or_path", folder, "--splits", "val", **common)
 
 
-def launch(script: str, *flags, precision: str) -> None:
+def launch(script: str, *flags, precision: str, log: Path | None = None) -> None:
+    """Run one of the scripts in a process of its own; `log` takes what it prints."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
     command += ["--dynamo_backend", "no", "--mixed_precision", precision, str(ROOT / script), *map(str, flags)]
-    subprocess.run(command, check=True)
+    if log:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") if log else nullcontext() as output:
+        subprocess.run(command, check=True, stdout=output, stderr=output)
 
 
 def print_table(folders: dict[str, Path], args: argparse.Namespace) -> None:

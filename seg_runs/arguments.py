@@ -181,7 +181,9 @@ class TrainArguments(DataArguments):
     gradient_accumulation_steps: int = HfArg(default=1, help="parts that a step is split into, to save memory")
     epochs: int = HfArg(default=200, help="passes over the training images")
     max_train_steps: int | None = HfArg(default=None, help="optimizer steps in all; overrides --epochs")
-    eval_every: int = HfArg(default=1, help="epochs between validations; the last epoch always has one")
+    eval_every: int = HfArg(
+        default=1, help="epochs between validations, each with a checkpoint; the last epoch always has both"
+    )
     select: str = HfArg(
         default="best", help="weights that best/ holds: best (of all validations, by mIoU) or last (of the newest one)"
     )
@@ -198,9 +200,11 @@ class TrainArguments(DataArguments):
         aliases=["--weights"],
     )
     checkpointing_steps: int | None = HfArg(
-        default=None, help="optimizer steps between checkpoints, beside those at the ends of epochs"
+        default=None, help="optimizer steps between further checkpoints, besides those of --eval_every"
     )
-    keep_checkpoints: int = HfArg(default=1, help="newest checkpoints that are kept")
+    keep_checkpoints: int = HfArg(
+        default=2, help="newest checkpoints that are kept: with 2, a damaged one has one before it"
+    )
     report_to: str = HfArg(default="tensorboard", help="tensorboard or none")
     push_to_hub: bool = HfArg(default=False, help="upload model, card, logs and pictures to a hub")
     hub_model_id: str | None = HfArg(

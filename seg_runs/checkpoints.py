@@ -102,8 +102,10 @@ def not_finite(tensors: dict) -> str | None:
 
 
 def update_state(run: Path, state: dict) -> None:
-    """The step that is saved already, with what came after it: its validation, the end of its epoch."""
+    """If this step has a checkpoint, add to it what came after: the validation, the end of the epoch."""
     folder = run / "checkpoints" / f"step_{state['step']:06d}"
+    if not folder.is_dir():
+        return
     content = json.dumps(state, indent=2, allow_nan=False) + "\n"
     with writing(folder / "state.json", f". {last_checkpoint(run)}"):
         announce(folder, "state.json", content.encode())

@@ -24,7 +24,7 @@ def run(in_process, toycity, tmp_path, monkeypatch):
     def start(*flags) -> list[str]:
         started = []
 
-        def launch(script, *given, precision):
+        def launch(script, *given, precision, log):
             started.append(script)
             in_process(script.removesuffix(".py"), *given)
 

@@ -139,7 +139,7 @@ def test_a_killed_write_of_a_checkpoint_leaves_the_previous_one(uninterrupted, c
         patch.setattr(checkpoints, "write", die_in_the_third)
         with pytest.raises(Killed):
             in_process("train_seg", *FAST, *FULL, *flags_of(city, run))
-    assert [path.name for path in checkpoints.list_checkpoints(run / "checkpoints")] == ["step_000003"]
+    assert [path.name for path in checkpoints.list_checkpoints(run / "checkpoints")] == ["step_000002"]
     in_process("train_seg", "--resume_from_checkpoint", run)
     assert_same_run(uninterrupted, run)
     assert not list((run / "checkpoints").glob(".*"))
@@ -246,7 +246,7 @@ def test_changed_flags_are_said(uninterrupted, in_process, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "--epochs 5 instead of 4" in said
     assert "15 steps in all instead of 12: the learning rate follows the new length" in said
-    assert "--keep_checkpoints 3 instead of 1" in said
+    assert "--keep_checkpoints 3 instead of 2" in said
     for flag, value in (("--epochs", 3), ("--ema_decay", 0.5), ("--max_grad_norm", 3)):
         with pytest.raises(SystemExit):
             in_process("train_seg", "--resume_from_checkpoint", run, flag, value)
