@@ -37,9 +37,9 @@ from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
 from seg_models import ModelError, Predictor
 from seg_models.cost import prediction_memory
+from seg_models.hub_folders import hub_folder
 from seg_models.modeling import set_output_stride
 from seg_models.predictor import MULTI_SCALE
-from seg_models.weights import hub_folder
 from seg_runs import predictions, run_folder
 from seg_runs.arguments import read_recipe
 from seg_runs.checkpoints import is_count, is_number, not_finite
