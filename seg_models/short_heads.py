@@ -1,7 +1,7 @@
 """SegFormer's heads (Xie et al., 2021, arXiv 2105.15203, section 3.2) from fewer operations.
 
 They do so in training, and in eval mode once a `Predictor` has the network. Otherwise eval mode computes as published,
-and complexity.py counts that.
+and operations.py counts that.
 """
 
 import torch

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("seg_models", "data_scripts", "metrics", "seg_runs")
 SCRIPTS = ("train_seg", "predict_seg", "app_gradio", "app_server")
-FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+PROGRAMS = (ROOT / "seg_runs" / "complexity.py",)  # run with `python -m`: scripts that may use several rooms
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py") if path not in PROGRAMS)
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
@@ -29,6 +30,21 @@ def test_a_room_imports_neither_another_room_nor_a_script(path):
     assert not {module for level, module in imports(path) if level == 0} & others
     depth = len(path.relative_to(ROOT).parts) - 1  # relative imports stay inside the room
     assert all(level <= depth for level, _ in imports(path))
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_nothing_imports_a_program(program):
+    room, name = program.parent.name, program.stem
+    assert 'if __name__ == "__main__":' in program.read_text()
+    for path in [*FILES, *PROGRAMS, *ROOT.glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert f"{room}.{name}" not in {alias.name for alias in node.names}, path
+            elif isinstance(node, ast.ImportFrom):
+                module, names = (node.module or "").split("."), {alias.name for alias in node.names}
+                inside = bool(node.level) and path.parent.name == room
+                assert module != [room, name] and not (inside and module == [name]), path
+                assert not (name in names and (module == [room] or (inside and module == [""]))), path
 
 
 def test_there_are_rooms_to_check():

@@ -186,7 +186,7 @@ HRNETS = {"hrnet_w18_small": (1.5, 31.1), "hrnet_w18_small_v2": (3.9, 71.6), "hr
 
 @pytest.mark.parametrize("encoder", HRNETS)
 def test_hrnets_are_the_authors(encoder):
-    from seg_models.complexity import measure
+    from seg_models.operations import measure
 
     cost = measure(partial(build_model, "hrnet_w18", "batch", ID2LABEL, encoder=encoder), (1024, 2048))
     published = HRNETS[encoder]
@@ -442,7 +442,7 @@ def test_labels_come_from_id2label():
 
 
 def test_complexity_counts_what_a_hand_does():
-    from seg_models.complexity import measure
+    from seg_models.operations import measure
 
     build = partial(build_model, "streetnet", "batch", ID2LABEL)
     cost = measure(build, (64, 96))
@@ -464,14 +464,14 @@ def test_complexity_counts_what_a_hand_does():
 
 def test_complexity_is_the_published_one():
     """A published table has 15.58 G for an image of 375x1242, and counts MACs."""
-    from seg_models.complexity import measure
+    from seg_models.operations import measure
 
     build = partial(build_model, "segformer_b0", "batch", ID2LABEL)
     assert measure(build, (375, 1242))["macs"] / 1e9 == pytest.approx(15.58, rel=0.03)
 
 
 def test_complexity_leaves_out_what_cannot_be_and_says_so(capsys, monkeypatch):
-    from seg_models import complexity
+    from seg_runs import complexity
 
     monkeypatch.setattr(complexity, "MODELS", ["hrnet_w18", "streetnet"])
     complexity.main(["--norm", "evo", "--size", "64", "96"])
@@ -486,7 +486,7 @@ def test_complexity_leaves_out_what_cannot_be_and_says_so(capsys, monkeypatch):
 
 
 def test_complexity_prints_tables_and_plots_runs(tmp_path, capsys):
-    from seg_models.complexity import main
+    from seg_runs.complexity import main
 
     main(["unet_resnet18", "--encoder", "resnet26", "--output_stride", "16", "--size", "64", "96"])
     main(["streetnet", "unet", "--size", "64", "96", "--markdown", "--time"])
