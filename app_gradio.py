@@ -38,13 +38,21 @@ from starlette.middleware import Middleware
 from data_scripts.labels import DataError
 from data_scripts.reader import number_of_pixels, read_image, upright_size
 from data_scripts.sources import list_images, load_source
-from predict_seg import default_model, find_model, free_memory_of, label_set, load_model, processor_size, read_arguments
 from seg_models import ModelError, Predictor
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.predictor import MULTI_SCALE
 from seg_runs.launch import RunError, make_accelerator
 from seg_runs.predictions import Predictions
 from seg_runs.run_folder import make_folders
+from trained_model import (
+    default_model,
+    find_model,
+    free_memory_of,
+    label_set,
+    load_model,
+    processor_size,
+    read_arguments,
+)
 
 SHOWN = 1280  # longer side of the annotated image in pixels; downloads have the photo's size
 NUM_EXAMPLES = 6

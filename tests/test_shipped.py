@@ -12,9 +12,9 @@ from conftest import CAMVID, ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
-import predict_seg
-from predict_seg import SHIPPED, find_model, load_model
+import trained_model
 from seg_runs.launch import RunError
+from trained_model import SHIPPED, find_model, load_model
 
 ON_DISK = sum(path.stat().st_size for path in SHIPPED.rglob("*"))
 
@@ -84,7 +84,7 @@ def test_the_app_takes_it_where_there_is_no_run_and_shows_no_path(tmp_path, monk
 
 def test_without_any_model_one_line_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predict_seg, "SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr(trained_model, "SHIPPED", tmp_path / "nothing")
     with pytest.raises(RunError, match="no complete run below runs/: train one with train_seg.py"):
         find_model(None)
 
