@@ -85,7 +85,7 @@ def read_file(path: str, flag: str) -> Weights:
     return Weights(tensors, list(meta["classes"]) if meta.get("classes") else None)
 
 
-def by_name(content) -> dict:
+def by_name(content: object) -> dict:
     """What of an object read from a file has a name."""
     return {key: value for key, value in content.items() if isinstance(key, str)} if isinstance(content, dict) else {}
 

@@ -72,6 +72,21 @@ def test_data_scripts_build_no_module_and_know_no_optimizer():
                 assert not {alias.name for alias in node.names} & {"nn", "optim"}
 
 
+ANNOTATED = [ROOT / f"{name}.py" for name in ("predict_seg", "app_gradio", "app_server", "trained_model")]
+ANNOTATED += sorted((ROOT / "data_scripts" / "toycity").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", ANNOTATED, ids=lambda path: path.stem)
+def test_functions_say_what_they_take_and_return(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            given = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+            given += [argument for argument in (node.args.vararg, node.args.kwarg) if argument]
+            bare = [a.arg for a in given if not a.annotation and a.arg not in ("self", "cls")]
+            assert not bare, f"{node.name}: {bare}"
+            assert node.returns or node.name == "__init__", node.name
+
+
 @pytest.mark.parametrize("name", ["evaluate", "datasets", "transformers", "accelerate"])
 def test_nothing_shadows_a_package_of_the_floor_below(name):
     assert not (ROOT / name).exists() and not (ROOT / f"{name}.py").exists()
