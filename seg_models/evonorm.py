@@ -179,7 +179,8 @@ class EvoNormB0(EvoNorm):
 
 class B0(torch.autograd.Function):
     """`mean` and `std` of each image and channel, (B, C), and `batch_std`, (C), which has a part in the gradient of `x`
-    if it is that of this batch (`training`). They have no gradients of their own: that of `x` is the whole one."""
+    if it is that of this batch (`training`). They have no gradients of their own: that of `x` is the whole one.
+    Autograd takes each tensor as an argument of its own, hence so many."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, v, mean, std, batch_std, training):

@@ -6,11 +6,10 @@ norm and wrong logits.
 """
 
 import torch
-from transformers import SegformerConfig, SegformerForSemanticSegmentation
+from transformers import SegformerConfig, SegformerModel, SegformerPreTrainedModel
 
 from .modeling import AuxiliaryHead, SegmentationOutput, mean_cross_entropy
-from .norms import activation_after, norm_layer
-from .short_heads import shorten_heads
+from .short_heads import ShortHead
 
 # Widths, blocks of each stage and width of the head: tables 1 and 6 of the paper.
 B0 = {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256}
@@ -29,17 +28,15 @@ class SegFormerConfig(SegformerConfig):
     dataset: str | None = None
 
 
-class SegFormer(AuxiliaryHead, SegformerForSemanticSegmentation):
-    """SegFormer whose head has any norm; the encoder's layer norms stay."""
+class SegFormer(AuxiliaryHead, SegformerPreTrainedModel):
+    """SegFormer whose head has any norm; the encoder's layer norms stay. Its layers have the names of transformers'."""
 
     config_class = SegFormerConfig
 
     def __init__(self, config: SegFormerConfig):
         super().__init__(config)
-        shorten_heads(self)
-        head = self.decode_head
-        head.batch_norm = norm_layer(config.norm, config.decoder_hidden_size, act=True)
-        head.activation = activation_after(head.batch_norm)
+        self.segformer = SegformerModel(config)
+        self.decode_head = ShortHead(config, config.norm)
         self.aux_classifier = None
         self.post_init()
 

@@ -12,9 +12,9 @@ from conftest import CAMVID, ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
-import predict_seg
-from predict_seg import SHIPPED, find_model, load_model
+import trained_model
 from seg_runs.launch import RunError
+from trained_model import SHIPPED, find_model, load_model
 
 ON_BOTH = SHIPPED.with_name("camvid_streetnet_trainval")
 ON_DISK = sum(path.stat().st_size for path in SHIPPED.rglob("*"))
@@ -93,7 +93,7 @@ def test_the_second_network_says_what_it_was_trained_on():
 
 def test_without_any_model_one_line_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predict_seg, "SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr(trained_model, "SHIPPED", tmp_path / "nothing")
     with pytest.raises(RunError, match="no complete run below runs/: train one with train_seg.py"):
         find_model(None)
 

@@ -15,7 +15,9 @@ from transformers import SegformerConfig, SegformerForImageClassification, SwinC
 
 from seg_models import ModelError, build_model, start_weights
 from seg_models.segformer import VARIANTS
-from seg_models.weights import Weights, common_name, load_into, read_weights
+from seg_models.weight_files import Weights, read_weights
+from seg_models.weight_names import common_name
+from seg_models.weights import load_into
 
 CITY = {0: "road", 1: "sky", 2: "car"}
 OTHER = {0: "sky", 1: "tree", 2: "building", 3: "road"}
