@@ -1,5 +1,8 @@
-"""Scale, rotation, crop, mirror and colour: parameters are sampled first, from an explicit generator, and then applied
-purely, to image, label and instance map together."""
+"""Random scale, rotation, crop, mirror and colour.
+
+Parameters are sampled first, from an explicit generator. They are then applied, without further randomness, to image,
+label and instance map together.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,26 +17,25 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])  # NTSC, FCC 1953
 
-# Photometric distortion of SSD (Liu et al., 2016, arXiv 1512.02325): levels, factor, factor, part of the circle.
+# Photometric distortion of SSD (Liu et al., 2016, arXiv 1512.02325), in grey levels, factors, factors and turns.
 SSD_SHIFT, SSD_GAIN, SSD_SATURATION, SSD_HUE = 32.0, (0.5, 1.5), (0.5, 1.5), 18 / 360
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The sampled parameters of one training item. Offsets are of the crop in the scaled image, in pixels; negative
-    ones pad. Factors are 1, and hue, rotation and shift 0, for what stays as it is."""
+    """The sampled parameters of one training item. Factors of 1 and angles and shifts of 0 change nothing."""
 
     scale: float
-    top: int
+    top: int  # of the crop in the scaled image, in pixels; negative offsets pad
     left: int
     flip: bool
-    brightness: float  # a factor
-    contrast: float  # about the image's mean grey
-    saturation: float
+    brightness: float  # factor
+    contrast: float  # factor about the image's mean grey
+    saturation: float  # factor
     hue: float  # in turns
-    rotation: float = 0.0  # of the scaled image about its centre, in degrees, clockwise
-    shift: float = 0.0  # added to all channels, in levels of 255
-    shift_first: bool = True  # before the factors
+    rotation: float = 0.0  # of the scaled image about its centre, in degrees clockwise
+    shift: float = 0.0  # added to all channels, in grey levels (0 to 255)
+    shift_first: bool = True  # apply the shift before the factors
 
 
 def sample_augmentation(
@@ -48,10 +50,10 @@ def sample_augmentation(
 ) -> Augmentation:
     """Draw scale, crop, flip, colour and rotation for an image of `size` (H, W).
 
-    The crop lies anywhere inside the scaled image or, where that is smaller, the image anywhere inside the crop; with
-    `focus`, (row, column) of a pixel of the image, it covers the centre of that pixel. Colour factors are uniform in
-    1 +- jitter, hue turns by up to +- jitter of the full circle; a `jitter` of None is SSD's photometric distortion.
-    Rotation is uniform in +- `rotation` degrees.
+    crop_size  (h, w). The crop lies anywhere inside the scaled image, or the image anywhere inside a larger crop
+    jitter     colour factors are uniform in 1 +- jitter, hue in +- jitter turns; None: SSD's photometric distortion
+    rotation   angles are uniform in +- `rotation` degrees
+    focus      (row, column) of a pixel whose centre the crop must cover
     """
     scale = rng.uniform(*scale_range)
     room = [round(side * scale) - crop for side, crop in zip(size, crop_size, strict=True)]
@@ -67,10 +69,10 @@ def sample_augmentation(
 
 
 def sample_window(rng: np.random.Generator, point: int, length: int, room: int) -> int:
-    """The start of a window of `length` that contains `point`, and lies between 0 and `room` where it can."""
+    """Draw the start of a window of `length` that contains `point`, between 0 and `room` if possible."""
     first, last = point - length + 1, point
     low, high = max(first, min(0, room)), min(last, max(0, room))
-    if low > high:  # a corner that was turned out of the image
+    if low > high:  # rotation moved the point out of the image
         return first if first > max(0, room) else last
     return int(rng.integers(low, high, endpoint=True))
 
@@ -82,8 +84,11 @@ def sample_jitter(rng: np.random.Generator, jitter: float) -> dict[str, float]:
 
 
 def sample_distortion(rng: np.random.Generator) -> dict[str, float]:
-    """SSD's photometric distortion: each part half of the time, in random order. All are linear here, and saturation
-    and hue act on the chroma, which the others leave alone or scale: only shift and gain do not commute."""
+    """Draw SSD's photometric distortion: each change with probability 1/2, in random order.
+
+    Only the order of shift and gain matters: all changes are linear here, and saturation and hue act on the chroma,
+    which shift leaves alone and gain scales.
+    """
     on = rng.random(4) < 0.5
     shift, hue = rng.uniform(-SSD_SHIFT, SSD_SHIFT), rng.uniform(-SSD_HUE, SSD_HUE)
     gain, saturation = rng.uniform(*SSD_GAIN), rng.uniform(*SSD_SATURATION)
@@ -94,15 +99,15 @@ def sample_distortion(rng: np.random.Generator) -> dict[str, float]:
 
 
 def turn(degrees: float) -> np.ndarray:
-    """(2, 2), for columns (x, y) with y downwards: clockwise."""
+    """Return the clockwise rotation matrix (2, 2) for column vectors (x, y), y downwards."""
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     return np.array([[cos, -sin], [sin, cos]])
 
 
 def crop_matrix(augmentation: Augmentation, size: Sequence[int]) -> np.ndarray:
-    """(2, 3): (x, y, 1) of a pixel of the crop, not mirrored yet, to its place in the image of `size` (H, W).
+    """Return the affine matrix (2, 3) from (x, y, 1) in the unmirrored crop to (x, y) in the image of `size` (H, W).
 
-    Pixel centres are at half-integers, as in a resize without aligned corners.
+    Pixel centres lie at half-integers, as with `align_corners=False`.
     """
     centre = np.array(size[::-1]) / 2
     start = (np.array([augmentation.left, augmentation.top]) + 0.5) / augmentation.scale - centre
@@ -111,14 +116,16 @@ def crop_matrix(augmentation: Augmentation, size: Sequence[int]) -> np.ndarray:
 
 
 def warp(array: np.ndarray, matrix: np.ndarray, crop_size: Sequence[int], interpolation: int) -> np.ndarray:
-    """(H, W[, 3]) -> (h, w[, 3]) in one affine resampling: only pixels that end up in the crop are computed. The border
-    is repeated outwards."""
+    """Resample (H, W[, 3]) -> (h, w[, 3]) with one affine map, which computes only the crop's pixels.
+
+    Beyond the image, the border pixels are repeated.
+    """
     flags = interpolation | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(array, matrix, tuple(crop_size[::-1]), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def outside(matrix: np.ndarray, size: Sequence[int], crop_size: Sequence[int]) -> np.ndarray | None:
-    """(h, w) bool: the pixels of the crop whose centres lie outside the image of `size`; None if there are none."""
+    """Return which pixels of the crop have their centre outside the image of `size`, bool (h, w); None if no pixel."""
     (height, width), (rows, columns) = size, crop_size
     corners = np.array([[0, columns - 1, 0, columns - 1], [0, 0, rows - 1, rows - 1], [1, 1, 1, 1]])
     x, y = matrix @ corners
@@ -129,9 +136,9 @@ def outside(matrix: np.ndarray, size: Sequence[int], crop_size: Sequence[int]) -
 
 
 def color_matrix(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """(3, 4): brightness, contrast, saturation, hue and shift are all linear in RGB, so together they are one matrix.
+    """Return brightness, contrast, saturation, hue and shift as one affine map of RGB, (3, 4).
 
-    Contrast is about the image's mean grey; hue turns the chroma plane of YIQ, which keeps the luma.
+    Contrast is relative to the image's mean grey. Hue rotates the chroma plane of YIQ, which preserves the luma.
     """
     a = augmentation
     angle = 2 * np.pi * a.hue
@@ -146,11 +153,14 @@ def color_matrix(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
 
 @dataclass
 class Crop:
-    """What a training item is made of on its way: uint8 (h, w, 3), uint8 (h, w) and, where asked for, uint16 (h, w).
+    """A training item while it is being made.
 
-    size     (H, W) of the image it was taken from
-    matrix   `crop_matrix`, which leads back to the image
-    padding  `outside`
+    image     uint8 (h, w, 3)
+    label     train ids, uint8 (h, w)
+    instance  uint16 (h, w), or None
+    size      (H, W) of the image that the crop was taken from
+    matrix    from the crop to that image, see `crop_matrix`
+    padding   pixels that lie outside that image, see `outside`
     """
 
     image: np.ndarray
@@ -175,8 +185,11 @@ def take_crop(image, label, augmentation: Augmentation, crop_size, instance=None
 
 
 def finish_crop(crop: Crop, augmentation: Augmentation, ignore_index: int = IGNORE_INDEX, color: bool = True) -> Crop:
-    """Colour, padding and mirror. Padding is the mean colour in the image (zero after normalisation), `ignore_index` in
-    the label and 0 in the instance map."""
+    """Apply colour, padding and mirror.
+
+    Padding is ImageNet's mean colour in the image (zero after normalisation), `ignore_index` in the label, and 0 in the
+    instance map.
+    """
     image, label, instance = crop.image, crop.label, crop.instance
     if color:
         image = cv2.transform(image, color_matrix(image, augmentation))
@@ -192,11 +205,11 @@ def finish_crop(crop: Crop, augmentation: Augmentation, ignore_index: int = IGNO
 
 
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """(H, W, 3) -> (*size, 3): averaging areas when both sides shrink, else bilinear."""
+    """Resize (H, W, 3) -> (*size, 3), by area averaging when neither side grows, else bilinearly."""
     shrink = size[0] <= image.shape[0] and size[1] <= image.shape[1]
     return cv2.resize(image, tuple(size[::-1]), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
 
 
 def resize_ids(ids: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """A label or an instance map (H, W) -> (*size): the nearest pixel's."""
+    """Resize a label or an instance map, (H, W) -> `size`, by nearest neighbour."""
     return cv2.resize(ids, tuple(size[::-1]), interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,10 +1,10 @@
-"""What is computed once from a data set and kept on disk: whole or not at all, and computed again when a file changes.
+"""Keep on disk what is computed once from a data set, and compute it again when a file changes.
 
-    python -m data_scripts.cache            # what is there
-    python -m data_scripts.cache --clear    # delete it; nothing is lost but time
+    python -m data_scripts.cache            # list the cached folders
+    python -m data_scripts.cache --clear    # delete them; the next run builds them again
 
-It lies below $MINICITY_SEG_CACHE, or else in the user's cache folder. Each folder of it has checksums, which are
-compared when a program begins to use it; one program at a time builds a folder, and others wait for it.
+The cache is $MINICITY_SEG_CACHE, or a folder in the user's cache folder. A cached folder is complete or absent. It has
+checksums, which each program compares before it uses the folder. One program at a time builds a folder; others wait.
 """
 
 import argparse
@@ -25,10 +25,10 @@ from .files import sync
 from .labels import DataError
 from .reader import file_state
 
-PARTS_AT_ONCE = 16  # that wait in memory to be written
+PARTS_AT_ONCE = 16  # results that may wait in memory until they are written
 CHECKSUMS = "checksums.json"
-OURS = re.compile(r"\.?(decoded|blobs)_[0-9a-f]{16}_[0-9a-f]{16}(\.tmp|\.old)?")  # names of folders
-PIECE = 2**24  # bytes that have a checksum of their own: several are compared at a time
+OURS = re.compile(r"\.?(decoded|blobs)_[0-9a-f]{16}_[0-9a-f]{16}(\.tmp|\.old)?")  # folder names
+PIECE = 2**24  # bytes per checksum: threads compare several pieces at a time
 
 
 def cache_root() -> Path:
@@ -37,7 +37,10 @@ def cache_root() -> Path:
 
 
 def names_of(kind: str, files: Iterable[dict], *settings) -> tuple[str, str]:
-    """(what is made of `files` under `settings`, the same as the files are now: see `reader.file_state`).
+    """Return (group, name) of a cached folder.
+
+    The group is a hash of the paths of `files` and of `settings`. The name adds a hash of the files' current state
+    (`reader.file_state`), so it changes when a file does.
 
     files  the {"path", "bytes"} of undecoded `datasets.Image` columns
     """
@@ -51,10 +54,10 @@ def names_of(kind: str, files: Iterable[dict], *settings) -> tuple[str, str]:
 
 
 def cached_folder(group: str, name: str, build: Callable[[Path], None]) -> Path:
-    """The folder `name` of the cache, sound by its checksums; if it is not there, or damaged, `build` fills a temporary
-    one, which is then renamed. Others of its `group`, which were made of the files before they changed, are deleted.
+    """Return the cached folder `name`, built if it is missing or fails its checksums.
 
-    One process builds a group at a time. Raises `DataError` where the disk says no.
+    `build` fills a temporary folder, which is then renamed. Other folders of the `group` belong to an older state of
+    the files and are deleted. One process at a time builds a group. Raises `DataError` if the disk refuses a write.
     """
     root = cache_root()
     try:
@@ -64,7 +67,7 @@ def cached_folder(group: str, name: str, build: Callable[[Path], None]) -> Path:
                 wrong = damage(folder)
                 if not wrong:
                     return folder
-                print(f"note: {folder} is damaged ({wrong}): it is made again", flush=True)
+                print(f"note: {folder} is damaged ({wrong}): building it again", flush=True)
             _build(root, group, folder, build)
     except OSError as error:
         raise DataError(
@@ -75,7 +78,7 @@ def cached_folder(group: str, name: str, build: Callable[[Path], None]) -> Path:
 
 def _build(root: Path, group: str, folder: Path, build: Callable[[Path], None]) -> None:
     temporary = root / f".{folder.name}.tmp"
-    for left in (*root.glob(f".{group}_*.tmp"), *root.glob(f".{group}_*.old")):  # by a process that was killed
+    for left in (*root.glob(f".{group}_*.tmp"), *root.glob(f".{group}_*.old")):  # left by a killed process
         shutil.rmtree(left)
     try:
         temporary.mkdir()
@@ -94,8 +97,11 @@ def _build(root: Path, group: str, folder: Path, build: Callable[[Path], None]) 
 
 @contextmanager
 def group_lock(root: Path, group: str, wait: bool = True) -> Iterator[None]:
-    """Hold a group of the cache while the block runs. Another's lock is waited for, or raises `Timeout`. It goes when
-    its holder ends, however it ends."""
+    """Hold the lock of a group while the block runs.
+
+    If another process holds it, wait, or raise `Timeout` when `wait` is False. The system releases the lock when its
+    holder ends, however it ends.
+    """
     folder = root / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / group, fallback_to_soft=False)
@@ -104,7 +110,7 @@ def group_lock(root: Path, group: str, wait: bool = True) -> Iterator[None]:
     except Timeout:
         if not wait:
             raise
-        print(f"waiting for another program that builds {root / group}", flush=True)
+        print(f"waiting for another program that is building {root / group}", flush=True)
         lock.acquire()
     try:
         yield
@@ -113,7 +119,7 @@ def group_lock(root: Path, group: str, wait: bool = True) -> Iterator[None]:
 
 
 def checksums_of(path: Path) -> list[int]:
-    """The size of a file in bytes, and the CRC-32 of each piece of it."""
+    """Return a file's size in bytes, followed by the CRC-32 of each piece."""
 
     def checksum(start: int) -> int:
         with path.open("rb") as file:
@@ -125,7 +131,7 @@ def checksums_of(path: Path) -> list[int]:
 
 
 def damage(folder: Path) -> str:
-    """What is wrong with a folder of the cache; nothing if all is well."""
+    """Return what is wrong with a cached folder, or an empty string."""
     try:
         known = json.loads((folder / CHECKSUMS).read_text())
         wrong = [name for name, checksums in known.items() if checksums_of(folder / name) != checksums]
@@ -134,12 +140,12 @@ def damage(folder: Path) -> str:
     except (OSError, ValueError, AttributeError) as error:
         return f"{CHECKSUMS}: {error}"
     if known.keys() != {path.name for path in folder.iterdir()} - {CHECKSUMS}:
-        return f"its files are not those of {CHECKSUMS}"
-    return f"{wrong[0]} is not what was written" if wrong else ""
+        return f"its files are not those listed in {CHECKSUMS}"
+    return f"{wrong[0]} has changed since it was written" if wrong else ""
 
 
 def discard(folder: Path) -> None:
-    """Delete a folder of the cache, which is whole or gone at any moment: it is renamed first."""
+    """Delete a cached folder. It is renamed first, so that it is complete or absent at any moment."""
     hidden = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(hidden, ignore_errors=True)
     folder.rename(hidden)
@@ -147,7 +153,7 @@ def discard(folder: Path) -> None:
 
 
 def in_threads(function: Callable, rows: Sequence) -> Iterator:
-    """`map(function, rows)`, some at a time: what has been computed and not been taken yet stays few."""
+    """Map `function` over `rows` in threads, `PARTS_AT_ONCE` rows at a time, so that few results wait in memory."""
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(rows), PARTS_AT_ONCE):
             yield from pool.map(function, rows[start : start + PARTS_AT_ONCE])
@@ -158,12 +164,12 @@ def size_of(folder: Path) -> int:
 
 
 def group_of(folder: Path) -> str:
-    """The group of a folder by its name; of what a killed process left, too."""
+    """Return the group in a folder's name, also for a folder that a killed process left behind."""
     return folder.name.removeprefix(".").split(".")[0].rsplit("_", 1)[0]
 
 
 def clear(folder: Path) -> str:
-    """Delete a folder of the cache, unless a program builds it; what became of it, in a word or two."""
+    """Delete a cached folder unless a program is building it. Returns what was done, to be printed."""
     try:
         with group_lock(folder.parent, group_of(folder), wait=False):
             if folder.name.startswith("."):
@@ -176,14 +182,17 @@ def clear(folder: Path) -> str:
 
 
 def folders(root: Path) -> list[Path]:
-    """The folders that this module made, killed builders' too. $MINICITY_SEG_CACHE may hold others: they stay."""
+    """Return the folders that this module made, unfinished ones included.
+
+    Anything else in $MINICITY_SEG_CACHE is not ours and stays.
+    """
     found = root.iterdir() if root.is_dir() else ()
     return sorted(path for path in found if OURS.fullmatch(path.name) and path.is_dir() and not path.is_symlink())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clear", action="store_true", help="delete everything that is there")
+    parser.add_argument("--clear", action="store_true", help="delete the cached folders")
     asked, root = parser.parse_args().clear, cache_root()
     for folder in folders(root):
         size = size_of(folder) / 1e6

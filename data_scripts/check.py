@@ -1,4 +1,4 @@
-"""Look at every file of a split before any long work starts, and count its classes on the way."""
+"""Check every file of a split before any long work starts, and count the pixels of each class."""
 
 import os
 from collections.abc import Sequence
@@ -16,26 +16,29 @@ from .reader import decoding, describe, open_image, read_label, stored_size, upr
 def check_data(
     data: DatasetDict, labels: LabelInfo, train_on: Sequence[str], progress: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Look at every file that training will read; pixels of each train id in each training image, int64 (N, C), and
-    sizes, int (N, 2): height and width of each training image. `train_on`: the splits that are trained on, in order."""
+    """Check every file that training will read. Raises `DataError` for the first bad one.
+
+    Returns, for the training images, pixels of each train id, int64 (N, C), and heights and widths, int (N, 2).
+    `train_on` names the splits to train on, in order.
+    """
     checked = {name: _check_rows(data[name], labels, name, progress) for name in ("train", "validation")}
     counts, sizes = (np.concatenate([checked[name][i] for name in train_on]) for i in (0, 1))
     if not counts.any():
-        raise DataError("every training pixel is ignored: no label holds an id of a class")
+        raise DataError("every training pixel is ignored: no label holds the id of a class")
     missing = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if not pixels]
     if missing:
-        print(f"note: no training pixel of {', '.join(missing)}")
+        print(f"note: no training pixel is labelled {', '.join(missing)}")
     return counts, sizes
 
 
 def check_split(
     split: Dataset, labels: LabelInfo, name: str, progress: bool = True
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Pixels of each train id per image, int64 (N, C), and the smallest image (H, W), over all images.
+    """Return pixels of each train id per image, int64 (N, C), and the smallest height and width over all images.
 
-    Labels are decoded; images are only checked to be whole (a 2-megapixel photo takes 50 ms to decode, 3 ms to
-    check). Raises `DataError` for the first bad file: truncated, of another size than its image, or with an id
-    that the label set does not know. Without a label column the counts are zeros.
+    Labels are decoded. Images are only checked for completeness, because a 2-megapixel photo takes 50 ms to decode and
+    3 ms to check. Without a label column, the counts are zero. Raises `DataError` for the first bad file: truncated, of
+    another size than its image, or with an id that the label set does not know.
     """
     counts, sizes = _check_rows(split, labels, name, progress)
     return counts, tuple(sizes.min(axis=0).tolist())
@@ -79,8 +82,11 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
 def fit_crop(
     asked: Sequence[int] | None, default: tuple[int, int], sizes: Sequence[Sequence[int]], largest_scale: float
 ) -> tuple[int, int]:
-    """The crop size (H, W) for images of `sizes` (N, 2), of which the smaller ones are padded: as `asked` by
-    `--crop_size`, if an image can fill it, or `default`, at most the median height and width."""
+    """Return the crop size (H, W) for images of `sizes` (N, 2). Smaller images are padded.
+
+    `asked` is `--crop_size`. Raises `DataError` if no image fills it at the largest scale. Without it, the crop size is
+    `default`, but at most the median height and width.
+    """
     if asked is None:
         return tuple(map(min, default, np.percentile(sizes, 50, axis=0, method="lower").tolist()))
     largest = np.max(sizes, axis=0).tolist()
@@ -93,7 +99,7 @@ def fit_crop(
 
 
 def check_whole(file: dict, what: str = "image") -> None:
-    """Raise `DataError` if an image file is cut off or damaged; formats that cannot tell otherwise are decoded."""
+    """Raise `DataError` if an image file is truncated or damaged. PNG and WebP are checked without decoding."""
     image = open_image(file, what)
     with decoding(file, what):
         if image.format == "PNG":
@@ -101,7 +107,7 @@ def check_whole(file: dict, what: str = "image") -> None:
         elif image.format == "WEBP":
             data = file.get("bytes") or Path(file["path"]).read_bytes()
             if len(data) < 8 + int.from_bytes(data[4:8], "little"):
-                raise OSError("fewer bytes than its header says")
+                raise OSError("it has fewer bytes than its header says")
         else:
             image.load()
 

@@ -1,10 +1,10 @@
-"""CopyBlob: paste objects of rare classes where they belong, a bus on a road, a fence on a pavement.
+"""CopyBlob: paste objects of rare classes where they belong, such as a bus on a road or a fence on a pavement.
 
-`build_bank` cuts every such object, a blob, out of the training split, once. For each training item
-`sample_placement` then draws a blob and a place for it, and `paste` puts it there.
+`build_bank` cuts every such object (a blob) out of the training split, once. For each training item,
+`sample_placement` draws a blob and a place for it, and `paste` puts it there.
 
-The idea is that of the tutorial that this project grew out of, which pastes between the images of a batch, without
-regard to perspective; `paste_in_batch` does it that way, for comparison.
+The idea comes from the MiniCity tutorial, which pastes between the images of a batch and ignores perspective.
+`paste_in_batch` does the same, for comparison.
 """
 
 import json
@@ -21,18 +21,21 @@ from .cache import cached_folder, in_threads, names_of
 from .labels import DataError, LabelInfo
 from .pixels import Pixels
 
-MOST_BLOBS = 3  # in an image, that may be pasted, each with the probability of --copyblob_prob
+MOST_BLOBS = 3  # pasted into an image at most, each with probability --copyblob_prob
 PASTED = 60_000  # instance ids of pasted blobs begin above it; Cityscapes' end below 34,000
-SMALLEST_SHARE = 0.0005  # of the image's pixels: smaller blobs are left out
-SMALLEST_DEPTH = 0.03  # of the image's height: how far below the horizon a blob must stand
-HORIZON_QUANTILE = 0.001  # of the ground's pixels are above the horizon, or are mistakes
-LARGEST_ZOOM = 1.5  # up and down, from where a blob was to where it is pasted
-MARGIN = 2  # pixels around a blob that are kept with it, for interpolation
-VERSION = 4  # of the files of a bank
+SMALLEST_SHARE = 0.0005  # smaller blobs are left out, as a share of the image's pixels
+SMALLEST_DEPTH = 0.03  # least distance of a blob's foot below the horizon, as a share of the image's height
+HORIZON_QUANTILE = 0.001  # share of the ground pixels that lies above the horizon or is mislabelled
+LARGEST_ZOOM = 1.5  # a pasted blob is at most this much larger or smaller than it was
+MARGIN = 2  # pixels kept around a blob, for interpolation
+VERSION = 4  # of the bank's file format
 
 
 def parse_rules(rules: Sequence[str], labels: LabelInfo) -> tuple[tuple[int, int], ...]:
-    """ "fence:sidewalk" -> (train id of what is pasted, train id of what it stands on). Raises `DataError`."""
+    """Return (pasted train id, ground train id) for each rule such as "fence:sidewalk".
+
+    Raises `DataError` for an unknown class, a malformed rule, or no rule at all.
+    """
     pairs = []
     for rule in rules:
         names = [name.strip() for name in rule.split(":")]
@@ -49,26 +52,25 @@ def parse_rules(rules: Sequence[str], labels: LabelInfo) -> tuple[tuple[int, int
 
 @dataclass(frozen=True)
 class Blob:
-    """Where a blob was: the index of its image, its class and its ground as train ids, the size of its cut-out, its
-    foot, which is a pixel of its lowest row, and how far below the top that row is, in heights of its image."""
+    """Where a blob came from."""
 
-    image: int
-    label: int
-    ground: int
-    height: int
+    image: int  # index of its image
+    label: int  # train id of the blob
+    ground: int  # train id of the class that it stands on
+    height: int  # of the cut-out, in pixels
     width: int
-    foot: tuple[int, int]  # (row, column) in the cut-out
-    depth: float
-    image_size: tuple[int, int]
-    offset: int  # of its first pixel in the bank's file
+    foot: tuple[int, int]  # (row, column) in the cut-out of a pixel of the blob's lowest row
+    depth: float  # distance of that row from the image's top, as a share of the image's height
+    image_size: tuple[int, int]  # (H, W)
+    offset: int  # of the cut-out's first pixel in the bank's file
 
 
 class BlobBank:
-    """The blobs of a training split, from the folder that `build_bank` made.
+    """The blobs of a training split, read from the folder that `build_bank` made.
 
-    `horizon`, in heights of the image, is the row that the ground's rows begin at; sizes on the ground grow in
-    proportion to the distance below it, as they do for a level camera over a plane. `class_weights`: how often each
-    train id is drawn, relatively.
+    horizon        where the ground begins, as a share of the image's height. Sizes on the ground grow in proportion to
+                   the distance below it, as for a level camera over a plane
+    class_weights  relative frequency with which each train id is drawn
     """
 
     def __init__(self, folder: Path, class_weights: Sequence[float], labels: LabelInfo):
@@ -85,7 +87,7 @@ class BlobBank:
         self.pixels = np.asarray(np.memmap(self.folder / "pixels.bin", np.uint8, "r")).reshape(-1, 4)
 
     def __getstate__(self) -> dict:
-        """Without the pixels, as `Pixels`."""
+        """Leave out the mapped pixels, as `Pixels` does."""
         return {key: value for key, value in vars(self).items() if key != "pixels"}
 
     def __setstate__(self, state: dict) -> None:
@@ -96,19 +98,21 @@ class BlobBank:
         return len(self.blobs)
 
     def draw(self, rng: np.random.Generator) -> int:
-        """A class by its weight, then one of its blobs."""
+        """Draw a class by its weight, then one of its blobs uniformly. Returns the blob's index."""
         return min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self) - 1)
 
     def cut_out(self, number: int) -> np.ndarray:
-        """(h, w, 4) uint8: colour, and 255 where the blob is."""
+        """Return a blob's pixels, uint8 (h, w, 4): RGB, and 255 in the last channel where the blob is."""
         blob = self.blobs[number]
         return self.pixels[blob.offset : blob.offset + blob.height * blob.width].reshape(blob.height, blob.width, 4)
 
 
 def build_bank(pixels: Pixels, labels: LabelInfo, rules, counts: np.ndarray, progress: bool) -> Path:
-    """The folder of the bank for `rules` and the images of `pixels`, built if the cache does not hold it.
+    """Return the folder of the blob bank for `rules` and the images of `pixels`, built if it is not cached.
 
-    counts  (N, C): pixels of each train id in each image. Raises `DataError` if there is nothing to paste.
+    counts  pixels of each train id in each image, (N, C)
+
+    Raises `DataError` if no blob can be pasted.
     """
     files = [file for column in pixels.files.values() for file in column]
     names = names_of("blobs", files, VERSION, labels.source_ids, labels.instances, rules, pixels.size)
@@ -117,9 +121,9 @@ def build_bank(pixels: Pixels, labels: LabelInfo, rules, counts: np.ndarray, pro
     if not table["blobs"]:
         pasted, ground = (" or ".join(dict.fromkeys(labels.names[i] for i in ids)) for ids in zip(*rules, strict=True))
         raise DataError(
-            f"--copyblob: no training image has a {pasted} that can be pasted: {SMALLEST_SHARE:.2%} of the image or "
-            f"more, not cut off below, and standing below the row that {ground} begins at ({table['horizon']:.0%} of "
-            "the height)"
+            f"--copyblob: no training image has a {pasted} that can be pasted. It must cover at least "
+            f"{SMALLEST_SHARE:.2%} of the image, not be cut off at the bottom, and stand below the row where {ground} "
+            f"begins ({table['horizon']:.0%} of the height)"
         )
     return folder
 
@@ -143,7 +147,7 @@ def _write_bank(folder: Path, pixels: Pixels, labels: LabelInfo, rules, counts: 
 
 
 def _cut_image(pixels: Pixels, index: int, has_blobs: bool, labels: LabelInfo, rules) -> tuple[list[tuple], np.ndarray]:
-    """The blobs of one image, and its ground's pixels in each thousandth of its height."""
+    """Return the blobs of one image, and its ground pixels by thousandth of the height, int64 (1000,)."""
     label = pixels.label(index)
     height, width = label.shape
     per_row = np.isin(label, [ground for _, ground in rules]).sum(1)
@@ -156,11 +160,11 @@ def _cut_image(pixels: Pixels, index: int, has_blobs: bool, labels: LabelInfo, r
         own = instances if labels.names[kind] in labels.instances else None
         for top, left, mask in components(label == kind, own, SMALLEST_SHARE * label.size):
             bottom, right = top + mask.shape[0], left + mask.shape[1]
-            if bottom == height:  # cut off below: where it stood is not seen
+            if bottom == height:  # cut off at the bottom: its foot is not in the image
                 continue
             around = [min(MARGIN, room) for room in (top, height - bottom, left, width - right)]
             colors = image[top - around[0] : bottom + around[1], left - around[2] : right + around[3]]
-            missing = [MARGIN - there for there in around]  # beyond the image's border its last colour is repeated
+            missing = [MARGIN - there for there in around]  # beyond the border, repeat the outermost colour
             colors = cv2.copyMakeBorder(colors, *missing, cv2.BORDER_REPLICATE)
             cut_out = np.dstack([colors, np.pad(mask.astype(np.uint8) * 255, MARGIN)])
             lowest = np.flatnonzero(mask[-1])
@@ -170,8 +174,10 @@ def _cut_image(pixels: Pixels, index: int, has_blobs: bool, labels: LabelInfo, r
 
 
 def components(mask: np.ndarray, instances: np.ndarray | None, smallest: float) -> list[tuple[int, int, np.ndarray]]:
-    """(top, left, mask) of the connected parts of a mask (H, W), within each instance id if there are any, that have
-    `smallest` pixels or more."""
+    """Return (top, left, mask) of each connected part of a mask (H, W) that has at least `smallest` pixels.
+
+    With `instances`, each instance is split into its parts separately.
+    """
     if instances is not None:
         ids, pixels = np.unique(instances[mask], return_counts=True)
         return [
@@ -190,21 +196,20 @@ def components(mask: np.ndarray, instances: np.ndarray | None, smallest: float) 
 
 @dataclass(frozen=True)
 class Placement:
-    """A blob of the bank, the pixel of a crop that its foot stands on, its size there as a multiple of where it was, in
-    its image, and whether it is mirrored."""
+    """Where and how a blob is pasted into a crop."""
 
-    blob: int
-    row: int
+    blob: int  # index in the bank
+    row: int  # the crop's pixel that the blob's foot stands on
     column: int
-    zoom: float
-    flip: bool
+    zoom: float  # size relative to the blob's own image
+    flip: bool  # mirror it
 
 
 def sample_placement(rng: np.random.Generator, bank: BlobBank, crop: Crop, image: int) -> Placement | None:
-    """Draw a blob and a pixel of the class that it stands on; None if no such place is at a fitting distance, or if the
-    blob is of that `image` itself.
+    """Draw a blob, and a pixel of its ground class to put it on.
 
-    The zoom is that of perspective: (row - horizon) here over (row - horizon) where it was.
+    Perspective gives the zoom: (row - horizon) at the new place divided by (row - horizon) at the old one. Returns
+    None if no drawn pixel gives a zoom within `LARGEST_ZOOM`, or if the blob comes from `image` itself.
     """
     number = bank.draw(rng)
     blob, flip = bank.blobs[number], bool(rng.random() < 0.5)
@@ -222,19 +227,19 @@ def sample_placement(rng: np.random.Generator, bank: BlobBank, crop: Crop, image
 
 
 def sample_placements(rng: np.random.Generator, bank: BlobBank, crop: Crop, image: int, prob: float):
-    """Up to `MOST_BLOBS`, each with probability `prob`, the farthest first."""
+    """Draw up to `MOST_BLOBS` placements, each with probability `prob`. Returns the farthest first."""
     drawn = [sample_placement(rng, bank, crop, image) for _ in range(MOST_BLOBS) if rng.random() < prob]
     return sorted(filter(None, drawn), key=lambda placement: placement.row)
 
 
 def paste(crop: Crop, bank: BlobBank, placement: Placement, instance_id: int = PASTED) -> None:
-    """Put a blob into a crop, in place. What lies beyond the crop's border is cut off; what reaches below the blob's
-    foot, and so is nearer, stays in front of it.
+    """Paste a blob into a crop, in place.
 
-    The blob's outermost pixels, which show some of where it came from, are blended; the label changes at its edge.
+    The crop's border cuts the blob off. Objects that reach below the blob's foot are nearer and stay in front of it.
+    The blob's outermost pixels contain some of its old background, so they are blended; the label is not.
     """
     blob, pixels = bank.blobs[placement.blob], bank.cut_out(placement.blob)
-    # From the crop to the image, and from there to the cut-out: both about the foot.
+    # Map crop -> image -> cut-out, both about the foot.
     zoom = placement.zoom * np.array(crop.size[::-1]) / np.array(blob.image_size[::-1])
     linear = np.diag((-1.0 if placement.flip else 1.0, 1.0) / zoom) @ crop.matrix[:, :2]
     foot = np.array(blob.foot[::-1])
@@ -259,9 +264,11 @@ def paste(crop: Crop, bank: BlobBank, placement: Placement, instance_id: int = P
 
 
 def nearer(bank: BlobBank, label: np.ndarray, top: int, bottom: int, row: int) -> np.ndarray:
-    """(bottom - top, w) bool: what of the rows `top` to `bottom` of a label (H, w) belongs to something that is seen in
-    `row` too, below a blob's foot: the whole of a thing; of what else is no ground, as a wall, the columns that it
-    fills from there upwards."""
+    """Return which pixels are nearer than a blob, bool (bottom - top, w), for rows `top` to `bottom` of a label (H, w).
+
+    `row` lies just below the blob's foot. A thing that is seen in `row` is nearer as a whole. Other classes that are
+    no ground, such as a wall, are nearer in the columns that they fill without a gap from `row` upwards.
+    """
     if row >= len(label):
         return np.zeros((bottom - top, label.shape[1]), bool)
     region = label[top : max(bottom, row + 1)]
@@ -280,11 +287,11 @@ def nearer(bank: BlobBank, label: np.ndarray, top: int, bottom: int, row: int) -
 
 
 def paste_in_batch(rng: np.random.Generator, crops: list[Crop], images: Sequence[int], rules) -> None:
-    """CopyBlob as the tutorial has it, in place: all pixels of a class go from each crop to another one of its batch.
+    """Paste as the tutorial does, in place: copy all pixels of a class from each crop to another crop of its batch.
 
-    The pixel that is first in row + column comes to a random pixel of the class that it belongs on, nothing is scaled,
-    and what would lie beyond the lower or the right border is pressed onto it. An image never is its own donor:
-    `images` says which one each crop shows.
+    The pixel with the smallest row + column lands on a random pixel of the ground class. Nothing is scaled, and pixels
+    beyond the lower or right border are moved onto it. An image is never its own donor: `images` gives the image that
+    each crop shows.
     """
     for donor, image in zip(crops, images, strict=True):
         others = [crop for crop, theirs in zip(crops, images, strict=True) if theirs != image]

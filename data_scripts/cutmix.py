@@ -1,5 +1,7 @@
-"""CutMix for segmentation (Yun et al., 2019, arXiv 1905.04899): boxes of one training item are replaced by the same
-boxes of another, image and label alike."""
+"""CutMix for segmentation: replace boxes of one training item by the same boxes of another, image and label alike.
+
+Yun et al., 2019, arXiv 1905.04899.
+"""
 
 from collections.abc import Sequence
 
@@ -11,10 +13,10 @@ from .augment import Crop
 def sample_boxes(
     rng: np.random.Generator, size: Sequence[int], boxes: int = 1, beta: float = 1.0
 ) -> list[tuple[slice, slice]]:
-    """Rows and columns of boxes in a crop of `size` (H, W), each of the crop's shape.
+    """Draw boxes in a crop of `size` (H, W). Returns (rows, columns) slices for each.
 
-    Together they cover a part of the crop that is drawn from Beta(beta, beta), less what overlaps or, a box's centre
-    being anywhere in the crop, lies beyond its border.
+    Each box has the crop's aspect ratio and its centre anywhere in the crop. The share of the crop that the boxes cover
+    together is drawn from Beta(beta, beta). Overlaps, and parts beyond the border, make it smaller.
     """
     side = np.sqrt(rng.beta(beta, beta) / boxes)
     drawn = []

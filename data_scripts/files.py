@@ -1,4 +1,4 @@
-"""How files are written: old or new, never half, also after a kill, on a full disk, or after a power cut."""
+"""Write files atomically: after a kill, a full disk or a power cut, a file is the old one or the new one."""
 
 import os
 from collections.abc import Callable
@@ -6,12 +6,15 @@ from pathlib import Path
 
 from .labels import DataError
 
-UNFINISHED = ".unfinished"  # lies in a data set while it is written, and says what to do if that was interrupted
+UNFINISHED = ".unfinished"  # stands in a data set while it is being written; says what to do after an interruption
 
 
 def write_whole(path: Path, write: Callable[[Path], None], remedy: str) -> None:
-    """Replace `path` by what `write` writes to the path that it is given. Where the disk refuses, `path` is as it was,
-    nothing else is left, and `DataError` names it and the remedy."""
+    """Replace `path` atomically: `write` gets a temporary path, which is flushed and then renamed.
+
+    If the disk refuses, `path` stays as it was, the temporary file is deleted, and `DataError` names `path` and the
+    `remedy`.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         try:
@@ -27,8 +30,8 @@ def write_whole(path: Path, write: Callable[[Path], None], remedy: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or the names in a folder, to the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows flushes no folders
+    """Flush a file, or a folder's list of names, to the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot flush a folder
         return
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:

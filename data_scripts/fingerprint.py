@@ -1,4 +1,4 @@
-"""What a run notes of its data, so that it does not go on with other files without a word."""
+"""Record which data a run was trained on, so that a resumed run notices other files."""
 
 import hashlib
 import os
@@ -10,10 +10,12 @@ from datasets import Dataset, DatasetDict
 
 
 def data_fingerprint(data: DatasetDict, counts: np.ndarray) -> dict[str, int | str]:
-    """Numbers, and digests in 16 hex digits, of what a run reads: names, sizes of image files, contents of label files,
-    pixels by class. The same wherever the folder lies.
+    """Return counts and digests (16 hex digits) of the data that a run reads.
 
-    counts  (N, C): pixels of each train id in each training image
+    They cover names, sizes of image files, contents of label files, and pixels by class. They do not depend on where
+    the folder lies.
+
+    counts  pixels of each train id in each training image, (N, C)
     """
     found = {"pixels by class": digest([counts.astype("<i8").tobytes()])}
     for name in ("train", "validation"):
@@ -33,11 +35,11 @@ def digest(parts: Iterable[bytes]) -> str:
 
 
 def size_of(file: dict) -> int:
-    """Bytes of an undecoded image."""
+    """Return the size of an undecoded image in bytes."""
     return len(file["bytes"]) if file.get("bytes") is not None else os.stat(file["path"]).st_size
 
 
 def contents(split: Dataset, column: str) -> Iterator[bytes]:
-    """The bytes of each file of a column, one at a time."""
+    """Yield the bytes of each file of a column; nothing if the split has no such column."""
     for file in split[column] if column in split.column_names else ():
         yield file["bytes"] if file.get("bytes") is not None else Path(file["path"]).read_bytes()

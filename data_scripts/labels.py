@@ -1,4 +1,4 @@
-"""What the ids of a label image mean: `LabelInfo`, and the label sets of Cityscapes and CamVid."""
+"""Define what the ids in a label image mean: `LabelInfo`, and the label sets of Cityscapes and CamVid."""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,25 @@ IGNORE_INDEX = 255
 
 
 class DataError(ValueError):
-    """Something is wrong with the data: one line for the user that names the file or folder and says what to do."""
+    """Invalid data. The message is one line for the user: it names the file or folder and says what to do."""
 
 
 @dataclass(frozen=True)
 class LabelInfo:
-    """A label set. Source ids are what label files hold; train ids 0..C-1 are what networks learn.
+    """A label set. Label files hold source ids; networks learn train ids 0..C-1.
 
-    name        of the label set
-    names       class names by train id
-    source_ids  the id that is written for each train id, in files and submissions
-    palette     (R, G, B) by train id
-    void_ids    source ids that are ignored; any id that is neither here nor in `source_ids` is an error
-    instances   names of the classes whose objects have instance ids
-    class_weights  by train id, of a weighted loss, where a publication gives them
-    copyblob    rules of CopyBlob, "class that is pasted:class that it stands on"
-    ground      names of the flat classes; what else is below an object's foot is nearer than the object
-    things      names of the classes of single, upright objects; in one group those that are one where they touch
+    name           name of the label set
+    names          class names by train id
+    source_ids     source id of each train id, in label files and submissions
+    palette        (R, G, B) by train id
+    void_ids       source ids that are ignored; an id that is neither here nor in `source_ids` is an error
+    instances      names of the classes whose objects have instance ids
+    class_weights  published loss weights by train id, if there are any
+    copyblob       CopyBlob's rules, "pasted class:class that it stands on"
+    ground         names of the flat classes; any other class below an object's foot is nearer than the object
+    things         names of the classes of separate, upright objects, in groups; touching things of one group are one
+                   object
+    ignore_index   train id of ignored pixels
     """
 
     name: str
@@ -49,21 +51,21 @@ class LabelInfo:
 
     @property
     def train_ids(self) -> np.ndarray:
-        """Look-up table (256,), uint8: source id -> train id, or `ignore_index`."""
+        """Lookup table uint8 (256,) from source id to train id or `ignore_index`."""
         table = np.full(256, self.ignore_index, np.uint8)
         table[list(self.source_ids)] = np.arange(len(self.source_ids))
         return table
 
     @property
     def is_ground(self) -> np.ndarray:
-        """(256,) bool by train id; what is ignored counts as ground, and all does where `ground` is not known."""
+        """Whether each train id is ground, bool (256,). Ignored pixels are; without `ground`, every id is."""
         table = np.full(256, not self.ground)
         table[[*(self.names.index(name) for name in self.ground), self.ignore_index]] = True
         return table
 
     @property
     def thing_groups(self) -> np.ndarray:
-        """(256,) uint8 by train id: the number of a thing's group, 0 for what is no thing."""
+        """The group of each train id in `things`, counted from 1, uint8 (256,); 0 for other classes."""
         table = np.zeros(256, np.uint8)
         for number, group in enumerate(self.things, start=1):
             table[[self.names.index(name) for name in group]] = number
@@ -71,25 +73,25 @@ class LabelInfo:
 
     @property
     def known_ids(self) -> np.ndarray:
-        """(256,) bool: the source ids that a label file may hold."""
+        """Whether a label file may hold each source id, bool (256,)."""
         table = np.zeros(256, bool)
         table[[*self.source_ids, *self.void_ids]] = True
         return table
 
     def to_source(self, train_ids: np.ndarray) -> np.ndarray:
-        """Train ids -> source ids, uint8; ignored pixels become the first void id."""
+        """Map train ids to source ids, uint8. Ignored pixels become the first void id."""
         table = np.full(256, self.void_ids[0], np.uint8)
         table[: len(self.source_ids)] = self.source_ids
         return table[train_ids]
 
     def to_color(self, train_ids: np.ndarray) -> np.ndarray:
-        """Train ids (H, W) -> uint8 (H, W, 3); ignored pixels are black."""
+        """Map train ids (H, W) to RGB, uint8 (H, W, 3). Ignored pixels become black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self.palette)] = self.palette
         return table[train_ids]
 
 
-# Names, ids and colours: the labels.py of cityscapesScripts (Cordts et al., 2016, arXiv 1604.01685).
+# Names, ids and colours are those of labels.py in cityscapesScripts (Cordts et al., 2016, arXiv 1604.01685).
 _CITYSCAPES = (
     ("road", 7, (128, 64, 128)),
     ("sidewalk", 8, (244, 35, 232)),
@@ -119,7 +121,7 @@ CITYSCAPES = LabelInfo(
     palette=tuple(color for _, _, color in _CITYSCAPES),
     void_ids=(0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255),
     instances=("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
-    # of the VIPriors challenge's starting code
+    # from the VIPriors challenge's starting code
     class_weights=(
         *(0.8373, 0.918, 0.866, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023),
         *(0.9539, 0.9843, 1.1116, 0.9037, 1.0865, 1.0955, 1.0865, 1.1529, 1.0507),

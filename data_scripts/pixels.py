@@ -1,7 +1,7 @@
-"""The pixels of a split: decoded from its files each time, or once for all into a file that is mapped into memory.
+"""Give the pixels of a split: decoded from its files each time, or decoded once into a memory-mapped file.
 
-Decoding a 2-megapixel PNG takes several times as long as everything else about a training item. The decoded file is
-shared by all workers, processes and runs; the system keeps in memory what is used of it.
+Decoding a 2-megapixel PNG takes several times as long as all other work on a training item. All workers, processes and
+runs share the decoded file, and the system keeps the used parts of it in memory.
 """
 
 import json
@@ -19,15 +19,15 @@ from .cache import cache_root, cached_folder, in_threads, names_of
 from .labels import LabelInfo
 from .reader import read_image, read_instances, read_label, upright_size
 
-MEMORY_SHARE, DISK_SHARE = 0.5, 0.5  # of what is free, that decoded files may take
-VERSION = 2  # of how files are decoded
+MEMORY_SHARE, DISK_SHARE = 0.5, 0.5  # decoded files may take this share of the free memory and disk
+VERSION = 2  # of the decoded files: raise it when decoding changes
 
 
 class Pixels:
-    """Images and train ids of a split by index, read-only where they are mapped.
+    """Images and train ids of a split, by index. Memory-mapped arrays are read-only.
 
-    size    (H, W) that everything is resized to (`--train_size`); None: native
-    folder  of `build_decoded`; None: the files are read each time
+    size    (H, W) that everything is resized to (`--train_size`); None: keep each image's size
+    folder  the folder from `build_decoded`; None: decode the files each time
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Pixels:
             self.shapes = json.loads((self.folder / "shapes.json").read_text())
             ends = np.cumsum([height * width for height, width in self.shapes], dtype=np.int64)
             self.starts = [0, *ends.tolist()]
-            # A plain array over the mapped memory: slicing a `memmap` takes longer.
+            # View the mapped memory as a plain array: slicing a `memmap` takes longer.
             self.images, self.labels = (
                 np.asarray(np.memmap(self.folder / f"{name}.bin", np.uint8, "r")) for name in ("images", "labels")
             )
 
     def __getstate__(self) -> dict:
-        """Without the pixels: `datasets` pickles a transform to name it, and a spawned worker maps them again."""
+        """Leave out the mapped arrays. `datasets` pickles a transform to hash it; spawned workers map them again."""
         return {key: value for key, value in vars(self).items() if key not in ("images", "labels")}
 
     def __setstate__(self, state: dict) -> None:
@@ -60,7 +60,7 @@ class Pixels:
         return len(self.files["image"])
 
     def image(self, index: int) -> np.ndarray:
-        """uint8 (H, W, 3)."""
+        """Return an RGB image, uint8 (H, W, 3)."""
         if self.shapes is None:
             image = read_image(self.files["image"][index])
             return image if self.size is None else resize_image(image, self.size)
@@ -68,7 +68,7 @@ class Pixels:
         return self.images[3 * start : 3 * end].reshape(*self.shapes[index], 3)
 
     def label(self, index: int) -> np.ndarray:
-        """uint8 (H, W), train ids."""
+        """Return the train ids, uint8 (H, W)."""
         if self.shapes is None:
             ids = self.table[read_label(self.files["label"][index], self.files["image"][index])]
             return ids if self.size is None else resize_ids(ids, self.size)
@@ -76,7 +76,7 @@ class Pixels:
         return self.labels[start:end].reshape(self.shapes[index])
 
     def instances(self, index: int) -> np.ndarray:
-        """uint16 (H, W), always from the file; zeros where the split has none."""
+        """Return the instance ids, uint16 (H, W), always from the file; zeros if the split has none."""
         if "instance" not in self.files:
             return np.zeros(self.label(index).shape, np.uint16)
         ids = read_instances(self.files["instance"][index], self.files["image"][index])
@@ -86,15 +86,17 @@ class Pixels:
 def build_decoded(
     split: Dataset, labels: LabelInfo, size: Sequence[int] | None, name: str, progress: bool
 ) -> tuple[Path | None, str]:
-    """(folder, "") of the decoded images and labels of `split`, made if the cache does not hold it; (None, why) where
-    memory or disk are too small for it. `name` is the split's, for the progress bar."""
+    """Return (folder, "") of the decoded images and labels of `split`, built if they are not cached.
+
+    Returns (None, reason) if memory or disk is too small. `name` is the split's name in messages.
+    """
     files = [row[column] for row in split.select_columns(["image", "label"]) for column in ("image", "label")]
     group, key = names_of("decoded", files, VERSION, labels.source_ids, size)
     if not (cache_root() / key).is_dir():
         shapes = [tuple(size or upright_size(file)) for file in split["image"]]
         refusal = no_room(4 * sum(height * width for height, width in shapes))
         if refusal:
-            return None, f"{name} images are decoded anew each time: {refusal}"
+            return None, f"{name} images are not cached but decoded each time: {refusal}"
     return cached_folder(
         group, key, lambda folder: _write_decoded(folder, Pixels(split, labels, size), name, progress)
     ), ""
@@ -113,25 +115,27 @@ def _write_decoded(folder: Path, pixels: Pixels, name: str, progress: bool) -> N
 
 
 def no_room(size: int) -> str:
-    """Why a file of `size` bytes should not be made, or nothing."""
+    """Return why decoded files of `size` bytes should not be made, or an empty string."""
     existing = next(path for path in (cache_root(), *cache_root().absolute().parents) if path.exists())
     for share, free, what in (
         (MEMORY_SHARE, free_memory(), "memory"),
         (DISK_SHARE, shutil.disk_usage(existing).free, f"the disk of {cache_root()}"),
     ):
         if size > share * free:
-            return f"decoded they are {size / 1e9:.1f} GB, more than half of the {free / 1e9:.1f} GB free in {what}"
+            return f"they would take {size / 1e9:.1f} GB, more than half of the {free / 1e9:.1f} GB free in {what}"
     return ""
 
 
 def free_memory() -> int:
-    """Bytes that could be had without swapping, within the limit of a container."""
+    """Return the bytes that are available without swapping, within the limit of a container."""
     return min([psutil.virtual_memory().available, *free_in_container()])
 
 
 def free_in_container(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """Bytes below the memory limit of a container, if there is one: of cgroups of version 2, or of version 1. Cached
-    files that nobody uses count as free, as they do outside."""
+    """Return the free bytes below a container's memory limit (cgroup v2 or v1); an empty list without a limit.
+
+    Cached files that are not in use count as free, as they do outside a container.
+    """
     versions = (
         (root, "memory.max", "memory.current", "inactive_file"),
         (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -142,6 +146,6 @@ def free_in_container(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
             statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
             used = int((folder / usage).read_text()) - int(statistics.get(cached, 0))
             free.append(max(0, int((folder / limit).read_text()) - used))
-        except (OSError, ValueError):  # another system, or no limit ("max")
+        except (OSError, ValueError):  # no such cgroup, or no limit ("max")
             continue
     return free

@@ -1,4 +1,4 @@
-"""What training will see, to be looked at before it begins."""
+"""Show the first training items before training begins."""
 
 import itertools
 
@@ -11,14 +11,16 @@ from .loading import TrainBatches
 from .transforms import TrainTransform
 
 OUTLINE = (255, 255, 0)
-SHOWN_WIDTH = 480  # of a panel: outlines are to be seen there
+SHOWN_WIDTH = 480  # pixels at which a panel is looked at: outlines must be visible there
 
 
 def preview_rows(
     transform: TrainTransform, batches: TrainBatches, number: int, labels: LabelInfo
 ) -> list[tuple[np.ndarray, ...]]:
-    """The first `number` items that training will see, two in a row of (image, label, image, label), uint8 (h, w, 3)
-    each. Pasted blobs have a yellow outline in both."""
+    """Return the first `number` training items as rows of (image, label, image, label), uint8 (h, w, 3) each.
+
+    A yellow outline marks pasted blobs in image and label.
+    """
     crops = []
     for epoch in itertools.count(1):
         transform.epoch.set(epoch)

@@ -1,12 +1,12 @@
-"""The one place that decodes images and labels, and turns both upright.
+"""Decode images and labels and rotate both upright. No other module decodes them.
 
-What a file means, whatever its format:
+The same rules hold for every format:
 
-    photo      RGB of 8 bits. 16 bits keep their upper 8, transparency is left out, CMYK and YCbCr are converted.
-               Floating point, 32 bits and LAB have no white that could be relied on: they are refused.
-    mask       ids as stored. Of 1-, 2- and 4-bit grey these are 0 to 1, 3 and 15; of a palette, its indices.
-    upright    by the orientation in EXIF or XMP (JPEG, PNG, WebP, AVIF) or in TIFF's own tag, for pixels and size alike
-    several    of an animation or a file of several pages, the first
+    photo      Becomes 8-bit RGB. 16-bit images keep their upper 8 bits, transparency is dropped, CMYK and YCbCr are
+               converted. Floating-point, 32-bit and LAB images have no reliable white level and are refused.
+    mask       Keeps its ids as stored: 0 to 1, 3 or 15 in 1-, 2- or 4-bit grey, the indices in a palette image.
+    upright    Follows the orientation in EXIF or XMP (JPEG, PNG, WebP, AVIF) or in the TIFF tag, for pixels and size.
+    frames     Only the first frame of an animation, or the first page of a file, is read.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ except ImportError:
 else:
     pillow_heif.register_heif_opener()
 
-# Pillow's name of each format that is read, and the suffixes of its files. Nothing else is opened: Pillow would hand
-# PostScript to another program.
+# The formats that we read, by Pillow's name, with their file suffixes. We open nothing else, because Pillow would pass
+# PostScript to an external program.
 FORMATS = {
     "PNG": (".png", ".apng"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
@@ -43,7 +43,7 @@ FORMATS = {
     **({"HEIF": (".heic", ".heif", ".hif")} if pillow_heif else {}),
 }
 PHOTO_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # the last is of 16 bits in PPM
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # a PPM in mode "I" has 16 bits
 LABEL_MODES = ("1", "L", "P", *DEEP_MODES)
 TURNS = {  # orientation (Exif 2.3, tag 0x0112) -> (transpose, mirror rows, mirror columns): stored pixels -> upright
     2: (False, False, True),
@@ -54,18 +54,20 @@ TURNS = {  # orientation (Exif 2.3, tag 0x0112) -> (transpose, mirror rows, mirr
     7: (True, True, True),
     8: (True, True, False),
 }
-TAGS_OF_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type")  # beginnings of chunks that may tell an orientation
+TAGS_OF_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type")  # chunks that may hold an orientation start so
 PLUGIN = {".heic": "pillow-heif", ".heif": "pillow-heif", ".hif": "pillow-heif", ".avif": "--upgrade pillow"}
 
-# Pillow warns of odd tags, and of images of more than 89 megapixels; what it cannot read, it says in an error.
+# Pillow warns about odd tags and about images above 89 megapixels. We ignore that: it raises if it cannot read a file.
 warnings.filterwarnings("ignore", module=r"PIL\..*")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @contextmanager
 def decoding(file: dict | str, what: str = "image", doing: str = "read") -> Iterator[None]:
-    """Whatever decoders raise in the block becomes a `DataError` that names the file: on damaged files they raise
-    nearly everything, as struct.error, IndexError, zlib.error and MemoryError."""
+    """Turn any exception that a decoder raises in the block into a `DataError` that names the file.
+
+    Damaged files raise almost anything: struct.error, IndexError, zlib.error, MemoryError.
+    """
     try:
         yield
     except DataError:
@@ -78,8 +80,10 @@ def decoding(file: dict | str, what: str = "image", doing: str = "read") -> Iter
 
 
 def open_image(file: dict | str, what: str = "image") -> Image.Image:
-    """A lazy PIL image of a path, or of the {"path", "bytes"} of an undecoded `datasets.Image` column. Decode it within
-    `decoding`."""
+    """Open a path, or the {"path", "bytes"} of an undecoded `datasets.Image` column, as a PIL image.
+
+    Pixels are not decoded yet: do that inside `decoding`.
+    """
     with decoding(file, what, "open"):
         if isinstance(file, dict) and file.get("bytes") is not None:
             source = io.BytesIO(file["bytes"])
@@ -87,12 +91,12 @@ def open_image(file: dict | str, what: str = "image") -> Image.Image:
             source = file["path"] if isinstance(file, dict) else file
         image = Image.open(source, formats=tuple(FORMATS))
         if image.format == "BMP" and image.mode == "L" and _bits_of_bmp(image) < 8:
-            raise OSError("a grey BMP of fewer than 8 bits, which is not decoded right: save it as PNG")
+            raise OSError("a grey BMP of fewer than 8 bits is not decoded correctly: save it as PNG")
         return image
 
 
 def _bits_of_bmp(image: Image.Image) -> int:
-    """Bits a pixel, from the header (the field at byte 28)."""
+    """Return the bits per pixel, read from byte 28 of the header."""
     place = image.fp.tell()
     image.fp.seek(28)
     bits = int.from_bytes(image.fp.read(2), "little")
@@ -101,7 +105,7 @@ def _bits_of_bmp(image: Image.Image) -> int:
 
 
 def number_of_pixels(file: dict | str) -> int:
-    """Height times width, from the header alone: nothing is decoded, whatever the file holds."""
+    """Return height times width. Only the header is read; nothing is decoded."""
     width, height = open_photo(file).size
     return width * height
 
@@ -111,8 +115,11 @@ def describe(file: dict | str) -> str:
 
 
 def file_state(file: dict | str) -> list:
-    """What changes when a file does, as JSON takes it: size, time of change, and the system's own time (ctime), which
-    also tells that a file was replaced by one of equal size and time. Of bytes a digest; nothing of a missing file."""
+    """Return a list that differs when the file has changed, ready for JSON.
+
+    It holds the size, the modification time and the ctime, which also changes when a file is replaced by one of equal
+    size and modification time. For bytes in memory it holds their SHA-256; for a missing file it is empty.
+    """
     if isinstance(file, dict) and file.get("bytes") is not None:
         return [hashlib.sha256(file["bytes"]).hexdigest()]
     try:
@@ -123,10 +130,10 @@ def file_state(file: dict | str) -> list:
 
 
 def read_image(file: dict | str) -> np.ndarray:
-    """uint8 (H, W, 3), RGB, upright."""
+    """Return an upright RGB image, uint8 (H, W, 3)."""
     image = open_photo(file)
     with decoding(file):
-        bits, inverted = 16, False  # of a grey image that is deeper than a byte
+        bits, inverted = 16, False  # for a grey image with more than 8 bits
         if image.format == "TIFF":
             bits, inverted = image.tag_v2.get(258, (16,))[0], image.tag_v2.get(262) == 0  # WhiteIsZero
         if image.mode not in DEEP_MODES:
@@ -136,22 +143,22 @@ def read_image(file: dict | str) -> np.ndarray:
 
 
 def read_label(file: dict | str, image: dict | str | None = None) -> np.ndarray:
-    """uint8 (H, W): the ids as stored. With `image`, turned as that photo was turned.
+    """Return the class ids as stored, uint8 (H, W). With `image`, rotate them as that photo is rotated.
 
-    A mask with an orientation of its own is turned by that. Most have none: one with the size of the photo's stored
-    pixels was drawn on those, and is turned along; one that has only the upright photo's size was drawn on that, and
-    stays.
+    A mask that has an orientation tag follows it. Most have none. If such a mask has the size of the photo's stored
+    pixels, it was drawn on those and is rotated with them. If it has only the upright photo's size, it was drawn
+    upright and stays as it is.
     """
     return _read_ids(file, image, "label", "class ids", np.uint8)
 
 
 def read_instances(file: dict | str, image: dict | str | None = None) -> np.ndarray:
-    """uint16 (H, W): the instance ids as stored, turned as a label is."""
+    """Return the instance ids as stored, uint16 (H, W), rotated as `read_label` rotates a label."""
     return _read_ids(file, image, "instance map", "instance ids", np.uint16)
 
 
 def upright_size(file: dict | str) -> tuple[int, int]:
-    """(H, W) of an image as `read_image` returns it, from its header alone."""
+    """Return the (H, W) that `read_image` would return, from the header alone."""
     image = open_photo(file)
     with decoding(file):
         width, height = stored_size(image)
@@ -159,7 +166,7 @@ def upright_size(file: dict | str) -> tuple[int, int]:
 
 
 def open_photo(file: dict | str) -> Image.Image:
-    """`open_image`, of one that can become RGB of 8 bits."""
+    """Open an image that can become 8-bit RGB. Raises `DataError` for any other."""
     image = open_image(file)
     if image.mode in PHOTO_MODES or image.mode in DEEP_MODES and (image.mode != "I" or image.format == "PPM"):
         return image
@@ -194,8 +201,11 @@ def _read_ids(file, image, what: str, ids_are: str, kind: type) -> np.ndarray:
 
 
 def white(image: Image.Image) -> tuple[int, int]:
-    """(as stored, as Pillow decodes it): the largest grey level. Pillow stretches 2- and 4-bit grey, and the levels of
-    a PGM, over what the decoded image can hold. Of an image that has not been decoded yet."""
+    """Return the largest grey level as (stored, decoded by Pillow).
+
+    Pillow stretches 2- and 4-bit grey, and the levels of a PGM, to the full range of the decoded image. Call this
+    before the image is decoded.
+    """
     arguments = image.tile[0].args if image.tile else ""
     rawmode = arguments if isinstance(arguments, str) else str(arguments[0])
     if image.format == "PPM" and not isinstance(arguments, str):
@@ -205,19 +215,24 @@ def white(image: Image.Image) -> tuple[int, int]:
 
 
 def white_is_zero(image: Image.Image) -> bool:
-    """Whether 0 is stored for white and Pillow turns that round, so that ids have to be turned back: in TIFFs that say
-    so, of up to 8 bits, and in bitmaps (PBM)."""
+    """Return whether the file stores white as 0 and Pillow inverts it, so that ids must be inverted back.
+
+    This holds for TIFFs of up to 8 bits with the WhiteIsZero tag, and for PBM bitmaps.
+    """
     if image.format == "PPM":
         return image.mode == "1"
     return image.format == "TIFF" and image.mode in ("1", "L") and image.tag_v2.get(262) == 0
 
 
 def orientation(image: Image.Image) -> int:
-    """1 to 8: how the stored pixels have to be turned. Of an image that has not been decoded yet."""
-    if image.format == "HEIF":  # its plug-in has turned it
+    """Return the orientation, 1 to 8, that leads from stored pixels to upright ones.
+
+    Call this before the image is decoded.
+    """
+    if image.format == "HEIF":  # the plug-in has already rotated it
         return 1
     if image.format == "PNG" and "exif" not in image.info and not _has_tags(image):
-        return 1  # asked for its tags, Pillow would decode it
+        return 1  # reading its tags would make Pillow decode it
     return _tag(image)
 
 
@@ -227,19 +242,21 @@ def _tag(image: Image.Image) -> int:
 
 
 def stored_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) of the pixels that `orientation` turns. Pillow gives a TIFF's as they will be when turned."""
+    """Return (width, height) before rotation. For a TIFF, Pillow's `size` is already the rotated one."""
     return (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
 
 
 def upright(pixels: Image.Image, image: Image.Image) -> np.ndarray:
-    """(H, W[, 3]), of `pixels` that were converted from `image`. Pillow turns a TIFF as it decodes it, and then its
-    orientation is 1."""
+    """Return `pixels`, which were converted from `image`, as an upright array (H, W[, 3]).
+
+    Pillow rotates a TIFF while decoding and then reports orientation 1.
+    """
     array = np.asarray(pixels)
     return turned(array, 1 if image.format == "HEIF" else _tag(image))
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W[, 3]) as stored -> upright."""
+    """Rotate stored pixels (H, W[, 3]) upright."""
     if orientation not in TURNS:
         return pixels
     transpose, rows, columns = TURNS[orientation]
@@ -248,7 +265,7 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _has_tags(image: Image.Image) -> bool:
-    """Whether a PNG holds what may tell an orientation, before its pixels or after them."""
+    """Return whether a PNG has a chunk that may hold an orientation, before or after its pixels."""
     file = image.fp
     place = file.tell()
     file.seek(8)

@@ -1,9 +1,9 @@
-"""Where images and labels lie on disk: each source becomes a `datasets.DatasetDict` and its `LabelInfo`.
+"""Find the images and labels of a data set on disk. Each becomes a `datasets.DatasetDict` and its `LabelInfo`.
 
     data, labels = load_source("minicity", "./minicity")
     data["train"][0]  # {"index": 0, "image": {"path": ...}, "label": {"path": ...}, "name": ...}
 
-Images are not decoded here: `datasets` would turn photos by their EXIF tag but not their masks (see `reader.py`).
+Images are not decoded here: `datasets` would rotate photos by their EXIF tag, but not their masks (see `reader.py`).
 """
 
 import errno
@@ -21,7 +21,7 @@ from .labels import CAMVID, CITYSCAPES, DataError, LabelInfo
 from .reader import FORMATS, PLUGIN
 
 IMAGE_SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
-# Pictures that are not read: a folder that holds some says so.
+# Picture and video formats that are not read. A note names such files.
 OTHER_SUFFIXES = set(
     """
     .heic .heif .hif .avif .avifs .jxl .jxr .wdp .jp2 .j2k .jpf .jpx .jpc .bpg .svg .svgz .pdf .eps .ps .ai .psd .psb
@@ -30,18 +30,18 @@ OTHER_SUFFIXES = set(
     .mef .mos .insp .mp4 .mov .avi .mkv .webm .m4v .mpg .mpeg .wmv .mts .m2ts .3gp .ogv
     """.split()
 )
-MOST_NAMES = 20  # of files that were passed over, in one note
-# Folders that systems and archives make beside the pictures, as well as all hidden ones.
+MOST_NAMES = 20  # of skipped files in one note
+# Folders that systems and archives create beside the pictures. Hidden folders are skipped too.
 FOLDERS_OF_SYSTEMS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-SPLITS = {"train": "train", "val": "validation", "test": "test"}  # name of the folder: name of the split
+SPLITS = {"train": "train", "val": "validation", "test": "test"}  # folder name: split name
 
 
 @dataclass(frozen=True)
 class Source:
     """A data set that `--dataset` can name.
 
-    files      (root, folder of a split) -> [(name, image, label or None, instance or None)], None without such a folder
-    crop_size  (H, W) of training crops unless `--crop_size` is given, or the image where that is smaller
+    files      (root, folder of a split) -> [(name, image, label or None, instance or None)]; None if there is no folder
+    crop_size  default (H, W) of training crops, reduced for smaller images (see `check.fit_crop`)
     help       what to do when the folder is missing
     """
 
@@ -52,11 +52,11 @@ class Source:
 
 
 def list_images(folder: Path, leave_out: Callable[[Path], bool] | None = None) -> list[Path]:
-    """Image files below `folder`, at any depth, sorted.
+    """Return the image files below `folder`, at any depth, sorted.
 
-    Links are followed, but no folder is read twice. Hidden files and folders are passed over, and those of systems and
-    archives; other kinds of pictures are too, and a note names them. `leave_out` says of a folder below, if it is no
-    part of the data; a note names it.
+    Links are followed, but no folder is read twice. Hidden files and folders are skipped, as are those that systems and
+    archives create. Pictures in other formats are skipped with a note. So is each subfolder for which `leave_out`
+    returns True.
     """
     found, others = [], defaultdict(list)
     for path in _files(folder, leave_out):
@@ -69,16 +69,16 @@ def list_images(folder: Path, leave_out: Callable[[Path], bool] | None = None) -
         more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
         remedy = f"pip install {PLUGIN[suffix]}, or save" if suffix in PLUGIN else "save"
         note(
-            f"{suffix} files in {folder} are passed over: {', '.join(sorted(names)[:MOST_NAMES])}{more}; "
+            f"{suffix} files in {folder} are skipped: {', '.join(sorted(names)[:MOST_NAMES])}{more}; "
             f"{remedy} them as PNG or JPEG"
         )
     return sorted(found)
 
 
 def _files(folder: Path, leave_out: Callable[[Path], bool] | None) -> Iterator[Path]:
-    """Files below `folder` that are not hidden. Linked folders come last, so that a folder goes by its own name."""
+    """Yield the visible files below `folder`. Links come last, so that a folder is found under its own name."""
     seen, waiting = set(), [folder]
-    for start in waiting:  # which grows
+    for start in waiting:  # the loop appends to it
         for place, folders, files in os.walk(start, onerror=_refuse):
             here = Path(place)
             status = here.stat()
@@ -89,30 +89,30 @@ def _files(folder: Path, leave_out: Callable[[Path], bool] | None) -> Iterator[P
             below = [here / name for name in sorted(folders) if name[0] != "." and name not in FOLDERS_OF_SYSTEMS]
             left_out = [path for path in below if leave_out is not None and leave_out(path)]
             for path in left_out:
-                note(f"{path} is passed over: a prediction or a training wrote it")
+                note(f"{path} is skipped: a prediction or a training run wrote it")
             below = [path for path in below if path not in left_out]
             waiting += [path for path in below if path.is_symlink()]
             folders[:] = [path.name for path in below if not path.is_symlink()]
             for path in (here / name for name in files if name[0] != "."):
-                if path.is_file() or not path.exists():  # a link that leads nowhere is said when it is read
+                if path.is_file() or not path.exists():  # a broken link is reported when it is read
                     yield path
 
 
 def _refuse(error: OSError) -> None:
-    remedy = "name another" if error.errno in (errno.ENOENT, errno.ENOTDIR) else "make it readable, or take it away"
+    remedy = "name another" if error.errno in (errno.ENOENT, errno.ENOTDIR) else "make it readable, or remove it"
     raise DataError(f"cannot read folder {error.filename}: {error.strerror}; {remedy}")
 
 
 def note(line: str) -> None:
-    """Say something, once under several processes."""
+    """Print a note, from the first process only."""
     if os.environ.get("RANK", "0") == "0":
         print(f"note: {line}", flush=True)
 
 
 def cityscapes_files(root: Path, split: str):
-    """leftImg8bit/SPLIT/[CITY/]*_leftImg8bit.png with gtFine/SPLIT/[CITY/]*_gtFine_{labelIds,instanceIds}.png.
+    """Match leftImg8bit/SPLIT/[CITY/]*_leftImg8bit.png with gtFine/SPLIT/[CITY/]*_gtFine_{labelIds,instanceIds}.png.
 
-    MiniCity's flat folders and Cityscapes' folders by city differ in nothing else.
+    Cityscapes has a folder for each city, MiniCity has none. Otherwise their layouts are the same.
     """
     images, truth = root / "leftImg8bit" / split, root / "gtFine" / split
     if not images.is_dir():
@@ -127,7 +127,7 @@ def cityscapes_files(root: Path, split: str):
 
 
 def camvid_files(root: Path, split: str):
-    """SPLIT/NAME.* with SPLITannot/NAME.png."""
+    """Match SPLIT/NAME.* with SPLITannot/NAME.png."""
     if not (root / split).is_dir():
         return None
     annotations = root / f"{split}annot"
@@ -142,7 +142,7 @@ def _if_there(label: Path, split: str) -> Path | None:
         return label
     if split == "test":
         return None
-    raise DataError(f"no label {label} for its image in split {split}: add it or take the image away")
+    raise DataError(f"no label {label} for its image in split {split}: add it or remove the image")
 
 
 TOYCITY_COMMAND = "python -m data_scripts.toycity toycity"
@@ -178,25 +178,24 @@ def source_of(dataset: str) -> Source:
 
 
 def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, LabelInfo]:
-    """The splits of a data set and what its ids mean. `path` is ./NAME-OF-THE-DATASET when None.
+    """Return the splits of a data set and its label set.
 
-    Splits are "train", "validation" and, where it exists, "test", which may lack labels. Raises `DataError`.
+    The splits are "train", "validation" and, if it exists, "test", which may lack labels. `path` defaults to the data
+    set's name. Raises `DataError` if folders or files are missing.
     """
     source = source_of(dataset)
     root = Path(path or dataset)
     if not root.is_dir():
         raise DataError(f"no folder {root} (--dataset_path): {source.help}")
     if (root / UNFINISHED).exists():
-        raise DataError(
-            f"{root} (--dataset_path) was not written to its end: {(root / UNFINISHED).read_text().strip()}"
-        )
+        raise DataError(f"{root} (--dataset_path) is incomplete: {(root / UNFINISHED).read_text().strip()}")
     splits = {}
     for folder, split in SPLITS.items():
         rows = source.files(root, folder)
         if rows is None and split == "test":
             continue
         if rows is None:
-            raise DataError(f"{root} (--dataset_path) has no {folder} folder of a {dataset} data set: {source.help}")
+            raise DataError(f"{root} (--dataset_path) lacks the {folder} folder of a {dataset} data set: {source.help}")
         if not rows:
             raise DataError(f"split {folder} of {root} (--dataset_path) is empty: no image found there")
         splits[split] = from_files(rows, f"split {folder} of {root}")
@@ -204,11 +203,15 @@ def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, Lab
 
 
 def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: str) -> Dataset:
-    """One split from (name, image, label or None, instance or None); a column exists when every row has it."""
+    """Make a split of (name, image, label or None, instance or None) rows.
+
+    The split gets a label or instance column if every row has one. Raises `DataError` if only some rows have labels, if
+    two images would get one name, or if a file name is not UTF-8. `where` names the split in these messages.
+    """
     names, images, labels, instances = zip(*rows, strict=True)
     for path in filter(None, (*images, *labels, *instances)):
         if not is_text(str(path)):
-            raise DataError(f"the name of {os.fsencode(path)!r} is not UTF-8, as old archives have it: rename the file")
+            raise DataError(f"the file name {os.fsencode(path)!r} is not UTF-8 (old archives hold such): rename it")
     first = {}
     for name, image in zip(names, images, strict=True):
         other = first.setdefault(_as_file(name), image)
@@ -234,7 +237,7 @@ def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: st
 
 
 def is_text(name: str) -> bool:
-    """Whether a file's name can be written down. Bytes that are not UTF-8 come from the system as surrogates."""
+    """Return whether a file name is valid UTF-8. Python turns other bytes into surrogates, which cannot be encoded."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -243,9 +246,11 @@ def is_text(name: str) -> bool:
 
 
 def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None) -> Dataset:
-    """The images directly or anywhere below a folder, or a single one, without labels: a split to predict. Their names
-    are those of the files without suffix or, where several folders have files of one name, with the folders below
-    `path`. `leave_out` is as for `list_images`."""
+    """Return the images at any depth below a folder, or a single image, as a split without labels.
+
+    Images are named after their files, without suffix. If two would share a name, all names include the folders below
+    `path`. For `leave_out` see `list_images`. Raises `DataError` if there is no image.
+    """
     root = Path(path)
     if root.is_file():
         return from_files([(root.stem, root, None, None)], path)
@@ -261,5 +266,5 @@ def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None)
 
 
 def _as_file(name: str) -> str:
-    """Equal for names that some systems take for the same: they differ in case, or in how an accent is written."""
+    """Return a key that is equal for names that some file systems confuse: case and Unicode normal form."""
     return unicodedata.normalize("NFC", name).casefold()

@@ -373,7 +373,7 @@ def test_a_name_that_is_not_utf_8_is_one_line(tmp_path):
     path = os.fsencode(tmp_path) + b"/caf\xe9.png"
     with open(path, "wb") as file:
         Image.new("L", (4, 4)).save(file, "PNG")
-    with pytest.raises(DataError, match="not UTF-8.*rename the file"):
+    with pytest.raises(DataError, match="not UTF-8.*rename it"):
         folder_of_images(str(tmp_path))
 
 
@@ -598,10 +598,10 @@ def test_a_size_that_nobody_gave_is_not_blamed_on_a_flag(in_process, tmp_path, c
     flags = "--dataset camvid --model segformer_b0 --batch_size 2 --max_train_steps 1 --num_workers 0".split()
     flags += ["--report_to", "none", "--dataset_path", tmp_path / "data", "--output_dir", tmp_path / "run"]
     for more, line in (
-        ((), "error: the crop that follows from the images is 20x40, and this network takes 29"),
+        ((), "error: the crop size that follows from the images is 20x40, but this network needs at least 29"),
         (
             ("--train_size", 24, 60),
-            "error: the crop that follows from --train_size is 24x60, and this network takes",
+            "error: the crop size that follows from --train_size is 24x60, but this network needs",
         ),
         (("--crop_size", 28, 40), "error: --crop_size 28 40 is too small"),
     ):

@@ -249,7 +249,7 @@ def test_a_second_process_waits_and_does_not_build_again(builder):
         f"print((cached_folder('{GROUP}', '{FOLDER}', build) / 'value').read_text())"
     )
     second = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert second.stdout.readline().startswith("waiting for another program that builds")
+    assert second.stdout.readline().startswith("waiting for another program that is building")
     go.touch()
     assert second.communicate(timeout=60)[0] == "first\n" and second.returncode == 0
 

@@ -280,7 +280,7 @@ def test_results_below_the_input_are_no_photos(predict, photos, counted, capsys)
     for _ in range(2):
         predict("--input", photos, "--output_dir", photos)
     said = capsys.readouterr().out
-    assert f"note: {photos}/results_photos is passed over" in said and "results_color_photos is passed" in said
+    assert f"note: {photos}/results_photos is skipped" in said and "results_color_photos is skipped" in said
     assert len(counted.seen) == 8 and results_in(photos / "results_photos") == FOUR
     shutil.rmtree(photos / "results_color_photos")  # its own output is known without its company
     predict("--input", photos, "--output_dir", photos)

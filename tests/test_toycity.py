@@ -126,7 +126,7 @@ def test_a_city_that_is_not_whole_is_no_data_set_and_is_drawn_again(tmp_path, ca
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -9
     (tmp_path / "toy" / "mine.txt").write_text("keep")
-    with pytest.raises(DataError, match="not written to its end.*python -m data_scripts.toycity"):
+    with pytest.raises(DataError, match="is incomplete.*python -m data_scripts.toycity"):
         load_source("toycity", str(tmp_path / "toy"))
     assert main([str(tmp_path / "toy"), "--train", "1", "--val", "1", "--test", "1", "--size", "32", "64"]) == 0
     data, _ = load_source("toycity", str(tmp_path / "toy"))
@@ -140,7 +140,7 @@ def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch, number):
     assert main([str(tmp_path / "toy"), "--train", "2", "--val", "1", "--test", "1", "--size", "32", "64"]) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("toycity: ")]
     assert lines == ["toycity: cannot write x.png: No space left on device; name another folder"]
-    with pytest.raises(DataError, match="not written to its end"):
+    with pytest.raises(DataError, match="is incomplete"):
         load_source("toycity", str(tmp_path / "toy"))
 
 

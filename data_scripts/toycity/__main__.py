@@ -1,4 +1,4 @@
-"""python -m data_scripts.toycity OUT ..."""
+"""Draw ToyCity: python -m data_scripts.toycity OUT ..."""
 
 from .files import main
 

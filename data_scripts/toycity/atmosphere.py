@@ -1,4 +1,4 @@
-"""The atmosphere: weather and hour, the sky, and what air and lens do to the painted picture."""
+"""The atmosphere: weather, hour and sky, and the effects of air and lens on the painted picture."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from .palette import noise, rgb
 if TYPE_CHECKING:  # canvas.py imports this file
     from .canvas import Canvas
 
-# Three hours: clear, overcast, dusk. Colours of the sky above and at its rim, white balance, sun's strength.
+# For each of clear, overcast and dusk: colour of the sky at the zenith and at its rim, white balance, sun's strength.
 ZENITHS, RIMS = rgb("5886c4 acb0b4 4a5484"), rgb("c4d6e4 d6d6d2 eeac7a")
 BALANCES = np.array([(1.02, 1.0, 0.96), (0.97, 1.0, 1.03), (1.02, 0.92, 0.9)])
 WEAKEST, STRONGEST = (0.6, 0.0, 0.3), (1.0, 0.15, 0.6)
@@ -28,7 +28,7 @@ class Light:
     zenith: np.ndarray  # sky colours
     rim: np.ndarray
     gain: np.ndarray  # exposure times white balance, (3,)
-    sight: float  # metres over which haze takes 63 %
+    sight: float  # metres over which haze takes 63 % of the contrast
     dusk: bool
     rain: bool
     season: np.ndarray  # tint of the greens
@@ -61,7 +61,7 @@ def paint_sky(canvas: "Canvas", rng: np.random.Generator) -> None:
 
 
 def develop(canvas: "Canvas", rng: np.random.Generator) -> np.ndarray:
-    """From painted colours to a photograph: grain of leaves, haze, rain, exposure, lens, sensor noise."""
+    """Turn painted colours into a photograph: surface texture, haze, rain, lens, exposure, sensor noise."""
     light, shape = canvas.light, canvas.tag.shape
     label, depth = canvas.ids(canvas.labels), canvas.ids(canvas.depths, np.float32)
     depth = np.where(depth > 0, depth, canvas.depth)

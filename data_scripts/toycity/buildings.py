@@ -11,7 +11,7 @@ from .street import Lot, Side
 def paint_skyline(canvas: Canvas, rng: np.random.Generator) -> None:
     """Far houses and trees that close the view behind the last lots."""
     camera = canvas.camera
-    step = camera.focal / 140  # pixels per metre out there
+    step = camera.focal / 140  # pixels per metre at that distance
     for _ in range(40):
         middle = camera.width / 2 + (camera.yaw + camera.bend * 130) * camera.focal + rng.normal(0, 45) * step
         tall, wide = rng.uniform(4, 22) * step, rng.uniform(4, 10) * step
@@ -29,13 +29,13 @@ def paint_skyline(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def facade(along: np.ndarray, up: np.ndarray, tall: float, rng: np.random.Generator, dusk: bool) -> np.ndarray:
-    """Colours of a house front `tall` metres high: (h, w, 3), from metres along (1, w) and up (h, w)."""
+    """Return the colours (h, w, 3) of a house front `tall` metres high, from metres along (1, w) and up (h, w)."""
     pixel = footprint(along) + 1e-3
     storey, pitch = rng.uniform(2.8, 3.7), rng.uniform(1.8, 3.4)
     wide, high = rng.uniform(0.36, 0.66), rng.uniform(0.45, 0.66)
     paint, trim, glass = pick(rng, PAINTS), pick(rng, PAINTS), pick(rng, GLASS)
     style = rng.choice(["plaster", "brick", "bands"])
-    sharp = np.clip(pitch / (3 * pixel), 0, 1)[..., None]  # far windows melt into the wall
+    sharp = np.clip(pitch / (3 * pixel), 0, 1)[..., None]  # distant windows fade into the wall
     column, row = np.floor(along / pitch), np.floor(up / storey)
     s, t = np.abs(along / pitch - column - 0.5), np.abs(up / storey - row - 0.52)
     colour = np.broadcast_to(paint, (*up.shape, 3)).copy()
@@ -64,7 +64,7 @@ def facade(along: np.ndarray, up: np.ndarray, tall: float, rng: np.random.Genera
 
 
 def paint_building(canvas: Canvas, lot: Lot, side: Side, rng: np.random.Generator) -> None:
-    """Roof and gable, the wall that faces the camera, then the front along the street."""
+    """Paint roof and gable, then the wall that faces the camera, then the front along the street."""
     camera, light, sign = canvas.camera, canvas.light, side.sign
     x, near = sign * (side.edge + lot.setback), max(lot.z0, 1.2)
     canvas.begin(BUILDING)
@@ -92,7 +92,7 @@ def paint_building(canvas: Canvas, lot: Lot, side: Side, rng: np.random.Generato
 
 
 def paint_barrier(canvas: Canvas, lot: Lot, side: Side, rng: np.random.Generator) -> None:
-    """A wall (solid courses of stone under a coping) or a fence (bars to look through) along the pavement."""
+    """Paint a wall (courses of stone under a coping) or a fence (bars with gaps) along the pavement."""
     wall = lot.barrier == "wall"
     tall = rng.uniform(1.9, 2.7) if wall else rng.uniform(1.6, 2.2)
     part = canvas.sheet(side.sign * (side.edge + 0.2), max(lot.z0, 1.0), lot.z1, tall)
@@ -114,5 +114,5 @@ def paint_barrier(canvas: Canvas, lot: Lot, side: Side, rng: np.random.Generator
     bar = pitch * 0.6 if rng.random() < 0.4 else bar  # wooden slats or iron bars
     pickets = (np.mod(along, pitch) < bar + footprint(along) * 0.3) & (up < tall - 0.08)
     stiff = (np.abs(up - 0.3) < 0.06) | (np.abs(up - tall + 0.3) < 0.06) | (np.mod(along, 3.0) < 0.2)
-    canvas.surface(window, mask, canvas.image[window].copy(), depth)  # the gaps too are fence
+    canvas.surface(window, mask, canvas.image[window].copy(), depth)  # the gaps are labelled fence too
     canvas.surface(window, mask & (pickets | stiff), paint * np.where(stiff, 0.85, 1.0)[..., None], depth)

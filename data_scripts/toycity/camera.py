@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole above flat ground. The street is yawed and bent: X = yaw Z + bend Z^2 + x - lane."""
+    """A pinhole camera above flat ground. The street is yawed and bent: X = yaw Z + bend Z^2 + x - lane."""
 
     height: int  # pixels
     width: int
@@ -19,29 +19,29 @@ class Camera:
     bend: float
 
     def centre(self, z: float | np.ndarray) -> float | np.ndarray:
-        """World X of the street's middle line at depth z."""
+        """Return the world X of the street's middle line at depth z."""
         return self.yaw * z + self.bend * z * z - self.lane
 
     def heading(self, z: float) -> float:
-        """Angle of the street against the viewing direction at depth z, in radians."""
+        """Return the angle between street and viewing direction at depth z, in radians."""
         return float(np.arctan(self.yaw + 2 * self.bend * z))
 
     def world(self, x: float, z: float, y: float = 0.0) -> np.ndarray:
-        """The world point at street position (x, z), y metres above the ground: (3,)."""
+        """Return the world point (3,) that lies y metres above street position (x, z)."""
         return np.array([x + self.centre(z), y, z])
 
     def uv(self, points: np.ndarray) -> np.ndarray:
-        """World points (N, 3) -> pixels (N, 2)."""
+        """Project world points (N, 3) to pixels (N, 2)."""
         z = np.maximum(points[:, 2], 0.6)
         u = self.width / 2 + self.focal * points[:, 0] / z
         return np.stack([u, self.horizon + self.focal * (self.rise - points[:, 1]) / z], axis=1)
 
     def rays(self) -> np.ndarray:
-        """X / Z of every column: (width,)."""
+        """Return X / Z of every column, (width,)."""
         return (np.arange(self.width) - self.width / 2) / self.focal
 
     def street_depth(self, x: float) -> np.ndarray:
-        """Depth at which each column's ray meets the upright sheet along the street at x or inf: (width,)."""
+        """Return the depth where each column's ray meets the upright sheet along the street at x, or inf, (width,)."""
         offset, slope = x - self.lane, self.yaw - self.rays()
         root = np.sqrt(np.maximum(slope * slope - 4 * self.bend * offset, 0))
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,4 +1,4 @@
-"""The canvas: image, tags and depths of the scene under way, and frames and boxes to draw things in."""
+"""The canvas holds image, tags and depths of a scene while it is painted; frames and boxes draw things on it."""
 
 from collections.abc import Sequence
 
@@ -15,33 +15,33 @@ Part = tuple[tuple[slice, slice], np.ndarray, np.ndarray, np.ndarray, np.ndarray
 
 
 def circle(corners: int, start: float = 0.0) -> np.ndarray:
-    """Corners of a regular polygon around the origin: (corners, 2)."""
+    """Return the corners of a regular polygon around the origin, (corners, 2)."""
     turns = start + np.linspace(0, 2 * np.pi, corners, endpoint=False)
     return np.stack([np.cos(turns), np.sin(turns)], axis=1)
 
 
 def sixteenths(pixels: np.ndarray) -> np.ndarray:
-    """Pixels as OpenCV takes them with shift=4: int32."""
+    """Return pixels as int32 sixteenths, which OpenCV takes with shift=4."""
     return np.clip(np.round(pixels * 16), -3e5, 3e5).astype(np.int32)
 
 
 def footprint(along: np.ndarray) -> np.ndarray:
-    """Metres along a surface that one pixel covers, from the pixels' places along it, both (1, w)."""
+    """Return the metres of a surface that each pixel covers, from the pixels' positions along it, both (1, w)."""
     return np.abs(np.gradient(along[0]))[None] if along.shape[1] > 1 else np.full((1, 1), 0.999)
 
 
 class Canvas:
-    """The picture under way: RGB image, tags (which object is seen in each pixel), depth of surfaces."""
+    """An unfinished picture: RGB image, tags (the object seen in each pixel), and depth of surfaces."""
 
     def __init__(self, camera: Camera, light: Light):
         self.camera, self.light = camera, light
         self.image = np.zeros((camera.height, camera.width, 3), np.uint8)
         self.tag = np.zeros((camera.height, camera.width), np.uint16)
         self.depth = np.full((camera.height, camera.width), 1e4, np.float32)
-        self.labels, self.instances, self.depths = [], [], []  # by tag; a depth of 0 stands for the depth map
+        self.labels, self.instances, self.depths = [], [], []  # by tag; a depth of 0 means: see the depth map
 
     def begin(self, label: int, depth: float = 0.0) -> None:
-        """What is painted from here on is one object of this class, `depth` metres away."""
+        """Start a new object of this class, `depth` metres away. Everything painted from now on belongs to it."""
         number = self.labels.count(label)
         self.labels.append(label)
         self.instances.append(label * 1000 + number if label in INSTANCE_CLASSES else label)
@@ -49,11 +49,11 @@ class Canvas:
         self.current = len(self.labels) - 1
 
     def ids(self, table: list[float], dtype: type = np.uint16) -> np.ndarray:
-        """What `table` (labels, instances or depths) says about each pixel: (H, W)."""
+        """Return the entry of `table` (labels, instances or depths) for each pixel, (H, W)."""
         return np.array(table, dtype)[self.tag]
 
     def polygon(self, pixels: np.ndarray, colour: Colour | None = None) -> None:
-        """Fill a polygon (N, 2): smooth edges in the image, hard ones in the tags. No colour: tags only."""
+        """Fill a polygon (N, 2), anti-aliased in the image, hard-edged in the tags. Without a colour: tags only."""
         points = [sixteenths(pixels)]
         if colour is not None:
             cv2.fillPoly(self.image, points, np.clip(colour, 0, 255).tolist(), cv2.LINE_AA, 4)
@@ -64,22 +64,22 @@ class Canvas:
         self.polygon(self.camera.uv(np.asarray(points)), colour)
 
     def surface(self, window: tuple[slice, slice], mask: np.ndarray, colour: np.ndarray, depth: np.ndarray) -> None:
-        """Write colours (h, w, 3) where mask (h, w) is true in a window of the picture."""
+        """Write colours (h, w, 3), tag and depth where `mask` (h, w) is true in a window of the picture."""
         self.image[window][mask] = np.clip(colour, 0, 255).astype(np.uint8)[mask]
         self.tag[window][mask] = self.current
         self.depth[window][mask] = np.broadcast_to(depth, mask.shape)[mask]
 
     def sheet(self, x: float, z0: float, z1: float, tall: float) -> Part | None:
-        """Pixels of the upright sheet along the street at x from z0 to z1, `tall` metres high.
+        """Find the pixels of an upright sheet along the street at x, from z0 to z1, `tall` metres high.
 
-        Returns None if it is out of sight, else the window (two slices), metres along (1, w) and up (h, w),
-        the mask of the sheet in the window (h, w) and the depth (1, w).
+        Returns None if it is out of sight. Otherwise returns the window (two slices), metres along (1, w) and up
+        (h, w), the sheet's mask in the window (h, w), and its depth (1, w).
         """
         z = self.camera.street_depth(x)
         return self._upright(z, z, (z >= max(z0, 0.8)) & (z < z1), tall)
 
     def front(self, x0: float, x1: float, z: float, tall: float) -> Part | None:
-        """Pixels of the upright rectangle across the view at depth z, world X in x0..x1, as `sheet`."""
+        """Find the pixels of an upright rectangle across the view at depth z, world X in x0..x1. Returns as `sheet`."""
         across = self.camera.rays() * z
         return self._upright(np.full(self.camera.width, z), across, (across >= x0) & (across < x1), tall)
 
@@ -100,7 +100,7 @@ class Canvas:
 
 
 class Frame:
-    """Local coordinates of a thing at street position (x, z): a ahead, y up, b to its right, in metres.
+    """Local coordinates of a thing at street position (x, z), in metres: a points ahead, y up, b to its right.
 
     `heading` is the angle from the viewing direction to a, in radians.
     """
@@ -111,7 +111,7 @@ class Frame:
         self.axes = np.array([[sine, 0, cosine], [0, 1, 0], [cosine, 0, -sine]])
 
     def world(self, points: Points) -> np.ndarray:
-        """Local points (N, 2: a, y) or (N, 3: a, y, b) -> world points (N, 3)."""
+        """Map local points (N, 2: a, y) or (N, 3: a, y, b) to world points (N, 3)."""
         points = np.asarray(points, float)
         return points @ self.axes[: points.shape[1]] + self.origin
 
@@ -124,7 +124,7 @@ class Frame:
     def limb(
         self, start: Sequence[float], end: Sequence[float], thick: float, thin: float, colour: Colour | None = None
     ) -> None:
-        """A stick between two points of the a-y plane, `thick` at the start and `thin` at the end."""
+        """Draw a stick between two points of the a-y plane, `thick` metres wide at the start and `thin` at the end."""
         start, end = np.array(start, float), np.array(end, float)
         across = (end - start)[::-1] * (-1, 1) / (np.hypot(*(end - start)) + 1e-6) / 2
         low, high = across * thick, across * thin
@@ -132,10 +132,11 @@ class Frame:
 
 
 class Box:
-    """A painted box over the ranges a, b, y of a frame; its top is drawn in by `taper` (back, front, sides).
+    """A painted box over the ranges a, b, y of a frame. Its top is narrower by `taper` (back, front, sides).
 
-    `faces` holds the visible ones: name -> world corners (4, 3): low start, low end, high end, high start.
-    Patches lie on faces ("left right": on whichever is visible) in fractions: s along the lower edge, t up.
+    `faces` maps the name of each visible face to its world corners (4, 3): low start, low end, high end, high start.
+    Patches lie on faces ("left right" means on those that are visible). Their coordinates are fractions of the face:
+    s along the lower edge, t upwards.
     """
 
     def __init__(
@@ -168,18 +169,18 @@ class Box:
                 self.faces[name] = face
 
     def patch(self, names: str, colour: Colour, places: Points) -> None:
-        """A polygon of (s, t) places on each of the named faces."""
+        """Paint a polygon of (s, t) points on each of the named faces."""
         s, t = np.asarray(places, float).T[:, :, None]
         for a, b, c, d in (self.faces[name] for name in names.split() if name in self.faces):
             self.canvas.facet((a * (1 - s) + b * s) * (1 - t) + (d * (1 - s) + c * s) * t, colour)
 
     def panel(self, names: str, colour: Colour, *rectangles: tuple[float, float, float, float]) -> None:
-        """Rectangles (s from, t from, s to, t to) on each of the named faces."""
+        """Paint rectangles (s from, t from, s to, t to) on each of the named faces."""
         for s0, t0, s1, t1 in rectangles:
             self.patch(names, colour, [(s0, t0), (s1, t0), (s1, t1), (s0, t1)])
 
     def wheels(self, places: Sequence[float], radius: float) -> None:
-        """Wheels that stand on the ground, at fractions s of the left or right face."""
+        """Paint wheels that stand on the ground, at fractions s of the left or right face."""
         for s in places:
             for size, colour in ((1.0, (24, 24, 26)), (0.55, (120, 120, 124))):
                 rim = circle(16) * size * radius + (0, radius - self.low)

@@ -1,6 +1,6 @@
-"""Cityscapes source ids, as they stand in labelIds."""
+"""Cityscapes source ids, as in the labelIds files."""
 
-# Void ids, never trained on, never scored.
+# Void ids, which are never trained on and never scored.
 EGO, OUT_OF_ROI, STATIC, DYNAMIC, PARKING, RAIL_TRACK = 1, 3, 4, 5, 9, 10
 # The classes.
 ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, LIGHT, SIGN = 7, 8, 11, 12, 13, 17, 19, 20

@@ -1,4 +1,4 @@
-"""The files of a set, and the command that writes them."""
+"""Write the files of a ToyCity data set, and parse the command line for it."""
 
 import argparse
 import shlex
@@ -16,7 +16,7 @@ from .scene import make_scene
 
 
 def save(path: Path, image: np.ndarray) -> None:
-    """Write a PNG whole or not at all: a killed run leaves no half file."""
+    """Write a PNG atomically, so that a killed run leaves no half-written file."""
     data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 2])[1].tobytes()
     write_whole(path, lambda temporary: temporary.write_bytes(data), "make room there, or name another folder")
 
@@ -26,8 +26,8 @@ def write_toycity(
 ) -> None:
     """Write the three splits below the folder `out`; `size` is (height, width) in pixels.
 
-    A file in `out` says until the end that the city is not whole: `load_source` refuses it. Images of an earlier,
-    larger city are deleted. Raises `DataError` where the disk refuses.
+    Until the end, a file in `out` marks the city as incomplete, so that `load_source` refuses it. Images of an earlier,
+    larger city are deleted. Raises `DataError` if the disk refuses or another program is drawing there.
     """
     out = Path(out)
     counts = {"train": train, "val": val, "test": test}
@@ -54,7 +54,7 @@ def draw(out: Path, counts: dict[str, int], size: tuple[int, int], seed: int) ->
 
 
 def folders_of(out: Path, name: str) -> list[Path]:
-    """Of images and, where they are, labels."""
+    """Return the folder of a split's images, followed by that of its labels if it has any."""
     return [out / "leftImg8bit" / name] + ([out / "gtFine" / name] if name != "test" else [])
 
 
@@ -63,7 +63,7 @@ def stem_of(split: int, index: int) -> str:
 
 
 def begin(out: Path, counts: dict[str, int], size: tuple[int, int], seed: int) -> None:
-    """Make the folders, say that the city is not whole yet, and delete what is left of one that was drawn before."""
+    """Create the folders, mark the city as incomplete, and delete leftovers of an earlier city."""
     flags = " ".join(f"--{name} {count}" for name, count in counts.items())
     flags += f" --size {size[0]} {size[1]} --seed {seed}"
     note = f"draw it again, python -m data_scripts.toycity {shlex.quote(str(out))} {flags}\n"
@@ -111,12 +111,12 @@ def main(argv: list[str] | None = None) -> int:
     except DataError as error:
         problem = error
     except KeyboardInterrupt:
-        problem = f"interrupted; {args.out} is not whole"
+        problem = f"interrupted; {args.out} is incomplete"
     if problem:
         print(f"toycity: {problem}", file=sys.stderr)
     return 1 if problem else 0
 
 
 def free_to_draw(out: Path) -> bool:
-    """Whether nothing is there, or a city that was not drawn to its end."""
+    """Return whether `out` is missing, empty, or holds an incomplete city."""
     return not out.exists() or not any(out.iterdir()) or (out / UNFINISHED).exists()

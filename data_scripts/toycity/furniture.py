@@ -14,7 +14,7 @@ SIGNS = SIGNS.reshape(4, 3, 3)  # rim, inside and mark of each
 
 
 def paint_tree(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """A trunk and a crown of leaf clumps, dark below and light above; a bush is a crown on the ground."""
+    """Paint a trunk and a crown of leaf clumps, dark below and light above. A bush is a crown on the ground."""
     canvas.begin(VEGETATION, thing.z)
     camera, light, low = canvas.camera, canvas.light, thing.kind == "bush"
     frame = Frame(canvas, thing.x, thing.z, np.pi / 2)
@@ -38,13 +38,13 @@ def paint_tree(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 
 
 def begin_post(canvas: Canvas, thing: Thing) -> Frame:
-    """Begin a pole. Returns a frame across the view whose a points towards the road's middle."""
+    """Begin a pole. Returns a frame across the view, whose axis a points to the middle of the road."""
     canvas.begin(POLE, thing.z)
     return Frame(canvas, thing.x, thing.z, -np.pi / 2 * np.sign(thing.x))
 
 
 def paint_lamp(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """A street lamp, or a mast that holds the tram's wire."""
+    """Paint a street lamp, or a mast that carries the tram's wire."""
     frame, paint, tall = begin_post(canvas, thing), pick(rng, GREYS), rng.uniform(5.5, 7.5)
     frame.limb((0, 0), (0, tall), 0.24, 0.15, paint)
     if thing.kind == "mast":
@@ -57,7 +57,7 @@ def paint_lamp(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 
 
 def paint_light(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """A dark box with three lamps on a pole."""
+    """Paint a traffic light: a dark box with three lamps on a pole."""
     frame, case = begin_post(canvas, thing), rng.uniform(24, 50) * np.ones(3)
     frame.limb((0, 0), (0, 2.6), 0.18, 0.16, pick(rng, GREYS))
     canvas.begin(LIGHT, thing.z)
@@ -68,7 +68,7 @@ def paint_light(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 
 
 def paint_sign(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """A bordered disc, triangle, square or octagon on a pole."""
+    """Paint a traffic sign: a bordered disc, triangle, square or octagon on a pole."""
     frame, up, size = begin_post(canvas, thing), rng.uniform(2.3, 2.7), rng.uniform(0.4, 0.52)
     frame.limb((0, 0), (0, up), 0.13, 0.12, pick(rng, GREYS))
     canvas.begin(SIGN, thing.z)
@@ -81,7 +81,7 @@ def paint_sign(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 
 
 def paint_bin(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """A bin: one in two is a movable one (dynamic)."""
+    """Paint a bin. One in two is movable and so labelled "dynamic"."""
     canvas.begin(DYNAMIC if thing.seed % 2 else STATIC, thing.z)
     frame = Frame(canvas, thing.x, thing.z, canvas.camera.heading(thing.z))
     paint = pick(rng, PAINTS)

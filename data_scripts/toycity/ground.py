@@ -1,4 +1,4 @@
-"""The ground: road, kerbs, pavements, strips and yards, and the shadows on them."""
+"""The ground: road, kerbs, pavements, strips and yards, with shadows on them."""
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ class Ground:
         self.x = camera.rays()[None] * z - camera.centre(z)
         self.z = np.broadcast_to(z, self.x.shape)
         self.pixels = camera.focal / self.z  # per metre across the view
-        self.flat = camera.rise / self.z  # foreshortening along it
+        self.flat = camera.rise / self.z  # foreshortening along the view
         tile = rng.standard_normal((256, 256)).astype(np.float32)
         self.coarse = self.look_up(tile, 0.7)
         self.fine = self.look_up(tile, 9) * np.clip(self.pixels * self.flat / 8, 0, 1)
@@ -29,26 +29,26 @@ class Ground:
         self.colour = np.zeros((*self.x.shape, 3))
 
     def look_up(self, tile: np.ndarray, scale: float) -> np.ndarray:
-        """A periodic texture with `scale` texels per metre."""
+        """Sample a periodic texture with `scale` texels per metre."""
         x, z = (np.mod(axis * scale, len(tile)).astype(np.float32) for axis in (self.x, self.z))
         return cv2.remap(tile, x, z, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
     def line(self, away: np.ndarray, width: float) -> np.ndarray:
-        """How far each pixel is covered by a line of `width` metres, from its distance to it: 0..1."""
+        """Return how much of each pixel a line of `width` metres covers, 0..1, given the distance `away` from it."""
         return np.clip((width / 2 - np.abs(away)) * self.pixels + 0.5, 0, 1)
 
     def lines(self, value: np.ndarray, pitch: float, width: float) -> np.ndarray:
-        """The same for lines every `pitch` metres; they melt away where they come too close."""
+        """Return the same for lines every `pitch` metres. They fade out where they are too dense to be drawn."""
         away = np.abs(np.mod(value / pitch + 0.5, 1) - 0.5) * pitch
         return self.line(away, width) * np.clip(pitch * self.pixels * self.flat / 2, 0, 1)
 
     def textured(self, colour: np.ndarray, fine: float, coarse: float, dark: float | np.ndarray = 0.0) -> np.ndarray:
-        """A colour (3,) with some of both noises, less a darkening (h, w)."""
+        """Return a colour (3,) with `fine` and `coarse` times the noises added, darkened by `dark` (h, w)."""
         return colour * (1 + fine * self.fine + coarse * self.coarse - dark)[..., None]
 
 
 def paint_ground(canvas: Canvas, street: Street, rng: np.random.Generator) -> None:
-    """The whole ground, pixel by pixel in street coordinates."""
+    """Paint the whole ground, pixel by pixel in street coordinates."""
     ground = Ground(canvas.camera, rng)
     paint_road(ground, street, pick(rng, GREYS) * (0.75 if canvas.light.rain else 1.0))
     for side in street.sides.values():
@@ -59,7 +59,7 @@ def paint_ground(canvas: Canvas, street: Street, rng: np.random.Generator) -> No
 
 
 def paint_road(ground: Ground, street: Street, asphalt: np.ndarray) -> None:
-    """Asphalt with a broken middle line, borders of the parking bays, zebra and stop line."""
+    """Paint asphalt with a broken middle line, the borders of the parking bays, zebra crossing and stop line."""
     x, z = ground.x, ground.z
     ground.colour += ground.textured(asphalt, 0.07, 0.05)
     paint = ground.line(x, 0.14) * (np.mod(z, 6.0) < 3.5)
@@ -75,7 +75,7 @@ def paint_road(ground: Ground, street: Street, asphalt: np.ndarray) -> None:
 
 
 def paint_side(ground: Ground, side: Side, light: Light, rng: np.random.Generator) -> None:
-    """Everything from the parking bay outwards, and the shadow of this side's houses."""
+    """Paint everything from the parking bay outwards, and the shadow of this side's houses."""
     away, kerb = side.sign * ground.x, side.kerb
     slabs, grass = pick(rng, GREYS), pick(rng, GREENS) * light.season
     pitch = rng.choice([0.5, 0.8, 1.2])
@@ -98,7 +98,7 @@ def paint_side(ground: Ground, side: Side, light: Light, rng: np.random.Generato
         ground.label[inside], ground.colour[inside] = kind, texture[inside]
     ground.colour += ground.line(away - kerb, 0.26)[..., None] * (slabs * 1.25 - ground.colour)
     ground.label[(np.abs(away - kerb) < 0.13) & (ground.label == ROAD)] = SIDEWALK
-    if light.sun[0] * side.sign > 0.25 and light.strength > 0.3:  # these houses stand before the sun
+    if light.sun[0] * side.sign > 0.25 and light.strength > 0.3:  # these houses hide the sun
         profile = [(lot.z0, lot.tall if lot.kind == "building" else 3.0) for lot in side.lots]
         tall = np.interp(ground.z, *np.array(profile).T)
         reach = side.edge - tall * light.sun[0] * side.sign / light.sun[1] * 0.6

@@ -5,11 +5,11 @@ import numpy as np
 
 
 def rgb(codes: str) -> np.ndarray:
-    """Colours from hex codes: (N, 3) float, 0..255."""
+    """Return the colours of hex codes, float (N, 3) in 0..255."""
     return np.array([list(bytes.fromhex(code)) for code in codes.split()], float)
 
 
-# One palette for facades, walls, vehicles and clothes: colour alone must not tell them apart.
+# Facades, walls, vehicles and clothes share one palette, so that colour alone cannot tell them apart.
 PAINTS = rgb(
     "e2d6bc a8523e ca9e58 969694 5c708a 849676 bc7658 e4e4de 4a4c52 "
     "3e8084 cc9896 deba4a 344268 765642 b02828 78a0be 282a2e 5a8250"
@@ -23,13 +23,13 @@ SKIN = rgb("e0b496 c4906e 8c6046 5c3e2e")
 
 
 def pick(rng: np.random.Generator, palette: np.ndarray, spread: float = 0.22) -> np.ndarray:
-    """A colour near one of the palette's rows: (3,) float."""
+    """Return a random colour near one of the palette's rows, float (3,)."""
     colour = palette[rng.integers(len(palette))] * rng.uniform(1 - spread, 1 + spread / 2)
     return np.clip(colour + rng.normal(0, 3 if palette is GREYS else 8, 3), 12, 245)
 
 
 def noise(rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 4) -> np.ndarray:
-    """Cloudy value noise with features of about `cell` pixels: (height, width) float32, variance about 1."""
+    """Return cloudy value noise, float32 (height, width), with features of about `cell` pixels and variance about 1."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
         step = max(cell / 2**octave, 1.0)
@@ -39,5 +39,5 @@ def noise(rng: np.random.Generator, height: int, width: int, cell: float, octave
 
 
 def scatter(column: np.ndarray, row: np.ndarray, more: float = 0.0) -> np.ndarray:
-    """A number in 0..1 for each stone or window, from its place in the wall."""
+    """Return a pseudo-random number in 0..1 for each stone or window, from its place in the wall."""
     return np.mod(np.sin(column * 12.9898 + row * 78.233 + more) * 43758.5453, 1.0)

@@ -1,4 +1,4 @@
-"""People, and the two-wheelers that some of them ride. Each painter takes (canvas, thing, rng)."""
+"""People, bicycles and motorcycles. Each painter takes (canvas, thing, rng)."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from .street import Thing
 
 
 def paint_person(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """Somebody walking across the view, arms and legs swinging."""
+    """Paint a person walking across the view, arms and legs swinging."""
     canvas.begin(PERSON, thing.z)
     frame = Frame(canvas, thing.x, thing.z, np.pi / 2 * rng.choice([-1, 1]) + thing.turn)
     tall = rng.uniform(1.55, 1.9)
@@ -34,14 +34,14 @@ def paint_person(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None
 
 
 def begin_bike(canvas: Canvas, thing: Thing, label: int) -> Frame:
-    """Begin a two-wheeler or rider. Returns the frame, a = 0 amid, turned against the line of sight."""
+    """Begin a two-wheeler or rider. Returns its frame, with a = 0 at its middle, turned from the line of sight."""
     canvas.begin(label, thing.z)
     x, _, z = canvas.camera.world(thing.x, thing.z)
     return Frame(canvas, thing.x, thing.z, np.arctan2(x, z) + thing.turn)
 
 
 def paint_bicycle(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """Two spoked wheels (labelled as full discs) and a diamond frame."""
+    """Paint two spoked wheels (labelled as full discs) and a diamond frame."""
     frame, paint = begin_bike(canvas, thing, BICYCLE), pick(rng, PAINTS)
     for a in (-0.55, 0.55):
         frame.disc(a, 0.36, 0.36)
@@ -60,7 +60,7 @@ def paint_bicycle(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> Non
 
 
 def paint_motorcycle(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """Fat solid wheels under a heavy body with tank, seat, exhaust and lamp."""
+    """Paint fat solid wheels under a heavy body with tank, seat, exhaust and lamp."""
     frame, paint = begin_bike(canvas, thing, MOTORCYCLE), pick(rng, PAINTS)
     for a in (-0.68, 0.7):
         for radius, colour in ((0.34, (22, 22, 24)), (0.2, (128, 128, 132)), (0.08, (40, 40, 42))):
@@ -76,7 +76,7 @@ def paint_motorcycle(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> 
 
 
 def paint_rider(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """A bicycle or motorcycle with somebody on it."""
+    """Paint a bicycle or motorcycle with a person on it."""
     if thing.kind == "cyclist":
         paint_bicycle(canvas, thing, rng)
         lean, head = 0.26, 0.16 if rng.random() < 0.5 else 0.12

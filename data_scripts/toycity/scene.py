@@ -1,4 +1,4 @@
-"""One scene: sampled, painted back to front, checked against the schedule and developed."""
+"""Make one scene: sample it, paint it back to front, check it against the schedule, and develop it."""
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from .vehicles import VEHICLES, paint_hood
 
 PAINTERS = VEHICLES | PEOPLE | FURNITURE
 
-# The schedule. Of each row, every block of three images of a split hands each theme to one of the three (a
-# split of one or two images hands out all of them): each theme shows in a third of the images. With a theme
-# go the classes it must show and their least share of the pixels; every image must show the COMMON ones.
+# The schedule. Each block of three images in a split shares out the themes of each row, one theme to each image, so
+# that each theme appears in a third of the images. (In a split of one or two images, those share all themes.) A theme
+# names the classes that its image must show, with their least share of the pixels. Every image must show the COMMON
+# classes.
 THEMES = (
     {"bus": {c.BUS: 0.015}, "train": {c.TRAIN: 0.015}, "truck": {c.TRUCK: 0.015}},
     {"wall": {c.WALL: 0.012}, "fence": {c.FENCE: 0.012}, "park": {c.TERRAIN: 0.006}},
@@ -32,7 +33,7 @@ COMMON |= {c.CAR: 0.005, c.PERSON: 0.0015, c.POLE: 0.002, c.SIGN: 0.0006}
 
 
 def themes_of(seed: int, split: int, index: int, count: int) -> Themes:
-    """The themes of image `index` of a split of `count` images: name -> least shares of classes."""
+    """Return the themes of image `index` in a split of `count` images: name -> least shares of classes."""
     block, found = min(3, count), {}
     for row, themes in enumerate(THEMES):
         slots = np.random.default_rng([seed, split, index // block, row, 7]).permutation(block)
@@ -41,7 +42,7 @@ def themes_of(seed: int, split: int, index: int, count: int) -> Themes:
 
 
 def painting_order(things: list[Thing], lane: float) -> list[Thing]:
-    """Back to front. Of two things beside each other (depths overlap) the one farther out comes first."""
+    """Sort things back to front. If the depths of two overlap, the one farther from the camera's lane comes first."""
 
     def hides(near: Thing, far: Thing) -> bool:
         if near.end <= far.z or far.end <= near.z or (near.x - lane) * (far.x - lane) <= 0:
@@ -57,7 +58,7 @@ def painting_order(things: list[Thing], lane: float) -> list[Thing]:
 
 
 def paint_scene(canvas: Canvas, street: Street, rng: np.random.Generator) -> None:
-    """Sky, ground and shadows, then both rows of lots from far to near, then the street's things."""
+    """Paint sky, ground and shadows, then both rows of lots from far to near, then the things on the street."""
     camera, (sky_rng, ground_rng) = canvas.camera, rng.spawn(2)
     paint_sky(canvas, sky_rng)
     paint_skyline(canvas, rng)
@@ -83,13 +84,13 @@ def paint_scene(canvas: Canvas, street: Street, rng: np.random.Generator) -> Non
         side = street.side_of(thing)
         column = camera.uv(camera.world(thing.x, thing.z)[None])[0, 0]
         sheet = camera.street_depth(side.sign * side.edge)[int(np.clip(column, 0, camera.width - 1))]
-        if thing not in beyond and sheet > thing.z - 0.5:  # else it is round the bend
+        if thing not in beyond and sheet > thing.z - 0.5:  # otherwise the bend hides it
             paint(thing)
     paint_hood(canvas, rng)
 
 
 def draw(size: tuple[int, int], themes: Themes, seeds: list[int]) -> tuple[Canvas, np.random.Generator]:
-    """Paint one scene (the same at every size). Returns the canvas and its generator."""
+    """Paint one scene, the same at every size. Returns the canvas and the random generator."""
     rng = np.random.default_rng(seeds)
     street = sample_street(rng, themes)
     canvas = Canvas(sample_camera(rng, size, street.lane), sample_light(rng))
@@ -100,11 +101,11 @@ def draw(size: tuple[int, int], themes: Themes, seeds: list[int]) -> tuple[Canva
 def make_scene(
     seed: int, split: int, index: int, size: tuple[int, int], count: int = 3
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One scene: image (H, W, 3) uint8 RGB, source ids (H, W) uint8, instance ids (H, W) uint16.
+    """Return one scene: RGB image uint8 (H, W, 3), source ids uint8 (H, W), instance ids uint16 (H, W).
 
-    `split` is 0 train, 1 val, 2 test; `count`, the number of images of the split, matters only when below 3.
-    A scene must show what the schedule promises; to find one, up to 20 are drawn as small drafts. If all fall
-    short, the one that lacks fewest classes is taken and the promise is silently broken.
+    `split` is 0 for train, 1 for val, 2 for test. `count`, the number of images in the split, matters only below 3.
+    A scene must show what the schedule asks for. Up to 20 small drafts are drawn to find one. If all fail, the draft
+    that lacks the fewest classes is used without a note.
     """
     themes = themes_of(seed, split, index, count)
     needs = COMMON | {kind: least for shares in themes.values() for kind, least in shares.items()}

@@ -7,7 +7,7 @@ import numpy as np
 
 from .classes import PARKING, RAIL_TRACK, ROAD, TERRAIN
 
-# Length along the street, width and height in metres, for shadows, for spacing and for the order of painting.
+# Length along the street, width and height, in metres: used for shadows, spacing and the painting order.
 SIZES = {"car": (4.4, 1.8, 1.5), "bus": (11, 2.6, 3.2), "train": (24, 2.6, 3.6), "truck": (8, 2.5, 3.6)}
 SIZES |= {"person": (0.5, 0.6, 1.75), "cyclist": (1.7, 0.8, 1.8), "motorcyclist": (2.0, 0.9, 1.7)}
 SIZES |= {"bicycle": (1.7, 0.5, 1.1), "motorcycle": (2, 0.7, 1.2), "bin": (0.6, 0.6, 1.1)}
@@ -19,7 +19,7 @@ Themes = dict[str, dict[int, float]]  # name -> class that it must show -> least
 
 @dataclass(frozen=True)
 class Lot:
-    """A stretch z0..z1 of one street side: a building at the pavement, or a yard / park behind it."""
+    """A stretch z0..z1 of one side of the street: a building at the pavement, or a yard or park."""
 
     z0: float
     z1: float
@@ -32,14 +32,14 @@ class Lot:
 
 @dataclass
 class Side:
-    """One side of the street. Distances from the middle line, in metres: kerb <= walk < edge."""
+    """One side of the street. Distances are from the middle line, in metres: kerb <= walk < edge."""
 
     sign: int  # -1 left, 1 right
     kerb: float
     walk: float
     edge: float
-    strip: int | None  # what lies between kerb and walk: TERRAIN, RAIL_TRACK or nothing
-    bay: int | None  # what cars park on before the kerb: ROAD, PARKING or no room
+    strip: int | None  # between kerb and walk: TERRAIN, RAIL_TRACK or nothing
+    bay: int | None  # where cars park beside the kerb: ROAD, PARKING or nowhere
     fenced: bool  # whether a wall or fence stands there
     lots: list[Lot]
 
@@ -72,7 +72,7 @@ class Street:
     def place(
         self, rng: np.random.Generator, kind: str, x: float, z: float, turn: float = 0.0, gap: float = 0.6
     ) -> None:
-        """Put a thing there unless something stands in its way."""
+        """Place a thing at (x, z) unless another one is in the way."""
         length, width, _ = SIZES[kind]
         for other in self.things:
             beside = abs(x - other.x) >= (width + SIZES[other.kind][1]) / 2 + gap / 2
@@ -82,7 +82,7 @@ class Street:
 
 
 def sample_lots(rng: np.random.Generator, barrier: str | None, park: bool) -> list[Lot]:
-    """Lots from behind the camera to the far end; the near ones carry the promised themes."""
+    """Return the lots from behind the camera to the far end. The near ones show the scheduled themes."""
     lots, z = [], -4.0
     while z < 130:
         length = rng.uniform(9, 20)
@@ -108,7 +108,7 @@ def sample_side(rng: np.random.Generator, sign: int, lane: float, train: bool, b
 
 
 def sample_street(rng: np.random.Generator, themes: Themes) -> Street:
-    """The ground plan: road, kerbs, strips, lots; then everything that stands on it."""
+    """Return the ground plan: road, kerbs, strips and lots, then everything that stands on them."""
     lane = rng.uniform(3.1, 3.7)
     barriers = [name for name in ("wall", "fence") if name in themes] + [None, None]
     first = -1 if rng.random() < 0.4 else 1  # the side of the first barrier; a park lies opposite
@@ -125,7 +125,7 @@ def sample_street(rng: np.random.Generator, themes: Themes) -> Street:
 
 
 def sample_large(rng: np.random.Generator, street: Street, themes: Themes) -> None:
-    """Train, bus and truck, each where nothing hides it."""
+    """Place train, bus and truck where nothing hides them."""
     lanes = [(-street.lane / 2, np.pi, 11, 17), (street.lane / 2, 0.0, 13, 19)]  # x, turn, z from, z to
     if "train" in themes:
         street.place(rng, "train", -street.sides[-1].kerb - 1.7, rng.uniform(13, 18))
@@ -138,7 +138,7 @@ def sample_large(rng: np.random.Generator, street: Street, themes: Themes) -> No
 
 
 def sample_riders(rng: np.random.Generator, street: Street, themes: Themes) -> None:
-    """Riders on the road; those that cross it are seen from the side, the others at a slant."""
+    """Place riders on the road. Those that cross it are seen from the side, the others at an angle."""
     lane = street.lane
     for theme, kind in (("motorcycle", "motorcyclist"), ("cyclist", "cyclist")):
         for _ in range((theme in themes) + (rng.random() < 0.3)):
@@ -150,7 +150,7 @@ def sample_riders(rng: np.random.Generator, street: Street, themes: Themes) -> N
 
 
 def sample_cars(rng: np.random.Generator, street: Street) -> None:
-    """Parked cars, then driving ones."""
+    """Place parked cars, then driving ones."""
     put = partial(street.place, rng)
     for side in street.sides.values():
         z = rng.uniform(4, 10)
@@ -167,7 +167,7 @@ def sample_cars(rng: np.random.Generator, street: Street) -> None:
 
 
 def sample_pavement(rng: np.random.Generator, street: Street, themes: Themes) -> None:
-    """People on the zebra; poles, people, trees, bins, bicycles beside the road; bushes in the yards."""
+    """Place people on the zebra, poles, people, trees, bins and bikes beside the road, and plants in the yards."""
     put = partial(street.place, rng)
     for _ in range(rng.integers(1, 4) if street.zebra else 0):
         x = rng.uniform(-street.sides[-1].kerb, street.sides[1].kerb)

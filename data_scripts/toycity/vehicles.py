@@ -10,7 +10,7 @@ from .street import Thing
 
 
 def begin_vehicle(canvas: Canvas, thing: Thing, label: int, length: float) -> Frame:
-    """Begin a vehicle. Returns its frame with a = 0 at its tail, whichever way it drives."""
+    """Begin a vehicle. Returns its frame, with a = 0 at its tail in either driving direction."""
     canvas.begin(label, thing.z)
     toward = abs(thing.turn) > 1.6
     z = thing.z + (length if toward else 0)
@@ -18,14 +18,14 @@ def begin_vehicle(canvas: Canvas, thing: Thing, label: int, length: float) -> Fr
 
 
 def lamps(box: Box, low: float, high: float) -> None:
-    """Red lamps and a number plate behind, white lamps before, from fraction `low` to `high` of the face."""
+    """Paint red lamps at the back, white lamps at the front, and number plates, from `low` to `high` of the face."""
     for name, colour in (("back", (196, 30, 26)), ("front", (250, 246, 220))):
         box.panel(name, colour, (0.04, low, 0.2, high), (0.8, low, 0.96, high))
         box.panel(name, (226, 226, 216), (0.36, low - 0.12, 0.64, low + 0.06))
 
 
 def paint_car(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """A body with wheels under a glazed cabin; the dark boxes below are its underside and tyres."""
+    """Paint a body with wheels under a glazed cabin. The dark boxes below are underside and tyres."""
     frame = begin_vehicle(canvas, thing, CAR, 4.3)
     paint = pick(rng, PAINTS if rng.random() < 0.7 else CAR_GREYS)
     glass, belt, tall = pick(rng, GLASS) * 0.8, rng.uniform(0.85, 0.95), rng.uniform(1.42, 1.55)
@@ -46,7 +46,7 @@ def paint_car(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 
 
 def paint_bus(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """One long box with a row of windows, doors on the right and a lit destination board."""
+    """Paint one long box with a row of windows, doors on the right and a lit destination board."""
     frame = begin_vehicle(canvas, thing, BUS, 11.0)
     paint, second, glass = pick(rng, PAINTS), pick(rng, PAINTS), pick(rng, GLASS) * 0.7
     for a in (1.9, 7.8):
@@ -69,7 +69,7 @@ def paint_bus(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 
 
 def paint_train(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """A tram on its own track: long low-skirted jointed cars, a slanting dark nose and a pantograph."""
+    """Paint a tram on its own track: long, low, jointed cars with a slanting dark nose and a pantograph."""
     camera = canvas.camera
     paint, second, glass = pick(rng, PAINTS), pick(rng, PAINTS), pick(rng, GLASS) * 0.55
     canvas.begin(TRAIN, thing.z)
@@ -100,7 +100,7 @@ def paint_train(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 
 
 def paint_truck(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """A cab before a ribbed cargo box on a chassis."""
+    """Paint a cab in front of a ribbed cargo box on a chassis."""
     frame = begin_vehicle(canvas, thing, TRUCK, 8.0)
     parts = [(paint_cab, pick(rng, PAINTS)), (paint_cargo, pick(rng, PAINTS))]
     for part, paint in reversed(parts) if abs(thing.turn) > 1.6 else parts:
@@ -131,7 +131,7 @@ def paint_cargo(frame: Frame, paint: np.ndarray) -> None:
 
 
 def paint_hood(canvas: Canvas, rng: np.random.Generator) -> None:
-    """The bonnet of the camera's own car."""
+    """Paint the bonnet of the camera's own car."""
     width, height = canvas.camera.width, canvas.camera.height
     canvas.begin(EGO, 1.0)
     top = height * (1 - rng.uniform(0.03, 0.09))
