@@ -1,7 +1,7 @@
-"""What a prediction will take, known before it is begun: bytes of memory, and pixels that the network sees.
+"""Estimate the cost of a prediction before it starts: bytes of memory, and pixels that the network sees.
 
-The network runs once on the meta device, where tensors have a size and no content. So the numbers hold for any network,
-and take milliseconds.
+The network runs once on the meta device, where tensors have a size but no content. This works for any network and takes
+milliseconds.
 """
 
 import copy
@@ -17,17 +17,17 @@ from transformers import PreTrainedModel
 
 from .predictor import smallest_side
 
-# There is more than the tensors that the code names: other layouts of a layer's input, workspaces, and pieces of freed
-# memory that nothing else fits into. Measured on a CPU, with freed memory kept as `keep_memory` keeps it: a forward
-# pass of StreetNet takes 1.4 to 1.8 times its tensors, DeepLabV3 on ResNet-50 1.2 to 1.5, SegFormer-B0 1.8 to 2.2.
-FORWARD_MARGIN = {"cpu": 2.0}  # elsewhere as much as scores
+# A forward pass takes more memory than its tensors: inputs in other layouts, workspaces, and fragments of freed memory
+# that fit nothing else. Measured on a CPU, where `keep_memory` keeps freed memory, it takes 1.4 to 1.8 times its
+# tensors for StreetNet, 1.2 to 1.5 for DeepLabV3 on ResNet-50, and 1.8 to 2.2 for SegFormer-B0.
+FORWARD_MARGIN = {"cpu": 2.0}  # other devices: MARGIN
 MARGIN = 1.25
 
 
 def view_sizes(
     model: PreTrainedModel, image_size: Sequence[int], scales: Sequence[float], size: Sequence[int] | None = None
 ) -> list[tuple[int, int]]:
-    """(H, W) that the network sees of an image at each scale, as a `Predictor` of the same `size` makes them."""
+    """Return the (H, W) of an image at each scale, as a `Predictor` with the same `size` shows it to the network."""
     least = smallest_side(model)
     return [tuple(max(least, round(side * scale)) for side in size or image_size) for scale in scales]
 
@@ -39,7 +39,7 @@ def prediction_pixels(
     flip: bool,
     size: Sequence[int] | None = None,
 ) -> int:
-    """Pixels that the network sees of one image, over all its views."""
+    """Return the number of pixels that the network sees in all views of one image."""
     return (2 if flip else 1) * sum(height * width for height, width in view_sizes(model, image_size, scales, size))
 
 
@@ -50,27 +50,27 @@ def prediction_memory(
     flip: bool,
     size: Sequence[int] | None = None,
 ) -> int:
-    """Bytes that a `Predictor` of float32 needs for one image of `image_size` (H, W), beside the weights.
+    """Return the bytes that a float32 `Predictor` needs for one image of `image_size` (H, W), weights not included.
 
-    `size` is the Predictor's: the size that the network sees at scale 1, the image's own if None. The largest view
-    decides. The model's parameters and buffers may lie on any device; they stay where they are.
+    `size` is the Predictor's: the image's (H, W) at scale 1, or None for its own size. The largest view determines the
+    result. The model may be on any device and is not moved.
     """
     views, mirrored = view_sizes(model, image_size, scales, size), 2 if flip else 1
     largest = max(views, key=lambda view: view[0] * view[1])
     several, pixels = flip or len(scales) > 1, image_size[0] * image_size[1]
     scores = 4 * model.config.num_labels * pixels
-    image = (2 * 3 + 3 * 4 * 3) * pixels  # its bytes, twice, and its values while they are normalised
-    view = 2 * 4 * 3 * mirrored * largest[0] * largest[1]  # resized, and put together with the mirrored one
+    image = (2 * 3 + 3 * 4 * 3) * pixels  # its bytes, twice, and three float copies while it is normalised
+    view = 2 * 4 * 3 * mirrored * largest[0] * largest[1]  # the resized image, and the batch with its mirror image
     forward = FORWARD_MARGIN.get(model.device.type, MARGIN) * forward_memory(model, largest, mirrored)
-    # The sum of the views before, and the last one's logits and probabilities, are there while the network computes.
+    # During a forward pass, the sum of the earlier views and the last view's logits and probabilities exist too.
     seeing = forward + MARGIN * ((1 + 2 * mirrored) * scores if len(scales) > 1 else 0)
-    # Then come the logits, the probabilities, these mirrored back and added up, and the sum before and after.
+    # Afterwards: logits, probabilities, the mirrored half flipped back and added, and the sum before and after.
     adding = MARGIN * (2 * mirrored + 3 if several else 3) * scores
     return int(image + view + max(seeing, adding))
 
 
 def forward_memory(model: PreTrainedModel, view: Sequence[int], images: int = 1) -> int:
-    """The most bytes of activations that are there at once while the network sees `images` images of size `view`."""
+    """Return the peak bytes of activations in a forward pass over `images` images of size `view` (H, W)."""
     twin = on_meta(model)
     pixels = torch.empty(images, 3, *view, device="meta").contiguous(memory_format=torch.channels_last)
     with torch.no_grad(), FusedAttention(), LiveMemory() as memory:
@@ -79,7 +79,7 @@ def forward_memory(model: PreTrainedModel, view: Sequence[int], images: int = 1)
 
 
 def on_meta(model: torch.nn.Module) -> torch.nn.Module:
-    """A copy of `model` without content."""
+    """Return a copy of `model` on the meta device."""
     tensors = [*model.parameters(), *model.buffers()]
     memo = {id(tensor): empty_like(tensor) for tensor in tensors}
     return copy.deepcopy(model, memo)
@@ -91,7 +91,7 @@ def empty_like(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class FusedAttention(TorchFunctionMode):
-    """Attention makes no map of all pairs of positions, as its kernels on CPUs and GPUs make none."""
+    """Count no attention matrix, because the fused kernels on CPUs and GPUs never store one."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.scaled_dot_product_attention:
@@ -101,7 +101,7 @@ class FusedAttention(TorchFunctionMode):
 
 
 class LiveMemory(TorchDispatchMode):
-    """Counts the bytes of the tensors that are made while it is active: `live` now, `peak` at most."""
+    """Count the bytes of tensors created while this mode is active: `live` at the moment, `peak` at most."""
 
     def __init__(self):
         super().__init__()

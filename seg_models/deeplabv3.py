@@ -12,11 +12,11 @@ WIDTH = 256  # of every branch: section 4 of the paper
 
 
 class AtrousConv(nn.Conv2d):
-    """A 3x3 convolution with as much padding as dilation, computed without the taps that see nothing but padding.
+    """A 3x3 convolution with padding equal to its dilation, computed without the taps that see only padding.
 
-    On a map no higher than the rate the upper and lower taps are such, on one no wider the left and right ones (section
-    3.3 of the paper has a figure of it). With rate 36 at output stride 8 that is every crop of up to 288 pixels. All
-    taps stay in what is traced or exported, for images of any size.
+    The upper and lower taps see only padding if the map is no higher than the rate, the left and right ones if it is no
+    wider (section 3.3 of the paper has a figure). With rate 36 at output stride 8, this holds for crops of up to 288
+    pixels. A traced or exported network keeps all taps, so that it works for images of any size.
     """
 
     def __init__(self, in_channels: int, out_channels: int, rate: int):
@@ -50,7 +50,7 @@ class PyramidPooling(nn.Module):
 
 
 class DeepLabV3Head(nn.Sequential):
-    """torchvision's head with any norm. Input: the encoder's list of features; output: logits (B, C, h, w)."""
+    """torchvision's head with any norm. Maps the encoder's features to logits (B, C, h, w)."""
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         if reductions[-1] not in ATROUS_RATES:
@@ -64,8 +64,8 @@ class DeepLabV3Head(nn.Sequential):
         )
         convert_norms(self, norm)
         if norm == "instance":
-            # The pooled branch is constant over the map: an instance norm right after the 1x1 projection would
-            # subtract it again, and with it all global context.
+            # The pooled branch is constant over the map. An instance norm after the 1x1 projection would subtract it,
+            # and all global context with it.
             bias_instead_of_norm(self[0].project, 1)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""What this package says to its user."""
+"""The error that this package raises for its user."""
 
 
 class ModelError(ValueError):
-    """A request for a network, or for weights, that cannot be met: one line for the user."""
+    """A network or weights cannot be built or loaded as asked. The message is one line for the user."""
 
 
 def first_line(error: Exception) -> str:

@@ -1,5 +1,8 @@
-"""Gradient checkpointing (Chen et al., 2016, arXiv 1604.06174): a block keeps only its input, and computes the rest
-again for its backward pass. Less memory, more time, the same numbers."""
+"""Gradient checkpointing (Chen et al., 2016, arXiv 1604.06174).
+
+A block keeps only its input and recomputes its activations in the backward pass. This takes less memory and more time,
+and gives the same numbers.
+"""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,10 +16,13 @@ from .errors import ModelError
 
 
 def recompute_blocks(model: nn.Module) -> None:
-    """Every `GradientCheckpointingLayer` of `model` (blocks of encoders) computes again what its backward needs."""
+    """Turn on gradient checkpointing for every `GradientCheckpointingLayer` (encoder block) of `model`, in place.
+
+    Raises ModelError if there is none.
+    """
     blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not blocks:
-        raise ModelError("--gradient_checkpointing: this network has no blocks that could be computed again")
+        raise ModelError("--gradient_checkpointing: this network has no blocks to recompute")
     for block in blocks:
         contexts = partial(_forward_and_again, block)
         block.gradient_checkpointing = True
@@ -29,7 +35,7 @@ def _forward_and_again(block: nn.Module) -> tuple[AbstractContextManager, Abstra
 
 @contextmanager
 def _running_statistics_stay(block: nn.Module) -> Iterator[None]:
-    """They have seen this batch already."""
+    """Keep running statistics in the second forward pass, because the first has updated them with this batch."""
     norms = [module for module in block.modules() if getattr(module, "running_var", None) is not None]
     momenta = [norm.momentum for norm in norms]
     counters = [norm.num_batches_tracked for norm in norms if hasattr(norm, "num_batches_tracked")]
@@ -46,8 +52,10 @@ def _running_statistics_stay(block: nn.Module) -> Iterator[None]:
 
 
 def recomputed_blocks(net: nn.Module) -> None:
-    """Turn the blocks of a foreign network, in place, into such layers; the names of parameters stay. Blocks are here
-    the modules in Sequentials that have parts of their own but no blocks in them: larger ones may change their inputs.
+    """Turn the blocks of another library's network into `GradientCheckpointingLayer`s, in place.
+
+    A block is a module in a Sequential that has submodules but contains no block itself: larger modules may change
+    their inputs. Parameter names stay the same.
     """
 
     def blocks_in(module: nn.Module) -> list[nn.Module]:

@@ -17,7 +17,7 @@ from .norms import activation_after, norm_layer
 
 
 class Bottleneck(GradientCheckpointingLayer):
-    """1x1 -> 3x3 (strided, dilated) -> 1x1 with four times the channels, and the sum with the shortcut."""
+    """1x1 -> 3x3 (strided, dilated) -> 1x1 with four times the channels, added to the shortcut."""
 
     expansion = 4
 
@@ -53,7 +53,7 @@ class Bottleneck(GradientCheckpointingLayer):
 
 
 class BasicBlock(GradientCheckpointingLayer):
-    """3x3 (strided, dilated) -> 3x3 (dilated), and the sum with the shortcut. torchvision's cannot be dilated."""
+    """3x3 (strided, dilated) -> 3x3 (dilated), added to the shortcut. torchvision's block supports no dilation."""
 
     expansion = 1
 
@@ -92,9 +92,9 @@ LAYERS = {
 
 
 class ResNetEncoder(ResNet):
-    """Five feature maps of a ResNet: (B, 3, H, W) -> a list of (B, channels[i], H/r, W/r) with r = reductions[i].
+    """Map (B, 3, H, W) to five feature maps (B, channels[i], H/r, W/r), r = reductions[i].
 
-    `output_stride` 8, 16 or 32 is the stride of the last map: the stages that would go beyond it are dilated instead.
+    `output_stride` (8, 16 or 32) is the stride of the last map. Stages that would exceed it are dilated instead.
     """
 
     def __init__(self, name: str, norm: str = "batch", output_stride: int = 8):

@@ -41,11 +41,11 @@ class ShortHead(SegformerDecodeHead):
         return short
 
     def forward(self, encoder_hidden_states: list[torch.Tensor], **kwargs) -> torch.Tensor:
-        """Maps (B, C_i, H_i, W_i), the largest first -> logits (B, C, H_0, W_0)."""
-        if not (self.training or self.in_eval) or encoder_hidden_states[-1].ndim == 3:  # pixels in a row
+        """Map features (B, C_i, H_i, W_i), largest first, to logits (B, C, H_0, W_0)."""
+        if not (self.training or self.in_eval) or encoder_hidden_states[-1].ndim == 3:  # 3: a flattened map
             return super().forward(encoder_hidden_states, **kwargs)
         projections = [mlp.proj for mlp in next(m for m in self.children() if isinstance(m, nn.ModuleList))]
-        fuse = self.linear_fuse.weight.flatten(1).chunk(len(projections), dim=1)[::-1]  # the smallest map's comes first
+        fuse = self.linear_fuse.weight.flatten(1).chunk(len(projections), dim=1)[::-1]  # stored smallest map first
         fused, size = 0, encoder_hidden_states[0].shape[2:]
         for x, first, second in zip(encoder_hidden_states, projections, fuse, strict=True):
             weight = (second @ first.weight)[:, :, None, None]

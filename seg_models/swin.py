@@ -1,6 +1,6 @@
-"""SegFormer's head on a Swin transformer (Liu et al., 2021, arXiv 2103.14030), both `transformers`' own.
+"""SegFormer's head on a Swin transformer (Liu et al., 2021, arXiv 2103.14030), both from `transformers`.
 
-timm has Swin too, but its tables of relative positions do not survive `from_pretrained`.
+timm has Swin too, but `from_pretrained` loses its tables of relative positions.
 """
 
 import torch
@@ -13,13 +13,15 @@ STAGES = ["stage1", "stage2", "stage3", "stage4"]
 
 
 class SwinTinyEncoder(nn.Module):
-    """Input (B, 3, H, W); output a list of four maps (B, channels[i], H/r, W/r), r = reductions[i]. Its layer norms
-    stay, whatever `norm`."""
+    """Map (B, 3, H, W) to four feature maps (B, channels[i], H/r, W/r), r = reductions[i].
+
+    It always has layer norms; `norm` is ignored.
+    """
 
     def __init__(self, norm: str = "batch"):
         super().__init__()
-        self.swin = SwinBackbone(SwinConfig(drop_path_rate=0.2, out_features=STAGES))  # its defaults are Swin-T's
-        self.swin.swin.layernorm = nn.Identity()  # of what nothing here uses
+        self.swin = SwinBackbone(SwinConfig(drop_path_rate=0.2, out_features=STAGES))  # SwinConfig defaults to Swin-T
+        self.swin.swin.layernorm = nn.Identity()  # nothing here uses its output
         self.channels, self.reductions = list(self.swin.channels), [4, 8, 16, 32]
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -27,7 +29,7 @@ class SwinTinyEncoder(nn.Module):
 
 
 class AllMLPHead(nn.Module):
-    """The encoder's features from stride 4 on -> logits (B, C, H/4, W/4), by SegFormer's head with any norm."""
+    """SegFormer's head with any norm. Maps features at stride 4 and coarser to logits (B, C, H/4, W/4)."""
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         super().__init__()

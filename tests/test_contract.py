@@ -380,7 +380,7 @@ def test_encoders_that_cannot_be_are_refused():
     cases = {
         ("unet_resnet50", "nonsense"): "neither this package nor timm has an encoder nonsense$",
         ("unet_resnet50", "ResNeSt50"): "has an encoder ResNeSt50: did you mean resnest50d",
-        ("unet_resnet50", "swin_tiny_patch4_window7_224"): "tables that are not saved",
+        ("unet_resnet50", "swin_tiny_patch4_window7_224"): "buffers that are not saved",
         ("pspnet_resnet50", "hrnet_w18"): "hrnet_w18 gives no feature maps at output stride 8",
         ("unet_resnet50", "vit_tiny_patch16_224"): "cannot be built",
         ("unet_resnet50", "inception_v4"): "do not cover the image",

@@ -471,7 +471,7 @@ def test_complexity_leaves_out_what_cannot_be_and_says_so(capsys, monkeypatch):
     assert out.splitlines()[-1].split()[0] == "streetnet" and "hrnet_w18: --model hrnet_w18 cannot be built" in err
     with pytest.raises(SystemExit, match="norm evo does not reach"):
         complexity.main(["hrnet_w18", "--norm", "evo"])
-    with pytest.raises(SystemExit, match="--size 16 64 is too small: this network takes 29 pixels"):
+    with pytest.raises(SystemExit, match="--size 16 64 is too small: this network needs at least 29 pixels"):
         complexity.main(["segformer_b0", "--size", "16", "64"])
     with pytest.raises(SystemExit):
         complexity.main(["streetnet", "--num_labels", "0"])

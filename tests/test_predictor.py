@@ -165,10 +165,10 @@ def test_views_that_segformer_cannot_take_are_enlarged():
 def test_sizes_that_a_network_cannot_take_are_refused(model):
     segformer = build_model("segformer_b0", "batch", {0: "a", 1: "b"})
     check_sides(segformer, (29, 40), None)
-    with pytest.raises(ModelError, match="--crop_size 28 40 is too small: this network takes 29 pixels"):
+    with pytest.raises(ModelError, match="--crop_size 28 40 is too small: this network needs at least 29 pixels"):
         check_sides(segformer, (28, 40), None)
     with pytest.raises(ModelError, match="--test_size 64 16 is too small"):
         check_sides(segformer, (64, 64), (64, 16))
-    with pytest.raises(ModelError, match="--crop_size 16 40 is too small: this network takes 17"):
+    with pytest.raises(ModelError, match="--crop_size 16 40 is too small: this network needs at least 17"):
         check_sides(model, (16, 40), None)
     check_sides(model, (17, 40), (1, 1))
