@@ -1,7 +1,7 @@
-"""The app's server: the one folder of its files, and the gate before gradio's routes. Imported before gradio.
+"""The app's server: the folder that holds all its files, and the gate in front of gradio's routes.
 
-All files lie in one folder, which is deleted when the server ends. In it each answer has a folder of its own, with a
-name that cannot be guessed. An upload's folder is named by gradio, after a secret and the photo's content.
+Import this module before gradio. The folder is deleted when the server ends. In it, each answer has its own folder with
+an unguessable name. gradio names an upload's folder after a secret and the photo's content.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from typing import Any
 
 
 def server_folder_name() -> str:
-    """Where this server's files will lie, gradio's too: nobody else's folder, and no name that can be guessed."""
+    """Return an unguessable path for the folder of this server's files, gradio's included."""
     try:
         parent = os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()
-    except OSError:  # there is none that can be written to: said when the folder is made
+    except OSError:  # no temporary folder is writable: `server_folder` reports it
         parent = "/tmp"
     return str(Path(parent).resolve() / f"minicity-seg-{secrets.token_hex(8)}")
 
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import, which reads both
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # gradio reads both when it is imported
 os.environ["GRADIO_TEMP_DIR"] = server_folder_name()
 
 from gradio.data_classes import FileData
@@ -44,26 +44,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seg_runs.launch import RunError
 
-KEPT_SECONDS, KEPT_BYTES = 3600, 2 * 10**9  # of photos and predictions; the oldest go first
-MAX_CALL = 2**20  # bytes of a request that is no upload
-UPLOADS_AT_ONCE = 4  # gradio keeps parts of them in memory
+KEPT_SECONDS, KEPT_BYTES = 3600, 2 * 10**9  # limits for photos and predictions; the oldest are deleted first
+MAX_CALL = 2**20  # bytes of a request other than an upload
+UPLOADS_AT_ONCE = 4  # gradio holds parts of each in memory
 API_NAME = "segment"
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the program as Ctrl-C does: with its files deleted."""
+    """Make SIGTERM and SIGHUP end the program as Ctrl-C does, so that its files are deleted."""
 
     ended = []
 
     def end(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one does not stop the deleting
+        signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the deleting
         ended.append(number)
         raise SystemExit(128 + number)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
-    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # nohup's
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # respect nohup
     if threading.current_thread() is not threading.main_thread():
         before = {}
     for number in before:
@@ -73,14 +73,17 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if ended:  # at once: a prediction that is under way in a thread would make Python abort
+        if ended:  # exit at once: Python would abort while a prediction runs in a thread
             sys.stdout.flush()
             os._exit(128 + ended[0])
 
 
 @contextmanager
 def server_folder(folder: Path | None = None) -> Iterator[Path]:
-    """The folder that gradio was told of, or `folder`: only its user can open it, and it is gone afterwards."""
+    """Create `folder`, by default the one that gradio uses, and delete it afterwards. Only its owner can open it.
+
+    Raises RunError if nothing can be written there.
+    """
     folder = folder or Path(os.environ["GRADIO_TEMP_DIR"])
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -99,8 +102,10 @@ def server_folder(folder: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def swept(folder: Path) -> Iterator[Callable[[], int]]:
-    """Delete old files of `folder` each minute while the block runs, but for what is there now: the examples. Gives a
-    function that deletes them at once and returns the bytes that are left."""
+    """Delete old files in `folder` every minute while the block runs, except those present now (the examples).
+
+    Yields a function that deletes them at once and returns the bytes that are left.
+    """
     stop, make_room = threading.Event(), partial(sweep, folder, set(folder.iterdir()))
 
     def each_minute() -> None:
@@ -115,16 +120,16 @@ def swept(folder: Path) -> Iterator[Callable[[], int]]:
 
 
 def sweep(folder: Path, keep: set[Path], seconds: float = KEPT_SECONDS + 300, size: int = KEPT_BYTES) -> int:
-    """Delete what lies in `folder` and is older than `seconds`, and the oldest beyond `size` bytes, but for `keep`.
-    Returns the bytes that are left.
+    """Delete entries of `folder` older than `seconds`, then the oldest until at most `size` bytes are left.
 
-    gradio deletes by age too, a little earlier, and only the files that it knows; it forgets them then.
+    Entries in `keep` stay. Returns the bytes that are left. gradio also deletes the files that it knows by age, a
+    little earlier.
     """
     found = []
     for entry in set(folder.iterdir()) - keep:
         try:
             states = [path.lstat() for path in (entry, *entry.rglob("*"))]
-        except OSError:  # somebody else has deleted it
+        except OSError:  # it has been deleted meanwhile
             continue
         found.append((max(state.st_ctime for state in states), sum(state.st_size for state in states), entry))
     total, now = sum(size for _, size, _ in found), time.time()
@@ -136,7 +141,7 @@ def sweep(folder: Path, keep: set[Path], seconds: float = KEPT_SECONDS + 300, si
 
 
 def route_of(scope: Scope) -> str:
-    """The path of a request as gradio's routes see it: below the root path of a proxy, without gradio's prefix."""
+    """Return the path of a request without a proxy's root path and gradio's prefix."""
     path, root = scope["path"], scope.get("root_path", "").rstrip("/")
     if root and (path == root or path.startswith(f"{root}/")):
         path = path[len(root) :]
@@ -144,24 +149,24 @@ def route_of(scope: Scope) -> str:
 
 
 class TooLarge(Exception):
-    """More bytes came than are taken."""
+    """A request has more bytes than allowed."""
 
 
 class Gate:
-    """Stands before gradio's routes: an ASGI middleware that lets through what this page needs.
+    """ASGI middleware in front of gradio's routes that lets through only what this page needs.
 
-    - No other routes: gradio's also fetch from addresses that a client names, convert videos and keep states.
-    - A file is an upload or an example: other paths, addresses and data in a request become "no file".
-    - An upload has at most `max_upload` bytes in all. gradio limits each of its 1000 files.
-    - What fails because of what the client sent is one sentence for the client, and nothing in the log.
+    - Other routes are closed. Some of gradio's fetch addresses that a client names, convert videos or keep state.
+    - A file must be an upload or an example. Other paths, addresses and data in a request become "no file".
+    - An upload has at most `max_upload` bytes in total. (gradio limits each of up to 1000 files.)
+    - A faulty request gets one sentence as its answer and leaves nothing in the log.
 
-    folder     of all files that can be fetched
+    folder     holds all files that can be fetched
     functions  {id: API name} of the page's functions
     make_room  deletes old files and returns how many bytes are left
     """
 
     POSTS = ("upload", "queue/join", "cancel", "reset", f"call/{API_NAME}", f"run/{API_NAME}", f"api/{API_NAME}")
-    POSTS += ("run/predict", "api/predict")  # what a browser takes for functions outside the queue: there are none
+    POSTS += ("run/predict", "api/predict")  # browsers use these for functions outside the queue; the page has none
     CALLS = ("queue/join", "call/", "run/", "api/")
     NO_GETS = ("deep_link", "proxy=", "stream", "run-history", "runs", "vibe", "dev", "profiling", "monitoring")
 
@@ -198,7 +203,7 @@ class Gate:
                     receive = replayed(self.checked(await body_of(receive)), receive)
                 return await self.app(scope, receive, sending)
         except TooLarge:
-            status, sentence = 413, f"This is too large: photos may have {self.max_upload / 1e6:.0f} MB."
+            status, sentence = 413, f"This is too large: photos may have up to {self.max_upload / 1e6:.0f} MB."
         except ClientDisconnect:
             return None
         except (ValueError, RecursionError) as error:
@@ -214,7 +219,7 @@ class Gate:
         await JSONResponse({"detail": sentence}, status)(scope, receive, send)
 
     async def upload(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A few uploads at a time, in what room there is: their bytes are in memory, then on the disk."""
+        """Pass an upload on when there is room for it, a few at a time, because gradio holds parts of it in memory."""
         async with self.uploads:
             if await run_in_threadpool(self.make_room) > 2 * KEPT_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -229,11 +234,11 @@ class Gate:
         return not route.startswith(self.NO_GETS)
 
     def checked(self, body: bytes) -> bytes:
-        """A call with nothing in it but the fields that this page's functions need."""
+        """Return a call with only the fields that this page's functions need. Raises BadCall."""
         try:
             call = json.loads(body)
         except ValueError as error:
-            raise BadCall("This request is no JSON.") from error
+            raise BadCall("This request is not JSON.") from error
         if not isinstance(call, dict) or not isinstance(call.get("data"), list):
             raise BadCall('This request has no list "data".')
         index = call.get("fn_index")
@@ -241,37 +246,37 @@ class Gate:
             raise BadCall("There is no such function.")
         first, *others = [*call["data"], None, None, None, None][:4]
         others = [without_files(value) for value in others]
-        # Only the choice of an example begins with something else than a photo.
+        # The first value is a photo, except when an example is chosen.
         chosen = index is not None and self.functions[index] != API_NAME
         first = without_files(first) if chosen else self.file(first)
         fields = {key: call[key] for key in ("fn_index", "session_hash", "trigger_id") if key in call}
         return json.dumps({**fields, "data": [first, *others]}).encode()
 
     def file(self, value: object) -> dict | None:
-        """A reference to a file in `folder`, as gradio takes it; None for everything else."""
+        """Return gradio's reference to a file in `folder`, or None for anything else."""
         path = value.get("path") if isinstance(value, dict) else None
         try:
             if isinstance(path, str) and os.path.isabs(path):
                 real = Path(path).resolve(strict=True)
-                # gradio takes no file that begins with a dot.
+                # gradio refuses files whose name begins with a dot.
                 if real.is_file() and real.is_relative_to(self.folder) and not real.name.startswith("."):
                     return FileData(path=str(real)).model_dump()
-        except (OSError, ValueError):  # it is not there; no name can be so long, or have such characters
+        except (OSError, ValueError):  # no such file, or an impossible name
             pass
         return None
 
 
 def without_files(value: Any) -> Any:
-    """A value of JSON, or None where gradio could find a file in it."""
+    """Return a JSON value, or None if gradio could find a file in it."""
     return None if isinstance(value, dict) or "{" in json.dumps(value) else value
 
 
 class BadCall(ValueError):
-    """A request that no page and no client of gradio's sends: one sentence."""
+    """A request that neither the page nor a gradio client would send. The message is one sentence."""
 
 
 def limited(receive: Receive, size: int) -> Receive:
-    """`receive` that raises TooLarge after `size` bytes."""
+    """Return a `receive` that raises TooLarge after `size` bytes."""
     taken = 0
 
     async def receive_some() -> Message:
@@ -298,7 +303,7 @@ async def body_of(receive: Receive) -> bytes:
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """`receive` that gives `body`, and then what comes after it."""
+    """Return a `receive` that gives `body` first, then what the original gives."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> Message:

@@ -1,20 +1,21 @@
-"""How sure a mean IoU is: bootstrap confidence intervals over images (Efron, 1979).
+"""Bootstrap confidence intervals of the mean IoU, over images (Efron, 1979).
 
     counts = np.stack([image_counts(prediction, label, 11) for prediction, label in pairs])
     low, high = interval(bootstrap_mean_iou(counts))
     low, high = interval(bootstrap_mean_iou(counts) - bootstrap_mean_iou(counts_of_another_model))
 
-Equal seeds draw equal images, so the difference of two models on the same images is a paired one. Neighbouring frames
-of a video resemble each other: an interval over them is too narrow.
+Equal seeds draw the same images, so the last line gives a paired interval for two models on the same images. Frames of
+a video resemble their neighbours, so an interval over them is too narrow.
 """
 
 import numpy as np
 
 
 def image_counts(prediction: np.ndarray, label: np.ndarray, num_labels: int) -> np.ndarray:
-    """Pixels by (label, prediction) of one image, int64 (C, C). Labels of `num_labels` or more are ignored.
+    """Return the confusion matrix of one image, int64 (C, C), indexed [label, prediction].
 
-    prediction, label  train ids (H, W), of equal shape
+    `prediction` and `label` are train ids (H, W). Pixels with a label of `num_labels` or more are ignored. Raises
+    ValueError if the shapes differ, or if a prediction is `num_labels` or more where the label is a class.
     """
     if prediction.shape != label.shape:
         raise ValueError(f"a prediction is {prediction.shape}, its label {label.shape}")
@@ -26,7 +27,7 @@ def image_counts(prediction: np.ndarray, label: np.ndarray, num_labels: int) -> 
 
 
 def mean_iou(counts: np.ndarray) -> np.ndarray:
-    """Mean IoU of one or more tables of counts (..., C, C), over the classes that occur in a label or a prediction."""
+    """Return the mean IoU of confusion matrices (..., C, C), over the classes that occur in a label or a prediction."""
     correct = np.diagonal(counts, axis1=-2, axis2=-1)
     union = counts.sum(-1) + counts.sum(-2) - correct
     occurs = union > 0
@@ -35,7 +36,7 @@ def mean_iou(counts: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_mean_iou(counts: np.ndarray, repeats: int = 2000, seed: int = 0) -> np.ndarray:
-    """Mean IoU of `repeats` resamplings of the images, (repeats,). `counts`: int64 (N, C, C), a table an image."""
+    """Return the mean IoU of `repeats` resamplings of the images, (repeats,), from their matrices (N, C, C)."""
     images = len(counts)
     drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=repeats)
     totals = drawn @ counts.reshape(images, -1).astype(np.int64)
@@ -43,6 +44,6 @@ def bootstrap_mean_iou(counts: np.ndarray, repeats: int = 2000, seed: int = 0) -
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The middle `level` of the values."""
+    """Return the bounds of the central `level` of the values."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

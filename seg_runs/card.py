@@ -1,11 +1,11 @@
-"""The model card, README.md of a saved model: what a stranger needs to know to use it, or not to.
+"""Write the model card, README.md of a saved model: what a stranger must know to decide whether to use it.
 
-It is made of files alone, so it can be made again when the model gets a name on a hub:
+Everything comes from files, so the card can be written again when the model gets a name on a hub:
 
-    best/config.json         what the network is and what it was trained on
-    best/training.json       how training went up to these weights, and how they score: `training_record`
-    best/preprocessor_config.json
-    args.yaml                of the run
+    best/config.json                the network and the data that it was trained on
+    best/training.json              the training up to these weights, and their scores (`training_record`)
+    best/preprocessor_config.json   the image processor
+    args.yaml                       the flags of the run
 """
 
 import os
@@ -27,24 +27,22 @@ OWN_TYPES = ("minicity_seg", "minicity_segformer")  # model types whose code lie
 
 @dataclass(frozen=True)
 class DataNote:
-    """What a card says of a data set. `licence`: of weights trained on it, as hubs name it; `publishable`: whether its
-    images may be shown in public; `limits`: what it does not teach; `validation`: what scores on its validation split
-    measure, if that is not what one expects."""
+    """What a card says about a data set."""
 
     title: str
     link: str | None
-    licence: str
-    note: str
-    limits: str
-    publishable: bool = True
-    validation: str = ""
+    licence: str  # of weights trained on it, by the hub's name for it
+    note: str  # on the licence
+    limits: str  # what the data set does not teach
+    publishable: bool = True  # whether its images may be shown in public
+    validation: str = ""  # what scores on its validation split measure, if that is unexpected
 
 
 CITYSCAPES_TERMS = (
     "Cityscapes may be used for research, teaching and personal experiments, not commercially, and its images may not "
-    "be passed on ([terms](https://www.cityscapes-dataset.com/license/)); weights trained on it are best kept to that."
+    "be passed on ([terms](https://www.cityscapes-dataset.com/license/)). Keep to these terms for the weights too."
 )
-STREETS = "Daylight and dry weather in German and Swiss cities, from one car's camera: elsewhere it is unproven."
+STREETS = "It has seen daylight and dry weather in German and Swiss cities, from one car's camera, and nothing else."
 DATA = {
     "minicity": DataNote("MiniCity", "https://vipriors.github.io", "other", CITYSCAPES_TERMS, STREETS, False),
     "cityscapes": DataNote(
@@ -55,7 +53,7 @@ DATA = {
         "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
         "other",
         "CamVid is published for research without a licence of its own: ask its authors before other uses.",
-        "One city, a few drives, images of 360x480: elsewhere it is unproven.",
+        "It has seen one city, a few drives and images of 360x480, and nothing else.",
         validation="CamVid's validation split is one clip of 6.7 seconds between training frames of the same drive. A "
         "score on it measures how well such frames are fitted: one network had a mIoU of 0.54 there and of 0.36 on a "
         "drive that it had not seen.",
@@ -64,22 +62,26 @@ DATA = {
         "ToyCity",
         None,
         "apache-2.0",
-        "ToyCity is drawn by the program that trained this network; there is nobody else's licence to keep.",
-        "It has seen drawings only: on photos its answers mean nothing.",
+        "ToyCity is drawn by the program that trained this network, so no other licence applies.",
+        "It has seen only drawings: its predictions on photos are meaningless.",
     ),
 }
 
 
 def data_note(dataset: str | None) -> DataNote:
-    """Of a data set that is not known, the careful one."""
+    """Return the note on a data set, or a cautious one if it is unknown."""
     title = dataset or "unnamed data"
-    note = f"The licence of {title} is not known here: keep to it, for these weights too."
-    limits = "What its training images do not show, it does not know."
+    note = f"The licence of {title} is not known here. Find out, and keep to it for these weights too."
+    limits = "It knows only what its training images show."
     return DATA.get(dataset) or DataNote(title, None, "other", note, limits, False)
 
 
 def training_record(model, state: dict, seconds: float, scores: dict | None) -> dict:
-    """What training.json holds. `seconds`: spent up to now; `scores`: of the metric, if there was a validation."""
+    """Return the content of training.json.
+
+    seconds  training time so far
+    scores   the metric's result, or None without validation
+    """
     names = [name for _, name in sorted(model.config.id2label.items())]
     return {
         "epoch": state["best_epoch"],
@@ -111,13 +113,13 @@ def versions() -> dict[str, str]:
     for package in PACKAGES:
         try:
             found[package] = version(package)
-        except PackageNotFoundError:  # run from a copy of its files
+        except PackageNotFoundError:  # not installed, only a copy of its files
             continue
     return found
 
 
 def training_command(arguments: dict) -> str:
-    """The command line that `arguments`, the entries of args.yaml, stand for: what differs from the defaults."""
+    """Return the command line for `arguments`, the entries of args.yaml, without those that equal the defaults."""
     words = ["accelerate", "launch", "train_seg.py"]
     defaults = asdict(TrainArguments())
     for key, value in public_arguments(arguments).items():
@@ -131,7 +133,7 @@ def training_command(arguments: dict) -> str:
 
 
 def public_arguments(arguments: dict) -> dict:
-    """Without the folders of whoever trained: of an absolute path the last part is left."""
+    """Return the arguments with absolute paths cut to their last part, since folder names may be private."""
     return {
         key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
         for key, value in arguments.items()
@@ -139,7 +141,7 @@ def public_arguments(arguments: dict) -> dict:
 
 
 def read_card_files(folder: Path, run: Path) -> tuple[dict, dict, dict, dict]:
-    """Configuration, training record, image processor and arguments of a saved model; {} for a file that is missing."""
+    """Return configuration, training record, image processor and arguments of a saved model; {} for a missing file."""
     paths = [folder / name for name in ("config.json", "training.json", "preprocessor_config.json")]
     found = [read_json(path) if path.exists() else {} for path in paths]
     path = run / "args.yaml"
@@ -147,8 +149,11 @@ def read_card_files(folder: Path, run: Path) -> tuple[dict, dict, dict, dict]:
 
 
 def make_card(folder: Path, run: Path, name: str | None = None, pictures: dict[str, str] | None = None) -> ModelCard:
-    """The card of the model saved in `folder` by `run`. `name`: its id on a hub, if it has one; `pictures`: file name
-    within the model's folder -> what it shows."""
+    """Return the card of the model that `run` saved in `folder`.
+
+    name      the model's id on a hub, if it has one
+    pictures  {file name in the model's folder: what it shows}
+    """
     config, record, processor, arguments = read_card_files(folder, run)
     note, scores = data_note(config.get("dataset")), record.get("validation")
     network = arguments.get("model", config["model_type"]).lower()
@@ -230,12 +235,12 @@ logits = model(**processor(images=image, return_tensors="pt")).logits
 """
     size = processor.get("size") or {}
     seen = f"resized to {size.get('height')}x{size.get('width')}" if processor.get("do_resize") else "at their own size"
-    lines += f"Images are seen {seen}; the image processor does what validation did."
+    lines += f"The network sees images {seen}; the image processor prepares them as validation did."
     if own:
         lines += (
             " The Python files beside the weights build the network, and `trust_remote_code=True` runs them: read them "
-            'first. Where minicity-seg is installed, `import seg_models` does instead. That `pipeline` logs "The model '
-            '... is not supported for image-segmentation" for a class that it does not know is no error.'
+            "first. Where minicity-seg is installed, `import seg_models` instead. For a class that it does not know, "
+            '`pipeline` logs "The model ... is not supported for image-segmentation"; this is no error.'
         )
     return lines
 
@@ -255,14 +260,15 @@ def data_section(config: dict, arguments: dict, note: DataNote) -> str:
 def score_section(config: dict, record: dict, note: DataNote, pictures: dict[str, str]) -> str:
     scores, lines = record.get("validation"), ["## Scores", ""]
     if scores is None:
-        return "\n".join([*lines, "Not measured: no labelled images were left out of training."])
+        return "\n".join([*lines, "Not measured: all labelled images were used for training."])
     where = f"the images of fold {config['fold']}" if config.get("fold") else "the validation split"
-    chosen = "chosen as the best on these images, so expect a little less elsewhere"
+    chosen = "those that scored best on these images, so expect a little less elsewhere"
     if config.get("select") == "last":
         last = "the last of the training" if record["step"] == record["steps"] else "those of the newest validation"
-        chosen = f"{last}; these scores had no part in choosing them"
+        chosen = f"{last}; they were not chosen by these scores"
     lines += [
-        f"On {where} of {note.title}, at one scale, every labelled pixel counted once at the labels' own resolution. "
+        f"Measured on {where} of {note.title}, at one scale; every labelled pixel counts once, at the labels' own "
+        "resolution. "
         f"These weights are {chosen}.",
         *(["", note.validation] if note.validation and not config.get("fold") else []),
         "",
@@ -272,7 +278,7 @@ def score_section(config: dict, record: dict, note: DataNote, pictures: dict[str
     for name, iou in scores["iou"].items():
         lines.append(f"| {name} | {number(iou)} | {number(scores['accuracy'][name])} |")
     lines += [f"| **mean** | **{scores['mean_iou']:.4f}** | **{scores['mean_accuracy']:.4f}** |", ""]
-    dash = " A dash: a class that does not occur there." if None in scores["iou"].values() else ""
+    dash = " A dash marks a class that does not occur there." if None in scores["iou"].values() else ""
     lines.append(f"Pixel accuracy {scores['overall_accuracy']:.4f}.{dash}")
     lines += [f"\n![{what}]({file})" for file, what in pictures.items() if "curve" not in file]
     return "\n".join(lines)
@@ -302,13 +308,13 @@ def training_section(record: dict, arguments: dict, pictures: dict[str, str]) ->
 def limits_section(config: dict, scores: dict | None, note: DataNote) -> str:
     lines = (
         "## Intended use and limits\n\nFor research, teaching and comparison of training methods on little data, and "
-        f"as a start for networks on similar images. {note.limits} Every pixel gets one of the classes above, also one "
-        "that shows something else. Do not use it where people could be harmed, above all not for driving."
+        f"as initial weights for networks on similar images. {note.limits} Every pixel gets one of the classes above, "
+        "even if it shows something else. Do not use it where people could be harmed, above all not for driving."
     )
     if scores:
         known = sorted((iou, name) for name, iou in scores["iou"].items() if iou is not None)
         weak = ", ".join(f"{name} ({iou:.2f})" for iou, name in known[:5] if iou < 0.5)
-        lines += f" It is poorest, by IoU, at {weak}." if weak else ""
+        lines += f" Its lowest IoUs: {weak}." if weak else ""
         absent = [name for name, iou in scores["iou"].items() if iou is None]
-        lines += f" Not validated for want of examples: {', '.join(absent)}." if absent else ""
+        lines += f" Not validated, because the images show none: {', '.join(absent)}." if absent else ""
     return lines

@@ -1,7 +1,7 @@
-"""How files are written: old or new, never half, also after a kill, on a full disk, or after a power cut.
+"""Write files atomically: after a kill, a full disk or a power cut, a file is the old one or the new one.
 
-Write under a temporary name, flush it to the disk, rename it, flush the folder. Delete by renaming first. What is read
-again has a checksum beside it.
+To write: write under a temporary name, flush, rename, flush the folder. To delete: rename first. Files that are read
+again have checksums.
 """
 
 import errno
@@ -19,18 +19,18 @@ from safetensors import SafetensorError
 from .launch import RunError, os_reason
 
 CHECKSUMS = "checksums.json"
-CHUNK = 2**24  # bytes that are read at a time
+CHUNK = 2**24  # bytes read at a time
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write `content` to `path`. NaN and infinity are no JSON: they raise ValueError."""
+    """Write `content` to `path`. Raises ValueError for NaN and infinity, which JSON cannot express."""
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_atomically(path: Path, content: str | bytes | Callable[[Path], None]) -> None:
-    """Replace `path` by `content`, or by what the function `content` writes to the path that it is given.
+    """Replace `path` by `content`, or by what the function `content` writes to the temporary path that it gets.
 
-    Raises OSError if the disk refuses; `path` is then as it was, and nothing else is left.
+    If the disk refuses, raises OSError, leaves `path` as it was and deletes the temporary file.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -52,27 +52,29 @@ def write_atomically(path: Path, content: str | bytes | Callable[[Path], None]) 
 def _leave_nothing(temporary: Path) -> None:
     try:
         temporary.unlink(missing_ok=True)
-    except OSError:  # the disk has just refused something: the first refusal is the one to tell
+    except OSError:  # the disk has refused before: report the first refusal
         pass
 
 
 def write_picture(path: Path, image) -> None:
-    """Replace `path`, a PNG, by a PIL image."""
+    """Replace the PNG `path` by a PIL image."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     write_atomically(path, buffer.getvalue())
 
 
 def replace_folder(temporary: Path, final: Path) -> None:
-    """Flush every file of `temporary` to the disk, then give the folder its final name, which must be free."""
+    """Flush every file of `temporary` to the disk, then rename the folder to `final`, which must not exist."""
     flush(temporary)
     temporary.rename(final)
     sync(final.parent)
 
 
 def flush(folder: Path) -> None:
-    """Flush every file of a folder to the disk. They get the permissions of new files: safetensors makes its own
-    readable for the owner alone."""
+    """Flush every file of a folder to the disk and give it default permissions.
+
+    safetensors makes its files readable for the owner only.
+    """
     mode = 0o666 & ~current_umask()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -82,14 +84,14 @@ def flush(folder: Path) -> None:
 
 
 def current_umask() -> int:
-    """The permissions that new files do not get. The system tells it only by setting another."""
+    """Return the umask. The system tells it only when another one is set."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
 def discard(*folders: Path) -> None:
-    """Delete folders, each of which is whole or gone at any moment: it is renamed to .NAME.old first."""
+    """Delete folders. Each is renamed to .NAME.old first, so that it is complete or gone at any moment."""
     for folder in folders:
         hidden = folder.with_name(f".{folder.name.lstrip('.')}.old")
         shutil.rmtree(hidden, ignore_errors=True)
@@ -98,8 +100,8 @@ def discard(*folders: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or the names in a folder, to the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows flushes no folders
+    """Flush a file, or a folder's list of names, to the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot flush a folder
         return
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
@@ -110,7 +112,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path | str, then: str = "") -> Iterator[None]:
-    """Turn whatever the disk refuses within the block into one line that names `path`; `then` ends the line."""
+    """Turn a refusal of the disk inside the block into a RunError of one line: `path`, the reason, then `then`."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -118,7 +120,7 @@ def writing(path: Path | str, then: str = "") -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict:
-    """The object that a JSON file holds. Raises RunError if it holds none."""
+    """Return the object in a JSON file. Raises RunError if there is none."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -129,19 +131,19 @@ def read_json(path: Path) -> dict:
 
 
 def write_checksums(folder: Path, names: Iterable[str]) -> None:
-    """Note size and CRC-32 of files of `folder`, beside them."""
+    """Write the sizes and CRC-32 of files of `folder` to checksums.json in it."""
     write_json(folder / CHECKSUMS, {name: [checksum(folder / name)] for name in sorted(names)})
 
 
 def announce(folder: Path, name: str, content: bytes) -> None:
-    """Note that `name` is about to be replaced by `content`: from now on both are sound, whichever is found."""
+    """Record that `content` is about to replace `name`. From now on, both the old and the new file pass the check."""
     if (folder / CHECKSUMS).is_file():
         known = [checksum(folder / name), [len(content), zlib.crc32(content)]]
         write_json(folder / CHECKSUMS, read_json(folder / CHECKSUMS) | {name: known})
 
 
 def checksum(path: Path) -> list[int]:
-    """[size in bytes, CRC-32] of a file: damage is found, not malice."""
+    """Return [size in bytes, CRC-32] of a file. This finds damage, not manipulation."""
     size, crc = 0, 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -150,15 +152,15 @@ def checksum(path: Path) -> list[int]:
 
 
 def damage(folder: Path) -> str:
-    """What is wrong with the files of a folder, by their checksums; nothing if all is well, or if it has none."""
+    """Return what is wrong with a folder's files by their checksums, or an empty string. No checksums is not wrong."""
     if not (folder / CHECKSUMS).exists():
         return ""
     try:
         table = read_json(folder / CHECKSUMS)
         elsewhere = [name for name in table if Path(name).name != name]
-        if elsewhere:  # of another's making: nothing outside the folder is read
+        if elsewhere:  # the folder may be someone else's: read nothing outside it
             return f"{CHECKSUMS} names {elsewhere[0]!r:.80}"
         wrong = [name for name, known in table.items() if checksum(folder / name) not in known]
     except (RunError, OSError, TypeError, ValueError) as error:
         return f"{CHECKSUMS} cannot be checked: {os_reason(error)}"
-    return f"{wrong[0]} is not what was written" if wrong else ""
+    return f"{wrong[0]} has changed since it was written" if wrong else ""

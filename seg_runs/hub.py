@@ -1,12 +1,12 @@
-"""Uploads to a hub: a repository that holds what a stranger needs, made of the files of a run.
+"""Upload a run to a hub. The repository holds:
 
-    README.md                the card, with the repository's name in its three lines
-    config.json, model.safetensors, preprocessor_config.json, training.json, *.py       best/
-    args.yaml, log_epoch.csv, learning_curve.png, tensorboard/, validation.png          of the run
+    README.md                                                                       the card, with the repository's name
+    config.json, model.safetensors, preprocessor_config.json, training.json, *.py   from best/
+    args.yaml, log_epoch.csv, learning_curve.png, tensorboard/, validation.png      from the run
 
-Nothing here stops a training or touches the files of a run: an upload is made from a copy, in the background, is tried
-again, and says how to repeat it. The token is huggingface_hub's business (`hf auth login` or $HF_TOKEN); it is in no
-message, because every message goes through `without_token`.
+Uploads never stop a training or change a run's files. They are made from a copy, in the background, and are retried; if
+all attempts fail, a warning gives the command that repeats them. huggingface_hub handles the token (`hf auth login` or
+$HF_TOKEN). It appears in no message, because all messages go through `without_token`.
 """
 
 import shlex
@@ -28,7 +28,7 @@ PAUSE = 10.0  # seconds before the second attempt, six times as long before the 
 
 
 def hub_flags(args) -> str:
-    """What a resumed run has to be told again: where it pushes is not kept in args.yaml."""
+    """Return the flags to repeat when the run is resumed: args.yaml does not record where to push."""
     if not args.push_to_hub:
         return ""
     private = " --hub_private" if args.hub_private else ""
@@ -42,31 +42,34 @@ def publish_command(run: Path, repository: str, private: bool) -> str:
 
 
 def make_repository(name: str, private: bool) -> str:
-    """The full name, USER/NAME, of a repository that exists from now on and that we may write to; one line if not, or
-    if it should be private and is not: pictures may be in it that others must not see."""
+    """Create the repository if it does not exist. Returns its full name, USER/NAME.
+
+    Raises RunError if we may not write to it, or if it should be private but is public: it may get pictures that others
+    must not see.
+    """
     from huggingface_hub import HfApi, constants, get_token
 
     if constants.HF_HUB_OFFLINE:
         raise RunError(f"--hub_model_id {name}: offline mode is on (HF_HUB_OFFLINE), so nothing can be uploaded")
     if get_token() is None:
-        raise RunError(f"--hub_model_id {name}: there is no token: log in with `hf auth login`, or set HF_TOKEN")
+        raise RunError(f"--hub_model_id {name}: no token found: log in with `hf auth login`, or set HF_TOKEN")
     try:
         repository = HfApi().create_repo(name, private=private or None, exist_ok=True).repo_id
         public = private and not HfApi().repo_info(repository).private
-    except Exception as error:  # whatever the hub or the way to it says
+    except Exception as error:  # anything that the hub or the network raises
         raise RunError(f"--hub_model_id {name}: {reason(error)}") from error
     if public:
-        raise RunError(f"--hub_private: {repository} is there already, and public")
+        raise RunError(f"--hub_private: {repository} exists already and is public")
     return repository
 
 
 def reason(error: BaseException) -> str:
-    """An error of the hub in one line."""
+    """Return an error of the hub as one line, without the token."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
         return "the hub does not accept the token (401): log in again with `hf auth login`, or set HF_TOKEN"
     if status == 403:
-        return "the token may not write there (403): it needs the role `write`, and the name your user or organisation"
+        return "the token may not write there (403): it needs the role `write`, and USER must be you or an organisation"
     if isinstance(error, OSError) and error.errno and status is None:
         return without_token(os_line(error))
     lines = [line for line in str(error).splitlines() if line.strip()] or [""]
@@ -81,7 +84,10 @@ def without_token(text: str) -> str:
 
 
 def stage(run: Path, folder: Path, repository: str, private: bool) -> None:
-    """Fill `folder` with what is uploaded: the run may change its files meanwhile."""
+    """Copy what is uploaded to `folder`, because the run may change its files meanwhile.
+
+    Raises RunError if best/ is damaged or was saved without its code.
+    """
     config, *_, arguments = read_card_files(run / "best", run)
     if config.get("model_type") in OWN_TYPES and "auto_map" not in config:
         raise RunError(f"{run}/best was saved without the code that builds its network: train it again")
@@ -114,11 +120,11 @@ def stage(run: Path, folder: Path, repository: str, private: bool) -> None:
 
 
 def upload(run: Path, repository: str, private: bool) -> str:
-    """Upload a run; the address of the commit. Raises what huggingface_hub raises."""
+    """Upload a run. Returns the URL of the commit. Raises what huggingface_hub raises."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars
 
-    disable_progress_bars()  # they would be drawn into those of the training
+    disable_progress_bars()  # they would disturb the progress bar of the training
     with tempfile.TemporaryDirectory(prefix=".push-", dir=run) as folder:
         stage(run, Path(folder), repository, private)
         return (
@@ -127,18 +133,18 @@ def upload(run: Path, repository: str, private: bool) -> str:
                 repo_id=repository,
                 folder_path=folder,
                 commit_message=f"Upload {run.resolve().name}",
-                delete_patterns=["tensorboard/**", "validation.png"],  # of an earlier upload
+                delete_patterns=["tensorboard/**", "validation.png"],  # left by an earlier upload
             )
             .commit_url
         )
 
 
 def upload_with_retries(run: Path, repository: str, private: bool) -> str | None:
-    """The address, or None and a warning that says how to repeat it."""
+    """Upload a run, with retries. Returns the URL, or None after a warning with the command that repeats it."""
     for attempt in range(ATTEMPTS):
         try:
             return upload(run, repository, private)
-        except Exception as error:  # a run is not lost for an upload, whatever went wrong with it
+        except Exception as error:  # no failed upload may end a run
             status = getattr(getattr(error, "response", None), "status_code", None)
             last = attempt == ATTEMPTS - 1 or isinstance(error, RunError) or status in (401, 403)
             then = "not tried again" if last else f"tried again in {PAUSE * 6**attempt:.0f} s"
@@ -152,10 +158,10 @@ def upload_with_retries(run: Path, repository: str, private: bool) -> str | None
 
 
 class HubUploads:
-    """The uploads of a training, from its first process; without --push_to_hub every call does nothing.
+    """The uploads of a training run, made by its first process. Without --push_to_hub, every method does nothing.
 
-    Made before anything else, so that a wrong name, a missing token or a hub that does not answer ends the run before
-    it began. An upload that is asked for while one is under way is left out: the last one holds everything.
+    Create it first, so that a wrong name, a missing token or a hub that does not answer ends the run before it begins.
+    While an upload is running, others are skipped: the last one contains everything.
     """
 
     def __init__(self, args):
@@ -167,15 +173,15 @@ class HubUploads:
             print(f"the model will be uploaded to {self.repository}", flush=True)
 
     def saved(self, run: Path, better: bool) -> None:
-        """An epoch is over; `better`: there is a new best model."""
+        """Upload in the background after an epoch, if `better` says that there is a new best model."""
         if self.on and self.each_save and better and not (self.thread and self.thread.is_alive()):
             job = self.repository, self.private
-            # a daemon: a stopped run does not wait for it
+            # a daemon thread, so that a stopped run does not wait for it
             self.thread = threading.Thread(target=upload_with_retries, args=(run, *job), daemon=True)
             self.thread.start()
 
     def finish(self, run: Path) -> None:
-        """The run is complete: wait for what is under way, then upload everything."""
+        """Wait for a running upload, then upload everything. Call it when the run is complete."""
         if not self.on:
             return
         if self.thread:

@@ -1,4 +1,4 @@
-"""Under which conditions a script runs: one-line errors, and what is agreed between processes."""
+"""Start a script: check how it was launched, turn errors into one line, and coordinate processes."""
 
 import errno
 import os
@@ -10,28 +10,28 @@ from contextlib import contextmanager
 
 
 class RunError(ValueError):
-    """A run cannot start or go on as asked: one line for the user."""
+    """A run cannot start or go on as asked. The message is one line for the user."""
 
 
 def is_first_process() -> bool:
-    """True in the process that speaks; known from the launcher before any process group exists."""
+    """Return whether this is rank 0, which prints. The launcher's RANK tells it before any process group exists."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
 def one_line_errors(*kinds: type[Exception]):
-    """Turn errors of the user's making into one line on stderr and exit code 1, printed once under any launcher.
+    """Turn errors that the user can fix into one line on stderr, printed once under any launcher, and exit code 1.
 
-    An error that one process alone meets ends the others through their next collective.
+    If only one process meets an error, the next collective operation ends the others.
     """
     try:
         yield
     except (RunError, *kinds) as error:
-        # An error of a data loader's worker carries the worker's traceback; what it says is in the last line.
+        # An error from a data loader's worker includes a traceback; its message is the last line.
         line = str(error).strip().splitlines()[-1]
         line = line.removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")
         fail(f"error: {line}", 1, silent=was_said(error))
-    except OSError as error:  # the disk, or a name that it does not take
+    except OSError as error:  # the disk refused, or the name is not valid there
         fail(f"error: {os_line(error)}", 1, silent=was_said(error))
     except MemoryError as error:
         fail(f"error: {out_of_memory(str(error))}", 1)
@@ -42,32 +42,32 @@ def one_line_errors(*kinds: type[Exception]):
         if not is_of_another_process(error):
             raise
         rank = os.environ.get("RANK", "0")
-        fail(f"process {rank} lost the others; if none of them says why, it was this: {line[:300]}", 1)
+        fail(f"process {rank} lost the others; if none of them prints a reason, it was this: {line[:300]}", 1)
     except KeyboardInterrupt:
         fail("interrupted", 130)
 
 
 def was_said(error: Exception) -> bool:
-    """Whether another process met the error and says it: see `on_first_process`."""
+    """Return whether the first process met this error and prints it (see `on_first_process`)."""
     return getattr(error, "of_first_process", False)
 
 
-REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # only a write meets these
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # only writing raises these
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 NO_SHARED_MEMORY = ("shared memory", "</torch_", "/dev/shm", "Bus error")
 
 
 def os_line(error: OSError) -> str:
-    """A refusal of the system in one line: path and reason. Of a copy the path is that of the copy."""
+    """Return an OSError as one line with path and reason. For a failed copy, the path is the target's."""
     path = error.filename2 or error.filename
     written = "cannot write " if error.errno in REFUSED else ""
     if path is None:
-        return f"{written}{': ' if written else ''}{os_reason(error)}; checkpoints are whole"
+        return f"{written}{': ' if written else ''}{os_reason(error)}; checkpoints are complete"
     return f"{written}{path if isinstance(path, str) else os.fsdecode(path)}: {os_reason(error)}"
 
 
 def os_reason(error: BaseException) -> str:
-    """Why, in one line, without number or path."""
+    """Return the reason of an error in one line, without error number or path."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -75,23 +75,23 @@ def os_reason(error: BaseException) -> str:
 
 
 def runtime_line(line: str) -> str | None:
-    """What to tell of an error of torch's that is the machine's or the launch's, and no bug; None of others."""
+    """Return a line for the user if the machine or the launch caused this error of torch's, else None (a bug)."""
     if "deterministic implementation" in line:
-        return f"--deterministic cannot be had: {line}"
-    if any(sign in line for sign in NO_SHARED_MEMORY):  # workers hand their items over in it
+        return f"--deterministic is not possible here: {line}"
+    if any(sign in line for sign in NO_SHARED_MEMORY):  # workers pass their items through it
         return (
             "there is too little shared memory (/dev/shm) for the workers that prepare data: give fewer --num_workers "
             f"(0 needs none), or enlarge it (docker run --shm-size). {line[-200:]}"
         )
-    if line.startswith("DataLoader worker"):  # killed, most often for memory
-        return f"{line} (for memory? fewer --num_workers need less); checkpoints are whole"
+    if line.startswith("DataLoader worker"):  # killed, most often for lack of memory
+        return f"{line} (out of memory? fewer --num_workers need less); checkpoints are complete"
     if any(sign in line for sign in NO_MEMORY):
         return out_of_memory(line)
     return None
 
 
 def out_of_memory(line: str) -> str:
-    """Flags that help, the gentlest first."""
+    """Return a line that names the flags that help. Those that change the training least come first."""
     return (
         "there is too little memory. Training needs less with more --gradient_accumulation_steps, with "
         "--gradient_checkpointing, with a smaller --crop_size or --batch_size; prediction with a smaller --test_size, "
@@ -100,17 +100,17 @@ def out_of_memory(line: str) -> str:
 
 
 def is_of_another_process(error: RuntimeError) -> bool:
-    """Whether a collective failed because the process at its other end is gone."""
+    """Return whether a collective operation failed because another process is gone."""
     from torch.distributed import DistError
 
     return isinstance(error, DistError) or "by peer" in str(error)
 
 
 def fail(line: str, code: int, silent: bool = False) -> None:
-    """Print why, unless `silent`, and exit.
+    """Print `line`, unless `silent`, and exit with `code`.
 
-    A launcher ends all processes when one ends. So the others give the first one time to speak, and speak themselves
-    only if it did not meet the same error.
+    A launcher ends all processes when one ends. So processes other than the first wait before they print, to let the
+    first one print its error. `silent` says that it prints this one.
     """
     if not is_first_process():
         time.sleep(10)
@@ -120,16 +120,16 @@ def fail(line: str, code: int, silent: bool = False) -> None:
 
 
 def make_accelerator(deterministic: bool = False, gradient_checkpointing: bool = False):
-    """An `Accelerator`, or a `RunError` for a launch that cannot do what it seems to.
+    """Return an `Accelerator`. Raises `RunError` if the launch asks for something that cannot work.
 
-    `deterministic`: on a GPU, only kernels whose results do not depend on the order in which threads finish.
-    `gradient_checkpointing`: the network will compute blocks again, which torch.compile cannot follow.
+    deterministic           use only GPU kernels whose results do not depend on the order in which threads finish
+    gradient_checkpointing  the network will recompute blocks, which torch.compile does not support
     """
     import torch
     from accelerate import Accelerator
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # of saving and loading one small file
+    logging.disable_progress_bar()  # it would appear for saving and loading one small file
     on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     gpu = torch.cuda.is_available() and not on_cpu
     if os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16" and not gpu:
@@ -141,47 +141,50 @@ def make_accelerator(deterministic: bool = False, gradient_checkpointing: bool =
             f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {processes} ..."
         )
     if not gpu and os.environ.get("OMP_NUM_THREADS") == "1":
-        # What `accelerate launch` sets unless told otherwise: one thread, on a machine that computes on its cores.
+        # By default, `accelerate launch` sets one thread, even on a machine that computes on its CPU cores.
         torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    if torch.get_num_threads() > thread_limit():  # some backward passes would wait for ever
+    if torch.get_num_threads() > thread_limit():  # some backward passes would wait forever
         torch.set_num_threads(thread_limit())
     if not gpu:
         keep_memory()
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it to be deterministic
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to be deterministic
         torch.backends.cudnn.benchmark = False
     accelerator = Accelerator()
     if accelerator.num_processes != processes:
         raise RunError(f"{processes} processes were launched but accelerate runs {accelerator.num_processes}")
     if accelerator.gradient_accumulation_steps != 1:
-        raise RunError("accumulation is a flag here, --gradient_accumulation_steps, not a setting of the launch")
+        raise RunError("set accumulation with --gradient_accumulation_steps of this script, not in the launch settings")
     if accelerator.is_main_process and accelerator.mixed_precision == "bf16" and not gpu and not has_bf16():
-        print("note: this CPU has no bf16 instructions, so it is many times slower: launch with --mixed_precision no")
+        print("note: bf16 is many times slower on this CPU, which lacks its instructions: use --mixed_precision no")
     if gradient_checkpointing and accelerator.state.dynamo_plugin.backend.value != "NO":
         raise RunError("--gradient_checkpointing cannot be compiled: launch with --dynamo_backend no")
     return accelerator
 
 
 def has_bf16() -> bool:
-    """Whether the CPU has instructions for bf16; True where that cannot be known."""
+    """Return whether the CPU has bf16 instructions; True if that is unknown."""
     import torch
 
     if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
         return True
-    names = "_is_avx512_bf16_supported", "_is_amx_tile_supported"  # private to torch: they may go
+    names = "_is_avx512_bf16_supported", "_is_amx_tile_supported"  # private to torch: they may disappear
     checks = [getattr(torch.cpu, name, None) for name in names]
     return None in checks or any(check() for check in checks)
 
 
 def keep_memory() -> None:
-    """Let glibc keep the memory of freed tensors for the next ones. By default it gives that of large ones back to the
-    system, which clears it page by page when it is asked for again (docs/benchmarks.md)."""
+    """Make glibc keep the memory of freed tensors for later ones.
+
+    By default it returns the memory of large tensors to the system, which clears each page when it is used again
+    (docs/benchmarks.md).
+    """
     import ctypes
 
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, TypeError, AttributeError):  # no glibc: another system
+    except (OSError, TypeError, AttributeError):  # this system has no glibc
         return
     top_pad, trim_threshold, mmap_max = -2, -1, -4  # their numbers in malloc.h
     mallopt(mmap_max, 0)
@@ -190,31 +193,36 @@ def keep_memory() -> None:
 
 
 def check_batch_norm(accelerator, sync_bn: bool, images: int) -> None:
-    """Batch norm after a pooling to 1x1 needs two values per channel: two images at a time, per process or, if
-    synchronised, in all."""
+    """Raise RunError if batch norm would see a single image at a time, per process or, with `sync_bn`, in total.
+
+    After pooling to 1x1, batch norm needs two values per channel and so two images.
+    """
     if sync_bn and accelerator.device.type != "cuda":
         raise RunError("--sync_bn needs GPUs")
     if images * (accelerator.num_processes if sync_bn else 1) < 2:
         raise RunError(
-            "--norm batch needs at least 2 images per process at a time, and --batch_size gives 1: raise it, or use "
+            "--norm batch needs at least 2 images per process at a time, but --batch_size gives 1: raise it, or use "
             "--norm group or evo"
         )
 
 
 def available_cores() -> int:
-    """Cores that this process may use: OpenMP's own limit holds too, beyond it some kernels wait for ever."""
+    """Return the number of cores that this process may use, at most `thread_limit`.
+
+    Beyond that limit, some kernels wait forever.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, thread_limit())
 
 
 def thread_limit() -> int:
-    """OpenMP's own limit on threads, OMP_THREAD_LIMIT; a large number if it is not set."""
+    """Return OpenMP's limit on threads, OMP_THREAD_LIMIT, or a large number if it is not set."""
     limit = os.environ.get("OMP_THREAD_LIMIT", "")
     return int(limit) if limit.isdigit() and int(limit) > 0 else 2**31
 
 
 def on_first_process(accelerator, function: Callable, *args):
-    """`function(*args)` on the first process; its result, or its error, on every process."""
+    """Call `function(*args)` on the first process. Returns its result, or raises its error, on every process."""
     from accelerate.utils import broadcast_object_list
 
     outcome = [None, None]
@@ -233,7 +241,7 @@ def on_first_process(accelerator, function: Callable, *args):
 
 
 def progress_bar(accelerator, title: str, total: int | None = None, loader=None, done: int = 0):
-    """A bar of images with rate and remaining time, on the first process; rarely redrawn where it goes to a file."""
+    """Return a progress bar over images, shown by the first process. In a log file it is redrawn every 30 s."""
     from tqdm import tqdm
 
     rarely = {} if sys.stderr.isatty() else {"mininterval": 30}

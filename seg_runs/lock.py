@@ -1,7 +1,7 @@
-"""One program at a time in a folder that programs write to.
+"""Let one program at a time write to a folder.
 
-The lock is advisory, and the system takes it back when its holder ends, however it ends. It holds between processes of
-one machine. Over NFS it holds between machines only if the server and its mount support flock.
+The lock is advisory. The system releases it when its holder ends, however it ends. It works between processes on one
+machine; over NFS it works between machines only if the server and the mount support flock.
 """
 
 import os
@@ -15,15 +15,15 @@ from filelock import FileLock, Timeout
 
 from .launch import RunError, os_reason
 
-PREDICTING = ".predicting.lock"  # held by a prediction, beside the run that it may be of
+PREDICTING = ".predicting.lock"  # held by a prediction, so that a run can be trained and predicted at once
 
 
 @contextmanager
 def locked(folder: Path, flag: str, name: str = ".lock") -> Iterator[None]:
-    """Hold `folder` while the block runs. Raises RunError with the holder if another program has it.
+    """Hold the lock of `folder` while the block runs. Raises RunError that names the holder if it is taken.
 
-    `flag` names the option that chose the folder. Call it in one process of several. `name` of the lock file lets
-    programs that write different things share a folder.
+    `flag` names the option that chose the folder. `name` is the lock file's: programs that write different files use
+    different names to share a folder. With several processes, call this in one of them.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,19 +35,19 @@ def locked(folder: Path, flag: str, name: str = ".lock") -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         raise RunError(f"cannot write to {flag} {folder}: {os_reason(error)}") from error
     try:
-        with suppress(OSError):  # a full disk: then the holder is not named
+        with suppress(OSError):  # on a full disk the holder stays unnamed
             (folder / f"{name}.holder").write_text(
                 f"{Path(sys.argv[0]).name}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
             )
         yield
     finally:
-        with suppress(OSError):  # what went wrong in the block is more important
+        with suppress(OSError):  # an error in the block is more important
             (folder / f"{name}.holder").unlink(missing_ok=True)
         lock.release()
 
 
 def holder(folder: Path, name: str = ".lock") -> str:
-    """Who holds the lock of `folder`, as far as it said so."""
+    """Return who holds the lock of `folder`, or "another program" if it left no name."""
     try:
         return (folder / f"{name}.holder").read_text()
     except OSError:

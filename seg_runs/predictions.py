@@ -1,4 +1,4 @@
-"""The files of a prediction: results_NAME/IMAGE.png, results_color_NAME/IMAGE.png, scores_NAME.json."""
+"""Write the files of a prediction: results_NAME/IMAGE.png, results_color_NAME/IMAGE.png, scores_NAME.json."""
 
 import json
 import shutil
@@ -24,10 +24,10 @@ written = partial(writing, then="; make room there, or choose another --output_d
 
 
 class Predictions:
-    """Ids and colours of the images of a split, in `output`.
+    """Id images and colour images of a split, in the folder `output`.
 
-    While a prediction is under way, .predicting_NAME.json says with which settings, and of which files: begun again
-    with the same settings, it goes on with the images that are left or have changed; with others it begins anew.
+    While a prediction runs, .predicting_NAME.json records its settings and files. Started again with the same settings,
+    it goes on with the images that are left or have changed. With other settings it starts over.
     """
 
     def __init__(self, output: Path, name: str):
@@ -39,18 +39,21 @@ class Predictions:
         return self.files(name)[0]
 
     def files(self, name: str) -> list[Path]:
-        """Ids and colours of an image; a `name` with a / lies in a folder below."""
+        """Return the paths of an image's ids and colours. A `name` with a slash leads to a subfolder."""
         return [folder / f"{name}.png" for folder in self.folders]
 
     def begin(self, settings: dict, images: dict[str, list]) -> set[str]:
-        """The names that are done already. `images`: the name of each image, and what changes when its file does."""
+        """Start or continue a prediction. Returns the names of the images that are done.
+
+        images  the state of each image's file by name: it differs when the file has changed
+        """
         make_folders(*self.folders)
         record = json.loads(json.dumps({"settings": settings, "images": images}))
         before = self._record()
         same = before.get("settings") == record["settings"] and isinstance(before.get("images"), dict)
         done = set()
         with written(self.marker.parent):
-            for folder in self.folders:  # what a process that was killed has left
+            for folder in self.folders:  # left by a killed process
                 for left in folder.rglob(".*.png.tmp"):
                     left.unlink()
             for name, state in record["images"].items():
@@ -61,12 +64,12 @@ class Predictions:
                         path.unlink(missing_ok=True)
             if self.marker.is_dir() and not self.marker.is_symlink():
                 shutil.rmtree(self.marker)
-            self.scores.unlink(missing_ok=True)  # they are of the files that are replaced
+            self.scores.unlink(missing_ok=True)  # they belong to the files that are replaced
             write_json(self.marker, record)
         return done
 
     def _record(self) -> dict:
-        """What an interrupted prediction has left; nothing if there is none, or none of this version."""
+        """Return the record of an interrupted prediction, or {} if there is none or it is not readable."""
         try:
             record = json.loads(self.marker.read_text())
         except (OSError, ValueError, RecursionError):
@@ -74,7 +77,7 @@ class Predictions:
         return record if isinstance(record, dict) else {}
 
     def write(self, name: str, *arrays: np.ndarray) -> None:
-        """Ids (H, W) and colours (H, W, 3); each file is whole or not there."""
+        """Write ids (H, W) and colours (H, W, 3), each file atomically."""
         for path, array in zip(self.files(name), arrays, strict=True):
             with written(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +90,7 @@ class Predictions:
 
 @contextmanager
 def alone(accelerator, output: Path) -> Iterator[None]:
-    """Hold the folder of a prediction, in the first process for all: two predictions at once would mix."""
+    """Hold the lock of a prediction's folder, in the first process for all. Two predictions would mix their files."""
     with ExitStack() as stack:
         lock = locked(output, "the output folder (--output_dir)", PREDICTING)
         on_first_process(accelerator, stack.enter_context, lock)
@@ -97,12 +100,12 @@ def alone(accelerator, output: Path) -> Iterator[None]:
 
 
 def _take_away(lock: Path) -> None:
-    with suppress(OSError):  # some systems keep a file that is open
+    with suppress(OSError):  # some systems cannot delete an open file
         lock.unlink()
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a PNG can be decoded, and has its end."""
+    """Return whether a PNG can be decoded and is not truncated."""
     try:
         with path.open("rb") as file:
             file.seek(-len(PNG_ENDS), 2)
@@ -110,13 +113,13 @@ def is_whole(path: Path) -> bool:
                 return False
         with Image.open(path, formats=["PNG"]) as image:
             image.load()
-    except Exception:  # damaged files make decoders raise nearly everything
+    except Exception:  # decoders raise almost anything on damaged files
         return False
     return True
 
 
 def is_output(folder: Path) -> bool:
-    """Whether a prediction or a training wrote `folder`: its pictures are no photos."""
+    """Return whether a prediction or a training run wrote `folder`, so that its pictures are not photos."""
     if all((folder / part).is_file() for part in ("args.yaml", "log_epoch.csv")):
         return True
     for begins in (COLORS, IDS):
@@ -128,7 +131,7 @@ def is_output(folder: Path) -> bool:
 
 
 def write_scores(path: Path, scores: dict, names: Sequence[str], settings: dict) -> None:
-    """The scores, and how they came about."""
+    """Write the scores and the settings that they were measured with."""
     summary = score_summary(names, scores)
     by_class = {key: summary.pop(key) for key in ("iou", "accuracy")}
     with written(path):

@@ -1,7 +1,7 @@
-"""Upload a run to a hub, after training, or again.
+"""Upload a run to a hub after training, or upload it again.
 
 python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME
-python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME --dry_run card     # only write it, to look at
+python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME --dry_run FOLDER    # only write the files, to check them
 """
 
 import os
@@ -17,7 +17,7 @@ from .lock import locked
 
 
 def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
-    """What became of it, for the user."""
+    """Upload `run` to the repository `name`, or write the files to `dry_run`. Returns what was done, for the user."""
     check_hub_id("--hub_model_id", name)
     if not (run / "best" / "config.json").is_file():
         raise RunError(f"{run} is no run folder with a best/ model")
@@ -30,12 +30,12 @@ def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
             return f"uploaded: {upload(run, repository, private)}"
         except RunError:
             raise
-        except Exception as error:  # whatever the hub or the way to it says
+        except Exception as error:  # anything that the hub or the network raises
             raise RunError(f"upload to {repository} failed, nothing here is lost: {reason(error)}") from error
 
 
 def export(run: Path, folder: Path, name: str, private: bool) -> str:
-    """Write to `folder` what would be uploaded, whole or not at all."""
+    """Write to `folder` what would be uploaded, completely or not at all. Returns a line for the user."""
     if folder.exists():
         raise RunError(f"--dry_run {folder} exists already")
     with writing(folder):
@@ -45,15 +45,15 @@ def export(run: Path, folder: Path, name: str, private: bool) -> str:
             filled.mkdir()
             stage(run, filled, name, private)
             replace_folder(filled, folder)
-    return f"look at {folder}: this would be uploaded"
+    return f"wrote {folder}: this would be uploaded"
 
 
 def make_parser() -> Parser:
     parser = Parser(prog="python -m seg_runs.publish", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("--hub_model_id", required=True, help="where to, USER/NAME; made if it is not there")
-    parser.add_argument("--hub_private", action="store_true", help="if it is made anew, only for those who may see it")
-    parser.add_argument("--dry_run", metavar="FOLDER", help="write there what would be uploaded, and upload nothing")
+    parser.add_argument("--hub_model_id", required=True, help="the repository, USER/NAME; created if it does not exist")
+    parser.add_argument("--hub_private", action="store_true", help="create the repository as a private one")
+    parser.add_argument("--dry_run", metavar="FOLDER", help="write the files to FOLDER and upload nothing")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What a run shows: the table per class, the learning curve and the validation pictures."""
+"""Show a run's results: the table of classes, the learning curve and the validation pictures."""
 
 import io
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ INK, PAPER = (24, 24, 27), (250, 250, 249)
 
 
 def class_table(names: Sequence[str], scores: dict) -> str:
-    """IoU and accuracy of each class, "-" for one that occurs in neither truth nor prediction."""
+    """Return a text table with IoU and accuracy of each class, "-" where they are undefined."""
     width = max(map(len, [*names, "mean"]))
     lines = [f"{'class':<{width}}    IoU  accuracy"]
     rows = zip(names, scores["per_category_iou"], scores["per_category_accuracy"], strict=True)
@@ -30,7 +30,7 @@ def _number(value: float) -> str:
 
 
 def score_summary(names: Sequence[str], scores: dict) -> dict:
-    """The means, and IoU and accuracy by class, as JSON takes them: null for a class that does not occur."""
+    """Return the means, and IoU and accuracy by class, ready for JSON: None for nan."""
 
     def by_class(values):
         return {name: None if np.isnan(value) else float(value) for name, value in zip(names, values, strict=True)}
@@ -42,7 +42,7 @@ def score_summary(names: Sequence[str], scores: dict) -> dict:
 
 
 def plot_learning_curve(rows: list[dict], path: Path) -> None:
-    """Loss and mIoU over epochs, from the rows of log_epoch.csv."""
+    """Plot loss, accuracy and mIoU over epochs to `path`, a PNG, from the rows of log_epoch.csv."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -82,10 +82,10 @@ def plot_learning_curve(rows: list[dict], path: Path) -> None:
 def comparison(
     rows: list[tuple[np.ndarray, ...]], titles: Sequence[str], legend: dict[str, tuple], width: int = 480
 ) -> Image.Image:
-    """Images side by side, a row each, titles above and a legend of class colours below.
+    """Return a picture with rows of panels side by side, titles above, and a legend of class colours below.
 
-    `rows`: tuples of uint8 (H, W, 3), as many as `titles`; panels are scaled to `width` pixels, those whose title has
-    "image" in it smoothly.
+    Each row is a tuple of uint8 (H, W, 3), one for each title. Panels are scaled to `width` pixels: bilinearly if the
+    title contains "image", else by nearest neighbour.
     """
     gap, bar = 6, 26
     font = ImageFont.load_default(14)

@@ -1,4 +1,4 @@
-"""How a run is stopped from outside."""
+"""Stop a run from outside: SIGTERM and Ctrl-C."""
 
 import ctypes
 import os
@@ -10,9 +10,9 @@ from .launch import is_first_process
 
 
 class StopRequest:
-    """SIGTERM and Ctrl-C ask a run to stop after the step that it is at.
+    """Turn SIGTERM and Ctrl-C into a request to stop after the current step.
 
-    Inside `with`, a signal is only noted. `agreed()` is the same on every process, whichever was signalled.
+    Inside `with`, a signal is only recorded. `agreed()` gives the same answer on every process, whichever got it.
     """
 
     def __init__(self, accelerator):
@@ -28,24 +28,26 @@ class StopRequest:
 
     def note(self, number: int, _) -> None:
         self.signal = number
-        if is_first_process():  # not by print, which may be in use where the signal came in
+        if is_first_process():  # not print: the signal may have interrupted one
             os.write(2, f"\n{signal.Signals(number).name}: finishing the step\n".encode())
 
     def agreed(self) -> bool:
-        """Whether any process was asked to stop; every process must call it at the same places."""
+        """Return whether any process was asked to stop. All processes must call this at the same points."""
         import torch
 
         return bool(self.accelerator.reduce(torch.tensor(self.signal, device=self.accelerator.device)))
 
     def exit(self, command: str) -> None:
-        """Leave, with the command that goes on."""
-        self.accelerator.print(f"stopped; go on with: accelerate launch {command}", flush=True)
+        """Print the command that resumes the run, and exit."""
+        self.accelerator.print(f"stopped; resume with: accelerate launch {command}", flush=True)
         sys.exit(128 + (self.signal or signal.SIGTERM))
 
 
 def stop_with_launcher() -> None:
-    """Ask the kernel for SIGTERM when `accelerate launch` ends (Linux): it does not pass on the one that it gets, and
-    a run without launcher would go on unseen."""
+    """Ask the kernel to send SIGTERM when `accelerate launch` ends (Linux).
+
+    The launcher does not pass on its own SIGTERM, so the run would go on unseen.
+    """
     command = Path(f"/proc/{os.getppid()}/cmdline")
     if command.exists() and b"accelerate" in command.read_bytes():
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -183,7 +183,7 @@ def test_best_that_is_no_longer_what_was_written_is_one_line(model):
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    with pytest.raises(RunError, match="model.safetensors is not what was written"):
+    with pytest.raises(RunError, match="model.safetensors has changed since it was written"):
         trained_model.load_model(model)
 
 

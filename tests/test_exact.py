@@ -321,7 +321,7 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on(
     flags = [*FAST, *FULL, *flags_of(city, run), "--num_workers", 2, *(PARTS if processes == 2 else [])]
     stdout, stderr = stopped_by(number, processes, flags, run, whole_group)
     assert f"{signal.Signals(number).name}: finishing the step" in stderr
-    assert stdout.count(f"go on with: accelerate launch train_seg.py --resume_from_checkpoint {run}") == 1, stderr
+    assert stdout.count(f"resume with: accelerate launch train_seg.py --resume_from_checkpoint {run}") == 1, stderr
     assert "DataLoader" not in stderr and "done: best" not in stdout
     checked(launch("train_seg.py", "--resume_from_checkpoint", run, processes=processes))
     assert_same_run(uninterrupted if processes == 1 else uninterrupted_on_two, run)
@@ -406,7 +406,7 @@ def test_deterministic_refuses_what_cannot_be(city, in_process, tmp_path, monkey
     with pytest.raises(SystemExit):
         in_process("train_seg", *flags, *flags_of(city, tmp_path / "s"))
     torch.use_deterministic_algorithms(False)
-    assert "error: --deterministic cannot be had: put_" in capsys.readouterr().err
+    assert "error: --deterministic is not possible here: put_" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_best_holds_what_select_says(in_process, toycity, tmp_path, monkeypatch,
     assert all(value.equal(expected[name]) for name, value in kept.items())
     what = {"best": "best validation mIoU 0.3000 in epoch 1", "last": "the weights of epoch 2, validation mIoU 0.1000,"}
     assert what[select] in capsys.readouterr().out
-    said = {"best": "chosen as the best", "last": "the last of the training"}
+    said = {"best": "those that scored best", "last": "the last of the training"}
     assert said[select] in (run / "best" / "README.md").read_text()
 
 

@@ -257,7 +257,7 @@ def test_what_a_hub_refuses_ends_the_training_before_it_began(hub, toycity, tmp_
     assert "error: --hub_model_id user/x: the hub does not accept the token (401)" in refused.stderr
     assert "hf_AnotherToken" not in refused.stdout + refused.stderr and not (tmp_path / "r").exists()
     hub.faults["create"] = [500, 403]
-    for token, said in ((TOKEN, "500"), (TOKEN, "may not write there (403)"), ("", "there is no token: log in")):
+    for token, said in ((TOKEN, "500"), (TOKEN, "may not write there (403)"), ("", "no token found: log in")):
         refused = publish(hub, tmp_path / "home", run, "user/x", token=token)
         assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and refused.stderr.startswith("error: ")
         assert said in refused.stderr and not hub.repositories
@@ -280,7 +280,7 @@ def test_a_failed_upload_loses_nothing_and_its_command_repeats_it(hub, tmp_path)
     command = shlex.split(lines[3].split("upload it with: ")[1])
     assert command == ["python", "-m", "seg_runs.publish", str(run), "--hub_model_id", "user/x", "--hub_private"]
     public = publish(hub, home, *command[3:4], command[5], command[6])
-    assert public.returncode == 1 and "--hub_private: user/x is there already, and public" in public.stderr
+    assert public.returncode == 1 and "--hub_private: user/x exists already and is public" in public.stderr
     hub.private.add("user/x")
     hub.faults["lfs"] = ["hang up"]  # which the client itself tries again
     repeated = publish(hub, home, *command[3:4], command[5], command[6])
@@ -398,7 +398,7 @@ def test_a_card_says_what_a_stranger_needs(tmp_path):
         f"torch {torch.__version__.split('+')[0]}",
         "0 h 2 min after the start, on 1 x CPU",
         "## Intended use and limits",
-        "Not validated for want of examples: bicycle.",
+        "Not validated, because the images show none: bicycle.",
         'AutoModelForSemanticSegmentation.from_pretrained("user/x", trust_remote_code=True)',
         "resized to 64x128",
     ):

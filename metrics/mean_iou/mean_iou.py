@@ -1,12 +1,12 @@
-"""Mean intersection over union as an `evaluate` module that keeps counts of pixels instead of maps.
+"""Mean intersection over union as an `evaluate` module that keeps pixel counts instead of maps.
 
     metric = evaluate.load(str(Path(__file__).parent / "metrics" / "mean_iou"))
     metric.add_batch(predictions=maps, references=labels)  # any number of times
     scores = metric.compute(num_labels=19, ignore_index=255)
 
-IoU of a class over the pixels of all images: Everingham et al., "The PASCAL Visual Object Classes (VOC)
-Challenge", IJCV 2010. Mean and overall ("pixel") accuracy: Long et al., "Fully Convolutional Networks for
-Semantic Segmentation", CVPR 2015. evaluate reads the imports line by line, so each has a line of its own.
+A class's IoU is computed over the pixels of all images, as in Everingham et al., "The PASCAL Visual Object Classes
+(VOC) Challenge", IJCV 2010. Mean and overall ("pixel") accuracy are those of Long et al., "Fully Convolutional Networks
+for Semantic Segmentation", CVPR 2015. `evaluate` reads imports line by line, so each has its own line.
 """
 
 import cv2
@@ -15,25 +15,25 @@ import evaluate
 import numpy as np
 import torch
 
-NUM_IDS = 256  # ids are bytes: a reference selects the row of the table, a prediction the column
-CHUNK = 2**24  # pixels; calcHist answers in float32, which is exact for whole numbers up to here
+NUM_IDS = 256  # ids are bytes: the reference's is the row of the table, the prediction's the column
+CHUNK = 2**24  # pixels counted at a time; calcHist returns float32, which is exact for integers up to here
 
 DESCRIPTION = "Mean IoU and accuracies of semantic segmentation maps, computed from a table of pixel counts."
 INPUTS = """
-A map is an (H, W) array of class ids in 0..255. Give one map, a stack (B, H, W), or a list of maps of any
+A map is an (H, W) array of class ids in 0..255. Pass one map, a stack (B, H, W), or a list of maps of any
 sizes, as torch tensors on any device, numpy arrays or PIL images.
 """
 CITATION = "Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, IJCV 88:303-338, 2010"
 
 
 def split_maps(maps) -> list:
-    """The single maps of one map, a stack (B, H, W), a list or a tuple."""
+    """Return a list of maps from one map, a stack (B, H, W), a list or a tuple."""
     is_stack = getattr(maps, "ndim", 2) == 3  # a PIL image has no ndim
     return list(maps) if is_stack or isinstance(maps, (list, tuple)) else [maps]
 
 
 def as_bytes(ids, name: str) -> np.ndarray | torch.Tensor:
-    """One map (H, W) as uint8: a tensor if it lies on an accelerator, else a numpy array."""
+    """Return one map (H, W) as uint8: a tensor if it is on an accelerator, else a numpy array. Raises ValueError."""
     if isinstance(ids, torch.Tensor):
         is_integer = not (ids.is_floating_point() or ids.is_complex())
         if is_integer:
@@ -42,26 +42,26 @@ def as_bytes(ids, name: str) -> np.ndarray | torch.Tensor:
         ids = np.asarray(ids)
         is_integer = ids.dtype.kind in "biu"
     if not is_integer:
-        raise ValueError(f"{name} must be integer class ids, not {ids.dtype}: of scores, take the argmax")
+        raise ValueError(f"{name} must be integer class ids, not {ids.dtype}: take the argmax of scores")
     if ids.ndim != 2:
         raise ValueError(f"{name} must be maps (H, W) or stacks (B, H, W): one map is {tuple(ids.shape)}")
     cast = ids.astype(np.uint8, copy=False) if isinstance(ids, np.ndarray) else ids.to(torch.uint8)
     if cast is not ids and (changed := cast != ids).any():
         wrong = int(ids[changed][0])
-        raise ValueError(f"{name} hold the id {wrong}, outside 0..255: give such pixels a free id (255)")
+        raise ValueError(f"{name} contain the id {wrong}, outside 0..255: give such pixels an unused id (255)")
     return cast
 
 
 def count_pairs(reference: np.ndarray | torch.Tensor, prediction: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Pixels per pair of ids, int64 (256, 256) indexed [reference, prediction], of two uint8 maps (H, W).
+    """Return the pixels per pair of ids in two uint8 maps (H, W), int64 (256, 256) indexed [reference, prediction].
 
-    OpenCV counts two arrays, in a fraction of bincount's time; if one is a tensor, its device counts.
+    OpenCV counts numpy arrays, in a fraction of bincount's time. A tensor is counted on its device.
     """
     if isinstance(reference, np.ndarray) and isinstance(prediction, np.ndarray):
         maps, counts = [reference.reshape(-1), prediction.reshape(-1)], np.zeros((NUM_IDS, NUM_IDS), np.int64)
         for start in range(0, reference.size, CHUNK):
             chunk = [ids[start : start + CHUNK] for ids in maps]
-            if chunk[0].size % 4 == 0:  # read four places in turn: neighbours share a bin and wait for it
+            if chunk[0].size % 4 == 0:  # interleave four quarters: counting neighbours of one bin in a row is slow
                 chunk = [cv2.merge(list(ids.reshape(4, -1))).reshape(-1) for ids in chunk]
             counts += cv2.calcHist(chunk, [0, 1], None, [NUM_IDS] * 2, [0, NUM_IDS] * 2).astype(np.int64)
         return torch.from_numpy(counts)
@@ -75,15 +75,15 @@ def count_pairs(reference: np.ndarray | torch.Tensor, prediction: np.ndarray | t
 
 
 def mean_of_present(scores: np.ndarray) -> np.float64:
-    """Mean of the scores that are not nan; nan if all are."""
+    """Return the mean of the scores that are not nan, or nan if all are."""
     present = scores[~np.isnan(scores)]
     return present.mean() if present.size else np.float64("nan")
 
 
 class MeanIoU(evaluate.Metric):
-    """IoU and accuracy per class and their means, from one table of counts, however many maps are added.
+    """Compute IoU and accuracy per class and their means, from one table of counts for any number of maps.
 
-    Every process counts its own maps; sum `counts` over the processes before `compute`.
+    Each process counts its own maps. Sum `counts` over the processes before `compute`.
     """
 
     def __init__(self, **kwargs):
@@ -103,7 +103,7 @@ class MeanIoU(evaluate.Metric):
 
     @property
     def counts(self) -> torch.Tensor:
-        """Pixels per pair of ids: int64 (256, 256) [reference, prediction], on the last map's device."""
+        """Pixels per pair of ids, int64 (256, 256) indexed [reference, prediction], on the last map's device."""
         return self._counts
 
     @counts.setter
@@ -113,13 +113,13 @@ class MeanIoU(evaluate.Metric):
         self._counts = counts
 
     def add(self, *, prediction, reference) -> None:
-        """Count one pair of maps (H, W). Raises what `add_batch` raises."""
+        """Count one pair of maps (H, W). Raises ValueError as `add_batch` does."""
         self.add_batch(predictions=[prediction], references=[reference])
 
     def add_batch(self, *, predictions, references) -> None:
-        """Count pairs of maps of equal shape; none of them if one is not valid.
+        """Count pairs of maps of equal shape.
 
-        Raises ValueError if shapes or numbers of maps differ, or if ids are not integers in 0..255.
+        Raises ValueError, and counts nothing, if shapes or numbers of maps differ or ids are not integers in 0..255.
         """
         predictions, references = split_maps(predictions), split_maps(references)
         if len(predictions) != len(references):
@@ -145,20 +145,25 @@ class MeanIoU(evaluate.Metric):
         label_map: dict[int, int] | None = None,
         reduce_labels: bool = False,
     ) -> dict[str, float | np.ndarray]:
-        """Scores (0..1) of all that was added, `predictions` and `references` included; then starts anew.
+        """Return the scores (0..1) of all maps added so far, `predictions` and `references` included. Resets counts.
 
-        The classes are 0..num_labels - 1. References are changed first by `label_map`, all ids at once
-        ({0: 1, 1: 0} swaps), then by `reduce_labels` (0 becomes 255, 255 stays, others become one less).
-        Pixels whose reference is then `ignore_index` are left out (None: no pixel). A predicted id that is no
-        class is a miss of the reference's class. A reference id that is no class is a false positive of the
-        class predicted there, and no part of any accuracy. `nan_to_num` replaces nan in all results.
+        num_labels     the classes are 0..num_labels - 1
+        label_map      maps reference ids, all at once: {0: 1, 1: 0} swaps
+        reduce_labels  then subtracts 1 from reference ids: 0 becomes 255, 255 stays
+        ignore_index   pixels with this reference id are then left out; None: no pixel is
+        nan_to_num     replaces nan in all results
 
-        Returns per_category_iou (float64, (num_labels,); nan: neither in references nor predictions),
-        per_category_accuracy (likewise; nan: not in references), mean_iou and mean_accuracy over what is not
-        nan, and overall_accuracy over all pixels whose reference is a class.
+        If the predicted id is not a class, the pixel is a miss for the reference's class. If the reference id is not a
+        class, the pixel is a false positive for the predicted class and counts in no accuracy.
 
-        Raises ValueError if nothing was added, if num_labels is not in 1..256, or an id in label_map not in
-        0..255.
+        The result has these keys:
+
+        per_category_iou       float64 (num_labels,); nan for a class in neither references nor predictions
+        per_category_accuracy  float64 (num_labels,); nan for a class not in the references
+        mean_iou, mean_accuracy  means of those that are not nan
+        overall_accuracy       over all pixels whose reference is a class
+
+        Raises ValueError if nothing was added, num_labels is not in 1..256, or label_map has an id outside 0..255.
         """
         if not 1 <= num_labels <= NUM_IDS:
             raise ValueError(f"num_labels must be in 1..256, not {num_labels}")
