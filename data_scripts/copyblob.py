@@ -43,7 +43,7 @@ def parse_rules(rules: Sequence[str], labels: LabelInfo) -> tuple[tuple[int, int
             if name not in labels.names:
                 raise DataError(f"--copyblob_rules {rule}: no class {name}; there are {', '.join(labels.names)}")
         if len(names) != 2:
-            raise DataError(f"--copyblob_rules {rule}: a rule is two classes, what is pasted:what it stands on")
+            raise DataError(f"--copyblob_rules {rule}: a rule names two classes, PASTED:GROUND")
         pairs.append(tuple(labels.names.index(name) for name in names))
     if not pairs:
         raise DataError(f"--copyblob has no rule for the classes of {labels.name}: give --copyblob_rules")
@@ -266,8 +266,8 @@ def paste(crop: Crop, bank: BlobBank, placement: Placement, instance_id: int = P
 def nearer(bank: BlobBank, label: np.ndarray, top: int, bottom: int, row: int) -> np.ndarray:
     """Return which pixels are nearer than a blob, bool (bottom - top, w), for rows `top` to `bottom` of a label (H, w).
 
-    `row` lies just below the blob's foot. A thing that is seen in `row` is nearer as a whole. Other classes that are
-    no ground, such as a wall, are nearer in the columns that they fill without a gap from `row` upwards.
+    `row` lies just below the blob's foot. A thing that is seen in `row` is nearer as a whole. Any other class that is
+    not ground, such as a wall, is nearer in the columns that it fills without a gap from `row` upwards.
     """
     if row >= len(label):
         return np.zeros((bottom - top, label.shape[1]), bool)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .labels import DataError
 
-UNFINISHED = ".unfinished"  # stands in a data set while it is being written; says what to do after an interruption
+UNFINISHED = ".unfinished"  # marks a data set that is being written, and says what to do after an interruption
 
 
 def write_whole(path: Path, write: Callable[[Path], None], remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""Give the pixels of a split: decoded from its files each time, or decoded once into a memory-mapped file.
+"""Read the pixels of a split: decode its files each time, or decode them once into a memory-mapped file.
 
 Decoding a 2-megapixel PNG takes several times as long as all other work on a training item. All workers, processes and
 runs share the decoded file, and the system keeps the used parts of it in memory.

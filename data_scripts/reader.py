@@ -54,10 +54,10 @@ TURNS = {  # orientation (Exif 2.3, tag 0x0112) -> (transpose, mirror rows, mirr
     7: (True, True, True),
     8: (True, True, False),
 }
-TAGS_OF_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type")  # chunks that may hold an orientation start so
+TAGS_OF_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type")  # starts of chunks that may hold an orientation
 PLUGIN = {".heic": "pillow-heif", ".heif": "pillow-heif", ".hif": "pillow-heif", ".avif": "--upgrade pillow"}
 
-# Pillow warns about odd tags and about images above 89 megapixels. We ignore that: it raises if it cannot read a file.
+# Pillow warns about odd tags and images above 89 megapixels. Ignore it: where Pillow cannot read a file, it raises.
 warnings.filterwarnings("ignore", module=r"PIL\..*")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 

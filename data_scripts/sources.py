@@ -211,7 +211,7 @@ def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: st
     names, images, labels, instances = zip(*rows, strict=True)
     for path in filter(None, (*images, *labels, *instances)):
         if not is_text(str(path)):
-            raise DataError(f"the file name {os.fsencode(path)!r} is not UTF-8 (old archives hold such): rename it")
+            raise DataError(f"the file name {os.fsencode(path)!r} is not UTF-8, as in old archives: rename it")
     first = {}
     for name, image in zip(names, images, strict=True):
         other = first.setdefault(_as_file(name), image)

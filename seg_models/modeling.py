@@ -48,7 +48,7 @@ DECODERS = {
     "unet": UNetHead,
     "attention_unet": AttentionUNetHead,
 }
-OTHER_ENCODERS = {  # name: (class, output stride) of our encoders that are no ResNets
+OTHER_ENCODERS = {  # name: (class, output stride) of our encoders that are not ResNets
     "maxpool": (MaxPoolEncoder, 32),
     "streetnet": (StreetNetEncoder, 16),
     "streetnet_fine": (partial(StreetNetEncoder, fine=True), 16),

@@ -192,7 +192,7 @@ def make_card(folder: Path, run: Path, name: str | None = None, pictures: dict[s
 
 
 def base_model(pretrained: str | None) -> str | None:
-    """The hub id that training began from, if it is one."""
+    """Return the hub id of the weights that training began with, or None."""
     name = (pretrained or "none").split("@")[0]
     return name if name.count("/") == 1 and " " not in name and not Path(name).is_absolute() else None
 

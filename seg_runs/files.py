@@ -152,7 +152,10 @@ def checksum(path: Path) -> list[int]:
 
 
 def damage(folder: Path) -> str:
-    """Return what is wrong with a folder's files by their checksums, or an empty string. No checksums is not wrong."""
+    """Return what is wrong with a folder's files by their checksums, or an empty string if nothing is.
+
+    A folder without checksums passes.
+    """
     if not (folder / CHECKSUMS).exists():
         return ""
     try:

@@ -110,7 +110,7 @@ def fail(line: str, code: int, silent: bool = False) -> None:
     """Print `line`, unless `silent`, and exit with `code`.
 
     A launcher ends all processes when one ends. So processes other than the first wait before they print, to let the
-    first one print its error. `silent` says that it prints this one.
+    first one print its error. Pass `silent=True` if the first one prints the same line.
     """
     if not is_first_process():
         time.sleep(10)
@@ -241,7 +241,7 @@ def on_first_process(accelerator, function: Callable, *args):
 
 
 def progress_bar(accelerator, title: str, total: int | None = None, loader=None, done: int = 0):
-    """Return a progress bar over images, shown by the first process. In a log file it is redrawn every 30 s."""
+    """Return a progress bar over images, shown by the first process. In a file it is redrawn at most every 30 s."""
     from tqdm import tqdm
 
     rarely = {} if sys.stderr.isatty() else {"mininterval": 30}

@@ -20,7 +20,7 @@ def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
     """Upload `run` to the repository `name`, or write the files to `dry_run`. Returns what was done, for the user."""
     check_hub_id("--hub_model_id", name)
     if not (run / "best" / "config.json").is_file():
-        raise RunError(f"{run} is no run folder with a best/ model")
+        raise RunError(f"{run} is not a run folder with a best/ model")
     if dry_run:
         with locked(run, "the run") if os.access(run, os.W_OK) else nullcontext():
             return export(run, Path(dry_run), name, private)

@@ -314,7 +314,7 @@ def test_publishing_what_cannot_be_is_one_line(tmp_path, capsys, words, said):
     assert stop.value.code in (1, 2) and output.count("\n") == 1 and output.startswith("error: ") and said in output
     with pytest.raises(SystemExit):
         main([str(tmp_path), "--hub_model_id", "user/x"])
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 # code of others

@@ -15,7 +15,7 @@ import evaluate
 import numpy as np
 import torch
 
-NUM_IDS = 256  # ids are bytes: the reference's is the row of the table, the prediction's the column
+NUM_IDS = 256  # ids are bytes: a row of the table for each reference id, a column for each predicted id
 CHUNK = 2**24  # pixels counted at a time; calcHist returns float32, which is exact for integers up to here
 
 DESCRIPTION = "Mean IoU and accuracies of semantic segmentation maps, computed from a table of pixel counts."
@@ -158,10 +158,10 @@ class MeanIoU(evaluate.Metric):
 
         The result has these keys:
 
-        per_category_iou       float64 (num_labels,); nan for a class in neither references nor predictions
-        per_category_accuracy  float64 (num_labels,); nan for a class not in the references
-        mean_iou, mean_accuracy  means of those that are not nan
-        overall_accuracy       over all pixels whose reference is a class
+        per_category_iou         float64 (num_labels,); nan for a class in neither references nor predictions
+        per_category_accuracy    float64 (num_labels,); nan for a class not in the references
+        mean_iou, mean_accuracy  means of those values that are not nan
+        overall_accuracy         over all pixels whose reference is a class
 
         Raises ValueError if nothing was added, num_labels is not in 1..256, or label_map has an id outside 0..255.
         """
