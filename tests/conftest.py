@@ -1,11 +1,11 @@
-"""What tests share: offline mode, a tiny ToyCity, and how scripts are run."""
+"""Shared by all tests: offline mode, a tiny ToyCity, and running the scripts."""
 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # bit-for-bit claims are about the CPU; set it to test on GPUs
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # several processes on few cores
-os.environ["OMP_THREAD_LIMIT"] = "1"  # the scripts would use all cores where OMP_NUM_THREADS is 1
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # bit-for-bit claims hold on the CPU; set this to test on GPUs
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads must not take the few cores
+os.environ["OMP_THREAD_LIMIT"] = "1"  # else the scripts use all cores when OMP_NUM_THREADS is 1
 
 import csv
 import json
@@ -29,13 +29,13 @@ keep_memory()  # as the scripts do
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """The cache of data sets, away from the user's."""
+    """Keep the cache of data sets apart from the user's."""
     os.environ["MINICITY_SEG_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
 def toycity(tmp_path_factory):
-    """A ToyCity of 6 training, 3 validation (2 does not divide them) and 2 test images of 96x192; not to be changed."""
+    """A ToyCity of 6 training, 3 validation (2 does not divide them) and 2 test images of 96x192. Read only."""
     return make_toycity(tmp_path_factory, train=6)
 
 
@@ -55,7 +55,7 @@ def make_toycity(tmp_path_factory, train: int) -> Path:
 
 @pytest.fixture
 def in_process(tmp_path, monkeypatch):
-    """`in_process("train_seg", "--flag", ...)`: a script's main in this process, in an empty working directory."""
+    """`in_process("train_seg", "--flag", ...)`runs a script's main in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(script: str, *flags) -> None:
@@ -71,7 +71,7 @@ def in_process(tmp_path, monkeypatch):
 
 
 def start(script: str, *flags, processes: int = 1, precision: str = "no", cwd=None, env=None) -> subprocess.Popen:
-    """A script as its users start it: `accelerate launch`, here on a CPU, on one or more processes."""
+    """Start a script as its users do, with `accelerate launch`, here on a CPU with one or more processes."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
     command += ["--num_machines", "1", "--mixed_precision", precision, "--dynamo_backend", "no"]
     if processes > 1:
@@ -84,7 +84,7 @@ def start(script: str, *flags, processes: int = 1, precision: str = "no", cwd=No
 
 
 def launch(script: str, *flags, **options) -> subprocess.CompletedProcess:
-    """`start`, to its end."""
+    """Run `start` and wait for its end."""
     process = start(script, *flags, **options)
     try:
         stdout, stderr = process.communicate(timeout=600)
@@ -95,14 +95,14 @@ def launch(script: str, *flags, **options) -> subprocess.CompletedProcess:
 
 
 def sample(rng, size, crop_size, scale_range=(0.75, 2.0), hflip=True, jitter=0.3, **options):
-    """`sample_augmentation` with the training script's defaults."""
+    """Call `sample_augmentation` with the training script's defaults."""
     from data_scripts.augment import sample_augmentation
 
     return sample_augmentation(rng, size, crop_size, scale_range, hflip, jitter, **options)
 
 
 def augment(image, label, augmentation, crop_size, jitter=True, instance=None) -> tuple:
-    """What an image, its label and its instance map become: a crop, taken and finished."""
+    """Take and finish a crop of an image, its label and its instance map."""
     from data_scripts.augment import finish_crop, take_crop
 
     crop = finish_crop(take_crop(image, label, augmentation, crop_size, instance), augmentation, color=jitter)
@@ -110,13 +110,13 @@ def augment(image, label, augmentation, crop_size, jitter=True, instance=None) -
 
 
 def rows_of(run: Path) -> list[dict]:
-    """log_epoch.csv, as text."""
+    """Return the rows of log_epoch.csv, as text."""
     with (run / "log_epoch.csv").open() as file:
         return list(csv.DictReader(file))
 
 
 def scalars_of(run: Path, kind: str) -> dict[str, dict[int, float]]:
-    """TensorBoard's view of a run's steps or epochs: tag -> count -> value; what was written again is there once."""
+    """Return a run's TensorBoard values by tag and step (or epoch). Fails if a value was logged twice."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     board = EventAccumulator(str(run / "tensorboard" / kind), size_guidance={"scalars": 0}).Reload()
@@ -127,11 +127,11 @@ def scalars_of(run: Path, kind: str) -> dict[str, dict[int, float]]:
 
 
 def assert_same_run(one: Path, two: Path) -> None:
-    """Everything that two runs say and save is equal to the last bit, except how long they took."""
+    """Assert that all logged and saved values of two runs are bit-identical, except durations."""
     for row, other in zip(rows_of(one), rows_of(two), strict=True):
         assert {**row, "seconds": 0} == {**other, "seconds": 0}
     checkpoints = [sorted((run / "checkpoints").iterdir()) for run in (one, two)]
-    assert checkpoints[0][-1].name == checkpoints[1][-1].name  # a stopped run may keep another one before it
+    assert checkpoints[0][-1].name == checkpoints[1][-1].name  # an interrupted run may keep another one before it
     last = f"checkpoints/{checkpoints[0][-1].name}"
     files = ["learning_curve.png", "results.json", "best/model.safetensors"]
     files += [f"{last}/{path.name}" for path in sorted(checkpoints[0][-1].glob("*.safetensors"))]

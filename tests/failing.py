@@ -1,8 +1,8 @@
-"""train_seg.py with something that goes wrong during training, on one process: $FAULT says what.
+"""Run train_seg.py with a fault during training, in one process. $FAULT says which:
 
-file   the training image $FILE breaks after the check
-bug    an error that is nobody's input, in the last process
-hang   a process that dies without a word, the last one
+file   the training image $FILE is damaged after the check
+bug    an error that no input caused, in the last process
+hang   the last process dies without a message
 """
 
 import os

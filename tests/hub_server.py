@@ -35,7 +35,7 @@ class HubServer(ThreadingHTTPServer):
         self.repositories: dict[str, list[dict[str, bytes]]] = {}
         self.private, self.large, self.requests = set(), {}, []
         self.faults: dict[str, list] = {}
-        self.open = threading.Event()  # commits wait until it is set
+        self.open = threading.Event()  # commits wait until this is set
         self.open.set()
 
     def __enter__(self):
@@ -47,20 +47,20 @@ class HubServer(ThreadingHTTPServer):
         self.server_close()
 
     def environment(self, home, token: str = TOKEN) -> dict[str, str]:
-        """What makes a process use this hub, and nothing of the user's."""
+        """Return the variables that make a process use this hub and no files of the user."""
         names = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_TOKEN": token, "NO_PROXY": "127.0.0.1"}
         return names | {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
     def add(self, name: str, files: dict[str, bytes]) -> None:
-        """A repository that is there already."""
+        """Add a repository that exists already."""
         self.repositories[name] = [files]
 
     def files(self, name: str) -> dict[str, bytes]:
-        """Of the newest commit."""
+        """Return the files of the newest commit."""
         return self.repositories[name][-1]
 
     def handle_error(self, request, client_address):
-        pass  # clients that are gone
+        pass  # clients that have left
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -88,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def fails(self, step: str) -> bool:
-        """Whether this request goes wrong, which is seen to."""
+        """Return whether this request must fail; if so, make it fail."""
         fault = self.server.faults[step].pop(0) if self.server.faults.get(step) else None
         if fault == "hang up":
             self.rfile.read(int(self.headers.get("Content-Length") or 0) // 2)
@@ -100,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
         return fault is not None
 
     def writes(self) -> bool:
-        """Whether this client may write; if not, it is told."""
+        """Return whether this client may write; if not, answer with an error."""
         if self.headers.get("Authorization") == f"Bearer {TOKEN}":
             return True
         self.body()
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def commit(self, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """(id, files) of a commit; answers the client if there is none."""
+        """Return (id, files) of a commit; if there is none, answer with an error."""
         commits = self.server.repositories.get(name)
         hidden = name in self.server.private and self.headers.get("Authorization") != f"Bearer {TOKEN}"
         if commits is None or hidden:

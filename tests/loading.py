@@ -1,11 +1,11 @@
-"""Loads models from a hub as a stranger does, without this package: for each, logits, masks and names to a file.
+"""Load models as a stranger does, without this package, and save logits, masks and names of each.
 
 python loading.py IMAGE PIXELS.pt RESULT.pt [MODEL ...]
 """
 
 import sys
 
-sys.modules.update({name: None for name in ("seg_models", "seg_runs", "data_scripts")})  # importing them fails
+sys.modules.update({name: None for name in ("seg_models", "seg_runs", "data_scripts")})  # importing these must fail
 
 import torch  # noqa: E402
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline  # noqa: E402

@@ -1,4 +1,4 @@
-"""`python pushing.py train_seg.main ...`: a script's main with short pauses between the attempts of an upload."""
+"""`python pushing.py train_seg.main ...` runs a script's main with short pauses between attempts to upload."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""benchmarks/ablation.py: it trains what is missing, goes on after an interruption, and compares with intervals."""
+"""benchmarks/ablation.py trains what is missing, goes on after an interruption, and compares with intervals."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from data_scripts.folds import load_data
 
 @pytest.fixture
 def run(in_process, toycity, tmp_path, monkeypatch):
-    """`run(*flags)` on ToyCity: two runs of two steps; returns the scripts that it started."""
+    """`run(*flags)` makes two runs of two steps on ToyCity and returns the scripts that it started."""
     names = load_data("toycity", str(toycity))[0]["train"]["name"]
     (tmp_path / "folds.json").write_text(json.dumps({"a": names[:3]}))
     common = {"dataset": "toycity", "folds": "folds.json", "fold": "a", "model": "streetnet", "crop_size": [32, 64]}
@@ -47,7 +47,7 @@ def test_runs_are_trained_once_and_compared(run, tmp_path, capsys):
     assert table[1][3].strip() == "" and float(table[2][3]) == pytest.approx(
         float(table[2][1]) - float(table[1][1]), abs=1e-3
     )
-    assert run() == []  # all is there
+    assert run() == []  # everything exists
     recipes = {path.name for path in (tmp_path / "out").glob("*.yaml")}
     assert recipes == {"baseline-seed0.yaml", "other-rate-0.01-seed0.yaml"}
 
@@ -61,10 +61,10 @@ def test_predictions_at_several_scales_do_not_count(run, in_process, tmp_path):
 def test_an_interrupted_ablation_goes_on(run, tmp_path):
     run()
     folder = tmp_path / "out" / "other-rate-0.01-seed0"
-    (folder / "scores_val.json").unlink()  # it was killed while it predicted
+    (folder / "scores_val.json").unlink()  # killed while predicting
     assert run("--table") == []
     assert run() == ["predict_seg.py"]
-    for name in ("scores_val.json", "results.json"):  # while it trained
+    for name in ("scores_val.json", "results.json"):  # killed while training
         (folder / name).unlink()
     assert run() == ["train_seg.py", "predict_seg.py"]
     assert (folder / "results.json").exists() and len(rows_of(folder)) == 2

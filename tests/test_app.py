@@ -1,4 +1,4 @@
-"""app_gradio.py, as its users meet it: over the network, and in a real browser."""
+"""app_gradio.py as its users see it: over the network, and in a real browser."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def photos(toycity, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(trained, photos, tmp_path_factory):
-    """The address of a running app."""
+    """Start the app. Returns its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -103,7 +103,7 @@ def test_what_cannot_be_chosen_is_refused(client, trained, photos, tmp_path):
 def test_a_photo_that_is_too_large_is_refused_before_it_is_decoded(client, trained, tmp_path):
     Image.new("L", (1500, 1000)).save(tmp_path / "large.png")
     whole = (tmp_path / "large.png").read_bytes()
-    (tmp_path / "large.png").write_bytes(whole[:200])  # decoding it would fail with another message
+    (tmp_path / "large.png").write_bytes(whole[:200])  # if it were decoded, the message would be another
     with pytest.raises(AppError, match=r"2 megapixels and the limit is 1"):
         segment(client, tmp_path / "large.png", trained)
 

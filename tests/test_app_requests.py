@@ -1,4 +1,4 @@
-"""The app under many and hostile requests: whose answer is whose, what is refused, and what stays on the disk."""
+"""The app under many and hostile requests: who gets which answer, what is refused, and what stays on the disk."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ API = "gradio_api"
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
-    """A small network whose prediction depends on the photo's colour: a 1x1 convolution would do."""
+    """A small network whose prediction depends on the photo's colour."""
     folder = tmp_path_factory.mktemp("models") / "secret_model"
     torch.manual_seed(0)
     labels = source_of("toycity").labels
@@ -55,7 +55,7 @@ class App:
         command = [sys.executable, str(ROOT / "app_gradio.py"), "--model_name_or_path", self.model]
         command += ["--server_port", str(self.port), *map(str, flags)]
         options = {"cwd": folder, "env": environment, "stderr": subprocess.STDOUT, "start_new_session": True}
-        options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's & lets it be ignored
+        options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's & ignores it
         with self.log.open("w") as output:
             self.process = subprocess.Popen(command, stdout=output, **options)
         self.read, self.url = 0, f"http://127.0.0.1:{self.port}"
@@ -73,7 +73,7 @@ class App:
         return stored
 
     def call(self, data: list) -> httpx.Response | str:
-        """`data` through POST /call/segment and its stream: the last event, or the refusal of the POST."""
+        """Send `data` by POST /call/segment and read its stream. Returns the last event, or the refusal of the POST."""
         posted = httpx.post(f"{self.url}/{API}/call/segment", json={"data": data}, timeout=60)
         if posted.status_code != 200:
             return posted
@@ -81,7 +81,7 @@ class App:
         return httpx.get(f"{self.url}/{API}/call/segment/{event}", timeout=120).text
 
     def new_log(self) -> str:
-        """What was logged since the last call."""
+        """Return what was logged since the last call."""
         text = self.log.read_text()
         new, self.read = text[self.read :], len(text)
         return new
@@ -104,7 +104,7 @@ def client(app, tmp_path_factory):
 
 
 def photo(folder: Path, number: int) -> Path:
-    """photo.png in a folder of its own, of a size that is only its own."""
+    """Write photo.png to a folder of its own, with a size that no other photo has."""
     path = folder / str(number) / "photo.png"
     path.parent.mkdir(exist_ok=True)
     pixels = np.random.default_rng(number).integers(0, 256, (40, 33 + number, 3), np.uint8)
@@ -118,7 +118,7 @@ def file_data(path: str, **more) -> dict:
 
 def test_two_hundred_requests_at_once_get_their_own_answers_or_none(app, model_folder, tmp_path):
     photos = [photo(tmp_path, number) for number in range(200)]
-    with ThreadPoolExecutor(1) as one:  # uploaded first, so that the calls meet
+    with ThreadPoolExecutor(1) as one:  # uploaded first, so that the calls overlap
         uploads = list(one.map(app.upload, photos[1::2]))
     clients = [Client(app.url, verbose=False, download_files=tmp_path / f"client{i}") for i in range(4)]
 
@@ -335,7 +335,7 @@ def test_names_of_all_kinds(app, odd_photos, name):
 
 def test_an_upload_that_is_too_large_leaves_nothing(app):
     before = set(app.scratch.rglob("*"))
-    many = [("files", (f"{i}.png", bytes(10**6))) for i in range(5)]  # each may be there, all may not
+    many = [("files", (f"{i}.png", bytes(10**6))) for i in range(5)]  # each fits, all together do not
     assert httpx.post(f"{app.url}/{API}/upload", files=many, timeout=60).status_code == 413
     assert httpx.post(f"{app.url}/{API}/upload", files={"files": ("a", bytes(3 * 10**6))}).status_code == 413
     assert httpx.post(f"{app.url}/{API}/upload", data={"files": "text"}).status_code in (400, 422)
@@ -354,7 +354,7 @@ def test_a_client_that_goes_away_does_not_stop_the_others(app, tmp_path):
     data = [file_data(app.upload(photo(tmp_path, 5))), app.model, [1.0, 2.0], True]
     event = httpx.post(f"{app.url}/{API}/call/segment", json={"data": data}).json()["event_id"]
     with httpx.stream("GET", f"{app.url}/{API}/call/segment/{event}", timeout=60):
-        pass  # closed before the answer is there
+        pass  # closed before the answer arrives
     with socket.create_connection(("127.0.0.1", app.port)) as connection:  # in the middle of an upload
         head = f"POST /{API}/upload HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n"
         connection.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n".encode())
@@ -379,7 +379,7 @@ def test_old_files_are_deleted_and_the_oldest_when_there_are_too_many(tmp_path):
     for name in ("example", "first", "second"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "photo.png").write_bytes(bytes(1000))
-        time.sleep(0.02)  # times of files are as fine as the system's clock ticks
+        time.sleep(0.02)  # file times are only as fine as the system's clock ticks
     keep = {tmp_path / "example"}
     sweep(tmp_path, keep, seconds=3600, size=10**6)
     assert len(list(tmp_path.iterdir())) == 3
@@ -450,7 +450,7 @@ def test_faults_of_the_server_are_one_sentence_without_paths(tmp_path, capfd, er
 
 
 def test_direct_calls_of_the_function_are_one_at_a_time(tmp_path):
-    """Where somebody passes the queue all the same."""
+    """Also for a request that bypasses the queue."""
     from app_gradio import Requests
 
     inside, most = [], []
@@ -488,7 +488,7 @@ def test_the_gate_passes_on_what_was_not_sent_in_one_piece():
 
 @pytest.mark.parametrize("name", ["streetnet", "segformer_b0", "deeplabv3_resnet18"])
 def test_memory_is_known_before(name):
-    """The estimate counts what a network of real tensors allocates, and grows with scales, flips and classes."""
+    """The estimate counts what a network with real tensors allocates, and grows with scales, flips and classes."""
     model = build_model(name, "batch", {i: str(i) for i in range(5)}).eval()
     weights = next(model.parameters()).clone()
     size = (64, 96)
@@ -505,8 +505,8 @@ def test_counted_memory_is_that_of_the_tensors():
     class Network(torch.nn.Module):
         def forward(self, x):
             x = x * 2
-            x = x + 1  # two are alive
-            return (x + 1) + (x - 1)  # four, the sum included
+            x = x + 1  # two tensors exist
+            return (x + 1) + (x - 1)  # four, including the sum
 
     assert forward_memory(Network(), (10, 10)) == 4 * 4 * 300
 
@@ -520,12 +520,12 @@ def test_attention_makes_no_map_of_all_pairs():
     assert forward_memory(Network(), (100, 100)) < 4 * 10_000**2 / 100
 
 
-# The gate by itself
+# The gate alone
 
 
 @pytest.fixture
 def status(tmp_path):
-    """`status(method, path, root, query, room)`: what the gate answers before an app that answers 200 to everything."""
+    """`status(method, path, root, query, room)` returns the gate's status before an app that answers 200."""
     import app_server
 
     async def everything(scope, receive, send):

@@ -1,4 +1,4 @@
-"""The command line: flags, aliases, recipes, and that each mistake is one line."""
+"""The command line: flags, aliases, recipes. Each mistake gives one line."""
 
 import ast
 import dataclasses
@@ -177,7 +177,7 @@ def test_shipped_recipes_parse(path):
     [(TrainArguments, "train_seg.py"), (PredictArguments, "predict_seg.py"), (AppArguments, "app_gradio.py")],
 )
 def test_every_flag_is_read(kind, script):
-    """As an attribute of `args`, or as the name of one of the model's training defaults."""
+    """Return whether a field is read as an attribute of `args`, or names one of the model's training defaults."""
     read = {field.name for field in dataclasses.fields(TrainingDefaults)}
     for path in (
         script,
@@ -225,7 +225,7 @@ COMMANDS = {"train_seg.py": TrainArguments, "predict_seg.py": PredictArguments, 
 
 
 def documented_commands() -> list[list[str]]:
-    """Every command of the scripts that the documents show, split; not those with an ellipsis."""
+    """Return every command in the documents that runs a script, split into words, except those with an ellipsis."""
     found = []
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         for line in path.read_text().splitlines():
@@ -247,7 +247,7 @@ def test_documented_commands_parse(words, monkeypatch):
         return
     script = next(word for word in words if word in COMMANDS)
     before, after = words[: words.index(script)], words[words.index(script) + 1 :]
-    if "--resume_from_checkpoint" in after:  # of a run that is not here: the parser looks for it
+    if "--resume_from_checkpoint" in after:  # these name a run that does not exist, which the parser would look for
         with pytest.raises(RunError, match="--resume_from_checkpoint runs/NAME"):
             parse_arguments(COMMANDS[script], after)
     elif "--help" in after:

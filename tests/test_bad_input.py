@@ -1,4 +1,4 @@
-"""Bad input, by subprocess, on one and two processes: one line that names the culprit, once, and an exit code."""
+"""Bad input, in subprocesses with one and two processes: one line that names the culprit, once, and an exit code."""
 
 import shutil
 
@@ -133,13 +133,13 @@ FAULTS = [
     output_below_a_file,
     more_images_than_there_are,
 ]
-# One for each way to be found out: before any process group, by every process, by the first for all.
+# One case for each place that finds it: before any process group, every process, the first process for all.
 ON_TWO_PROCESSES = [no_folder, unknown_model, batch_that_does_not_divide, truncated_label, output_below_a_file]
 LAUNCHES = [(fault, 1) for fault in FAULTS] + [(fault, 2) for fault in ON_TWO_PROCESSES]
 
 
 def refusal(fault, toycity, folder, processes):
-    """(flags' culprit, what the launch said, files that were there before and changed)."""
+    """Launch with a fault. Returns the culprit, the output of the launch, and the existing files that changed."""
     data = folder / "data"
     shutil.copytree(toycity, data)
     flags, culprit = fault(data)
@@ -162,6 +162,6 @@ def test_bad_input_is_refused_in_one_line(fault, processes, toycity, tmp_path):
 
 
 def assert_no_traceback_of_the_script(stderr: str) -> None:
-    """At most one, the launcher's own report, which no script can prevent."""
+    """At most one traceback is allowed: the launcher's own report, which no script can prevent."""
     _, *tracebacks = stderr.split("Traceback (most recent call last)")
     assert len(tracebacks) <= 1 and all("accelerate/commands/launch.py" in report for report in tracebacks), stderr

@@ -1,4 +1,4 @@
-"""A copy in half precision: half the size, the same predictions, nothing that float16 cannot hold is lost."""
+"""A copy in half precision has half the size and the same predictions, and keeps what float16 cannot hold."""
 
 import json
 
@@ -15,7 +15,7 @@ from trained_model import load_model
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A StreetNet with two statistics that float16 cannot hold."""
+    """A StreetNet with two running statistics that float16 cannot hold."""
     torch.manual_seed(0)
     model = build_model("streetnet", "batch", {i: f"class {i}" for i in range(11)}, "camvid")
     variances = [layer.running_var for layer in model.modules() if hasattr(layer, "running_var")]

@@ -1,4 +1,4 @@
-"""What every architecture promises, whatever it is made of: one line in `STRIDES` brings a new one in here."""
+"""What every architecture must do. One line in `STRIDES` adds a new one."""
 
 import os
 
@@ -43,23 +43,23 @@ STRIDES = {
     "unet": 1,
     "unet_resnet18": 2,
 }
-TIMMS = ("deeplabv3plus_resnest50", "hrnet_w18")  # whose encoders keep their batch norms
-LAYER_NORMS = ("segformer_b0", "segformer_swin_tiny")  # whose encoders have none
+TIMMS = ("deeplabv3plus_resnest50", "hrnet_w18")  # encoders that keep their batch norms
+LAYER_NORMS = ("segformer_b0", "segformer_swin_tiny")  # encoders without batch norm
 WITH_NORMS = [(name, norm) for name in STRIDES for norm in NORMS if norm == "batch" or name not in TIMMS]
-STRIDED = [name for name in STRIDES if "_resnet" in name]  # by dilation
+STRIDED = [name for name in STRIDES if "_resnet" in name]  # dilated
 ID2LABEL = {i: f"class {i}" for i in range(5)}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def narrow():
-    """The encoder of encdec_maxunpool an eighth as wide, whose 63 million parameters would take a sixth of the time."""
+    """Make encdec_maxunpool's encoder an eighth as wide: its 63 million parameters would take a sixth of the time."""
     with pytest.MonkeyPatch.context() as patch:
         encoder = partial(MaxPoolEncoder, widths=[width // 8 for width in MaxPoolEncoder.keywords["widths"]])
         patch.setitem(OTHER_ENCODERS, "maxpool", (encoder, 32))
         yield
 
 
-# By module: tests of one network and norm follow each other (see `fresh`).
+# Scope "module" runs tests of one network and norm one after another (see `fresh`).
 every_name = pytest.mark.parametrize("name", STRIDES, scope="module")
 every_norm = pytest.mark.parametrize(("name", "norm"), WITH_NORMS, scope="module")
 
@@ -86,12 +86,12 @@ def images(height=49, width=65, batch=2):
 
 
 def objective(output):
-    """Depends on every logit, with a gradient of its own for each."""
+    """A loss that depends on every logit, with a different gradient for each."""
     return sum(logits.square().mean() for logits in (output.logits, *(getattr(output, "aux_logits", None) or ())))
 
 
 def train_once(model):
-    """(gradients, buffers, numbers kept for backward) of a step's forward and backward, dropout included."""
+    """Return gradients, buffers and the number of values kept for backward, of one step with dropout."""
     torch.manual_seed(1)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
@@ -101,11 +101,11 @@ def train_once(model):
 
 
 def kind(name):
-    return re.sub(r"\d+$", "", name.replace("streetnet_large", "streetnet_fine"))  # wider or deeper: the same kind
+    return re.sub(r"\d+$", "", name.replace("streetnet_large", "streetnet_fine"))  # the same kind, but wider or deeper
 
 
 def test_every_kind_is_here():
-    """A model that is neither here nor a sibling of one that is would go untested."""
+    """Every model is listed here or is a sibling of one that is. Others would go untested."""
     assert {kind(name) for name in STRIDES} >= {kind(name) for name in MODELS}
     here = {part: {kind(model_entry(name).config.get(part, "")) for name in STRIDES} for part in ("encoder", "decoder")}
     assert here["encoder"] == {kind(model.config.get("encoder", "")) for model in MODELS.values()}
@@ -161,7 +161,7 @@ def test_every_parameter_has_a_gradient(name, norm):
     model = fresh(name, norm, auxiliary=True)
     batch_norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert bool(batch_norms) == (norm == "batch")
-    for layer in batch_norms:  # timm begins with zero at the end of a block
+    for layer in batch_norms:  # timm initialises the end of a block with zero
         nn.init.ones_(layer.weight)
     gradients, *_ = train_once(model)
     assert [key for key, g in gradients.items() if g is None or not g.isfinite().all() or not g.any()] == []
@@ -190,7 +190,7 @@ def test_the_auxiliary_logits_are_there_in_training_and_their_head_is_not_saved(
 @every_norm
 def test_saved_model_comes_back_through_auto_classes(tmp_path, name, norm):
     model = fresh(name, norm).eval()
-    for tensor in model.state_dict().values():  # no tensor is at its initial value: a forgotten one shows
+    for tensor in model.state_dict().values():  # no tensor keeps its initial value, so a forgotten one is noticed
         if tensor.is_floating_point():
             tensor.mul_(1.1).add_(0.01 if tensor.ndim == 1 else 0)
     model.save_pretrained(tmp_path)
@@ -208,7 +208,7 @@ def test_saved_model_comes_back_through_auto_classes(tmp_path, name, norm):
     assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
     with torch.no_grad():
         expected = model(images()).logits
-        # Close: memory mapped from a file is aligned differently, which may choose other kernels.
+        # Close, not equal: memory mapped from a file is aligned differently, which may select other kernels.
         torch.testing.assert_close(loaded(images()).logits, expected, rtol=0, atol=1e-3 * expected.abs().max().item())
 
 
@@ -294,12 +294,12 @@ def test_a_timm_encoder_has_the_output_stride_that_it_is_built_with(output_strid
             97 // output_stride + 1,
         )
         with pytest.raises(ModelError, match="resnest50d has other layers at output stride"):
-            set_output_stride(model, 24 - output_stride)  # it pools before convolutions, in places that depend on it
+            set_output_stride(model, 24 - output_stride)  # its pooling depends on the stride
 
 
 @pytest.mark.parametrize("encoder", ["convnext_atto", "nf_regnet_b0", "resnet18d"])
 def test_an_encoder_whose_layers_depend_on_the_output_stride_keeps_its_own(encoder):
-    """timm's layers have the same names then, but pad or pool otherwise."""
+    """timm's layers then have the same names, but pad or pool differently."""
     with torch.device("meta"), pytest.raises(ModelError, match=f"{encoder} has other layers at output stride 16"):
         build("unet_resnet50", encoder=encoder, eval_output_stride=16)
 
@@ -404,7 +404,7 @@ def test_encoders_that_cannot_be_are_refused():
 
 @every_name
 def test_compiled_without_code_generation_computes_the_same(name):
-    # timm's smallest of the same blocks: what takes long is the number of layers
+    # timm's smallest encoders with the same blocks, because many layers take long
     smaller = {"hrnet_w18": "hrnet_w18_small", "deeplabv3plus_resnest50": "resnest14d"}.get(name)
     model = (build(name, encoder=smaller) if smaller else fresh(name)).eval()
     shorten_heads(model, in_eval=True)
@@ -426,7 +426,7 @@ def test_compiled_by_inductor_computes_the_same(name, norm):
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
 
 
-# the parts that have no peer
+# parts without a peer to compare with
 
 
 def test_class_context_is_the_mean_of_centres():

@@ -1,4 +1,4 @@
-"""Damaged, foreign and hostile files: each loads, or is refused in one line; none runs code."""
+"""Damaged, foreign and hostile files load or are refused in one line. None runs code."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ ONE_LINE = (RunError, ModelError, DataError)
 
 
 class Hostile:
-    """Unpickled, it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __reduce__(self):
         return Path.touch, (Path("/tmp") / f"hostile_{os.getpid()}",)
@@ -40,7 +40,7 @@ def nothing_hostile_ran():
 
 
 def mutations(content: dict, values, offset: int = 0):
-    """(what changed, the changed content): each key gone, and with two of the values, others for each key."""
+    """Yield (what changed, changed content): each key removed, and each key with two of the bad values."""
     for number, key in enumerate(content):
         yield f"no {key}", {other: value for other, value in content.items() if other != key}
         for i in range(2):
@@ -89,7 +89,7 @@ def model(models, tmp_path):
 
 
 def use(folder: Path) -> bool:
-    """Whether a saved model loads and can be asked; anything but one line is an error."""
+    """Return whether a saved model loads and predicts. Any failure other than one line is an error."""
     try:
         network, processor = trained_model.load_model(folder)
         trained_model.processor_size(processor)
@@ -194,7 +194,7 @@ STATE |= {"best_epoch": 1, "steps": 9, "steps_per_epoch": 3, "precision": "no", 
 
 
 class Alone:
-    """As much of an `Accelerator` as a checkpoint needs."""
+    """The parts of an `Accelerator` that a checkpoint needs."""
 
     is_main_process, process_index, num_processes, scaler = True, 0, 1, None
 
@@ -224,7 +224,7 @@ def run(tmp_path):
 
 
 def goes_on(folder: Path) -> bool:
-    """Whether a checkpoint loads and a step can be made; anything but one line is an error."""
+    """Return whether a checkpoint loads and a step can be made. Any failure other than one line is an error."""
     network, optimizer = network_and_optimizer()
     try:
         found, _ = checkpoints.find_checkpoint(str(folder))
@@ -253,7 +253,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(name, run):
 
 
 def test_a_state_that_is_written_again_is_sound_before_and_after(run, monkeypatch):
-    """Two files change, and the power may go between them."""
+    """Two files change, and the power may fail between them."""
     newest = run / "checkpoints" / "step_000003"
 
     def die(*_):
@@ -270,7 +270,7 @@ def test_a_state_that_is_written_again_is_sound_before_and_after(run, monkeypatc
 
 @pytest.fixture
 def old(run):
-    """A checkpoint of before there were checksums, alone."""
+    """A single checkpoint, from before there were checksums."""
     shutil.rmtree(run / "checkpoints" / "step_000002")
     folder = run / "checkpoints" / "step_000003"
     (folder / files.CHECKSUMS).unlink()
@@ -292,7 +292,7 @@ def test_changed_bytes_of_a_checkpoint_are_one_line(name, old):
     whole = (old / name).read_bytes()
     for how, change in BYTES.items():
         (old / name).write_bytes(change(whole))
-        assert not goes_on(old) or how == "longer"  # an archive may have something behind it
+        assert not goes_on(old) or how == "longer"  # an archive may have bytes after its end
     (old / name).unlink()
     (old / name).mkdir()
     assert not goes_on(old)

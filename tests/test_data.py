@@ -144,7 +144,7 @@ def test_cityscapes_ids_are_the_official_ones():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_image_and_mask_are_turned_together(tmp_path, orientation):
-    """A photo whose stored pixels are turned, with a mask drawn on the stored pixels."""
+    """A photo whose stored pixels are rotated, with a mask drawn on the stored pixels."""
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[0, 0] = 255
     exif = Image.Exif()
@@ -305,7 +305,7 @@ def test_flags_switch_flip_and_colour_off():
 def test_colour_changes_agree_with_torchvision(change, reference):
     functional = pytest.importorskip("torchvision.transforms.functional")
     image, label = random_pair()
-    image = 60 + image // 2  # away from clipping, where the order of operations matters
+    image = 60 + image // 2  # far from clipping, which would make the order of operations matter
     ours, _ = augment(image, label, Augmentation(**{**SAME, **change}), (20, 30))
     theirs = reference(functional, torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0).numpy()
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 2
@@ -349,7 +349,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(toycity):
         batches = TrainBatches(6, 2, 1, 1, 0, 0, epoch)
         loader = train_loader(train, batches, workers, pin_memory=False)
         pixels = []
-        for number in (1, 2):  # workers live on: the second epoch must reach them
+        for number in (1, 2):  # workers live on, so the second epoch must reach them
             epoch.set(number)
             pixels += [batch["pixel_values"] for batch in loader]
         seen.append(torch.cat(pixels))
@@ -357,7 +357,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(toycity):
 
 
 def steps_of(num_images, batch_size, accumulation, processes, number=3):
-    """The images of each optimizer step, over all processes and parts."""
+    """Return the images of each optimizer step, over all processes and accumulation steps."""
     epoch = SharedEpoch()
     epoch.set(number)
     shares = [

@@ -1,4 +1,4 @@
-"""What diverges, or cannot be scored, never looks like success."""
+"""A run that diverges or cannot be scored never looks like success."""
 
 import json
 
@@ -53,8 +53,8 @@ def test_a_recipe_with_infinity_is_refused(in_process, tmp_path, capsys):
 
 @pytest.fixture
 def faulty(monkeypatch):
-    """`faulty(steps, weights)`: what goes wrong in these optimizer steps, counted from 1: a NaN in a weight after the
-    step, or in the loss."""
+    """`faulty(steps, weights)` puts a NaN into these optimizer steps, counted from 1: into a weight after the
+    step, or into the loss."""
     import train_seg
 
     train_step, cross_entropy, calls = train_seg.train_step, train_seg.make_loss("ce"), []
@@ -132,7 +132,7 @@ def city_of_void(toycity, tmp_path):
 
 
 def test_weights_that_are_not_finite_are_not_loaded(toycity, in_process, tmp_path, capsys):
-    """From a checkpoint, a model, or to start from; of runs from before there were checksums."""
+    """Not from a checkpoint, a model or as initial weights; also from runs older than checksums."""
     run = tmp_path / "r"
     in_process("train_seg", *FAST, "--dataset_path", toycity, "--max_train_steps", 1, "--output_dir", run)
     for folder in (run / "checkpoints" / "step_000001", run / "best"):
@@ -184,7 +184,7 @@ def test_a_run_does_not_go_on_with_other_data(files, what, toycity, in_process, 
     assert f"was begun with other data: what differs is validation {what} (" in refusal(in_process, capsys, *resume)
     state = run / "checkpoints" / "step_000001" / "state.json"
     old = json.loads(state.read_text())
-    del old["data"]  # a run from before it was noted goes on
+    del old["data"]  # an older run, which did not record it, goes on
     state.write_text(json.dumps(old))
     (state.parent / "checksums.json").unlink()
     in_process(*resume)

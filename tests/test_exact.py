@@ -1,4 +1,4 @@
-"""A run is a function of its flags: however it is spread, interrupted or resumed, the same numbers come out."""
+"""A run is a function of its flags: split, interrupted or resumed in any way, it gives the same numbers."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from seg_runs.optimization import Schedule
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --num_workers 1".split()
 FULL = "--batch_size 4 --epochs 4 --eval_every 2 --ema_decay 0.9 --max_grad_norm 1 --warmup_steps 3".split()
 FULL += "--checkpointing_steps 2".split()
-PARTS = "--gradient_accumulation_steps 2 --norm group".split()  # a part is one image on each of two processes
+PARTS = "--gradient_accumulation_steps 2 --norm group".split()  # two processes, one image each per part
 
 
 def checked(result):
@@ -50,12 +50,12 @@ def flags_of(data, run):
 
 
 class Killed(BaseException):
-    """Stands for a SIGKILL: nothing in the scripts catches it."""
+    """Stands in for a SIGKILL: nothing in the scripts catches it."""
 
 
 @pytest.fixture
 def killed_at(in_process, monkeypatch):
-    """`killed_at(step, ...)`: train in this process until that step has been made, then die without a word."""
+    """`killed_at(step, ...)` trains in this process until that step is done, then ends without cleaning up."""
     import train_seg
 
     def run(step: int, *flags):
@@ -78,7 +78,7 @@ def killed_at(in_process, monkeypatch):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [2, 4, 5, 6, 9])
 def test_resuming_continues_bit_for_bit(uninterrupted, city, in_process, killed_at, tmp_path, step, workers):
-    """Steps 3, 6, 9 end epochs; 2, 4, 8, 10 have checkpoints: killed at one, after one, and at both kinds of end."""
+    """Steps 3, 6, 9 end epochs; 2, 4, 8, 10 have checkpoints. Kill at one, after one, at both kinds of epoch end."""
     run = tmp_path / "r"
     killed_at(step, *FAST, *FULL, *flags_of(city, run), "--num_workers", workers)
     in_process("train_seg", "--resume_from_checkpoint", run)
@@ -94,7 +94,7 @@ def test_resuming_with_accumulation_continues_bit_for_bit(city, in_process, kill
 
 
 def test_resuming_with_every_augmentation_continues_bit_for_bit(city, in_process, killed_at, tmp_path):
-    """Within an epoch: blobs, boxes, crops, colours and the order of rare-class sampling are those of the same step."""
+    """Blobs, boxes, crops, colours and the order of rare-class sampling are the same after resuming within an epoch."""
     flags = "--copyblob --cutmix --cutmix_boxes 4 --cutmix_beta 2 --rotation 10 --photometric --class_crop_prob 0.5"
     flags = [*FAST, *FULL, *flags.split(), "--sampling", "rare", "--dataset_path", city]
     in_process("train_seg", *flags, "--output_dir", tmp_path / "one")
@@ -104,7 +104,7 @@ def test_resuming_with_every_augmentation_continues_bit_for_bit(city, in_process
 
 
 def test_a_kill_between_the_row_of_an_epoch_and_its_end(uninterrupted, city, in_process, tmp_path, monkeypatch):
-    """best/, the row and the curve of epoch 2 are there, the checkpoint is that of before its validation."""
+    """best/, the row and the curve of epoch 2 exist, but the checkpoint is from before its validation."""
     from seg_runs import checkpoints
 
     update_state = checkpoints.update_state
@@ -146,7 +146,7 @@ def test_a_killed_write_of_a_checkpoint_leaves_the_previous_one(uninterrupted, c
 
 
 def test_a_step_is_the_same_however_it_is_spread(city, tmp_path):
-    """2 processes x 2 images, 1 x 4, and 1 x 2 x 2 parts: equal weights after 5 steps, with images half void."""
+    """2 processes x 2 images, 1 x 4, and 1 x 2 x 2 accumulation steps end with equal weights, on half-void images."""
     data = tmp_path / "data"
     shutil.copytree(city, data)
     for label in sorted((data / "gtFine" / "train").glob("*labelIds.png"))[::2]:
@@ -200,7 +200,7 @@ def test_the_moving_average_scores_as_it_is_predicted(precision, city, tmp_path)
 
 
 def test_clipping_bounds_the_gradient(city, in_process, tmp_path):
-    """SGD without momentum moves by learning rate times the clipped gradient; the norm is logged before clipping."""
+    """SGD without momentum moves by learning rate times clipped gradient; the logged norm is that before clipping."""
     flags = "--optimizer sgd --learning_rate 1 --momentum 0 --weight_decay 0 --lr_scheduler_type constant".split()
     flags += ["--dataset_path", city, "--eval_every", 9, "--keep_checkpoints", 2, "--checkpointing_steps", 1]
     run = tmp_path / "r"
@@ -265,7 +265,7 @@ def test_resuming_on_another_number_of_processes_says_what_changes(city, tmp_pat
 
 
 def test_a_run_that_ended_within_an_epoch_can_be_made_longer(city, in_process, tmp_path):
-    """With a constant learning rate it is the longer run from the start, but for the validation in between."""
+    """With a constant learning rate, it equals the longer run, except for the validation in between."""
     flags = [*FAST, *batch(4), "--dataset_path", city, "--lr_scheduler_type", "constant", "--eval_every", 9]
     for name, steps in (("one", 5), ("two", 2)):
         in_process("train_seg", *flags, "--max_train_steps", steps, "--output_dir", tmp_path / name)
@@ -302,7 +302,7 @@ def stopped_by(number: int, processes: int, flags, run, whole_group: bool):
         except subprocess.TimeoutExpired:
             pass
     (os.killpg if whole_group else os.kill)(process.pid, number)
-    return process.communicate(timeout=120)  # until the last holder of the pipes is gone, not the launcher alone
+    return process.communicate(timeout=120)  # waits for the last holder of the pipes, not only for the launcher
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_a_process_that_fails_ends_the_others_and_its_error_is_shown_once(fault,
     shutil.copytree(city, data)
     image = sorted((data / "leftImg8bit" / "train").iterdir())[0]
     flags = [*FAST, *batch(6), *flags_of(data, tmp_path / "r"), "--max_train_steps", 3, "--norm", "group"]
-    flags += ["--no_cache"] if fault == "file" else []  # else it is decoded, and found out, before training
+    flags += ["--no_cache"] if fault == "file" else []  # otherwise decoding finds the damage before training
     result = launch("tests/failing.py", *flags, processes=processes, env={"FAULT": fault, "FILE": str(image)})
     assert result.returncode != 0
     if said:
@@ -348,7 +348,7 @@ def test_a_process_that_fails_ends_the_others_and_its_error_is_shown_once(fault,
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """`poisoned(steps)`: the loss is NaN in these optimizer steps, counted from 1."""
+    """`poisoned(steps)` makes the loss NaN in these optimizer steps, counted from 1."""
     import train_seg
 
     cross_entropy, calls = train_seg.make_loss("ce"), []
@@ -373,7 +373,7 @@ def test_a_step_without_a_finite_gradient_changes_nothing(city, in_process, tmp_
     one, two, three = (run / "checkpoints" / f"step_00000{n}" for n in (1, 2, 3))
     for name in ("model.safetensors", "ema.safetensors"):
         before, after, later = (load_file(path / name) for path in (one, two, three))
-        assert all(torch.equal(before[key], after[key]) for key in before)  # batch norm's statistics are among them
+        assert all(torch.equal(before[key], after[key]) for key in before)  # includes batch norm's statistics
         assert any(not torch.equal(after[key], later[key]) for key in before)
     states = [json.loads((path / "state.json").read_text())["skipped"] for path in (one, two, three)]
     assert states == [0, 1, 0] and np.isfinite(float(rows_of(run)[0]["train_loss"]))
@@ -399,7 +399,7 @@ def test_deterministic_refuses_what_cannot_be(city, in_process, tmp_path, monkey
     cross_entropy = train_seg.make_loss("ce")
 
     def loss(logits, labels):
-        torch.zeros(2).put_(torch.tensor([0]), torch.tensor([1.0]))  # says that its order is not determined
+        torch.zeros(2).put_(torch.tensor([0]), torch.tensor([1.0]))  # has no deterministic implementation
         return cross_entropy(logits, labels)
 
     monkeypatch.setattr(train_seg, "make_loss", lambda *_: loss)
@@ -411,7 +411,7 @@ def test_deterministic_refuses_what_cannot_be(city, in_process, tmp_path, monkey
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """`small_disk(megabytes)`: a tmpfs of that size; called again, it is resized."""
+    """`small_disk(megabytes)` mounts a tmpfs of that size, or resizes it."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = []
@@ -432,7 +432,7 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(uninterrupted, city, in_process, small_disk, capsys):
-    """A checkpoint with a moving average takes 54 MB: the second does not fit beside the first."""
+    """A checkpoint with a moving average takes 54 MB, so the second does not fit beside the first."""
     run = small_disk(70) / "r"
     with pytest.raises(SystemExit) as stop:
         in_process("train_seg", *FAST, *FULL, *flags_of(city, run))

@@ -41,7 +41,7 @@ def photo(path, size=(8, 10)):
 
 
 def stored(image, kind, **options):
-    """An image in a file of `kind`, as an undecoded column has it."""
+    """Save an image in a file of `kind`. Returns it as an undecoded column has it."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return {"path": None, "bytes": file.getvalue()}
@@ -52,7 +52,7 @@ def png_chunk(kind, data):
 
 
 def png(rows, depth, color=0, more=(), after=()):
-    """A PNG by hand, of any bit depth: `rows` of samples."""
+    """Write a PNG by hand, of any bit depth, from `rows` of samples."""
     width = len(rows[0]) // {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
     raw = b""
     for row in rows:
@@ -84,7 +84,7 @@ def test_links_are_followed_once_and_loops_end(tmp_path):
     (data / "again").symlink_to(outside.parent)
     (outside.parent / "back").symlink_to(data)
     (data / "a_real").mkdir()
-    (data / "a_before").symlink_to(data / "a_real")  # comes first by name; the folder goes by its own
+    (data / "a_before").symlink_to(data / "a_real")  # comes first by name, but the folder is found under its own name
     real = photo(data / "a_real" / "c.png")
     (data / "to_file.png").symlink_to(outside)
     assert list_images(data) == sorted([inside, data / "again" / "b.png", real, data / "to_file.png"])
@@ -133,7 +133,7 @@ def test_pictures_that_are_not_read_are_named(tmp_path, capsys, monkeypatch):
     assert "x.CR2" in lines[0] and "film.mp4" in lines[1] and "y.svg, z.svg" in lines[2] and "PNG" in lines[0]
     monkeypatch.setenv("RANK", "1")
     list_images(tmp_path)
-    assert not capsys.readouterr().out  # the first process has said it
+    assert not capsys.readouterr().out  # the first process has printed it
 
 
 def test_heic_is_read_with_its_plug_in_and_named_without(tmp_path, capsys):
@@ -191,7 +191,7 @@ def test_only_listed_formats_are_opened(tmp_path):
 
     path = tmp_path / "street.png"
     Image.fromarray(BANDS).save(path, "EPS")
-    assert EpsImagePlugin.EpsImageFile.format == Image.open(path).format == "EPS"  # Pillow alone would take it
+    assert EpsImagePlugin.EpsImageFile.format == Image.open(path).format == "EPS"  # Pillow alone would accept it
     with pytest.raises(DataError, match="street.png"):
         read_image(str(path))
     for kind in ("TGA", "PCX", "ICO", "SGI"):
@@ -200,7 +200,7 @@ def test_only_listed_formats_are_opened(tmp_path):
 
 
 def test_images_are_opened_in_one_place():
-    """The reader opens all files of users; predictions.py looks at PNGs that the project wrote itself."""
+    """Only the reader opens users' files; predictions.py checks PNGs that the project wrote itself."""
     files = [*ROOT.glob("*.py")]
     for folder in ("data_scripts", "seg_runs", "seg_models", "metrics"):
         files += (ROOT / folder).rglob("*.py")
@@ -336,14 +336,14 @@ def test_bits_of_a_pbm_are_ids(content):
 
 
 def test_a_mask_saved_as_jpeg_is_refused(tmp_path):
-    path = tmp_path / "mask.png"  # whatever it is called
+    path = tmp_path / "mask.png"  # whatever its name
     Image.fromarray(np.array([[0, 7], [11, 7]], np.uint8)).save(path, "JPEG")
     with pytest.raises(DataError, match="mask.png is a JPEG, which changes class ids: save it as PNG"):
         read_label(str(path))
 
 
 def test_a_grey_bitmap_of_4_bits_is_refused(tmp_path):
-    """Pillow takes its packed bytes for pixels where the palette is (0, 0, 0), (1, 1, 1) and so on."""
+    """Pillow mistakes its packed bytes for pixels if the palette is (0, 0, 0), (1, 1, 1) and so on."""
     palette = b"".join(bytes([i, i, i, 0]) for i in range(16))
     header = struct.pack("<IiiHHIIiiII", 40, 4, 1, 1, 4, 0, 4, 0, 0, 16, 0)
     data = b"BM" + struct.pack("<IHHI", 14 + 40 + 64 + 4, 0, 0, 14 + 40 + 64) + header + palette + b"\x01\x7f\0\0"
@@ -355,7 +355,7 @@ def test_a_grey_bitmap_of_4_bits_is_refused(tmp_path):
 
 
 def test_the_number_of_pixels_is_known_without_decoding():
-    """A PNG with an XMP text would be decoded when it is asked for its orientation; here its pixels are broken."""
+    """Asking a PNG with an XMP text for its orientation would decode it. Here its pixels are broken."""
     good = png([[0] * 50] * 40, 8, 0, [(b"tEXt", b"XML:com.adobe.xmp\0<x/>")])
     broken = {"path": None, "bytes": good["bytes"][: good["bytes"].index(b"IDAT") + 6]}
     assert number_of_pixels(good) == number_of_pixels(broken) == 2000
@@ -413,7 +413,7 @@ KINDS = [
 
 
 def tagged(pixels, kind, orientation, **options):
-    """A file whose tag says so."""
+    """A file with this orientation tag."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     if kind == "PNG after":  # the tag follows the pixels
@@ -457,7 +457,7 @@ def test_the_size_of_a_png_without_tags_does_not_decode_it(monkeypatch):
 
 
 def samples():
-    """Small files of each format, of photos and of masks."""
+    """Small photos and masks in each format."""
     rng = np.random.default_rng(5)
     image = Image.fromarray(np.kron(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8), np.ones((6, 6, 1), np.uint8)))
     ids = Image.fromarray(rng.integers(0, 12, (24, 30), dtype=np.uint8))
@@ -492,7 +492,7 @@ def mutations(data, rng, count):
         elif what == 1:
             for place in rng.integers(0, len(bad), 1 + int(rng.integers(8))):
                 bad[place] = int(rng.integers(256))
-        elif what == 2:  # headers are where decoders trust what they read
+        elif what == 2:  # decoders trust what they read in headers
             place = int(rng.integers(min(64, len(bad))))
             bad[place : place + 4] = rng.integers(0, 256, 4, dtype=np.uint8).tobytes()
         elif what == 3:
@@ -517,7 +517,7 @@ def test_a_damaged_file_gives_pixels_or_a_data_error(kind):
                 refused += 1
             else:
                 assert look is check_whole or look is upright_size or found.size
-        try:  # where it can be read, its size was right
+        try:  # if it can be read, its size was right
             assert read_image(file).shape[:2] == upright_size(file)
         except DataError:
             pass

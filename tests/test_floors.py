@@ -1,4 +1,4 @@
-"""The architecture of docs/architecture.md: nothing imports from a floor above, rooms of a floor do not meet."""
+"""docs/architecture.md: no file imports from a floor above, and rooms of a floor do not import each other."""
 
 import ast
 from pathlib import Path
@@ -13,7 +13,7 @@ FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py") if
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
-    """(level, top-level module) of every import of a file, at any depth of its functions."""
+    """Return (level, top-level module) of every import in a file, those inside functions included."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -53,7 +53,7 @@ def test_there_are_rooms_to_check():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "seg_models").glob("*.py")), ids=lambda path: path.name)
 def test_modelling_files_import_each_other_in_the_form_that_travels(path):
-    """Custom code is copied by following `from .x import`; `from . import x` and `from .x.y import` are lost."""
+    """transformers copies code by following `from .x import`; it misses `from . import x` and `from .x.y import`."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
             assert node.level == 1 and node.module and "." not in node.module

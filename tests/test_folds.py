@@ -14,7 +14,7 @@ FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --n
 
 @pytest.fixture
 def folds(toycity, tmp_path):
-    """A file with two folds of ToyCity's six training images: a holds out the second and the fifth, b the first."""
+    """A file with two folds of ToyCity's six training images: a holds out the second and fifth, b the first."""
     names = load_data("toycity", str(toycity))[0]["train"]["name"]
     path = tmp_path / "folds.json"
     path.write_text(json.dumps({"a": [names[4], names[1]], "b": [names[0]]}))
@@ -107,7 +107,7 @@ def test_training_and_prediction_agree_on_the_fold(in_process, toycity, folds, t
         ("train", "a", "val", "b", True),
         ("train", None, "val", "a", True),
         ("train", "a", "val", None, False),
-        ("train+val", "a", "val", None, True),  # the data set's own split, not the fold
+        ("train+val", "a", "val", None, True),  # the data set's split, not the fold
         ("train+val", "a", "val", "a", False),
     ],
 )
@@ -124,7 +124,7 @@ def test_what_a_model_may_have_been_trained_on(trained_on, own, name, fold, may_
 def test_best_holds_what_select_says(in_process, toycity, tmp_path, monkeypatch, capsys, select):
     import train_seg
 
-    scores = iter([0.3, 0.1])  # the first validation is the better one
+    scores = iter([0.3, 0.1])  # the first validation is better
     evaluate = train_seg.evaluate_model
     monkeypatch.setattr(train_seg, "evaluate_model", lambda *given: evaluate(*given) | {"mean_iou": next(scores)})
     run = tmp_path / "run"

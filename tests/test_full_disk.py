@@ -1,4 +1,4 @@
-"""What the disk refuses is one line with path and reason, and leaves what was there."""
+"""A refusal of the disk gives one line with path and reason, and leaves existing files as they were."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --n
 
 @pytest.fixture
 def disk(tmp_path):
-    """`disk(options)`: a tmpfs with these mount options; called again, it is mounted anew."""
+    """`disk(options)` mounts a tmpfs with these options, anew with each call."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = []
@@ -79,7 +79,7 @@ def test_a_checkpoint_that_is_refused_leaves_the_one_before(name, code, tmp_path
 
 
 class Alone:
-    """As much of an `Accelerator` as a checkpoint needs."""
+    """The parts of an `Accelerator` that a checkpoint needs."""
 
     is_main_process, process_index, num_processes, scaler = True, 0, 1, None
 

@@ -1,4 +1,4 @@
-"""Models go to a hub and come back: through the real client, against a hub on this machine, in fresh processes."""
+"""Models go to a hub and come back, through the real client, to a hub on this machine, in fresh processes."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def hub():
 
 
 def start(hub, home, *words, token=TOKEN, stderr=subprocess.PIPE) -> subprocess.Popen:
-    """A fresh interpreter in an empty folder that knows this hub only."""
+    """A fresh interpreter in an empty folder that knows only this hub."""
     home.mkdir(exist_ok=True)
     threads = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     environment = {**os.environ, **threads, **hub.environment(home / "hf", token)}
@@ -53,7 +53,7 @@ def start(hub, home, *words, token=TOKEN, stderr=subprocess.PIPE) -> subprocess.
 
 
 def python(hub, home, *words, token=TOKEN) -> subprocess.CompletedProcess:
-    """`start`, to its end."""
+    """Run `start` and wait for its end."""
     with start(hub, home, *words, token=token) as process:
         stdout, stderr = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
@@ -99,7 +99,7 @@ def secrets_in(folder) -> list:
 
 
 def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, toycity, tmp_path):
-    """StreetNet is pushed by its training, over a hub that answers late, hangs up and fails; the others afterwards."""
+    """StreetNet's training pushes it to a hub that answers late, hangs up and fails; the others follow afterwards."""
     hub.faults["commit"] = ["hang up", 500]
     hub.open.clear()
     flags = [*FAST, "--dataset_path", toycity, "--epochs", 2, "--output_dir", tmp_path / "street"]
@@ -108,7 +108,7 @@ def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, toycity, tmp_
     with (tmp_path / "errors").open("w+") as errors, start(hub, tmp_path / "home", *words, stderr=errors) as trained:
         for line in trained.stdout:
             output += line
-            if line.startswith("epoch 2 "):  # training went on while the upload of epoch 1 had no answer
+            if line.startswith("epoch 2 "):  # training went on while the upload of epoch 1 waited for an answer
                 hub.open.set()
     errors = (tmp_path / "errors").read_text()
     assert trained.returncode == 0, errors
@@ -129,11 +129,11 @@ def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, toycity, tmp_
         outputs.append(published.stdout + published.stderr)
         hub.large.clear()  # they are in the commits
 
-    # what is there
+    # what the repository holds
     files = hub.files("user/streetnet")
     assert {*BEST, "modeling.py", "args.yaml", "log_epoch.csv", "learning_curve.png", "validation.png"} <= files.keys()
     assert any(path.startswith("tensorboard/steps/") for path in files) and "losses.py" in files
-    assert not [path for path in hub.files("user/segformer") if path.endswith(".py")]  # the native class needs none
+    assert not [path for path in hub.files("user/segformer") if path.endswith(".py")]  # the native class needs no code
     assert "dataset_path: data" in files["args.yaml"].decode() and str(toycity) not in files["args.yaml"].decode()
     card = ModelCard(files["README.md"].decode())
     assert (card.data.pipeline_tag, card.data.library_name, card.data.license) == (
@@ -192,7 +192,7 @@ def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, in_pr
     assert loaded == tensors
     assert json.loads((home / "r" / "best" / "config.json").read_text())["pretrained"] == "user/net@main"
     assert ModelCard.load(home / "r" / "best" / "README.md").data.base_model == "user/net"
-    # encoders: of timm, and of a repository whose weights are not safetensors
+    # encoders: from timm, and from a repository whose weights are not safetensors
     encoders = {"timm/resnet18.a1_in1k": resnet18(), "nvidia/mit-b0": resnet18(num_classes=7)}
     hub.add("timm/resnet18.a1_in1k", {"model.safetensors": save(encoders["timm/resnet18.a1_in1k"].state_dict())})
     torch.save(encoders["nvidia/mit-b0"].state_dict(), tmp_path / "x.bin")
@@ -282,7 +282,7 @@ def test_a_failed_upload_loses_nothing_and_its_command_repeats_it(hub, tmp_path)
     public = publish(hub, home, *command[3:4], command[5], command[6])
     assert public.returncode == 1 and "--hub_private: user/x exists already and is public" in public.stderr
     hub.private.add("user/x")
-    hub.faults["lfs"] = ["hang up"]  # which the client itself tries again
+    hub.faults["lfs"] = ["hang up"]  # which the client itself retries
     repeated = publish(hub, home, *command[3:4], command[5], command[6])
     assert repeated.returncode == 0, repeated.stderr
     assert hub.files("user/x")["model.safetensors"] == (run / "best" / "model.safetensors").read_bytes()
@@ -317,11 +317,11 @@ def test_publishing_what_cannot_be_is_one_line(tmp_path, capsys, words, said):
     assert "is not a run folder" in capsys.readouterr().err
 
 
-# code of others
+# other people's code
 
 
 def test_code_beside_a_model_runs_only_if_it_is_trusted(toycity, in_process, tmp_path, monkeypatch, capsys):
-    """Another's model type, whose code leaves a trace."""
+    """Somebody else's model type, whose code leaves a trace."""
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     folder = make_run(tmp_path / "run", streetnet()) / "best"
     config = json.loads((folder / "config.json").read_text())
@@ -445,7 +445,7 @@ def test_the_command_of_a_card_is_a_command(tmp_path):
 
 
 def test_where_a_run_pushes_is_not_in_its_recipe(tmp_path):
-    """Whoever repeats it would push over the first; the command that goes on with it says it again."""
+    """Whoever repeats the run would push over the first one. The command that resumes it names the repository again."""
     from seg_runs.arguments import parse_arguments
     from seg_runs.hub import hub_flags
 

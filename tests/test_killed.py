@@ -1,4 +1,4 @@
-"""A real SIGKILL at random moments, on one and two processes: the run ends as one that was never interrupted."""
+"""SIGKILL at random moments, with one and two processes: the run ends like one that was never interrupted."""
 
 import os
 import random
@@ -17,7 +17,7 @@ FLAGS += "--eval_every 9 --ema_decay 0.9 --max_grad_norm 1 --warmup_steps 5 --ch
 
 
 def halves(run: Path) -> list[Path]:
-    """Checkpoints that are being written."""
+    """Return the checkpoints that are being written."""
     return list((run / "checkpoints").glob(".step_*.tmp"))
 
 
@@ -31,7 +31,7 @@ def wait_until(process: subprocess.Popen, condition) -> None:
 
 
 def kill_all(run: Path) -> None:
-    """SIGKILL for every process whose command line names the run: launcher, training processes, data workers."""
+    """Send SIGKILL to every process whose command line names the run: launcher, training processes, data workers."""
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if str(run).encode() in entry.read_bytes():
@@ -41,16 +41,16 @@ def kill_all(run: Path) -> None:
 
 
 def newest(run: Path) -> str:
-    """The newest whole checkpoint."""
+    """Return the newest complete checkpoint."""
     return max((path.name for path in (run / "checkpoints").glob("step_*")), default="none")
 
 
 def where(run: Path) -> str:
-    """What a killed run has left, in words."""
+    """Describe what a killed run has left."""
     whole = sorted(path.name for path in (run / "checkpoints").glob("step_*"))
     try:
         written = {half.name: sorted(part.name for part in half.iterdir()) for half in halves(run)}
-    except FileNotFoundError:  # renamed while we looked
+    except FileNotFoundError:  # renamed meanwhile
         return where(run)
     return f"whole: {', '.join(whole) or 'none'}; half written: {written or 'none'}"
 
@@ -66,7 +66,7 @@ def test_a_run_that_is_killed_again_and_again(city, tmp_path, processes):
         goes_on = ["--resume_from_checkpoint", run] if begun else [*flags, "--output_dir", run]
         before = newest(run)
         process = start("train_seg.py", *goes_on, processes=processes)
-        wait_until(process, lambda before=before: newest(run) != before)  # some progress each time
+        wait_until(process, lambda before=before: newest(run) != before)  # make some progress each time
         try:
             process.wait(rng.uniform(0, 2))
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""Two programs, one folder: the second is refused in one line that names the first."""
+"""Two programs in one folder: the second is refused in one line that names the first."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ with locked(Path(sys.argv[1]), "--output_dir"):
 
 @pytest.fixture
 def hold():
-    """`hold(folder)`: a process that holds the folder's lock; its second value is the worker that it forked."""
+    """`hold(folder)` starts a process that holds the folder's lock. Returns it and the worker that it forked."""
     begun = []
 
     def start(folder, *words):
@@ -105,7 +105,7 @@ def test_the_lock_goes_with_its_holder_though_a_forked_worker_lives(hold, tmp_pa
     holder, worker = hold(tmp_path / "run", "fork")
     holder.kill()
     holder.wait()
-    os.kill(worker, 0)  # it lives
+    os.kill(worker, 0)  # it is alive
     with locked(tmp_path / "run", "--output_dir"):
         pass
     os.kill(worker, signal.SIGKILL)
@@ -139,7 +139,7 @@ def test_a_lock_is_no_run_and_does_not_travel(run, toycity, in_process, tmp_path
 
 
 def test_what_is_exported_is_a_copy_and_whole(run, tmp_path, monkeypatch):
-    """An edit there leaves the run alone; an export that fails can be tried again."""
+    """Editing the export does not change the run; a failed export can be repeated."""
     from seg_runs import publish as module
 
     def fail(run, folder, *_):

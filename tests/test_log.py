@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a resumed run, and what a launch says of its precision."""
+"""What TensorBoard shows for a resumed run, and what a launch prints about its precision."""
 
 import platform
 import time
@@ -13,7 +13,7 @@ from seg_runs.log import TrainingLog
 
 @pytest.mark.parametrize("seconds", [-3600, 0, 1, 3600])
 def test_a_resumed_run_is_shown_whole_whatever_the_clock_does(seconds, tmp_path, monkeypatch):
-    """Twice in a row; what was logged after the checkpoint is there once, as it was written last."""
+    """Resumed twice in a row: values logged after the checkpoint appear once, as written last."""
     now = 1_800_000_000
     for begun, done in enumerate((0, 4, 6)):
         monkeypatch.setattr(time, "time", lambda begun=begun: now + begun * seconds)
@@ -37,7 +37,7 @@ def test_bf16_instructions_are_found(bf16, amx, machine, found, monkeypatch):
     assert launch.has_bf16()
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
-    assert launch.has_bf16()  # another torch: who knows
+    assert launch.has_bf16()  # another version of torch: unknown
 
 
 @pytest.mark.parametrize("precision, notes", [("bf16", 1), ("no", 0)])

@@ -85,7 +85,7 @@ def test_focal_loss_by_hand():
 
 
 def test_focal_loss_is_torchvisions():
-    """Theirs is of a sigmoid: that of two classes whose logits are x and 0."""
+    """Their loss uses a sigmoid, which equals a softmax over two classes with logits x and 0."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 5, 7, generator=generator, requires_grad=True)
     labels = torch.randint(2, x.shape, generator=generator)

@@ -35,7 +35,7 @@ def random_maps(seed, high=4, shapes=((5, 7), (1, 1), (9, 2))):
 
 
 def loop_scores(predictions, references, num_labels, ignore_index, label_map=None, reduce_labels=False):
-    """The definitions, one pixel at a time."""
+    """Compute the definitions, one pixel at a time."""
     hit, missed, wrong = ([0] * num_labels for _ in range(3))
     for prediction, reference in zip(predictions, references, strict=True):
         for p, r in zip(np.ravel(prediction).tolist(), np.ravel(reference).tolist(), strict=True):
@@ -188,7 +188,7 @@ def palette_image(ids):
 
 
 def test_device_path_counts_the_same(metric):
-    """What runs on accelerators, here on CPU tensors; with a GPU, also there."""
+    """The code for accelerators, run on CPU tensors and, with a GPU, also there."""
     count_pairs = sys.modules[type(metric).__module__].count_pairs
     (prediction, *_), (reference, *_) = random_maps(seed=7, high=255, shapes=[(31, 17)])
     expected = one_pair_counts(prediction, reference)
@@ -218,7 +218,7 @@ def test_counts_are_additive_and_can_be_set(metric):
     first = metric.counts
     metric.counts = torch.zeros_like(first)
     metric.add_batch(predictions=predictions[1:], references=references[1:])
-    metric.counts = metric.counts + first  # what a sum over two processes does
+    metric.counts = metric.counts + first  # as a sum over two processes does
     assert_same(metric.compute(num_labels=4, ignore_index=255), loop_scores(predictions, references, 4, 255))
 
     by_hand = torch.zeros(256, 256, dtype=torch.int64)
@@ -284,7 +284,7 @@ def test_bad_maps_raise_one_line_and_count_nothing(metric, prediction, reference
         metric.add_batch(predictions=prediction, references=reference)
     assert "\n" not in str(error.value)
     good = np.zeros((2, 2), np.uint8)
-    if not isinstance(prediction, list) and getattr(prediction, "ndim", 2) == 2:  # and none of its good neighbours
+    if not isinstance(prediction, list) and getattr(prediction, "ndim", 2) == 2:  # and none of its valid neighbours
         with pytest.raises(ValueError, match=message):
             metric.add_batch(predictions=[good, prediction], references=[good, reference])
     assert metric.counts.sum() == 0
@@ -318,7 +318,7 @@ def test_docstrings_reach_help(metric):
 
 
 def test_two_processes_load_at_once_from_elsewhere(tmp_path):
-    """A cold cache, two processes, another working directory, two loads each: no leftovers but one copy."""
+    """A cold cache, two processes, another working directory, two loads each: only one copy is left."""
     code = (
         "import evaluate, numpy as np\n"
         f"for _ in range(2):\n    metric = evaluate.load({PATH!r})\n"

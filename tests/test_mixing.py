@@ -82,7 +82,7 @@ def test_a_focused_crop_contains_its_pixel(rotation):
         rng = item_generator(0, 0, index)
         label = np.zeros((40, 60), np.uint8)
         row, column = int(rng.integers(40)), int(rng.integers(60))
-        label[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2] = 9  # turned pixels are not squares
+        label[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2] = 9  # rotated pixels are not squares
         drawn = sample(rng, (40, 60), (16, 24), (1.5, 2.0), rotation=rotation, focus=(row, column))
         crop = take_crop(np.zeros((40, 60, 3), np.uint8), label, drawn, (16, 24))
         assert (crop.label == 9).any()
@@ -196,7 +196,7 @@ def test_the_bank_holds_each_blob_with_its_foot_and_the_horizon(bank):
     assert (pixels[2:10, 2:8] == (200, 30, 30, 255)).all() and (pixels[..., 3] > 0).sum() == 48
 
 
-OWN, OTHER = 0, 1  # the image that the blob is of, and the one without
+OWN, OTHER = 0, 1  # the blob's own image, and one without
 
 
 def blank(label=None) -> Crop:
@@ -211,9 +211,9 @@ def test_a_pasted_blob_stands_where_it_was_put(bank):
     inside[28:36, 18:24] = True  # 8 high, its foot in row 35, about column 20
     assert (crop.label[inside] == FENCE).all() and np.array_equal(crop.label[~inside], before.label[~inside])
     assert np.array_equal(crop.instance == PASTED + 1, inside) and (crop.image[~inside] == 100).all()
-    assert (crop.image[30:34, 20:22] == (200, 30, 30)).all()  # within
+    assert (crop.image[30:34, 20:22] == (200, 30, 30)).all()  # inside the image
     edge = crop.image[31, 18]
-    assert 100 < edge[0] < 200 and 30 < edge[1] < 100  # blended, but only on its own side
+    assert 100 < edge[0] < 200 and 30 < edge[1] < 100  # blended, but only inside the blob
 
 
 @pytest.mark.parametrize("row, column", [(35, 0), (39, 59), (2, 30), (0, 0), (39, 0)])
@@ -261,7 +261,7 @@ def test_a_turned_crop_gets_a_turned_blob(bank):
     crop = take_crop(np.full((40, 60, 3), 100, np.uint8), np.full((40, 60), PAVEMENT, np.uint8), drawn, (40, 60))
     paste(crop, bank, Placement(0, 20, 30, 1.0, False))
     rows, columns = np.nonzero(crop.label == FENCE)
-    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (6, 8) and columns.min() == 30  # its foot was turned to the left
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (6, 8) and columns.min() == 30  # rotated: the foot is left
 
 
 def test_places_are_on_the_ground_and_sizes_follow_perspective(bank):
@@ -352,7 +352,7 @@ def test_the_bank_is_built_once_and_again_when_a_file_changes(split, monkeypatch
 
 
 def test_blobs_that_cannot_be_placed_are_left_out(tmp_path):
-    """One that is cut off below, one that is too small, one that stands at the horizon; a side may be cut off."""
+    """Blobs that are cut off below, too small, or at the horizon. A side may be cut off."""
     label = np.full((40, 60), BUILDING, np.uint8)
     label[20:] = PAVEMENT
     label[30:, 5:15] = label[25, 20] = label[16:21, 30:35] = label[22:30, 54:] = FENCE
@@ -362,11 +362,11 @@ def test_blobs_that_cannot_be_placed_are_left_out(tmp_path):
     folder = build_bank(Pixels(split, CAMVID), CAMVID, RULES, counts_of(split), progress=False)
     bank = BlobBank(folder, np.ones(11), CAMVID)
     assert [(blob.height - 4, blob.width - 4) for blob in bank.blobs] == [(8, 6)]
-    assert (bank.cut_out(0)[..., :3][2:10, 2:] == 140).all()  # beyond the border its own colour, not black
+    assert (bank.cut_out(0)[..., :3][2:10, 2:] == 140).all()  # beyond the border, its own colour and not black
 
 
 def test_blobs_keep_their_shape_in_images_of_another_size(bank):
-    """A label of twice the height and the same width, as --train_size can make it: the blob is stretched likewise."""
+    """With a label of twice the height and the same width, as --train_size can give, the blob is stretched too."""
     label = np.repeat(np.where(scene()[1] == FENCE, PAVEMENT, scene()[1]), 2, axis=0).astype(np.uint8)
     crop = crop_of(np.zeros((80, 60, 3), np.uint8), label)
     placement = None
@@ -391,7 +391,7 @@ def test_the_tutorials_paste_is_anchored_top_left_and_pressed_onto_the_border():
     expected[2:4, 3:5] = FENCE
     assert np.array_equal(target.label, expected)
     assert target.image[2:4, 3:5, 0].tolist() == [[10, 12], [13, 15]]
-    assert (donor.label == FENCE).sum() == 6  # its only other image has no pavement left
+    assert (donor.label == FENCE).sum() == 6  # the only other image has no pavement left
 
 
 def test_an_image_is_never_its_own_donor(bank):
@@ -416,7 +416,7 @@ def test_rare_classes_come_often_and_each_time_as_another_item(sampling):
     counts[:, 0], counts[:5, 1], counts[7, 2] = 1000, 10, 1
     order = make_order(sampling, counts)
     items = order(item_generator(0, 1, 0))
-    assert len(items) == 50 and len(set(items)) == 50  # no item twice, though images are
+    assert len(items) == 50 and len(set(items)) == 50  # images repeat, items do not
     images = np.array(items) % 50
     rare = (images == 7).mean()
     assert rare > 0.8 if sampling == "rare" else 0.25 < rare < 0.45
@@ -472,7 +472,7 @@ def test_each_option_reaches_the_items(toycity):
     plain = items_of(toycity, blobs=None)[1].crops(range(6))
 
     def changed(**options) -> list[tuple[bool, bool]]:
-        """Whether image and label are others, for each item."""
+        """Return for each item whether image and label differ."""
         crops = items_of(toycity, **{"blobs": None, **options})[1].crops(range(6))
         pairs = zip(plain, crops, strict=True)
         return [tuple(not np.array_equal(getattr(a, k), getattr(b, k)) for k in ("image", "label")) for a, b in pairs]
@@ -582,7 +582,7 @@ def test_the_order_of_the_sampling_is_that_of_training(in_process, toycity, monk
 )
 def test_what_cannot_be_is_refused(in_process, toycity, tmp_path, capsys, flags, named):
     run = ("train_seg", *SMALL, "--norm", "group", "--dataset_path", toycity, "--output_dir", "run")
-    if "--resume_from_checkpoint" in flags:  # of a run from before there was the flag
+    if "--resume_from_checkpoint" in flags:  # from a run older than the flag
         in_process(*run, "--max_train_steps", 1)
         saved = (tmp_path / "run" / "args.yaml").read_text()
         (tmp_path / "run" / "args.yaml").write_text(saved.replace("cutmix: false\n", ""))
@@ -626,7 +626,7 @@ def test_training_on_everything_keeps_the_last_model_and_says_so(in_process, toy
     best, trained = load_file(run / "best" / "model.safetensors"), load_file(last)
     assert all(torch.equal(best[key], trained[key]) for key in best)
     in_process("predict_seg", "--model_name_or_path", "run", "--splits", "test", "--num_workers", 0)
-    in_process("train_seg", *flags, "--resume_from_checkpoint", "run")  # complete: nothing to do, nothing lost
+    in_process("train_seg", *flags, "--resume_from_checkpoint", "run")  # complete, so there is nothing to do or lose
     assert json.loads((run / "results.json").read_text()) == results
     assert (run / "learning_curve.png").is_file()
     capsys.readouterr()

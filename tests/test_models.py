@@ -1,4 +1,4 @@
-"""The architectures: torchvision's numbers, sizes, initialisation, and the way through `transformers`."""
+"""The architectures: torchvision's numbers, sizes, initialisation, saving and loading with `transformers`."""
 
 import os
 
@@ -35,7 +35,7 @@ torchvisions = pytest.mark.parametrize("name", ["deeplabv3_resnet50", "deeplabv3
 
 
 def meta_model(name, norm="batch"):
-    """The structure of a network, without memory for its weights."""
+    """Build a network without memory for its weights."""
     with torch.device("meta"):
         return build_model(name, norm, ID2LABEL)
 
@@ -45,7 +45,7 @@ def torchvision_model(name):
 
 
 def randomise_norms(model):
-    """No tensor of a norm is at its initial value any more: a forgotten one shows in the logits."""
+    """Change every tensor of the norms, so that a forgotten one shows in the logits."""
     for module in model.modules():
         if isinstance(module, NORM_LAYERS):
             for key, tensor in module.state_dict().items():
@@ -57,7 +57,7 @@ def randomise_norms(model):
 
 
 def convolutions(model):
-    """Name -> geometry, to which a state dict is blind."""
+    """Return name -> geometry, which a state dict does not hold."""
     convs = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     return {name: (m.weight.shape, m.stride, m.padding, m.dilation, m.groups) for name, m in convs.items()}
 
@@ -108,7 +108,7 @@ def test_atrous_rates_follow_the_output_stride(output_stride, rates):
 @pytest.mark.parametrize("size", [(36, 72), (25, 24), (13, 11), (1, 1)])
 @pytest.mark.parametrize("rate", [12, 24, 36])
 def test_atrous_convolutions_leave_out_what_sees_only_padding(rate, size):
-    """The taps that are left out: rows on maps no higher, columns on maps no wider than the rate."""
+    """Taps are skipped: rows on maps no higher, and columns on maps no wider, than the rate."""
     torch.manual_seed(0)
     theirs = nn.Conv2d(4, 3, 3, padding=rate, dilation=rate, bias=False).double()
     ours = AtrousConv(4, 3, rate).double()
@@ -178,7 +178,7 @@ def test_swins_size_is_the_papers():
     assert sum(p.numel() for p in encoder.parameters()) - norms_of_maps == without
 
 
-# Parameters in millions and operations of an image of 1024x2048 that the authors publish with their weights.
+# Parameters in millions, and operations for an image of 1024x2048, that the authors publish with their weights.
 HRNETS = {"hrnet_w18_small": (1.5, 31.1), "hrnet_w18_small_v2": (3.9, 71.6), "hrnet_w48": (65.8, 696.2)}
 
 
@@ -229,7 +229,7 @@ def test_model_type_is_ours_alone():
 
 @pytest.mark.parametrize(("name", "norm"), [*product(["streetnet"], NORMS), ("deeplabv3_resnet50", "instance")])
 def test_weights_missing_from_a_file_are_initialised(tmp_path, name, norm):
-    """Whatever was in memory, each kind of tensor gets the value, or the spread, that it starts with."""
+    """Whatever was in memory before, each kind of tensor gets its initial value or spread."""
     torch.manual_seed(0)
     model = build_model(name, norm, ID2LABEL)
     first, weight = next(iter(model.state_dict().items()))
@@ -316,7 +316,7 @@ def test_our_segformer_with_batch_norm_computes_transformers_logits():
 
 @pytest.mark.parametrize("name", ["segformer_b0", "segformer_swin_tiny"])
 def test_short_heads_compute_what_was_published(name):
-    """Logits and gradients, in training and for the predictor; in eval mode to the last bit."""
+    """Logits and gradients agree in training and for the predictor; in eval mode they are bit-identical."""
     torch.manual_seed(0)
     ours = randomise_norms(build_model(name, "batch", ID2LABEL).double())
     for layer in ours.modules():
@@ -356,7 +356,7 @@ def test_a_short_head_drops_whole_channels():
     head.dropout.p = 0.5
     model(torch.randn(2, 3, 65, 97))
     empty = heard[0].eq(0).all(dim=3).all(dim=2)
-    assert 0.4 < empty.float().mean() < 0.6  # single values, dropped by halves, would leave none empty
+    assert 0.4 < empty.float().mean() < 0.6  # if single values were dropped, no channel would be all zero
 
 
 def test_a_short_head_is_as_exact_in_bf16():
@@ -455,7 +455,7 @@ def test_complexity_counts_what_a_hand_does():
 
 
 def test_complexity_is_the_published_one():
-    """A published table has 15.58 G for an image of 375x1242, and counts MACs."""
+    """A published table has 15.58 G for an image of 375x1242. It counts MACs."""
     from seg_models.operations import measure
 
     build = partial(build_model, "segformer_b0", "batch", ID2LABEL)

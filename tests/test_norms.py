@@ -1,4 +1,4 @@
-"""Every norm in every architecture: the layers it replaces, the ReLUs that go, who learns; EvoNorm-S0 and B0."""
+"""Every norm in every architecture: layers replaced, ReLUs removed, parameters that learn; EvoNorm-S0 and B0."""
 
 from copy import deepcopy
 from functools import cache
@@ -37,7 +37,7 @@ every_name = pytest.mark.parametrize("name", OURS)
 
 @cache
 def meta_model(name, norm):
-    """The structure of a network, without memory for its weights."""
+    """Build a network without memory for its weights."""
     with torch.device("meta"):
         return build_model(name, norm, ID2LABEL).eval()
 
@@ -225,7 +225,7 @@ def network(request):
 
 
 def largest_gradients(model, batch, size):
-    """Parameter -> the largest absolute gradient, nan where the parameter was not reached."""
+    """Return parameter -> largest absolute gradient, nan if the parameter was not reached."""
     torch.manual_seed(1)
     model.zero_grad()
     logits = model(torch.randn(batch, 3, *size)).logits
@@ -237,17 +237,17 @@ def largest_gradients(model, batch, size):
 def test_every_parameter_gets_a_gradient(network):
     name, norm, model = network
     gradients = largest_gradients(model, 2, (33, 47))
-    # rounding leaves about 1e-9 where the gradient is zero; the smallest real one is about 1e-5
+    # rounding leaves about 1e-9 where the gradient is zero; the smallest true gradient is about 1e-5
     assert [place for place, g in gradients.items() if not (g.isfinite() and g > 1e-7)] == []
 
 
 def test_every_parameter_gets_a_gradient_when_the_last_map_is_one_pixel(network):
     name, norm, model = network
     side = LAST_STRIDE[name]
-    size = (side + 1, side) if norm == "instance" else (side, side)  # of one pixel it leaves the bias alone
+    size = (side + 1, side) if norm == "instance" else (side, side)  # for a single pixel, only the bias is left
     last_map = model.backbone(torch.randn(4, 3, *size))[-1]
     assert last_map.shape[-2:] == ((2, 1) if norm == "instance" else (1, 1))
-    # batch 4: of two values batch norm makes -1 and 1, whatever they are
+    # batch 4, because batch norm turns any two values into -1 and 1
     gradients = largest_gradients(model, 4, size)
     assert [place for place, g in gradients.items() if not (g.isfinite() and g > 0)] == []
 
@@ -300,7 +300,7 @@ def test_only_batch_norm_refuses_to_train_aspp_on_one_image(norm):
 
 
 def evo_layer(norm, act=True, channels=48):
-    """With random weights: no tensor is at its initial value."""
+    """A layer with random weights, so that no tensor keeps its initial value."""
     torch.manual_seed(0)
     layer = EVO[norm](channels, act=act)
     for parameter in layer.parameters():
@@ -319,7 +319,7 @@ def timms(norm, layer):
 
 
 def formula(layer, x):
-    """EvoNorm with activation, as the paper writes it."""
+    """Compute EvoNorm with activation as the paper writes it."""
     weight, bias, v = (p.view(1, -1, 1, 1) for p in (layer.weight, layer.bias, layer.v))
     if isinstance(layer, EvoNormB0):
         batch = (x.var((0, 2, 3), correction=0, keepdim=True) + layer.eps).sqrt()
@@ -331,12 +331,12 @@ def formula(layer, x):
 
 
 def shifted_images(*size, channels=48):
-    """Channels of different means: the variance of a group is not the mean of its channels' variances."""
+    """If channels have different means, the variance of a group is not the mean of its channels' variances."""
     return torch.randn(2, channels, *(size or (5, 7))) * torch.rand(channels, 1, 1) + torch.randn(channels, 1, 1)
 
 
 def result_and_gradients(function, layer, images):
-    """(result, gradient of the images, gradients of the layer's parameters) for a loss that weighs every value."""
+    """Return result, gradient of the images and gradients of the parameters, for a loss that weights every value."""
     x = images.detach().requires_grad_()
     y = function(x)
     probe = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y).to(y.dtype)
@@ -344,7 +344,7 @@ def result_and_gradients(function, layer, images):
 
 
 def largest_error(found, expected):
-    """Of several tensors, each measured by its largest value."""
+    """Return the largest error over several tensors, each relative to its largest value."""
     return max((a - b).abs().max() / b.abs().max() for a, b in zip(found, expected, strict=True))
 
 
@@ -388,7 +388,7 @@ def test_evonorm_is_its_formula_also_far_from_zero(norm, memory_format, mean):
     exact = deepcopy(layer).double()
     expected = result_and_gradients(lambda x: formula(exact, x), exact, images.double())
     found = result_and_gradients(layer, layer, images)
-    assert largest_error(found, expected) < (1e-3 if mean else 1e-5)  # from 1000 to the next float32 it is 6e-5
+    assert largest_error(found, expected) < (1e-3 if mean else 1e-5)  # the spacing of float32 at 1000 is 6e-5
 
 
 @every_evo

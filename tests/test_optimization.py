@@ -69,7 +69,7 @@ def test_segformers_head_learns_ten_times_as_fast():
 
 
 def test_the_moving_average_is_the_plain_formula():
-    """decay_t = min(decay, 1 - t^-0.75) with t counted from the second step; the first step copies."""
+    """decay_t = min(decay, 1 - t^-0.75), with t counted from the second step; the first step copies the weights."""
     model = torch.nn.Linear(3, 2, bias=False)
     ema, expected = make_ema(model, 0.99), None
     for step in range(1, 30):

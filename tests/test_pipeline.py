@@ -1,4 +1,4 @@
-"""What docs/hub.md says of batches in transformers' pipeline."""
+"""What docs/hub.md says about batches in transformers' pipeline."""
 
 import numpy as np
 import pytest

@@ -29,7 +29,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def split(tmp_path):
-    """Three images of different sizes; the second is a photo to be turned, with a mask to be turned along."""
+    """Three images of different sizes. The second is a photo to be rotated together with its mask."""
     rng, rows, folder = np.random.default_rng(0), [], tmp_path / "data"
     folder.mkdir()
     for name, size in (("a", (20, 30)), ("b", (24, 16)), ("c", (18, 18))):
@@ -43,7 +43,7 @@ def split(tmp_path):
 
 
 def kept() -> list[str]:
-    """What lies in the cache, locks apart."""
+    """Return what is in the cache, except locks."""
     return sorted(path.name for path in cache.cache_root().iterdir() if path.name != ".locks")
 
 
@@ -63,7 +63,7 @@ def test_decoded_pixels_are_those_of_the_files(split, size):
             assert one.dtype == two.dtype and np.array_equal(one, two)
     assert files.image(1).shape == ((16, 24, 3) if size is None else (*size, 3))
     with pytest.raises(ValueError):
-        mapped.image(0)[0, 0] = 1  # what others read too cannot be changed
+        mapped.image(0)[0, 0] = 1  # shared pixels are read-only
 
 
 def test_items_are_the_same_from_files_and_from_the_decoded_file(toycity):
@@ -97,7 +97,7 @@ def test_it_is_decoded_once_for_each_size_and_again_when_a_file_changes(split, m
     changed[0, 0] ^= 255
     Image.fromarray(changed).save(path)
     again = decoded(split)
-    assert again != first and len(written) == 3 and not first.exists()  # what is out of date is deleted
+    assert again != first and len(written) == 3 and not first.exists()  # outdated folders are deleted
     assert np.array_equal(Pixels(split, CITYSCAPES, None, again).image(0), changed)
 
 
@@ -196,7 +196,7 @@ def test_a_damaged_bank_is_built_again(toycity, capsys):
 
 
 def test_a_kill_while_an_old_group_is_deleted_leaves_nothing_half(split, monkeypatch):
-    """It is renamed before its first file goes."""
+    """It is renamed before its first file is deleted."""
     folder = decoded(split)
 
     def die(path, **_):
@@ -225,7 +225,7 @@ FOLDER = f"{GROUP}_{'1' * 16}"
 
 @pytest.fixture
 def builder(tmp_path):
-    """A process that builds FOLDER and does not end before the file `go` is there."""
+    """Start a process that builds FOLDER and does not end before the file `go` exists."""
     go = tmp_path / "go"
     code = (
         "import sys, time; from pathlib import Path; from data_scripts.cache import cached_folder\n"

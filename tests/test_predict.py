@@ -1,4 +1,4 @@
-"""predict_seg.py: scales and flips, what an interruption leaves, the zip for a challenge's server."""
+"""predict_seg.py: scales and flips, interruptions, the zip for a challenge's server."""
 
 import errno
 import json
@@ -25,7 +25,7 @@ def trained(toycity, tmp_path_factory):
 
 @pytest.fixture
 def predict(trained, in_process, tmp_path):
-    """`predict(...)`: into the working directory."""
+    """`predict(...)` predicts into the working directory."""
 
     def run(*flags):
         where = ["--model_name_or_path", trained, "--output_dir", tmp_path, "--num_workers", 0]
@@ -41,7 +41,7 @@ def ids_of(folder):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """The images that the predictor is shown; from the `counted.fail_at`-th on it fails."""
+    """Records the images that the predictor sees; it fails from the `counted.fail_at`-th on."""
     import predict_seg
 
     class Counted(predict_seg.Predictor):
@@ -163,7 +163,7 @@ def test_a_folder_with_the_name_of_a_split_does_not_overwrite_it(predict, toycit
 
 @pytest.fixture
 def photos(tmp_path):
-    """Four photos of two sizes, two of them of one name."""
+    """Four photos of two sizes; two of them share a name."""
     rng = np.random.default_rng(3)
     for name, size in (("a.png", (40, 60)), ("one/b.jpg", (48, 64)), ("two/b.png", (40, 60)), ("two/c.png", (48, 64))):
         path = tmp_path / "photos" / name
@@ -173,7 +173,7 @@ def photos(tmp_path):
 
 
 def results_in(folder):
-    """Names of the pictures below a folder; hidden files would be among them."""
+    """Return the names of the pictures below a folder, hidden ones included."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
@@ -181,7 +181,7 @@ FOUR = ["a.png", "one/b.png", "two/b.png", "two/c.png"]
 
 
 def error_of(capsys):
-    """The one error line of a script that has exited, and what else it said on stderr."""
+    """Return the single error line of a script that has exited, and the rest of its stderr."""
     said = capsys.readouterr().err
     (line,) = (line for line in said.splitlines() if line.startswith("error: "))
     assert "Traceback" not in said
@@ -215,7 +215,7 @@ def test_damaged_photos_are_named_at_the_end_and_the_rest_is_predicted(predict, 
     (photos / "text.png").unlink()
     (photos / "gone.png").unlink()
     predict("--input", photos)
-    assert len(counted.seen) == 4  # the mended one alone
+    assert len(counted.seen) == 4  # only the repaired one
     assert results_in(output / "results_photos") == FOUR and not list(output.glob(".predicting*"))
 
 
@@ -261,7 +261,7 @@ def test_a_damaged_image_of_a_split(predict, toycity, tmp_path, counted, capsys,
         predict("--splits", split, "--dataset_path", data)
     line, said = error_of(capsys)
     assert path.name in said
-    if split == "val":  # its scores would be those of other images
+    if split == "val":  # its scores would belong to other images
         assert path.name in line and not counted.seen and not (tmp_path / "scores_val.json").exists()
     else:
         assert len(counted.seen) == 1 and len(results_in(tmp_path / "results_test")) == 1
@@ -282,12 +282,12 @@ def test_results_below_the_input_are_no_photos(predict, photos, counted, capsys)
     said = capsys.readouterr().out
     assert f"note: {photos}/results_photos is skipped" in said and "results_color_photos is skipped" in said
     assert len(counted.seen) == 8 and results_in(photos / "results_photos") == FOUR
-    shutil.rmtree(photos / "results_color_photos")  # its own output is known without its company
+    shutil.rmtree(photos / "results_color_photos")  # its own output is recognised even alone
     predict("--input", photos, "--output_dir", photos)
     assert len(counted.seen) == 12 and results_in(photos / "results_photos") == FOUR
-    predict("--input", photos)  # nor are those of an earlier prediction
+    predict("--input", photos)  # nor is the output of an earlier prediction
     assert len(counted.seen) == 16
-    (photos / "results_of_mine").mkdir()  # but a folder that is only called so is
+    (photos / "results_of_mine").mkdir()  # but a folder that only has such a name is
     shutil.copy(photos / "a.png", photos / "results_of_mine")
     predict("--input", photos)
     assert len(counted.seen) == 21
@@ -298,7 +298,7 @@ def test_results_below_the_input_are_no_photos(predict, photos, counted, capsys)
 
 @pytest.fixture
 def interrupted(predict, photos, counted):
-    """A prediction that was interrupted after three of four photos."""
+    """A prediction interrupted after three of four photos."""
     counted.fail_at = 4
     with pytest.raises(SystemExit):
         predict("--input", photos)
@@ -358,7 +358,7 @@ def test_temporary_files_of_a_killed_prediction_are_deleted(predict, photos, int
     assert results_in(interrupted / "results_photos") == FOUR
 
 
-# The folder that is written to
+# The output folder
 
 
 def test_one_prediction_at_a_time_in_a_folder(predict, photos, counted, capsys):
@@ -426,7 +426,7 @@ def test_a_folder_that_cannot_be_written_to(predict, photos, tmp_path, capsys):
 
 
 def error_lines(result):
-    """The one thing that a launch says is wrong; on a machine that is busy enough, both processes come to say it."""
+    """Return the one error that a launch reports. On a busy machine, both processes may print it."""
     (line,) = {line for line in result.stderr.splitlines() if line.startswith("error: ")}
     return line
 

@@ -1,4 +1,4 @@
-"""The predictor: a single view is the plain forward, several are what a loop written by hand gives."""
+"""The predictor: a single view equals the plain forward pass, several views equal a hand-written loop."""
 
 from types import SimpleNamespace
 
@@ -18,12 +18,12 @@ MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
 def model():
     torch.manual_seed(0)
     model = build_model("streetnet", "batch", {i: f"class {i}" for i in range(5)}).eval()
-    nn.init.normal_(model.classifier.classifier.weight)  # the first predictions are nearly uniform
+    nn.init.normal_(model.classifier.classifier.weight)  # else the first predictions are nearly uniform
     return model
 
 
 class Identity(torch.nn.Module):
-    """A model whose logits are what it is shown; `sizes` keeps the size of each view."""
+    """A model whose logits are its input; `sizes` records the size of each view."""
 
     def __init__(self):
         super().__init__()
@@ -137,7 +137,7 @@ def test_flip_makes_the_scores_of_a_symmetric_image_symmetric(model, width, aver
     scores = Predictor(model, MEAN, STD, flip=True, average=average)(image)
     torch.testing.assert_close(scores, scores.flip(2), rtol=1e-5, atol=1e-5)
     plain = Predictor(model, MEAN, STD)(image)
-    assert (plain - plain.flip(2)).abs().max() > 0.1  # the network itself is not symmetric
+    assert (plain - plain.flip(2)).abs().max() > 0.1  # the network alone is not symmetric
 
 
 @pytest.mark.parametrize(("scales", "flip"), [((1.0,), True), ((0.5, 1.0), False), ((0.5, 1.0, 1.5), True)])

@@ -1,4 +1,4 @@
-"""Two processes, started as on GPUs: what is counted, logged and saved is what one process gives."""
+"""Two processes, started as on GPUs, count, log and save what one process does."""
 
 import json
 
@@ -24,7 +24,7 @@ def checked(result):
 
 @pytest.fixture(scope="module", params=CASES, ids=CASES)
 def run(request, toycity, tmp_path_factory):
-    """A run trained on two processes: 3 validation images, which 2 does not divide."""
+    """A run trained with two processes on 3 validation images, which 2 does not divide."""
     folder = tmp_path_factory.mktemp("two") / "run"
     flags = [*FAST.split(), "--dataset_path", toycity, "--output_dir", folder, *CASES[request.param]]
     result = checked(launch("train_seg.py", *flags, processes=2))
@@ -62,7 +62,7 @@ def test_the_checkpoint_has_a_part_of_each_process(run):
 
 
 def test_processes_that_accelerate_would_not_join_are_refused(toycity):
-    """--multi_gpu without GPUs and without ACCELERATE_USE_CPU starts runs that know nothing of each other."""
+    """--multi_gpu without GPUs and without ACCELERATE_USE_CPU starts runs that do not know of each other."""
     flags = [*FAST.split(), "--dataset_path", toycity]
     result = launch("train_seg.py", *flags, processes=2, env={"ACCELERATE_USE_CPU": "false"})
     assert result.returncode != 0 and result.stderr.count("error: ") == 1

@@ -1,4 +1,4 @@
-"""The main job, end to end, in this process: train, resume, predict, and that the numbers agree."""
+"""The main job, end to end, in this process: train, resume, predict, and compare the numbers."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --n
 
 @pytest.fixture(scope="module")
 def trained(toycity, tmp_path_factory):
-    """A run of 3 epochs of 3 steps, with every output that a run has."""
+    """A run of 3 epochs with 3 steps each, and every kind of output."""
     from accelerate.state import AcceleratorState, GradientState
 
     import train_seg
@@ -42,7 +42,7 @@ def test_the_run_folder_holds_what_the_design_says(trained):
     assert best - code == {
         *"README.md config.json model.safetensors preprocessor_config.json training.json checksums.json".split()
     }
-    assert {"modeling.py", "streetnet.py", "norms.py"} <= code  # what the network needs
+    assert {"modeling.py", "streetnet.py", "norms.py"} <= code  # the network's code
     assert not code & {"weights.py", "weight_files.py", "weight_names.py", "hub_folders.py", "operations.py"}
     assert sorted(p.name for p in (trained / "checkpoints").iterdir()) == ["step_000006", "step_000009"]
     assert sorted(p.name for p in (trained / "images").iterdir()) == [f"epoch_{i:04d}.png" for i in (1, 2, 3)]
@@ -90,11 +90,11 @@ def test_steps_end_in_the_middle_of_an_epoch(toycity, in_process, tmp_path):
     rows = rows_of(tmp_path / "r")
     assert [row["mean_iou"] != "" for row in rows] == [False, True]
     assert json.loads((tmp_path / "r" / "results.json").read_text())["step"] == 4
-    assert [path.name for path in (tmp_path / "r" / "checkpoints").iterdir()] == ["step_000004"]  # none of epoch 1
+    assert [path.name for path in (tmp_path / "r" / "checkpoints").iterdir()] == ["step_000004"]  # no row of epoch 1
 
 
 def test_the_number_of_workers_changes_nothing(trained, in_process, tmp_path):
-    """Not even dropout, which draws from the generator that data loaders would take their seeds from."""
+    """Dropout does not change either, although it uses the generator from which data loaders would draw seeds."""
     in_process("train_seg", trained / "args.yaml", "--output_dir", tmp_path / "r", "--num_workers", 2)
     for row, again in zip(rows_of(trained), rows_of(tmp_path / "r"), strict=True):
         assert {**row, "seconds": 0} == {**again, "seconds": 0}
@@ -159,7 +159,7 @@ def test_a_replacement_of_best_that_was_killed_half_way_is_undone(trained, tmp_p
 @pytest.mark.parametrize("norm", ["batch", "evo"])
 @pytest.mark.parametrize("size", [(), ("--train_size", 64, 128, "--test_size", 64, 128)], ids=["native", "resized"])
 def test_the_logged_score_is_the_predicted_one(toycity, in_process, tmp_path, norm, size):
-    """The check that closes many holes: mIoU in the log of the best epoch = predict_seg.py's from best/."""
+    """The mIoU in the log of the best epoch equals predict_seg.py's from best/. This catches many mistakes."""
     run = tmp_path / "r"
     in_process("train_seg", *FAST, "--dataset_path", toycity, "--norm", norm, "--epochs", 2, "--output_dir", run, *size)
     in_process("predict_seg", "--model_name_or_path", run, "--splits", "val", "--num_workers", 0)
@@ -303,7 +303,7 @@ def test_a_run_trains_at_one_output_stride_and_is_evaluated_at_another(toycity, 
     refused = {
         "cannot have output stride 8": ["--model", "streetnet", "--eval_output_stride", 8],
         "has an encoder nonsense": ["--encoder", "nonsense"],
-        "needs at least 2 images": [*frozen, "--batch_size", 1],  # its head pools to one pixel
+        "needs at least 2 images": [*frozen, "--batch_size", 1],  # the network's head pools to one pixel
     }
     for reason, more in refused.items():
         with pytest.raises(SystemExit):

@@ -31,7 +31,7 @@ def files(root):
 
 @pytest.fixture(scope="module")
 def scenes():
-    """The default counts at a small size: split -> list of (image, label, instance)."""
+    """The default numbers of images at a small size: split -> list of (image, label, instance)."""
     return {
         name: [make_scene(0, split, index, SIZE, count) for index in range(count)]
         for split, (name, count) in enumerate((("train", 24), ("val", 8)))
@@ -101,7 +101,7 @@ def test_bad_arguments_get_one_line(tmp_path, capsys, flags):
 
 
 def fail_at(monkeypatch, number, error):
-    """The `number`-th file that is written raises `error`."""
+    """Make the `number`-th write of a file raise `error`."""
     from data_scripts.toycity import files as module
 
     save, written = module.save, []
@@ -131,7 +131,7 @@ def test_a_city_that_is_not_whole_is_no_data_set_and_is_drawn_again(tmp_path, ca
     assert main([str(tmp_path / "toy"), "--train", "1", "--val", "1", "--test", "1", "--size", "32", "64"]) == 0
     data, _ = load_source("toycity", str(tmp_path / "toy"))
     assert len(data["train"]) == 1 and (tmp_path / "toy" / "mine.txt").exists()
-    assert len(files(tmp_path / "toy")) == 1 + 3 + 3 + 1  # nothing of the other seed
+    assert len(files(tmp_path / "toy")) == 1 + 3 + 3 + 1  # nothing left from the other seed
 
 
 @pytest.mark.parametrize("number", [1, 4])

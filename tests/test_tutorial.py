@@ -1,4 +1,4 @@
-"""The command lines of the tutorial that this project grew out of, with only the script's name changed."""
+"""The tutorial's command lines work with only the script's name changed."""
 
 import json
 import shlex
@@ -29,13 +29,13 @@ SMALL = "--train_size 96 192 --test_size 96 192 --crop_size 32 64 --num_workers 
 
 @pytest.fixture(scope="module")
 def minicity(tmp_path_factory):
-    """8 training images, a batch of the tutorial's; its data set is ./minicity."""
+    """8 training images, which is the tutorial's batch size, in ./minicity, its data set."""
     return make_toycity(tmp_path_factory, train=8)
 
 
 @pytest.fixture
 def here(minicity, in_process, tmp_path):
-    """A working directory with ./minicity; trains and predicts in this process."""
+    """Train and predict in this process, in a working directory with ./minicity."""
     (tmp_path / "minicity").symlink_to(minicity)
     return in_process
 

@@ -1,4 +1,4 @@
-"""Weights to start from: which of others' files fit, what is said of the rest, and that no code of others runs."""
+"""Initial weights: which published files fit, how the rest is reported, and that no foreign code runs."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def state(model):
 
 
 def differences(model, before) -> set[str]:
-    """Names of the tensors that are not what they were."""
+    """Return the names of the tensors that have changed."""
     return {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
 
 
@@ -42,7 +42,7 @@ def differences(model, before) -> set[str]:
 
 
 def test_official_deeplabv3_state_dicts_load_whole(tmp_path):
-    """21 classes of VOC, with an auxiliary head: all but the two classifiers fits."""
+    """With VOC's 21 classes and an auxiliary head, everything fits except the two classifiers."""
     torch.manual_seed(1)
     theirs = segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True, num_classes=21)
     torch.save(theirs.state_dict(), tmp_path / "deeplabv3_resnet50_coco.pth")
@@ -98,7 +98,7 @@ def test_classes_of_other_names_leave_the_classifier_new(tmp_path):
 
 
 def test_a_segformer_of_the_hub_with_other_classes(tmp_path):
-    """As nvidia's are saved: the names of transformers 4, which differ from those of its modules."""
+    """Saved as nvidia's are: with the names of transformers 4, which differ from those of its modules."""
     source = network("segformer_b0", labels=OTHER, seed=1)
     source.save_pretrained(tmp_path / "source")
     assert any(".encoder.block." in key for key in read_weights(str(tmp_path / "source"), "").tensors)
@@ -114,7 +114,7 @@ def test_a_segformer_of_the_hub_with_other_classes(tmp_path):
 
 
 class MMSegBlock(nn.Module):
-    """A block of MMSegmentation's MixVisionTransformer, under its names."""
+    """A block of MMSegmentation's MixVisionTransformer, with its names."""
 
     def __init__(self, width, heads, reduction):
         super().__init__()
@@ -184,7 +184,7 @@ def test_mmsegmentations_segformer_encoder_computes_the_same(tmp_path):
     torch.manual_seed(1)
     theirs = MMSegMiT().eval()
     for parameter in theirs.parameters():
-        nn.init.normal_(parameter, std=0.1)  # biases too: one that is forgotten shows
+        nn.init.normal_(parameter, std=0.1)  # biases too, so that a forgotten one is noticed
     torch.save(mmseg_checkpoint(theirs), tmp_path / "segformer.pth")
     ours = network("segformer_b0")
     head = {key: value for key, value in state(ours).items() if key.startswith("decode_head.")}
@@ -196,7 +196,7 @@ def test_mmsegmentations_segformer_encoder_computes_the_same(tmp_path):
             torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
     assert all(torch.equal(ours.state_dict()[key], value) for key, value in head.items())
     assert "MMSegmentation's SegFormer" in report and "a norm and a ReLU in each branch" in report
-    # what is published as mit_b0.pth: the encoder alone
+    # as published in mit_b0.pth: the encoder alone
     torch.save(theirs.state_dict(), tmp_path / "mit_b0.pth")
     again = network("segformer_b0", seed=2)
     start_weights(again, None, str(tmp_path / "mit_b0.pth"))
@@ -204,7 +204,7 @@ def test_mmsegmentations_segformer_encoder_computes_the_same(tmp_path):
     assert all(torch.equal(again.state_dict()[key], ours.state_dict()[key]) for key in encoder)
 
 
-PAPERS_NAMES = {  # of the first block, the patches before and the norm after it, and the head; ours as in files
+PAPERS_NAMES = {  # names in the first block, the patches before it, the norm after it, and the head; ours as saved
     "segformer.encoder.patch_embeddings.0.proj": "backbone.patch_embed1.proj",
     "segformer.encoder.patch_embeddings.0.layer_norm": "backbone.patch_embed1.norm",
     "segformer.encoder.block.0.0.layer_norm_1": "backbone.block1.0.norm1",
@@ -225,7 +225,7 @@ PAPERS_NAMES = {  # of the first block, the patches before and the norm after it
 
 
 def saved(model, folder):
-    """A model's tensors under the names of its file."""
+    """Return a model's tensors under the names of its file."""
     model.save_pretrained(folder)
     return load_file(folder / "model.safetensors")
 
@@ -255,7 +255,7 @@ def test_the_names_of_the_papers_code(tmp_path):
 
 
 def test_mmsegmentations_deeplabv3_says_what_does_not_fit():
-    """ResNetV1c begins otherwise, its pyramid is 512 wide: the stages and the auxiliary head are left."""
+    """ResNetV1c has another stem and a pyramid of 512 channels, so only the stages and the auxiliary head fit."""
     source = state(network("deeplabv3_resnet50", seed=1, auxiliary=True))
     theirs = {key: value for key, value in source.items() if key.startswith("backbone.layer")}
     theirs |= {f"backbone.stem.{i}.weight": torch.randn(32, 32, 3, 3) for i in (0, 3, 6)}
@@ -333,7 +333,7 @@ def test_timms_encoders_load_whole_from_a_file(tmp_path, name, encoder):
 
 
 def test_a_network_on_timms_encoder_starts_from_itself(tmp_path):
-    model = build_model("unet_resnet50", "batch", CITY, encoder="convnext_atto")  # with 1x1 convolutions as its layers
+    model = build_model("unet_resnet50", "batch", CITY, encoder="convnext_atto")  # whose layers are 1x1 convolutions
     model.save_pretrained(tmp_path)
     again = build_model("unet_resnet50", "batch", CITY, encoder="convnext_atto")
     assert "new," not in start_weights(again, str(tmp_path), None)
@@ -358,7 +358,7 @@ def test_swin_from_an_image_classifier_and_from_ourselves(tmp_path):
     classifier.save_pretrained(tmp_path / "swin")
     model = build_model("segformer_swin_tiny", "batch", CITY)
     report = start_weights(model, None, str(tmp_path / "swin"))
-    assert "hidden_states_norms.stage1" in report and report.count("\n  new") == 1  # the norms of the maps alone
+    assert "hidden_states_norms.stage1" in report and report.count("\n  new") == 1  # only the norms of the maps
     theirs = classifier.swin.encoder.state_dict()
     assert all(torch.equal(v, theirs[k]) for k, v in model.backbone.swin.swin.encoder.state_dict().items())
     model.save_pretrained(tmp_path / "ours")
@@ -426,7 +426,7 @@ def test_a_pth_that_holds_code_is_refused_and_not_run(tmp_path, monkeypatch):
         start_weights(network("unet_resnet18"), str(tmp_path / "x.pth"), None)
     assert "\n" not in str(error.value) and not (tmp_path / "sprung").exists()
     torch.load(tmp_path / "x.pth", weights_only=False)
-    assert (tmp_path / "sprung").exists()  # so the trap works
+    assert (tmp_path / "sprung").exists()  # proves that the trap works
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.pth", "empty.pth"])
@@ -455,9 +455,9 @@ def test_training_starts_from_a_run_and_says_so(toycity, in_process, tmp_path, c
     norms = ("running_mean", "running_var", "num_batches_tracked")
     assert all(torch.equal(one[key], two[key]) for key in one if not key.endswith(norms))
     config = json.loads((tmp_path / "second" / "best" / "config.json").read_text())
-    assert config["pretrained"] == "first"  # not whose folder it was in
+    assert config["pretrained"] == "first"  # not the folder that it was in
     assert "from `first`, which has a licence" in (tmp_path / "second" / "best" / "README.md").read_text()
-    # a resumed run has its weights from the checkpoint, and needs the first run no more
+    # a resumed run has its weights from the checkpoint and no longer needs the first run
     (tmp_path / "first").rename(tmp_path / "away")
     in_process("train_seg", "--resume_from_checkpoint", tmp_path / "second", "--max_train_steps", 2)
 
@@ -477,7 +477,7 @@ def test_weights_that_are_not_there_end_the_run_before_it_began(toycity, in_proc
 
 
 def test_weights_that_fit_bring_their_predictions():
-    """The rows of a classifier are worth having: predictions are those of the source."""
+    """With the classifier's rows, predictions are those of the source."""
     source, ours = network("streetnet", seed=1), network("streetnet")
     nn.init.normal_(source.classifier.classifier.weight)
     images = torch.randn(1, 3, 32, 64)

@@ -1,4 +1,4 @@
-"""train_seg.py without dropout: what is left of a step does not depend on how it is spread."""
+"""Run train_seg.py without dropout, so that a step does not depend on how it is split among processes."""
 
 import sys
 from pathlib import Path
