@@ -82,7 +82,7 @@ def test_training_and_prediction_agree_on_the_fold(in_process, toycity, folds, t
     config = json.loads((run / "best" / "config.json").read_text())
     assert (config["fold"], config["train_images"]) == ("a", 4)
     card = (run / "best" / "README.md").read_text()
-    assert "without the images of fold a" in card and "On the images of fold a of ToyCity" in card
+    assert "without the images of fold a" in card and "on the images of fold a of ToyCity" in card
 
     capsys.readouterr()
     in_process("predict_seg", "--model_name_or_path", run, "--splits", "val", "--num_workers", 0)
