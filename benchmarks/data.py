@@ -108,10 +108,11 @@ def loader(folder: Path, images: int) -> None:
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 
-    from data_scripts.loading import TrainBatches, train_loader
+    from data_scripts.arguments import AugmentOptions
+    from data_scripts.loading import BatchPlan, TrainBatches, train_loader
     from data_scripts.reader import read_image, read_label
     from data_scripts.sampling import training_split
-    from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform
+    from data_scripts.transforms import SharedEpoch, TrainTransform
 
     write_toycity(folder / "city", train=images, val=1, test=1, size=(1024, 2048), seed=0)
     data, labels = load_source("toycity", folder / "city")
@@ -184,7 +185,7 @@ def loader(folder: Path, images: int) -> None:
             epoch = SharedEpoch()
             transform = TrainTransform(pixels, 255, 0, epoch, AugmentOptions(CROP))
             repeated = training_split(*[data["train"]] * (4 if kind == "files" else 40))
-            batches = TrainBatches(len(repeated), 4, 1, 1, 0, 0, epoch)
+            batches = TrainBatches(BatchPlan(len(repeated), 4), 0, epoch)
             batched = train_loader(repeated.with_transform(transform), batches, workers, pin_memory=False)
             list(batched)  # the workers start
             epoch.set(2)

@@ -23,7 +23,9 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
-from seg_models import MODELS, ModelError, build_model
+from seg_models.catalog import MODELS
+from seg_models.errors import ModelError
+from seg_models.models import build_model
 from seg_models.predictor import refuse_smaller, smallest_side
 from seg_models.short_heads import shorten_heads
 

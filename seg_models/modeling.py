@@ -26,6 +26,7 @@ from .fcn import FCNDecoder
 from .hrnet import HRNetHead
 from .losses import cross_entropy
 from .maxunpool import MaxPoolEncoder, MaxUnpoolHead
+from .names import MODEL_TYPE
 from .norms import EvoNorm, convert_norms
 from .predictor import resize_logits
 from .pspnet import PSPNetHead
@@ -98,7 +99,7 @@ class SegmentationConfig(PretrainedConfig):
     encoder (ResNets: 8, 16, 32) and, as in every `transformers` configuration, `id2label` or `num_labels`. `dataset`
     names the label set that the classes come from."""
 
-    model_type = "minicity_seg"
+    model_type = MODEL_TYPE
 
     def __init__(
         self, encoder="resnet50", decoder="deeplabv3", norm="batch", output_stride=None, dataset=None, **kwargs

@@ -11,71 +11,45 @@ It is made of files alone, so it can be made again when the model gets a name on
 import os
 import platform
 import shlex
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .arguments import RUN_FLAGS, TrainArguments, read_recipe
 from .files import read_json
+from .recipes import read_recipe
 from .report import score_summary
 
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "timm", "minicity-seg")
-OWN_TYPES = ("minicity_seg", "minicity_segformer")  # model types whose code lies beside the weights
 
 
-@dataclass(frozen=True)
-class DataNote:
-    """What a card says of a data set. `licence`: of weights trained on it, as hubs name it; `publishable`: whether its
-    images may be shown in public; `limits`: what it does not teach; `validation`: what scores on its validation split
-    measure, if that is not what one expects."""
+class DataNote(Protocol):
+    """What a card says of a data set, as `data_scripts.catalog` has it."""
 
     title: str
     link: str | None
     licence: str
     note: str
     limits: str
-    publishable: bool = True
-    validation: str = ""
+    publishable: bool
+    validation: str
 
 
-CITYSCAPES_TERMS = (
-    "Cityscapes may be used for research, teaching and personal experiments, not commercially, and its images may not "
-    "be passed on ([terms](https://www.cityscapes-dataset.com/license/)); weights trained on it are best kept to that."
-)
-STREETS = "Daylight and dry weather in German and Swiss cities, from one car's camera: elsewhere it is unproven."
-DATA = {
-    "minicity": DataNote("MiniCity", "https://vipriors.github.io", "other", CITYSCAPES_TERMS, STREETS, False),
-    "cityscapes": DataNote(
-        "Cityscapes", "https://www.cityscapes-dataset.com", "other", CITYSCAPES_TERMS, STREETS, False
-    ),
-    "camvid": DataNote(
-        "CamVid",
-        "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
-        "other",
-        "CamVid is published for research without a licence of its own: ask its authors before other uses.",
-        "One city, a few drives, images of 360x480: elsewhere it is unproven.",
-        validation="CamVid's validation split is one clip of 6.7 seconds between training frames of the same drive. A "
-        "score on it measures how well such frames are fitted: one network had a mIoU of 0.54 there and of 0.36 on a "
-        "drive that it had not seen.",
-    ),
-    "toycity": DataNote(
-        "ToyCity",
-        None,
-        "apache-2.0",
-        "ToyCity is drawn by the program that trained this network; there is nobody else's licence to keep.",
-        "It has seen drawings only: on photos its answers mean nothing.",
-    ),
-}
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card takes from other rooms.
 
+    defaults   of the flags that args.yaml keeps
+    note       (name of a data set, or None) -> its `DataNote`
+    own_types  model types whose code lies beside the weights
+    """
 
-def data_note(dataset: str | None) -> DataNote:
-    """Of a data set that is not known, the careful one."""
-    title = dataset or "unnamed data"
-    note = f"The licence of {title} is not known here: keep to it, for these weights too."
-    limits = "What its training images do not show, it does not know."
-    return DATA.get(dataset) or DataNote(title, None, "other", note, limits, False)
+    defaults: dict
+    note: Callable[[str | None], DataNote]
+    own_types: tuple[str, ...]
 
 
 def training_record(model, state: dict, seconds: float, scores: dict | None) -> dict:
@@ -116,12 +90,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def training_command(arguments: dict) -> str:
-    """The command line that `arguments`, the entries of args.yaml, stand for: what differs from the defaults."""
+def training_command(arguments: dict, defaults: dict) -> str:
+    """The command line that `arguments`, the entries of args.yaml, stand for: what differs from the `defaults`."""
     words = ["accelerate", "launch", "train_seg.py"]
-    defaults = asdict(TrainArguments())
     for key, value in public_arguments(arguments).items():
-        if value == defaults.get(key) or value is None or key in RUN_FLAGS:
+        if key not in defaults or value == defaults[key] or value is None:
             continue
         if isinstance(value, bool):
             words.append(f"--{key}" if value else f"--no_{key}")
@@ -146,11 +119,13 @@ def read_card_files(folder: Path, run: Path) -> tuple[dict, dict, dict, dict]:
     return *found, read_recipe(path) if path.exists() else {}
 
 
-def make_card(folder: Path, run: Path, name: str | None = None, pictures: dict[str, str] | None = None) -> ModelCard:
+def make_card(
+    folder: Path, run: Path, facts: CardFacts, name: str | None = None, pictures: dict[str, str] | None = None
+) -> ModelCard:
     """The card of the model saved in `folder` by `run`. `name`: its id on a hub, if it has one; `pictures`: file name
     within the model's folder -> what it shows."""
     config, record, processor, arguments = read_card_files(folder, run)
-    note, scores = data_note(config.get("dataset")), record.get("validation")
+    note, scores = facts.note(config.get("dataset")), record.get("validation")
     network = arguments.get("model", config["model_type"]).lower()
     network += f" ({arguments['encoder']})" if arguments.get("encoder") else ""
     title = f"{network} with {config.get('norm', 'batch')} norm on {note.title}"
@@ -177,10 +152,10 @@ def make_card(folder: Path, run: Path, name: str | None = None, pictures: dict[s
     sections = [
         f"# {title}",
         introduction(config, record, arguments, note, network),
-        loading(config, processor, name),
+        loading(config, processor, name, config["model_type"] in facts.own_types),
         data_section(config, arguments, note),
         score_section(config, record, note, pictures or {}),
-        training_section(record, arguments, pictures or {}),
+        training_section(record, arguments, facts.defaults, pictures or {}),
         limits_section(config, scores, note),
     ]
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n", ignore_metadata_errors=True)
@@ -204,8 +179,8 @@ def introduction(config: dict, record: dict, arguments: dict, note: DataNote, ne
     )
 
 
-def loading(config: dict, processor: dict, name: str | None) -> str:
-    where, own = name or "path/to/this/folder", config["model_type"] in OWN_TYPES
+def loading(config: dict, processor: dict, name: str | None, own: bool) -> str:
+    where = name or "path/to/this/folder"
     trust = ", trust_remote_code=True" if own else ""
     packages = "torch torchvision timm transformers" if own else "torch transformers"
     lines = f"""## Use
@@ -234,8 +209,8 @@ logits = model(**processor(images=image, return_tensors="pt")).logits
     if own:
         lines += (
             " The Python files beside the weights build the network, and `trust_remote_code=True` runs them: read them "
-            'first. Where minicity-seg is installed, `import seg_models` does instead. That `pipeline` logs "The model '
-            '... is not supported for image-segmentation" for a class that it does not know is no error.'
+            "first. Where minicity-seg is installed, `import seg_models.models` does instead. That `pipeline` logs "
+            '"The model ... is not supported for image-segmentation" for a class that it does not know is no error.'
         )
     return lines
 
@@ -282,10 +257,10 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def training_section(record: dict, arguments: dict, pictures: dict[str, str]) -> str:
+def training_section(record: dict, arguments: dict, defaults: dict, pictures: dict[str, str]) -> str:
     lines = ["## Training", ""]
     if arguments:
-        lines += ["```", training_command(arguments), "```", ""]
+        lines += ["```", training_command(arguments, defaults), "```", ""]
     if record:
         hours, minutes = divmod(round(record["seconds"] / 60), 60)
         found = ", ".join(f"{package} {found}" for package, found in record["versions"].items())

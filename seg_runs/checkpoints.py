@@ -8,7 +8,7 @@ checkpoints/step_000120/
     state.json           epoch, step, sums of the epoch so far, best score
     checksums.json       of all of these
 
-torch is imported where it is needed: arguments.py, which answers --help, looks for checkpoints here.
+torch is imported where it is needed: parsing.py, which answers --help, looks for checkpoints here.
 """
 
 import json
@@ -241,6 +241,8 @@ def load_checkpoint(accelerator, folder: Path, model, ema, optimizer) -> None:
 
     try:
         weights = load_file(folder / "model.safetensors")
+        if ema is None and (folder / "ema.safetensors").exists():
+            raise ValueError("it holds a moving average, and the run has no --ema_decay")
         average = load_file(folder / "ema.safetensors") if ema is not None else None
         training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
         rng = rng_file(folder, accelerator.process_index)

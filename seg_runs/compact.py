@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from .arguments import Parser
 from .files import CHECKSUMS, damage, read_json, replace_folder, write_checksums, write_json, writing
 from .launch import RunError, one_line_errors
 from .lock import locked
+from .parsing import Parser
 
 WEIGHTS = "model.safetensors"
 

@@ -2,6 +2,8 @@
 
 python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME
 python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME --dry_run card     # only write it, to look at
+
+A script: it may use every room, and nothing imports it.
 """
 
 import os
@@ -9,11 +11,14 @@ import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
-from .arguments import Parser, check_hub_id
+from card_facts import card_facts
+
+from .arguments import check_hub_id
 from .files import replace_folder, writing
 from .hub import make_repository, reason, stage, upload
 from .launch import RunError, one_line_errors
 from .lock import locked
+from .parsing import Parser
 
 
 def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
@@ -27,7 +32,7 @@ def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
     repository = make_repository(name, private)
     with locked(run, "the run"):
         try:
-            return f"uploaded: {upload(run, repository, private)}"
+            return f"uploaded: {upload(run, repository, private, card_facts())}"
         except RunError:
             raise
         except Exception as error:  # whatever the hub or the way to it says
@@ -43,7 +48,7 @@ def export(run: Path, folder: Path, name: str, private: bool) -> str:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
             filled = Path(temporary) / "filled"
             filled.mkdir()
-            stage(run, filled, name, private)
+            stage(run, filled, name, private, card_facts())
             replace_folder(filled, folder)
     return f"look at {folder}: this would be uploaded"
 

@@ -22,8 +22,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Lock
 
-from .arguments import OTHER_GROUPS, changed_flags, save_arguments
-from .card import make_card, training_record
+from .arguments import RunOptions
+from .card import CardFacts, make_card, training_record
 from .checkpoints import (
     find_checkpoint,
     last_checkpoint,
@@ -46,6 +46,7 @@ from .files import (
 )
 from .launch import RunError, on_first_process, os_reason
 from .lock import PREDICTING, locked
+from .parsing import OTHER_GROUPS, save_arguments
 
 COLUMNS = (
     "epoch",
@@ -75,15 +76,15 @@ class HeldRun:
     `checkpoint`: what a resumed run goes on from, with `notes` on damaged ones that are newer; None for a new run.
     """
 
-    def __init__(self, args, accelerator, held: ExitStack):
-        self.accelerator, self.held, self.locked = accelerator, held, False
+    def __init__(self, options: RunOptions, accelerator, held: ExitStack):
+        self.options, self.accelerator, self.held, self.locked = options, accelerator, held, False
         self.checkpoint, self.notes = None, []
-        if args.resume_from_checkpoint:
-            self.lock(run_of(args.resume_from_checkpoint), "--resume_from_checkpoint")
-            found = on_first_process(accelerator, find_checkpoint, args.resume_from_checkpoint)
+        if options.resume_from_checkpoint:
+            self.lock(run_of(options.resume_from_checkpoint), "--resume_from_checkpoint")
+            found = on_first_process(accelerator, find_checkpoint, options.resume_from_checkpoint)
             self.checkpoint, self.notes = found
-        elif args.output_dir and on_first_process(accelerator, Path(args.output_dir).is_dir):
-            self.lock(Path(args.output_dir))
+        elif options.output_dir and on_first_process(accelerator, Path(options.output_dir).is_dir):
+            self.lock(Path(options.output_dir))
 
     def lock(self, folder: Path, flag: str = "--output_dir") -> None:
         """Hold `folder`, on the first process, which makes it; once is enough."""
@@ -94,22 +95,22 @@ class HeldRun:
     def _enter(self, folder: Path, flag: str) -> None:
         self.held.enter_context(locked(folder, flag))
 
-    def create(self, args) -> Path:
-        """Make the folder of a new run and return it, on every process."""
-        encoder = f"_{args.encoder}" if args.encoder else ""
-        name = f"{args.dataset}_{args.model.lower()}{encoder}_{args.norm}"
-        folder = Path(args.output_dir) if args.output_dir else on_first_process(self.accelerator, new_folder, name)
+    def create(self, name: str) -> Path:
+        """Make the folder of a new run and return it, on every process. `name`: of one that is named by itself."""
+        given = self.options.output_dir
+        folder = Path(given) if given else on_first_process(self.accelerator, new_folder, name)
         self.lock(folder)
-        on_first_process(self.accelerator, create_run, folder, args.overwrite_output_dir)
+        on_first_process(self.accelerator, create_run, folder, self.options.overwrite_output_dir)
         return folder
 
 
-def begin_run(args, held: HeldRun, now: dict) -> tuple[Path, dict]:
-    """The folder of a new run and its state. `now`: the `conditions`."""
-    run = held.create(args)
+def begin_run(arguments, held: HeldRun, name: str, pretrained: str, now: dict) -> tuple[Path, dict]:
+    """The folder of a new run and its state. `arguments`: what args.yaml will hold; `pretrained`: `started_from`;
+    `now`: the `conditions`."""
+    run = held.create(name)
     if held.accelerator.is_main_process:
-        save_arguments(args, run / "args.yaml")
-    return run, NEW_RUN | {"pretrained": started_from(args)} | now
+        save_arguments(arguments, run / "args.yaml")
+    return run, NEW_RUN | {"pretrained": pretrained} | now
 
 
 def conditions(accelerator, steps: int, steps_per_epoch: int, data: dict) -> dict:
@@ -120,18 +121,12 @@ def conditions(accelerator, steps: int, steps_per_epoch: int, data: dict) -> dic
     return lengths | {"precision": precision, "processes": processes, "data": data}
 
 
-def provenance(args, images: int, checkpoint: Path | None = None) -> dict:
-    """What a saved model's configuration says of where its weights come from, beside the data set. `checkpoint`: what
-    the run goes on from."""
-    pretrained = read_state(checkpoint).get("pretrained", "none") if checkpoint else started_from(args)
-    of_data = {"trained_on": args.train_on, "fold": args.fold, "train_images": images}
-    return {"pretrained": pretrained, **of_data, "select": args.select, "seed": args.seed}
-
-
-def started_from(args) -> str:
-    """The name of the weights that a new run begins with; of a path the last part: whose folders these are is nobody's
-    business."""
-    name = args.init_from or args.pretrained_encoder or "none"
+def started_from(name: str | None, checkpoint: Path | None = None) -> str:
+    """The weights that a run begins with, for the public: `name`, or what the run of `checkpoint` noted. Of a path the
+    last part: whose folders these are is nobody's business."""
+    if checkpoint:
+        return read_state(checkpoint).get("pretrained", "none")
+    name = name or "none"
     return os.path.basename(os.path.normpath(name)) if os.path.exists(name) or os.path.isabs(name) else name
 
 
@@ -159,13 +154,15 @@ def outcome(run: Path, state: dict, select: str) -> str:
     return f"{begin}: {what} in {run}/best. Next: {command}"
 
 
-def resume_run(args, held: HeldRun, model, ema, optimizer, now: dict) -> tuple[Path, dict]:
-    """The folder and the state of a run that goes on from a checkpoint, which is loaded. `now`: the `conditions`."""
+def resume_run(arguments, held: HeldRun, changes: list[str], model, ema, optimizer, now: dict) -> tuple[Path, dict]:
+    """The folder and the state of a run that goes on from a checkpoint, which is loaded. `arguments`: what args.yaml
+    will hold; `changes`: the `changed_flags`; `now`: the `conditions`."""
     accelerator, checkpoint = held.accelerator, held.checkpoint
     run, steps, steps_per_epoch = checkpoint.parent.parent, now["steps"], now["steps_per_epoch"]
-    if args.output_dir and Path(args.output_dir).resolve() != run.resolve():
-        raise RunError(f"--output_dir {args.output_dir}: a resumed run goes on in its own folder, {run}")
-    changes = held.notes + changed_flags(args, run / "args.yaml")
+    given = held.options.output_dir
+    if given and Path(given).resolve() != run.resolve():
+        raise RunError(f"--output_dir {given}: a resumed run goes on in its own folder, {run}")
+    changes = held.notes + changes
     state = read_state(checkpoint)
     if now["steps_per_epoch"] != state["steps_per_epoch"]:
         raise RunError(
@@ -195,7 +192,7 @@ def resume_run(args, held: HeldRun, model, ema, optimizer, now: dict) -> tuple[P
         with writing(run):
             cut_rows(run / "log_epoch.csv", state["epoch"])
             remove(*run.glob(".push-*"), *run.glob(".*.old"))  # what uploads and deletions leave that are killed
-            save_arguments(args, run / "args.yaml")
+            save_arguments(arguments, run / "args.yaml")
             if state["step"] < steps:
                 (run / "results.json").unlink(missing_ok=True)
     accelerator.print("\n".join([f"resumed {checkpoint}: step {state['step']} is done", *changes]))
@@ -275,6 +272,12 @@ def create_run(folder: Path, overwrite: bool = False) -> None:
         (folder / "images").mkdir(parents=True, exist_ok=True)
 
 
+def refuse_occupied(options: RunOptions) -> None:
+    """Refuse a folder that holds a run, before any work, unless that run is to go or to go on."""
+    if options.output_dir and not (options.overwrite_output_dir or options.resume_from_checkpoint):
+        refuse_run(Path(options.output_dir))
+
+
 def refuse_run(folder: Path) -> None:
     if holds_run(folder):
         what, goes_on = "a run", f"go on with it by --resume_from_checkpoint {shlex.quote(str(folder))}, "
@@ -333,9 +336,9 @@ def restore_best(run: Path) -> None:
         (run / ".best.old").rename(run / "best")
 
 
-def save_best(run: Path, model, processor, state: dict, scores: dict | None = None) -> None:
-    """Replace best/ by `model` and its image processor, with a card; old or new, never half. `scores` of the metric on
-    the validation split, if there was a validation."""
+def save_best(run: Path, model, processor, state: dict, facts: CardFacts, scores: dict | None = None) -> None:
+    """Replace best/ by `model` and its image processor, with a card; old or new, never half. `facts`: for the
+    card; `scores`: of the metric on the validation split, if there was a validation."""
     restore_best(run)
     new, old, best = run / ".best.new", run / ".best.old", run / "best"
     remove(new, old)
@@ -344,7 +347,7 @@ def save_best(run: Path, model, processor, state: dict, scores: dict | None = No
             model.save_pretrained(new)
             processor.save_pretrained(new)
             write_json(new / "training.json", training_record(model, state, seconds_until_now(run, state), scores))
-            make_card(new, run).save(new / "README.md")
+            make_card(new, run, facts).save(new / "README.md")
             write_checksums(new, [path.name for path in new.glob("*.safetensors")])
             flush(new)
             with BEST_IS_WHOLE:

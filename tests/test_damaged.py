@@ -15,10 +15,13 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 import predict_seg
 from data_scripts.labels import CITYSCAPES, DataError
-from seg_models import ModelError, Predictor, build_model
+from script_arguments import TrainArguments
+from seg_models.errors import ModelError
+from seg_models.models import build_model
+from seg_models.predictor import Predictor
 from seg_runs import checkpoints, files
-from seg_runs.arguments import TrainArguments, parse_arguments, save_arguments
 from seg_runs.launch import RunError
+from seg_runs.parsing import parse_arguments, save_arguments
 
 VALUES = [None, -1, 0, 10**9, 1.5, float("nan"), "x", [], [1], {}, {"a": 1}, True, "../../etc"]
 ONE_LINE = (RunError, ModelError, DataError)
@@ -217,7 +220,7 @@ def run(tmp_path):
     """A run folder with checkpoints of steps 2 and 3."""
     run, (network, optimizer) = tmp_path / "run", network_and_optimizer()
     run.mkdir()
-    save_arguments(TrainArguments(dataset="toycity"), run / "args.yaml")
+    save_arguments(parse_arguments(TrainArguments, ["--dataset", "toycity"]), run / "args.yaml")
     for step in (2, 3):
         checkpoints.save_checkpoint(Alone(), run, network, None, optimizer, {**STATE, "step": step, "epoch": 0}, 9)
     return run

@@ -13,9 +13,11 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from seg_models import MODELS, build_model
+from seg_models.catalog import MODELS
 from seg_models.deeplabv3 import DeepLabV3Head
-from seg_models.norms import NORMS, EvoNormB0, EvoNormS0, InstanceNorm, norm_layer, num_groups
+from seg_models.models import build_model
+from seg_models.names import NORMS
+from seg_models.norms import EvoNormB0, EvoNormS0, InstanceNorm, norm_layer, num_groups
 from seg_models.resnet import BasicBlock, Bottleneck
 
 ID2LABEL = {i: f"class {i}" for i in range(5)}
