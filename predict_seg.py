@@ -41,7 +41,7 @@ from seg_models.names import MULTI_SCALE
 from seg_models.predictor import Predictor
 from seg_models.weights import hub_folder
 from seg_runs import predictions, run_folder
-from seg_runs.checkpoints import is_count, is_number, not_finite
+from seg_runs.checkpoints import not_finite
 from seg_runs.files import CHECKSUMS, damage, read_json
 from seg_runs.launch import (
     RunError,
@@ -54,6 +54,7 @@ from seg_runs.launch import (
 from seg_runs.parsing import parse_arguments
 from seg_runs.recipes import read_recipe
 from seg_runs.report import class_table
+from seg_runs.state import is_count, is_number
 
 HERE = Path(__file__).resolve().parent
 METRIC = HERE / "metrics" / "mean_iou"

@@ -59,6 +59,7 @@ from seg_runs.log import TrainingLog
 from seg_runs.optimization import Schedule, make_ema, make_optimization, set_learning_rate, total_steps
 from seg_runs.parsing import changed_flags, parse_arguments
 from seg_runs.report import class_table, comparison
+from seg_runs.state import Conditions, RunState, Totals
 from seg_runs.stop import StopRequest, stop_with_launcher
 
 NUM_PICTURES = 3  # validation images that are drawn after each validation
@@ -109,7 +110,7 @@ class Job:
     learner: Learner
     loss_function: Callable  # (logits, labels) -> (sum, weight)
     folder: Path
-    state: dict  # where the run stands: what a checkpoint's state.json holds
+    state: RunState  # where the run stands
 
     def is_milestone(self, epoch: int) -> bool:
         """Whether `epoch` ends with a checkpoint and a validation: one in `--eval_every` does, and the last."""
@@ -129,25 +130,23 @@ def train_in_folder(job: Job, hub: HubUploads) -> None:
     steps, steps_per_epoch = job.learner.schedule.steps, job.plan.steps
     log = TrainingLog(job.folder, run.report_to, accelerator.is_main_process, state)
     with StopRequest(accelerator) as stop:
-        for number in range(state["epoch"] + 1, math.ceil(steps / steps_per_epoch) + 1):
-            begun = time.perf_counter() - state["seconds"]
+        for number in range(state.epoch + 1, math.ceil(steps / steps_per_epoch) + 1):
+            begun = time.perf_counter() - state.seconds
             first, end = (number - 1) * steps_per_epoch, min(number * steps_per_epoch, steps)
             train_one_epoch(job, log, stop, number, begun)
-            loss, weight, correct, pixels = state["totals"]
             rate = job.learner.optimizer.param_groups[0]["initial_lr"] * job.learner.schedule(first)
             row = {"epoch": number, "learning_rate": rate}
-            row |= {"train_loss": loss / weight if weight else None}
-            row |= {"train_accuracy": correct / pixels if pixels else None}  # None: no step counted
+            row |= {"train_loss": state.totals.mean_loss, "train_accuracy": state.totals.accuracy}
             if end == steps or (job.feed.val_loader is not None and job.is_milestone(number)):
                 row |= validate(job, number)
             log.epoch(row | {"seconds": time.perf_counter() - begun})
             if end == number * steps_per_epoch:  # steps may end within an epoch, which a longer run then completes
-                state |= {"epoch": number, **run_folder.NEW_EPOCH}
+                state.end_epoch()
             if accelerator.is_main_process:
                 checkpoints.update_state(job.folder, state)
-            hub.saved(job.folder, better=state["best_epoch"] == number)
+            hub.saved(job.folder, better=state.best_epoch == number)
     run_folder.refuse_worthless(job.folder, state)
-    log.finish({key: state[key] for key in ("step", "best_mean_iou", "best_epoch")})
+    log.finish(state.results())
     hub.finish(job.folder)
     accelerator.print(run_folder.outcome(job.folder, state, run.select))
     accelerator.end_training()
@@ -165,7 +164,8 @@ def build(args: TrainArguments, held: ExitStack) -> Job:
     feed = make_feed(args, data, labels, plan, accelerator)
     check_crops(args, learner.model, feed.transform)
     fingerprint = on_first_process(accelerator, data_fingerprint, data, feed.counts)
-    now = run_folder.conditions(accelerator, learner.schedule.steps, plan.steps, fingerprint)
+    precision, processes = accelerator.mixed_precision, accelerator.num_processes
+    now = Conditions(learner.schedule.steps, plan.steps, precision, processes, fingerprint)
     if args.run.resume_from_checkpoint:
         trained = learner.model, learner.ema, learner.optimizer
         folder, state = run_folder.resume_run(args, held_run, changes, *trained, now)
@@ -333,7 +333,7 @@ def train_one_epoch(job: Job, log: TrainingLog, stop: StopRequest, number: int, 
     an interrupted run has spent on them."""
     state, plan, learner, run = job.state, job.plan, job.learner, job.args.run
     first, end = (number - 1) * plan.steps, min(number * plan.steps, learner.schedule.steps)
-    done = state["step"] - first
+    done = state.step - first
     job.feed.epoch.set(number)
     job.feed.loader.batch_sampler.start_at(done)
     batches = iter(job.feed.loader)
@@ -342,8 +342,8 @@ def train_one_epoch(job: Job, log: TrainingLog, stop: StopRequest, number: int, 
     if job.args.network.freeze_bn:
         freeze_batch_norm(learner.model.backbone)
     with progress_bar(job.accelerator, f"Epoch {number}", **images) as bar:
-        while state["step"] < end:
-            rate = set_learning_rate(learner.optimizer, learner.schedule(state["step"]))
+        while state.step < end:
+            rate = set_learning_rate(learner.optimizer, learner.schedule(state.step))
             parts = list(itertools.islice(batches, plan.accumulation))
             totals, norm = train_step(
                 job.accelerator,
@@ -354,16 +354,15 @@ def train_one_epoch(job: Job, log: TrainingLog, stop: StopRequest, number: int, 
                 job.args.optimization.max_grad_norm,
                 learner.aux_weight,
             )
-            state["step"] += 1
             count_step(job, totals, norm)
-            loss = totals[0] / (totals[1] or 1)
-            log.step(state["step"], {"loss": loss, "learning_rate": rate, "grad_norm": norm})
+            loss = totals.loss / (totals.weight or 1)
+            log.step(state.step, {"loss": loss, "learning_rate": rate, "grad_norm": norm})
             bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", refresh=False)
             bar.update(plan.batch_size)
             stopped = stop.agreed()
-            due = run.checkpointing_steps and state["step"] % run.checkpointing_steps == 0
-            if stopped or due or (state["step"] == end and job.is_milestone(number)):
-                state["seconds"] = time.perf_counter() - begun
+            due = run.checkpointing_steps and state.step % run.checkpointing_steps == 0
+            if stopped or due or (state.step == end and job.is_milestone(number)):
+                state.seconds = time.perf_counter() - begun
                 log.flush()  # what is logged of these steps is on the disk first: a resumed run does not log it again
                 saved = learner.model, learner.ema, learner.optimizer, state
                 checkpoints.save_checkpoint(job.accelerator, job.folder, *saved, run.keep_checkpoints)
@@ -372,22 +371,21 @@ def train_one_epoch(job: Job, log: TrainingLog, stop: StopRequest, number: int, 
                 stop.exit(f"train_seg.py --resume_from_checkpoint {folder}{hub}")
 
 
-def count_step(job: Job, totals: list[float], norm: float) -> None:
-    """Add a step to the epoch's sums and to the moving average, or count it as skipped."""
+def count_step(job: Job, totals: Totals, norm: float) -> None:
+    """Count a step: into the epoch's sums and the moving average, or as one that was skipped."""
     state, learner = job.state, job.learner
     if math.isfinite(norm):
-        state["skipped"] = 0
-        state["totals"] = [a + b for a, b in zip(state["totals"], totals, strict=True)]
+        state.count_step(totals)
         if learner.ema is not None:
-            learner.ema.update(learner.model, step=state["step"])
+            learner.ema.update(learner.model, step=state.step)
     else:
-        state["skipped"] += 1
+        state.skip_step()
         bad = checkpoints.not_finite(learner.model.state_dict())
         run_folder.refuse_endless_skipping(job.folder, state, bad)
 
 
 def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_norm: float | None, aux_weight: float):
-    """One optimizer step: ((loss, weight, correct pixels, pixels) of all processes, norm of the gradient).
+    """One optimizer step: (its `Totals`, over all processes, and the norm of the gradient).
 
     `parts`: the micro-batches of this process. The gradient is that of the total loss over the total weight. Where it
     is not finite, the step changes nothing: weights, buffers and optimizer stay as they were.
@@ -412,13 +410,13 @@ def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_nor
             accelerator.backward(objective / pixels_per_step)
         correct, valid = (logits.detach().argmax(1) == target).sum(), (target != IGNORE_INDEX).sum()
         totals += torch.stack([value.detach().to(counter).double() for value in (loss, weight, correct, valid)])
-    totals = accelerator.reduce(totals).tolist()
+    totals = Totals(*accelerator.reduce(totals).tolist())
     accelerator.unscale_gradients(optimizer)
     # Gradients were averaged over processes, hence that factor. Without a valid pixel they are zero.
-    factor = pixels_per_step * accelerator.num_processes / (totals[1] or 1)
+    factor = pixels_per_step * accelerator.num_processes / (totals.weight or 1)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = factor * torch.nn.utils.get_total_norm(gradients).item()
-    if not math.isfinite(totals[0]):
+    if not math.isfinite(totals.loss):
         norm = math.nan  # of a loss that overflowed no gradient is to be trusted
     if max_grad_norm is not None and norm > max_grad_norm:
         factor *= max_grad_norm / norm
@@ -453,12 +451,12 @@ def validate(job: Job, number: int) -> dict:
                     torch.distributed.broadcast(buffer, src=0)
             scores = evaluate_model(job.accelerator, predictor, job.feed.val_loader, job.loss_function, job.labels)
         sound = scores is None or math.isfinite(scores["val_loss"])
-        first = scores is None or state["best_mean_iou"] is None
-        better = sound and (first or job.args.run.select == "last" or scores["mean_iou"] > state["best_mean_iou"])
+        first = scores is None or state.best_mean_iou is None
+        better = sound and (first or job.args.run.select == "last" or scores["mean_iou"] > state.best_mean_iou)
         if not sound:
             job.accelerator.print("note: the validation loss is not finite: these weights are not kept in best/")
         if better:
-            state |= {"best_mean_iou": scores and scores["mean_iou"], "best_epoch": number}
+            state.keep_best(number, scores and scores["mean_iou"])
         if better and job.accelerator.is_main_process:
             run_folder.save_best(job.folder, model, predictor.image_processor(), state, card_facts(), scores)
         if scores and job.accelerator.is_main_process:

@@ -22,6 +22,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from .files import read_json
 from .recipes import read_recipe
 from .report import score_summary
+from .state import RunState
 
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "timm", "minicity-seg")
 
@@ -52,15 +53,15 @@ class CardFacts:
     own_types: tuple[str, ...]
 
 
-def training_record(model, state: dict, seconds: float, scores: dict | None) -> dict:
+def training_record(model, state: RunState, seconds: float, scores: dict | None) -> dict:
     """What training.json holds. `seconds`: spent up to now; `scores`: of the metric, if there was a validation."""
     names = [name for _, name in sorted(model.config.id2label.items())]
     return {
-        "epoch": state["best_epoch"],
-        "step": state["step"],
-        "steps": state["steps"],
+        "epoch": state.best_epoch,
+        "step": state.step,
+        "steps": state.conditions.steps,
         "seconds": round(seconds, 1),
-        "hardware": f"{state['processes']} x {device_name(model)}, precision {state['precision']}",
+        "hardware": f"{state.conditions.processes} x {device_name(model)}, precision {state.conditions.precision}",
         "versions": {"python": platform.python_version(), **versions()},
         "parameters": sum(p.numel() for name, p in model.named_parameters() if not name.startswith("aux_classifier.")),
         "validation": None if scores is None else score_summary(names, scores),

@@ -19,6 +19,7 @@ import os
 import shlex
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
@@ -29,7 +30,6 @@ from .checkpoints import (
     last_checkpoint,
     list_checkpoints,
     load_checkpoint,
-    read_state,
     remove_later,
     run_of,
 )
@@ -47,6 +47,7 @@ from .files import (
 from .launch import RunError, on_first_process, os_reason
 from .lock import PREDICTING, locked
 from .parsing import OTHER_GROUPS, save_arguments
+from .state import Conditions, RunState, read_state
 
 COLUMNS = (
     "epoch",
@@ -61,12 +62,6 @@ COLUMNS = (
 RUNS = Path("runs")
 BEST_IS_WHOLE = Lock()  # an upload in the background copies best/ while training may replace it
 MAX_SKIPPED_STEPS = 10  # in a row, for want of a finite gradient; fp16 skips a few until it has found its scale
-
-
-# Where a run stands, as in a checkpoint's state.json. `totals` of the epoch so far: loss, its weight, correct pixels,
-# pixels; `skipped`: steps in a row, up to now, without a finite gradient.
-NEW_EPOCH = {"totals": [0.0, 0.0, 0.0, 0.0], "seconds": 0.0}
-NEW_RUN = {"epoch": 0, "step": 0, "skipped": 0, **NEW_EPOCH, "best_mean_iou": None, "best_epoch": None}
 
 
 class HeldRun:
@@ -104,49 +99,40 @@ class HeldRun:
         return folder
 
 
-def begin_run(arguments, held: HeldRun, name: str, pretrained: str, now: dict) -> tuple[Path, dict]:
-    """The folder of a new run and its state. `arguments`: what args.yaml will hold; `pretrained`: `started_from`;
-    `now`: the `conditions`."""
+def begin_run(arguments, held: HeldRun, name: str, pretrained: str, now: Conditions) -> tuple[Path, RunState]:
+    """The folder of a new run and its state. `arguments`: what args.yaml will hold; `pretrained`: `started_from`;"""
     run = held.create(name)
     if held.accelerator.is_main_process:
         save_arguments(arguments, run / "args.yaml")
-    return run, NEW_RUN | {"pretrained": pretrained} | now
-
-
-def conditions(accelerator, steps: int, steps_per_epoch: int, data: dict) -> dict:
-    """Under which a run goes on; a part of its state, so that a change can be said. `data`: its fingerprint, as
-    `data_scripts.fingerprint` has it."""
-    precision, processes = accelerator.mixed_precision, accelerator.num_processes
-    lengths = {"steps": steps, "steps_per_epoch": steps_per_epoch}
-    return lengths | {"precision": precision, "processes": processes, "data": data}
+    return run, RunState(now, pretrained)
 
 
 def started_from(name: str | None, checkpoint: Path | None = None) -> str:
     """The weights that a run begins with, for the public: `name`, or what the run of `checkpoint` noted. Of a path the
     last part: whose folders these are is nobody's business."""
     if checkpoint:
-        return read_state(checkpoint).get("pretrained", "none")
+        return read_state(checkpoint).pretrained
     name = name or "none"
     return os.path.basename(os.path.normpath(name)) if os.path.exists(name) or os.path.isabs(name) else name
 
 
-def refuse_worthless(run: Path, state: dict) -> None:
+def refuse_worthless(run: Path, state: RunState) -> None:
     """Stop a run that has ended without a weight to keep."""
-    if state["skipped"] and state["skipped"] >= state["step"]:
-        raise RunError(f"none of the {state['step']} steps had a finite gradient: nothing was learned. {REMEDY}")
-    if state["best_epoch"] is None:
+    if state.skipped and state.skipped >= state.step:
+        raise RunError(f"none of the {state.step} steps had a finite gradient: nothing was learned. {REMEDY}")
+    if state.best_epoch is None:
         raise RunError(f"no validation had a finite loss, so there is no {run}/best. {REMEDY}. {last_checkpoint(run)}")
 
 
-def outcome(run: Path, state: dict, select: str) -> str:
+def outcome(run: Path, state: RunState, select: str) -> str:
     """The last line of a run, which keeps the weights that `select` says."""
-    score, skipped = state["best_mean_iou"], state["skipped"]
+    score, skipped = state.best_mean_iou, state.skipped
     if score is None:
         what = "the last weights"
     elif select == "last":
-        what = f"the weights of epoch {state['best_epoch']}, validation mIoU {score:.4f},"
+        what = f"the weights of epoch {state.best_epoch}, validation mIoU {score:.4f},"
     else:
-        what = f"best validation mIoU {score:.4f} in epoch {state['best_epoch']}"
+        what = f"best validation mIoU {score:.4f} in epoch {state.best_epoch}"
     begin = "done"
     if skipped:
         begin = f"ended, but the last {skipped} steps changed nothing, because their gradient was not finite"
@@ -154,62 +140,65 @@ def outcome(run: Path, state: dict, select: str) -> str:
     return f"{begin}: {what} in {run}/best. Next: {command}"
 
 
-def resume_run(arguments, held: HeldRun, changes: list[str], model, ema, optimizer, now: dict) -> tuple[Path, dict]:
+def resume_run(
+    arguments, held: HeldRun, changes: list[str], model, ema, optimizer, now: Conditions
+) -> tuple[Path, RunState]:
     """The folder and the state of a run that goes on from a checkpoint, which is loaded. `arguments`: what args.yaml
-    will hold; `changes`: the `changed_flags`; `now`: the `conditions`."""
+    will hold; `changes`: the `changed_flags`."""
     accelerator, checkpoint = held.accelerator, held.checkpoint
-    run, steps, steps_per_epoch = checkpoint.parent.parent, now["steps"], now["steps_per_epoch"]
+    run, steps, steps_per_epoch = checkpoint.parent.parent, now.steps, now.steps_per_epoch
     given = held.options.output_dir
     if given and Path(given).resolve() != run.resolve():
         raise RunError(f"--output_dir {given}: a resumed run goes on in its own folder, {run}")
     changes = held.notes + changes
     state = read_state(checkpoint)
-    if now["steps_per_epoch"] != state["steps_per_epoch"]:
+    before = state.conditions
+    if steps_per_epoch != before.steps_per_epoch:
         raise RunError(
-            f"{run} was begun with {state['steps_per_epoch']} steps in an epoch, and --dataset_path has images for "
+            f"{run} was begun with {before.steps_per_epoch} steps in an epoch, and --dataset_path has images for "
             f"{steps_per_epoch}: a resumed run keeps its data"
         )
-    refuse_other_data(run, state.get("data"), now["data"])
+    refuse_other_data(run, before.data, now.data)
     if wrong := on_first_process(accelerator, damage_of_best, run, state):
         changes.append(f"note: {run}/best {wrong}: the next validation replaces it")
-        state |= {"best_mean_iou": None, "best_epoch": None}
-    done = state["epoch"] * steps_per_epoch >= steps
-    if state["step"] > steps or (done and state["best_epoch"] is None):
+        state.lose_best()
+    done = state.epoch * steps_per_epoch >= steps
+    if state.step > steps or (done and state.best_epoch is None):
         damaged = f"{run}/best {wrong}, and " if wrong else ""
         raise RunError(
             f"{damaged}{checkpoint} leaves nothing to do in a run of {steps} steps: give more --epochs or steps"
         )
-    if steps != state["steps"]:
-        changes.append(f"{steps} steps in all instead of {state['steps']}: the learning rate follows the new length")
-    if now["precision"] != state["precision"]:
-        changes.append(f"precision {now['precision']} instead of {state['precision']}")
-    if now["processes"] != state["processes"]:
-        changes.append(f"{now['processes']} process(es) instead of {state['processes']}{OTHER_GROUPS}")
+    if steps != before.steps:
+        changes.append(f"{steps} steps in all instead of {before.steps}: the learning rate follows the new length")
+    if now.precision != before.precision:
+        changes.append(f"precision {now.precision} instead of {before.precision}")
+    if now.processes != before.processes:
+        changes.append(f"{now.processes} process(es) instead of {before.processes}{OTHER_GROUPS}")
     load_checkpoint(accelerator, checkpoint, model, ema, optimizer)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         remove_later(checkpoint)
         with writing(run):
-            cut_rows(run / "log_epoch.csv", state["epoch"])
+            cut_rows(run / "log_epoch.csv", state.epoch)
             remove(*run.glob(".push-*"), *run.glob(".*.old"))  # what uploads and deletions leave that are killed
             save_arguments(arguments, run / "args.yaml")
-            if state["step"] < steps:
+            if state.step < steps:
                 (run / "results.json").unlink(missing_ok=True)
-    accelerator.print("\n".join([f"resumed {checkpoint}: step {state['step']} is done", *changes]))
-    return run, state | now
+    accelerator.print("\n".join([f"resumed {checkpoint}: step {state.step} is done", *changes]))
+    return run, replace(state, conditions=now)
 
 
-def damage_of_best(run: Path, state: dict) -> str:
+def damage_of_best(run: Path, state: RunState) -> str:
     """What is wrong with best/; nothing if all is well, or if there is none yet."""
     with writing(run):
         restore_best(run)
-    if state["best_epoch"] is None:
+    if state.best_epoch is None:
         return ""
     if not (run / "best").is_dir():
         return "is not there"
     record = run / "best" / "training.json"
-    if record.is_file() and read_json(record).get("epoch") != state["best_epoch"]:
-        return f"is not of epoch {state['best_epoch']}, as the checkpoint has it"
+    if record.is_file() and read_json(record).get("epoch") != state.best_epoch:
+        return f"is not of epoch {state.best_epoch}, as the checkpoint has it"
     return damage(run / "best")
 
 
@@ -232,14 +221,14 @@ def refuse_other_data(run: Path, before: dict | None, now: dict) -> None:
 REMEDY = "Lower --learning_rate or give --max_grad_norm"
 
 
-def refuse_endless_skipping(run: Path, state: dict, bad: str | None) -> None:
+def refuse_endless_skipping(run: Path, state: RunState, bad: str | None) -> None:
     """Stop a run whose loss has become NaN or infinite for good. `bad`: a weight that is not finite, if there is one;
     if not, the weights are still those of before."""
-    if state["skipped"] >= MAX_SKIPPED_STEPS:
+    if state.skipped >= MAX_SKIPPED_STEPS:
         weights = f"the weights are not finite either, as {bad}" if bad else "none of them changed a weight"
         raise RunError(
             f"the gradient was not finite in {MAX_SKIPPED_STEPS} steps in a row, from step "
-            f"{state['step'] - MAX_SKIPPED_STEPS + 1} on; {weights}. {REMEDY}. {last_checkpoint(run)}"
+            f"{state.step - MAX_SKIPPED_STEPS + 1} on; {weights}. {REMEDY}. {last_checkpoint(run)}"
         )
 
 
@@ -336,7 +325,7 @@ def restore_best(run: Path) -> None:
         (run / ".best.old").rename(run / "best")
 
 
-def save_best(run: Path, model, processor, state: dict, facts: CardFacts, scores: dict | None = None) -> None:
+def save_best(run: Path, model, processor, state: RunState, facts: CardFacts, scores: dict | None = None) -> None:
     """Replace best/ by `model` and its image processor, with a card; old or new, never half. `facts`: for the
     card; `scores`: of the metric on the validation split, if there was a validation."""
     restore_best(run)
@@ -363,10 +352,10 @@ def save_best(run: Path, model, processor, state: dict, facts: CardFacts, scores
         raise
 
 
-def seconds_until_now(run: Path, state: dict) -> float:
+def seconds_until_now(run: Path, state: RunState) -> float:
     """What the epochs that are logged took, and the steps of the one that is not yet."""
     path = run / "log_epoch.csv"
-    return state["seconds"] + sum(row["seconds"] or 0.0 for row in (read_rows(path) if path.exists() else ()))
+    return state.seconds + sum(row["seconds"] or 0.0 for row in (read_rows(path) if path.exists() else ()))
 
 
 def make_folders(*folders: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from seg_models.predictor import Predictor
 from seg_runs import checkpoints, files
 from seg_runs.launch import RunError
 from seg_runs.parsing import parse_arguments, save_arguments
+from seg_runs.state import Conditions, RunState, Totals, read_state
 
 VALUES = [None, -1, 0, 10**9, 1.5, float("nan"), "x", [], [1], {}, {"a": 1}, True, "../../etc"]
 ONE_LINE = (RunError, ModelError, DataError)
@@ -192,8 +194,10 @@ def test_best_that_is_no_longer_what_was_written_is_one_line(model):
 
 # checkpoints
 
-STATE = {"epoch": 1, "step": 3, "skipped": 0, "totals": [1.0, 2.0, 3.0, 4.0], "seconds": 1.0, "best_mean_iou": 0.5}
-STATE |= {"best_epoch": 1, "steps": 9, "steps_per_epoch": 3, "precision": "no", "processes": 1}
+CONDITIONS = Conditions(steps=9, steps_per_epoch=3, precision="no", processes=1)
+STATE = RunState(
+    CONDITIONS, epoch=1, step=3, totals=Totals(1.0, 2.0, 3.0, 4.0), seconds=1.0, best_mean_iou=0.5, best_epoch=1
+)
 
 
 class Alone:
@@ -222,7 +226,7 @@ def run(tmp_path):
     run.mkdir()
     save_arguments(parse_arguments(TrainArguments, ["--dataset", "toycity"]), run / "args.yaml")
     for step in (2, 3):
-        checkpoints.save_checkpoint(Alone(), run, network, None, optimizer, {**STATE, "step": step, "epoch": 0}, 9)
+        checkpoints.save_checkpoint(Alone(), run, network, None, optimizer, replace(STATE, step=step, epoch=0), 9)
     return run
 
 
@@ -231,7 +235,7 @@ def goes_on(folder: Path) -> bool:
     network, optimizer = network_and_optimizer()
     try:
         found, _ = checkpoints.find_checkpoint(str(folder))
-        checkpoints.read_state(found)
+        read_state(found)
         checkpoints.load_checkpoint(Alone(), found, network, None, optimizer)
     except RunError as error:
         assert "\n" not in str(error)
@@ -265,10 +269,10 @@ def test_a_state_that_is_written_again_is_sound_before_and_after(run, monkeypatc
     for seconds in (5.0, 6.0):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(checkpoints, "write_atomically", die)
-            checkpoints.update_state(run, {**STATE, "seconds": seconds})
-        assert files.damage(newest) == "" and checkpoints.read_state(newest)["seconds"] == 1.0
-    checkpoints.update_state(run, {**STATE, "seconds": 7.0})
-    assert files.damage(newest) == "" and checkpoints.read_state(newest)["seconds"] == 7.0
+            checkpoints.update_state(run, replace(STATE, seconds=seconds))
+        assert files.damage(newest) == "" and read_state(newest).seconds == 1.0
+    checkpoints.update_state(run, replace(STATE, seconds=7.0))
+    assert files.damage(newest) == "" and read_state(newest).seconds == 7.0
 
 
 @pytest.fixture

@@ -143,8 +143,9 @@ def test_what_tensorboards_thread_is_refused_is_one_line(tmp_path, monkeypatch):
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     from seg_runs.log import TrainingLog
+    from seg_runs.state import Conditions, RunState
 
-    log = TrainingLog(tmp_path, "tensorboard", True, {"step": 0, "epoch": 0})
+    log = TrainingLog(tmp_path, "tensorboard", True, RunState(Conditions(1, 1, "no", 1)))
 
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

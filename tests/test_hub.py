@@ -27,16 +27,11 @@ from seg_models.predictor import Predictor
 from seg_runs import run_folder
 from seg_runs.card import make_card, public_arguments, training_command
 from seg_runs.parsing import parse_arguments, save_arguments
+from seg_runs.state import Conditions, RunState
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0".split()
-STATE = run_folder.NEW_RUN | {
-    "best_epoch": 2,
-    "step": 6,
-    "steps": 9,
-    "processes": 1,
-    "precision": "no",
-    "seconds": 99.0,
-}
+CONDITIONS = Conditions(steps=9, steps_per_epoch=3, precision="no", processes=1)
+STATE = RunState(CONDITIONS, step=6, seconds=99.0, best_epoch=2)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BEST = {"README.md", "checksums.json", "config.json", "model.safetensors", "preprocessor_config.json", "training.json"}
 
