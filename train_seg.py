@@ -224,17 +224,15 @@ def make_learner(
     """Network, moving average and optimizer, prepared for the launch. `checkpoint`: what a resumed run goes on from."""
     options, defaults = args.optimization, model_entry(args.network.model).training
     aux_weight = defaults.aux_weight if args.loss.aux_weight is None else args.loss.aux_weight
-    model = make_model(args, labels, aux_weight > 0, plan, accelerator)
-    model.config.update(
-        {
-            "pretrained": pretrained(args, checkpoint),
-            "trained_on": args.data.train_on,
-            "fold": args.data.fold,
-            "train_images": plan.num_images,
-            "select": args.run.select,
-            "seed": args.run.seed,
-        }
-    )
+    provenance = {
+        "pretrained": pretrained(args, checkpoint),
+        "trained_on": args.data.train_on,
+        "fold": args.data.fold,
+        "train_images": plan.num_images,
+        "select": args.run.select,
+        "seed": args.run.seed,
+    }
+    model = make_model(args, labels, aux_weight > 0, provenance, plan.micro_batch_size, accelerator)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     ema = make_ema(model, options.ema_decay) if options.ema_decay else None
     steps = total_steps(plan.steps, options.epochs, options.max_train_steps)
@@ -246,14 +244,14 @@ def make_learner(
 
 
 def make_model(
-    args: TrainArguments, labels: LabelInfo, auxiliary: bool, plan: BatchPlan, accelerator: Accelerator
+    args: TrainArguments, labels: LabelInfo, auxiliary: bool, provenance: dict, images: int, accelerator: Accelerator
 ) -> torch.nn.Module:
-    """The network with the weights that it starts from."""
+    """The network with the weights that it starts from. `images`: that a process sees at a time."""
     options = args.network
     torch.manual_seed(args.run.seed)
-    model = build_network(options, labels.id2label, args.data.dataset, auxiliary)
+    model = build_network(options, labels.id2label, args.data.dataset, auxiliary, provenance)
     if options.freeze_bn and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
-        check_batch_norm(accelerator, False, plan.micro_batch_size)
+        check_batch_norm(accelerator, False, images)
     starts = not args.run.resume_from_checkpoint
     if starts and (report := start_weights(model, options.init_from, options.pretrained_encoder)):
         accelerator.print(report)

@@ -69,13 +69,18 @@ def build_model(
 
 
 def build_network(
-    options: NetworkOptions, id2label: dict[int, str], dataset: str | None = None, auxiliary: bool = False
+    options: NetworkOptions,
+    id2label: dict[int, str],
+    dataset: str | None = None,
+    auxiliary: bool = False,
+    provenance: dict | None = None,
 ) -> PreTrainedModel:
     """Return the network that `options` describe, with random weights.
 
-    id2label   train id -> class name
-    dataset    the label set that the classes come from, kept in the configuration
-    auxiliary  with a second head while it trains
+    id2label    train id -> class name
+    dataset     the label set that the classes come from, kept in the configuration
+    auxiliary   with a second head while it trains
+    provenance  further entries of the configuration: what the network is trained on, and how
 
     Raises ModelError if there is no such network, or if it cannot have `eval_output_stride` later.
     """
@@ -89,6 +94,7 @@ def build_network(
         raise ModelError(f"--norm {options.norm} is not known: choose one of {', '.join(NORMS)}")
     label2id = {label: i for i, label in id2label.items()}
     fields = {**entry.config, "norm": options.norm, "id2label": id2label, "label2id": label2id, "dataset": dataset}
+    fields |= provenance or {}
     if "encoder" in entry.config:
         model = _build_ours(options.model, fields, options.encoder or named_encoder, options.output_stride)
         widths = model.backbone.channels
