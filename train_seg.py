@@ -166,15 +166,10 @@ def build(args: TrainArguments, held: ExitStack) -> Job:
     fingerprint = on_first_process(accelerator, data_fingerprint, data, feed.counts)
     precision, processes = accelerator.mixed_precision, accelerator.num_processes
     now = Conditions(learner.schedule.steps, plan.steps, precision, processes, fingerprint)
-    if args.run.resume_from_checkpoint:
-        trained = learner.model, learner.ema, learner.optimizer
-        folder, state = run_folder.resume_run(args, held_run, changes, *trained, now)
-    else:
-        folder, state = run_folder.begin_run(args, held_run, run_name(args), pretrained(args), now)
+    folder, state = open_run(args, held_run, changes, learner, now)
     accelerator.print(description(args, accelerator, learner, feed.transform, folder))
     if args.run.preview and accelerator.is_main_process:
-        rows = preview_rows(feed.transform, feed.loader.batch_sampler, args.run.preview, labels)
-        write_preview(folder / "preview.png", rows, labels)
+        write_preview(folder / "preview.png", feed, args.run.preview, labels)
     weights = class_weights(args.loss, labels, feed.counts.sum(0)).to(accelerator.device)
     loss_function = make_loss(args.loss.loss, weights, args.loss.focal_gamma)
     return Job(args, accelerator, data, labels, plan, feed, learner, loss_function, folder, state)
@@ -282,6 +277,15 @@ def make_feed(
     return Feed(epoch, loader, val_loader, made.transform, made.counts)
 
 
+def open_run(
+    args: TrainArguments, held_run: run_folder.HeldRun, changes: list[str], learner: Learner, now: Conditions
+) -> tuple[Path, RunState]:
+    """The folder and the state of a run that begins, or that goes on where its checkpoint was written."""
+    if not args.run.resume_from_checkpoint:
+        return run_folder.begin_run(args, held_run, run_name(args), pretrained(args), now)
+    return run_folder.resume_run(args, held_run, changes, learner.model, learner.ema, learner.optimizer, now)
+
+
 def run_name(args: TrainArguments) -> str:
     """How a run folder that is named by itself begins."""
     encoder = f"_{args.network.encoder}" if args.network.encoder else ""
@@ -303,8 +307,9 @@ def description(
     )
 
 
-def write_preview(path: Path, rows: list, labels: LabelInfo) -> None:
-    """Training images as the network will see them, with their labels."""
+def write_preview(path: Path, feed: Feed, number: int, labels: LabelInfo) -> None:
+    """The first `number` training images as the network will see them, with their labels."""
+    rows = preview_rows(feed.transform, feed.loader.batch_sampler, number, labels)
     with writing(path):
         write_picture(path, comparison(rows, ("augmented image", "label") * 2, labels.legend))
     print(f"look at {path}", flush=True)
@@ -362,8 +367,15 @@ def train_one_epoch(job: Job, log: TrainingLog, stop: StopRequest, number: int, 
             if stopped or due or (state.step == end and job.is_milestone(number)):
                 state.seconds = time.perf_counter() - begun
                 log.flush()  # what is logged of these steps is on the disk first: a resumed run does not log it again
-                saved = learner.model, learner.ema, learner.optimizer, state
-                checkpoints.save_checkpoint(job.accelerator, job.folder, *saved, run.keep_checkpoints)
+                checkpoints.save_checkpoint(
+                    job.accelerator,
+                    job.folder,
+                    learner.model,
+                    learner.ema,
+                    learner.optimizer,
+                    state,
+                    run.keep_checkpoints,
+                )
             if stopped:
                 folder, hub = shlex.quote(str(job.folder)), hub_flags(job.args.hub)
                 stop.exit(f"train_seg.py --resume_from_checkpoint {folder}{hub}")

@@ -62,7 +62,7 @@ def make_training_data(
         rules = parse_rules(augmentation.copyblob_rules or labels.copyblob, labels)
     counts, sizes = once(check_data, data, labels, options.splits, True)
     images = training_split(*(data[name] for name in options.splits))
-    pixels = cached_pixels(options, images, labels, options.train_size, "training", once)
+    pixels = pixels_of(images, labels, options.train_size, "training", options.cache, once)
     weights, blobs = inverse_frequency(counts.sum(0)), None
     if augmentation.copyblob == "bank":
         blobs = BlobBank(once(build_bank, pixels, labels, rules, counts, True), weights, labels)
@@ -81,14 +81,14 @@ def make_training_data(
     validation = None
     if "validation" not in options.splits:
         split = data["validation"]
-        seen = cached_pixels(options, split, labels, None, "validation", once)
+        seen = pixels_of(split, labels, None, "validation", options.cache, once)
         validation = split.with_transform(EvalTransform(seen))
     return TrainingData(items.with_transform(transform), order, validation, transform, counts)
 
 
-def cached_pixels(options: DataOptions, split: Dataset, labels: LabelInfo, size, name: str, once: Callable) -> Pixels:
-    """The pixels of `split`, from the cache if they may be kept there. `size`: (H, W) that they are resized to."""
-    folder, refusal = once(build_decoded, split, labels, size, name, True) if options.cache else (None, "")
+def pixels_of(split: Dataset, labels: LabelInfo, size, name: str, cache: bool, once: Callable) -> Pixels:
+    """The pixels of `split`, kept in the cache if they may and fit. `size`: (H, W) that they are resized to."""
+    folder, refusal = once(build_decoded, split, labels, size, name, True) if cache else (None, "")
     if refusal:
         note(refusal)
     return Pixels(split, labels, size, folder)

@@ -85,7 +85,7 @@ def halved(tensor):
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="python -m seg_runs.compact", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser(prog="python -m seg_runs.compact", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="a run folder or a saved model")
     parser.add_argument("destination", type=Path, help="the folder to write")
     with one_line_errors():

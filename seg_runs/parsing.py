@@ -98,11 +98,9 @@ class HelpFormatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=32, width=120)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        names = [name for name in action.option_strings if "-" not in name[2:]]
-        takes = (
-            "" if action.nargs in (0, "?") and action.const is True else self._format_args(action, action.dest.upper())
-        )
-        return " ".join(filter(None, (", ".join(names), takes if action.nargs != 0 else "")))
+        names = ", ".join(name for name in action.option_strings if "-" not in name[2:])
+        is_switch = action.nargs == 0 or action.const is True
+        return names if is_switch else f"{names} {self._format_args(action, action.dest.upper())}"
 
 
 class Parser(HfArgumentParser):
@@ -112,14 +110,9 @@ class Parser(HfArgumentParser):
     """
 
     def __init__(self, kinds=None, **options):
-        self.flags = {}
         if kinds is not None:
-            options = {
-                "usage": "%(prog)s [RECIPE.yaml] [--FLAG VALUE] ...",
-                "formatter_class": HelpFormatter,
-                **options,
-            }
-        super().__init__(kinds, **{"allow_abbrev": False, **options})
+            options |= {"usage": "%(prog)s [RECIPE.yaml] [--FLAG VALUE] ...", "formatter_class": HelpFormatter}
+        super().__init__(kinds, allow_abbrev=False, **options)
         self.flags = {field.name: field for kind in self.dataclass_types for field in dataclasses.fields(kind)}
 
     @staticmethod

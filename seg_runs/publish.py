@@ -54,7 +54,7 @@ def export(run: Path, folder: Path, name: str, private: bool) -> str:
 
 
 def make_parser() -> Parser:
-    parser = Parser(prog="python -m seg_runs.publish", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser(prog="python -m seg_runs.publish", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("--hub_model_id", required=True, help="where to, USER/NAME; made if it is not there")
     parser.add_argument("--hub_private", action="store_true", help="if it is made anew, only for those who may see it")

@@ -275,6 +275,15 @@ def test_a_state_that_is_written_again_is_sound_before_and_after(run, monkeypatc
     assert files.damage(newest) == "" and read_state(newest).seconds == 7.0
 
 
+def test_a_moving_average_is_not_dropped_without_a_word(run):
+    """args.yaml says that there is none, and the checkpoint has one."""
+    newest = run / "checkpoints" / "step_000003"
+    shutil.copy(newest / "model.safetensors", newest / "ema.safetensors")
+    network, optimizer = network_and_optimizer()
+    with pytest.raises(RunError, match="it holds a moving average, and the run has no --ema_decay"):
+        checkpoints.load_checkpoint(Alone(), newest, network, None, optimizer)
+
+
 @pytest.fixture
 def old(run):
     """A checkpoint of before there were checksums, alone."""

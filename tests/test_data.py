@@ -378,6 +378,16 @@ def test_a_step_sees_the_same_images_however_they_are_spread():
     assert steps_of(11, 4, 1, 1, number=4) != one
 
 
+def test_batches_can_begin_within_an_epoch_and_take_another_order():
+    """What a resumed run has left of its epoch is the end of the whole one."""
+    batches = TrainBatches(BatchPlan(11, 2, accumulation=2), 0, SharedEpoch())
+    whole = list(batches)
+    batches.start_at(3)
+    assert list(batches) == whole[6:] and len(batches) == len(whole) - 6 == 4
+    backwards = TrainBatches(BatchPlan(4, 2), 0, SharedEpoch(), order=lambda rng: [3, 2, 1, 0])
+    assert list(backwards) == [[3, 2], [1, 0]]
+
+
 @pytest.mark.parametrize("batch_size, accumulation, processes", [(5, 1, 2), (6, 4, 1), (8, 2, 3)])
 def test_a_batch_size_that_does_not_divide_is_refused(batch_size, accumulation, processes):
     with pytest.raises(DataError, match=f"--batch_size {batch_size}.*{processes} processes.*{accumulation}"):
