@@ -73,7 +73,8 @@ def make_run(folder, network, size=None, scores=None, **flags):
     classifier.bias -= network.eval()(colors).logits.mean((0, 2, 3))  # predictions differ from pixel to pixel
     (folder / "images").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "images" / "epoch_0002.png")
-    args = parse_arguments(TrainArguments, ["--dataset=toycity", *(f"--{key}={value}" for key, value in flags.items())])
+    (folder / "args.yaml").write_text(yaml.safe_dump({"dataset": "toycity", **flags}))
+    args = parse_arguments(TrainArguments, [str(folder / "args.yaml")])
     save_arguments(args, folder / "args.yaml")
     network.config.update(
         {
@@ -274,7 +275,8 @@ def test_a_failed_upload_loses_nothing_and_its_command_repeats_it(hub, tmp_path)
     run = make_run(tmp_path / "run", streetnet(), scores=SCORES)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     script = "from seg_runs import hub; from pathlib import Path; hub.PAUSE = 0.01; import sys; "
-    script += "print(hub.upload_with_retries(Path(sys.argv[1]), 'user/x', True))"
+    script += "from card_facts import card_facts; "
+    script += "print(hub.upload_with_retries(Path(sys.argv[1]), 'user/x', True, card_facts()))"
     hub.add("user/x", {})
     hub.faults["commit"] = [500, "hang up", 401]
     home = tmp_path / "home"
