@@ -273,13 +273,19 @@ def refuse_missing(kind: type, path: Path) -> None:
 
 
 def recipe_of(arguments) -> dict[str, Any]:
-    """The entries of a recipe for `arguments`, without those of this launch; None for a flag without effect."""
+    """The entries of a recipe for `arguments`, without those of this launch.
+
+    A flag that others have to allow is None where it has no effect, or its default: whoever repeats the run with
+    other flags is not told that this one, which nobody gave, does not fit them.
+    """
     values, entries = flat(arguments), {}
     for name, field in flags_of(type(arguments)).items():
         if not field.metadata.get("of_launch"):
             needs = field.metadata.get("needs", {})
             has_effect = all(values[other] in allowed for other, allowed in needs.items())
-            entries[name] = values[name] if has_effect or values[name] is False else None
+            is_default = bool(needs) and values[name] == default_of(field)
+            is_moot = is_default or not has_effect
+            entries[name] = None if is_moot and values[name] is not False else values[name]
     return entries
 
 

@@ -38,7 +38,9 @@ class RecipeLoader(yaml.SafeLoader):
 def read_recipe(path: Path) -> dict:
     """Return the entries of a YAML file, each a scalar, a list of scalars or None. Raises RunError for what is not."""
     try:
-        with Path(path).open("rb") as file:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
+        with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
             raise ValueError(f"it has more than {LARGEST_FILE} bytes")

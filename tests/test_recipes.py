@@ -1,5 +1,6 @@
 """What reads flags, recipes and args.yaml refuses what no run can mean, in one line; what older runs wrote loads."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -139,9 +140,10 @@ def test_bytes_that_are_no_text_are_one_line(content, tmp_path, capsys):
     assert "cannot read recipe" in said(TrainArguments, [str(path)], capsys)
 
 
-@pytest.mark.parametrize("name", ["missing.yaml", "folder.yaml"])
+@pytest.mark.parametrize("name", ["missing.yaml", "folder.yaml", "pipe.yaml"])
 def test_a_recipe_that_is_no_file_is_one_line(name, tmp_path, capsys):
     (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
     assert f"cannot read recipe {tmp_path / name}" in said(TrainArguments, [str(tmp_path / name)], capsys)
 
 
@@ -232,11 +234,14 @@ def test_what_a_new_run_writes_has_every_flag_that_a_resumed_one_needs(tmp_path)
     assert set(read_recipe(tmp_path / "args.yaml")) == kept >= set(DECIDES)
 
 
-def test_a_flag_without_effect_is_null(tmp_path):
-    entries = recipe_of(parse_arguments(TrainArguments, ["--photometric", "--copyblob", "tutorial"]))
-    assert entries["colorjitter_factor"] is None and entries["copyblob_prob"] is None and entries["focal_gamma"] is None
-    entries = recipe_of(parse_arguments(TrainArguments, ["--cutmix"]))
-    assert entries["cutmix_boxes"] == 1 and entries["colorjitter_factor"] == 0.3
+def test_a_flag_that_nobody_gave_does_not_stand_in_the_way_of_another(tmp_path):
+    """args.yaml is a recipe for other runs too: --photometric over a run with the default colour jitter."""
+    save_arguments(parse_arguments(TrainArguments, ["--cutmix", "--loss", "focal"]), tmp_path / "a.yaml")
+    flags = ["--photometric", "--cutmix", "false", "--loss", "ce"]
+    args = parse_arguments(TrainArguments, [str(tmp_path / "a.yaml"), *flags])
+    assert args.augmentation.photometric and not args.augmentation.cutmix and args.loss.loss == "ce"
+    entries = recipe_of(parse_arguments(TrainArguments, ["--cutmix", "--cutmix_boxes", "4", "--photometric"]))
+    assert entries["cutmix_boxes"] == 4 and entries["cutmix_prob"] is entries["colorjitter_factor"] is None
 
 
 @pytest.mark.parametrize("script", ["train_seg.py", "predict_seg.py", "app_gradio.py"])
