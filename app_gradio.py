@@ -19,23 +19,25 @@ import secrets
 import shutil
 import threading
 import traceback
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from app_server import API_NAME, KEPT_SECONDS, Gate, ended_by_signals, server_folder, swept  # isort: skip: before gradio
 
 import gradio as gr
 import numpy as np
 import torch
+from accelerate import Accelerator
 from gradio.components.annotated_image import AnnotatedImageData, Annotation
 from gradio.data_classes import FileData
 from PIL import Image
 from starlette.middleware import Middleware
 
-from data_scripts.labels import DataError
+from data_scripts.labels import DataError, LabelInfo
 from data_scripts.reader import number_of_pixels, read_image, upright_size
 from data_scripts.sources import list_images, load_source
-from predict_seg import default_model, find_model, free_memory_of, label_set, load_model, processor_size, read_arguments
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
@@ -44,6 +46,15 @@ from seg_runs.launch import RunError, make_accelerator, one_line_errors
 from seg_runs.parsing import parse_arguments
 from seg_runs.predictions import Predictions
 from seg_runs.run_folder import make_folders
+from trained_model import (
+    default_model,
+    find_model,
+    free_memory_of,
+    label_set,
+    load_model,
+    processor_size,
+    read_arguments,
+)
 
 SHOWN = 1280  # longer side of the annotated image in pixels; downloads have the photo's size
 NUM_EXAMPLES = 6
@@ -116,7 +127,7 @@ class Photo:
         """uint8 (H, W, 3)."""
         return self._read(read_image)
 
-    def _read(self, how):
+    def _read(self, how: Callable[[dict], Any]) -> Any:
         try:
             return how(self.file)
         except DataError as error:
@@ -127,7 +138,7 @@ class Photo:
 class Segmenter:
     """A loaded model: `segmenter(photo, scales, flip)` -> (photo (H, W, 3), train ids (H, W)), both uint8."""
 
-    def __init__(self, name: str, test_size: list[int] | None, trust_remote_code: bool, accelerator):
+    def __init__(self, name: str, test_size: list[int] | None, trust_remote_code: bool, accelerator: Accelerator):
         run, folder = find_model(name)
         trained = read_arguments(run)
         model, self.processor = load_model(folder, trust_remote_code)
@@ -193,7 +204,7 @@ class Requests:
         except Exception as error:
             raise self._apology(error) from error
 
-    def _segmenter(self, name) -> Segmenter:
+    def _segmenter(self, name: object) -> Segmenter:
         if not isinstance(name, str) or name not in self.segmenters:
             raise refusal("There is no such model here: choose one of the list.")
         return self.segmenters[name]
@@ -216,7 +227,9 @@ class Requests:
         table = {"headers": ["class", "share of pixels"], "data": shares(ids, labels), "metadata": None}
         return picture, table, *downloads
 
-    def _refuse_too_much(self, size: tuple[int, int], segmenter: Segmenter, scales: tuple[float, ...], flip) -> None:
+    def _refuse_too_much(
+        self, size: tuple[int, int], segmenter: Segmenter, scales: tuple[float, ...], flip: bool
+    ) -> None:
         """Raise a refusal for what would take too long or too much memory."""
         remedy = "choose fewer or smaller scales, leave out the mirrored views, or give a smaller photo."
         seen, limit = segmenter.pixels(size, scales, flip) / 1e6, WORK * self.max_megapixels
@@ -241,7 +254,7 @@ class Requests:
         return refusal("The server failed at this photo: its log says why.")
 
 
-def checked_scales(scales) -> tuple[float, ...]:
+def checked_scales(scales: object) -> tuple[float, ...]:
     """Scales in ascending order, or a refusal."""
     choices = ", ".join(map(str, MULTI_SCALE))
     if not isinstance(scales, list):
@@ -258,7 +271,8 @@ def checked_scales(scales) -> tuple[float, ...]:
     return tuple(sorted(map(float, scales)))
 
 
-def checked_flip(flip) -> bool:
+def checked_flip(flip: object) -> bool:
+    """`flip`, or a refusal if a client sent anything but true or false."""
     if not isinstance(flip, bool):
         raise refusal("Mirrored is true or false.")
     return flip
@@ -330,7 +344,7 @@ def travelling(path: Path) -> dict:
     return FileData(path=str(path), orig_name=path.name).model_dump()
 
 
-def annotated(image: np.ndarray, ids: np.ndarray, labels, folder: Path) -> dict:
+def annotated(image: np.ndarray, ids: np.ndarray, labels: LabelInfo, folder: Path) -> dict:
     """What gr.AnnotatedImage shows: the photo, made smaller, and a mask for each class that is in it."""
     factor = min(1.0, SHOWN / max(ids.shape))
     size = tuple(max(1, round(side * factor)) for side in ids.shape[::-1])
@@ -345,7 +359,7 @@ def annotated(image: np.ndarray, ids: np.ndarray, labels, folder: Path) -> dict:
     return AnnotatedImageData(image=FileData(path=str(folder / "photo.webp")), annotations=masks).model_dump()
 
 
-def shares(ids: np.ndarray, labels) -> list[list]:
+def shares(ids: np.ndarray, labels: LabelInfo) -> list[list]:
     """[[class, share of pixels]], the largest first; classes that were not predicted are left out."""
     counts = np.bincount(ids.reshape(-1), minlength=len(labels.names))
     return [[labels.names[i], f"{counts[i] / ids.size:.1%}"] for i in np.argsort(-counts) if counts[i]]

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 
 def server_folder_name() -> str:
@@ -38,6 +40,7 @@ from gradio.route_utils import API_PREFIX
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seg_runs.launch import RunError
 
@@ -53,7 +56,7 @@ def ended_by_signals() -> Iterator[None]:
 
     ended = []
 
-    def end(number: int, _) -> None:
+    def end(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)  # a second one does not stop the deleting
         ended.append(number)
         raise SystemExit(128 + number)
@@ -132,7 +135,7 @@ def sweep(folder: Path, keep: set[Path], seconds: float = KEPT_SECONDS + 300, si
     return total
 
 
-def route_of(scope) -> str:
+def route_of(scope: Scope) -> str:
     """The path of a request as gradio's routes see it: below the root path of a proxy, without gradio's prefix."""
     path, root = scope["path"], scope.get("root_path", "").rstrip("/")
     if root and (path == root or path.startswith(f"{root}/")):
@@ -162,16 +165,23 @@ class Gate:
     CALLS = ("queue/join", "call/", "run/", "api/")
     NO_GETS = ("deep_link", "proxy=", "stream", "run-history", "runs", "vibe", "dev", "profiling", "monitoring")
 
-    def __init__(self, app, folder: Path, functions: dict[int, str], max_upload: int, make_room: Callable[[], int]):
+    def __init__(
+        self,
+        app: ASGIApp,
+        folder: Path,
+        functions: dict[int, str],
+        max_upload: int,
+        make_room: Callable[[], int],
+    ):
         self.app, self.folder, self.functions, self.max_upload = app, folder, functions, max_upload
         self.make_room, self.uploads = make_room, asyncio.Semaphore(UPLOADS_AT_ONCE)
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         begun = False
 
-        async def sending(message) -> None:
+        async def sending(message: Message) -> None:
             nonlocal begun
             begun = True
             await send(message)
@@ -203,7 +213,7 @@ class Gate:
             sentence = "The server has no room for this photo: try again later." if full else "Send a photo as a form."
         await JSONResponse({"detail": sentence}, status)(scope, receive, send)
 
-    async def upload(self, scope, receive, send) -> None:
+    async def upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A few uploads at a time, in what room there is: their bytes are in memory, then on the disk."""
         async with self.uploads:
             if await run_in_threadpool(self.make_room) > 2 * KEPT_BYTES:
@@ -237,7 +247,7 @@ class Gate:
         fields = {key: call[key] for key in ("fn_index", "session_hash", "trigger_id") if key in call}
         return json.dumps({**fields, "data": [first, *others]}).encode()
 
-    def file(self, value):
+    def file(self, value: object) -> dict | None:
         """A reference to a file in `folder`, as gradio takes it; None for everything else."""
         path = value.get("path") if isinstance(value, dict) else None
         try:
@@ -251,7 +261,7 @@ class Gate:
         return None
 
 
-def without_files(value):
+def without_files(value: Any) -> Any:
     """A value of JSON, or None where gradio could find a file in it."""
     return None if isinstance(value, dict) or "{" in json.dumps(value) else value
 
@@ -260,11 +270,11 @@ class BadCall(ValueError):
     """A request that no page and no client of gradio's sends: one sentence."""
 
 
-def limited(receive, size: int):
+def limited(receive: Receive, size: int) -> Receive:
     """`receive` that raises TooLarge after `size` bytes."""
     taken = 0
 
-    async def receive_some():
+    async def receive_some() -> Message:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
@@ -275,7 +285,8 @@ def limited(receive, size: int):
     return receive_some
 
 
-async def body_of(receive) -> bytes:
+async def body_of(receive: Receive) -> bytes:
+    """All bytes of a request; ClientDisconnect if the client went away before it had sent them."""
     parts, more = [], True
     while more:
         message = await receive()
@@ -286,11 +297,11 @@ async def body_of(receive) -> bytes:
     return b"".join(parts)
 
 
-def replayed(body: bytes, receive):
+def replayed(body: bytes, receive: Receive) -> Receive:
     """`receive` that gives `body`, and then what comes after it."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def receive_again():
+    async def receive_again() -> Message:
         return messages.pop() if messages else await receive()
 
     return receive_again

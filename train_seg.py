@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import DatasetDict
+from torch.utils.data import DataLoader
 
 import predict_seg
 from card_facts import card_facts
@@ -61,6 +62,7 @@ from seg_runs.parsing import changed_flags, parse_arguments
 from seg_runs.report import class_table, comparison
 from seg_runs.state import Conditions, RunState, Totals
 from seg_runs.stop import StopRequest, stop_with_launcher
+from trained_model import score_split
 
 NUM_PICTURES = 3  # validation images that are drawn after each validation
 
@@ -478,22 +480,21 @@ def validate(job: Job, number: int) -> dict:
     return {key: value if math.isfinite(value) else None for key, value in measured.items()}
 
 
-def evaluate_model(accelerator, predictor, loader, loss_function, labels) -> dict:
+def evaluate_model(
+    accelerator: Accelerator, predictor: Predictor, loader: DataLoader, loss_function: Callable, labels: LabelInfo
+) -> dict:
     """Scores of the `mean_iou` metric, and the mean loss, over every pixel of every image, whatever the processes."""
-    import evaluate
-
-    metric = evaluate.load(str(predict_seg.METRIC))
     device = accelerator.device
-    counter = where_sums_are_exact(device)
-    totals = torch.zeros(2, device=counter, dtype=torch.float64)
-    for item in progress_bar(accelerator, "Validation", loader=loader):
+    totals = torch.zeros(2, device=where_sums_are_exact(device), dtype=torch.float64)
+
+    def predict_image(item: dict) -> torch.Tensor:
         target = item["labels"].to(device)
         scores = predictor(item["pixel_values"].to(device), size=target.shape)
-        totals += torch.stack(loss_function(scores[None], target[None])).to(counter).double()
-        metric.add_batch(predictions=scores.argmax(0).to(torch.uint8), references=target)
-    metric.counts = accelerator.reduce(metric.counts.to(device))
+        totals.add_(torch.stack(loss_function(scores[None], target[None])).to(totals.device).double())
+        return scores.argmax(0).to(torch.uint8)
+
+    scores = score_split(accelerator, "Validation", loader, labels, predict_image)
     loss, weight = accelerator.reduce(totals).tolist()
-    scores = metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index)
     return scores | {"val_loss": loss / (weight or 1), "val_accuracy": scores["overall_accuracy"]}
 
 

@@ -51,8 +51,12 @@ def main() -> None:
     folders = {name: args.out / f"{re.sub('[^a-z0-9.]+', '-', name.lower())}-seed{args.seed}" for name in names}
     todo = [] if args.table else [name for name, folder in folders.items() if not is_complete(folder)]
     flags = {name: {"seed": args.seed} | content["common"] | content["runs"][name] for name in todo}
-    with ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(lambda name: train(folders[name], flags[name], args), todo))
+    if args.jobs == 1:
+        for name in todo:
+            train(folders[name], flags[name], args)
+    else:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            list(pool.map(lambda name: train(folders[name], flags[name], args), todo))
     complete = {name: folder for name, folder in folders.items() if is_complete(folder)}
     if baseline in complete:
         print_table(complete, args)

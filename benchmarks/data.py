@@ -11,31 +11,41 @@ Images are ToyCity's. Times are medians; run it on an otherwise idle machine.
 """
 
 import argparse
+import itertools
 import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+import torch
+from datasets import Dataset
 from timing import milliseconds, one_core, row
 
+from data_scripts.arguments import AugmentOptions
 from data_scripts.augment import Augmentation, Crop, take_crop
 from data_scripts.check import check_split
 from data_scripts.copyblob import BlobBank, Placement, build_bank, parse_rules, paste, sample_placement
 from data_scripts.cutmix import cutmix, sample_boxes
 from data_scripts.labels import CITYSCAPES
+from data_scripts.loading import BatchPlan, TrainBatches, train_loader
 from data_scripts.pixels import Pixels, build_decoded
+from data_scripts.reader import read_image, read_label
+from data_scripts.sampling import training_split
 from data_scripts.sources import load_source
 from data_scripts.toycity import write_toycity
+from data_scripts.transforms import SharedEpoch, TrainTransform
 
 CROP = (576, 1152)
 ALL_CORES = os.sched_getaffinity(0)
 ROAD, BUS = 0, 15
+FILL = (124, 116, 104)  # the mean colour, where a crop is larger than the image
 
 
 def tutorial_paste(donor: Crop, target: Crop, kind: int, ground: int) -> None:
@@ -103,73 +113,48 @@ def mixing(folder: Path, images: int) -> None:
 
 
 def loader(folder: Path, images: int) -> None:
-    import albumentations
-    import torch
-    from torchvision import tv_tensors
-    from torchvision.transforms import v2
-
-    from data_scripts.arguments import AugmentOptions
-    from data_scripts.loading import BatchPlan, TrainBatches, train_loader
-    from data_scripts.reader import read_image, read_label
-    from data_scripts.sampling import training_split
-    from data_scripts.transforms import SharedEpoch, TrainTransform
-
     write_toycity(folder / "city", train=images, val=1, test=1, size=(1024, 2048), seed=0)
     data, labels = load_source("toycity", folder / "city")
     split = training_split(data["train"])
-    files = list(zip(split["image"], split["label"], strict=True))
-    table = labels.train_ids
+    decoded, refusal = build_decoded(split, labels, None, "training", progress=False)
+    assert decoded, refusal
+    kinds = {"files": Pixels(split, labels), "the decoded file": Pixels(split, labels, None, decoded)}
+    one_sample(split, labels.train_ids, kinds)
+    os.sched_setaffinity(0, ALL_CORES)
+    for kind, pixels in kinds.items():
+        rates = []
+        for workers in (1, 2):
+            repeated = training_split(*[data["train"]] * (4 if kind == "files" else 40))
+            rate, first = second_epoch(repeated, pixels, workers)
+            row(f"{workers} worker(s), from {kind}", rate, "samples/s")
+            row("    first batch of the second epoch", 1000 * first)
+            rates.append(rate)
+        row(f"two workers / one, from {kind}", rates[1] / rates[0], "x")
 
-    def decode(i: int):
-        image, label = files[i % images]
+
+def one_sample(split: Dataset, table: np.ndarray, kinds: dict[str, Pixels]) -> None:
+    """Times of a training sample, ours beside those of others; `table` leads from source ids to train ids."""
+    files = list(zip(split["image"], split["label"], strict=True))
+
+    def decode(i: int) -> tuple[np.ndarray, np.ndarray]:
+        image, label = files[i % len(files)]
         return read_image(image), table[read_label(label, image)]
 
-    def ours(pixels: Pixels):
+    def ours(pixels: Pixels) -> Callable[[int], dict]:
         transform = TrainTransform(pixels, 255, 0, SharedEpoch(), AugmentOptions(CROP))
-        return lambda i: transform({"index": [i % images + images * (i // images)]})
+        return lambda i: transform({"index": [i]})
 
-    theirs = albumentations.Compose(
-        [
-            albumentations.RandomScale((-0.25, 1.0), p=1.0),
-            albumentations.PadIfNeeded(*CROP, fill=(124, 116, 104), fill_mask=255),
-            albumentations.RandomCrop(*CROP),
-            albumentations.HorizontalFlip(p=0.5),
-            albumentations.ColorJitter(0.3, 0.3, 0.3, 0.3, p=1.0),
-        ]
-    )
-    torchvision = v2.Compose(
-        [
-            v2.RandomResize(768, 2048),
-            v2.RandomCrop(CROP, pad_if_needed=True, fill={tv_tensors.Image: (124, 116, 104), tv_tensors.Mask: 255}),
-            v2.RandomHorizontalFlip(0.5),
-            v2.ColorJitter(0.3, 0.3, 0.3, 0.3),
-        ]
-    )
+    def each(function: Callable[[int], object]) -> float:
+        counter = itertools.count()
+        return milliseconds(lambda: function(next(counter)), 3 * len(files))
 
-    def with_albumentations(i: int):
-        image, label = decode(i)
-        made = theirs(image=image, mask=label)
-        return torch.from_numpy(made["image"].transpose(2, 0, 1).copy()), torch.from_numpy(made["mask"])
-
-    def with_torchvision(i: int):
-        image, label = decode(i)
-        pixels = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
-        return torchvision(pixels, tv_tensors.Mask(torch.from_numpy(label)))
-
-    def each(function) -> float:
-        counter = iter(range(10**9))
-        return milliseconds(lambda: function(next(counter)), 3 * images)
-
-    folder_of_pixels, refusal = build_decoded(split, labels, None, "training", progress=False)
-    assert folder_of_pixels, refusal
-    mapped = Pixels(split, labels, None, folder_of_pixels)
     alone = each(decode)
     row("decoding an image and its label alone", alone)
     found = {
-        "ours, from files": each(ours(Pixels(split, labels))),
-        "ours, from the decoded file": each(ours(mapped)),
-        "albumentations, from files": each(with_albumentations),
-        "torchvision v2, from files": each(with_torchvision),
+        "ours, from files": each(ours(kinds["files"])),
+        "ours, from the decoded file": each(ours(kinds["the decoded file"])),
+        "albumentations, from files": each(albumentations_sample(decode)),
+        "torchvision v2, from files": each(torchvision_sample(decode)),
     }
     for name, value in found.items():
         row(name, value)
@@ -178,26 +163,63 @@ def loader(folder: Path, images: int) -> None:
         row(f"{name} / ours, from files", found[f"{name}, from files"] / found["ours, from files"], "x")
         row(f"{name} / ours, decoded", found[f"{name}, from files"] / found["ours, from the decoded file"], "x")
 
-    os.sched_setaffinity(0, ALL_CORES)
-    for kind, pixels in (("files", Pixels(split, labels)), ("the decoded file", mapped)):
-        rates = []
-        for workers in (1, 2):
-            epoch = SharedEpoch()
-            transform = TrainTransform(pixels, 255, 0, epoch, AugmentOptions(CROP))
-            repeated = training_split(*[data["train"]] * (4 if kind == "files" else 40))
-            batches = TrainBatches(BatchPlan(len(repeated), 4), 0, epoch)
-            batched = train_loader(repeated.with_transform(transform), batches, workers, pin_memory=False)
-            list(batched)  # the workers start
-            epoch.set(2)
-            begun = time.perf_counter()
-            first = None
-            for number, _ in enumerate(batched):
-                if number == 0:
-                    first = time.perf_counter() - begun
-            rates.append(len(batches) * 4 / (time.perf_counter() - begun))
-            row(f"{workers} worker(s), from {kind}", rates[-1], "samples/s")
-            row("    first batch of the second epoch", 1000 * first)
-        row(f"two workers / one, from {kind}", rates[1] / rates[0], "x")
+
+def albumentations_sample(decode: Callable[[int], tuple]) -> Callable[[int], tuple]:
+    """The same augmentation by albumentations, of the images that `decode` reads."""
+    import albumentations
+
+    transform = albumentations.Compose(
+        [
+            albumentations.RandomScale((-0.25, 1.0), p=1.0),
+            albumentations.PadIfNeeded(*CROP, fill=FILL, fill_mask=255),
+            albumentations.RandomCrop(*CROP),
+            albumentations.HorizontalFlip(p=0.5),
+            albumentations.ColorJitter(0.3, 0.3, 0.3, 0.3, p=1.0),
+        ]
+    )
+
+    def sample(i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image, label = decode(i)
+        made = transform(image=image, mask=label)
+        return torch.from_numpy(made["image"].transpose(2, 0, 1).copy()), torch.from_numpy(made["mask"])
+
+    return sample
+
+
+def torchvision_sample(decode: Callable[[int], tuple]) -> Callable[[int], tuple]:
+    """The same augmentation by torchvision's second transforms, of the images that `decode` reads."""
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    transform = v2.Compose(
+        [
+            v2.RandomResize(768, 2048),
+            v2.RandomCrop(CROP, pad_if_needed=True, fill={tv_tensors.Image: FILL, tv_tensors.Mask: 255}),
+            v2.RandomHorizontalFlip(0.5),
+            v2.ColorJitter(0.3, 0.3, 0.3, 0.3),
+        ]
+    )
+
+    def sample(i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image, label = decode(i)
+        pixels = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
+        return transform(pixels, tv_tensors.Mask(torch.from_numpy(label)))
+
+    return sample
+
+
+def second_epoch(split: Dataset, pixels: Pixels, workers: int) -> tuple[float, float]:
+    """Samples a second of the second epoch, when the workers have started, and seconds until its first batch."""
+    epoch = SharedEpoch()
+    transform = TrainTransform(pixels, 255, 0, epoch, AugmentOptions(CROP))
+    batches = TrainBatches(BatchPlan(len(split), 4), 0, epoch)
+    batched = train_loader(split.with_transform(transform), batches, workers, pin_memory=False)
+    list(batched)
+    epoch.set(2)
+    begun, first = time.perf_counter(), None
+    for _ in batched:
+        first = first or time.perf_counter() - begun
+    return len(batches) * 4 / (time.perf_counter() - begun), first
 
 
 PARTS = {"mixing": mixing, "loader": loader}

@@ -11,15 +11,16 @@ The centres mean something only when the coarse logits do, so these have a loss 
 import torch
 from torch import nn
 
-from .deeplabv3 import DeepLabV3Head
+from .deeplabv3 import WIDTH, DeepLabV3Head
 from .evonorm import at_least_float32
 from .layers import conv_norm_act
 
-WIDTH = 256  # of DeepLabV3's features; the paper's base networks have 512
-
 
 class ACFHead(nn.Module):
-    """The encoder's features -> logits (B, C, h, w) at the stride of the last; in training (logits, coarse logits)."""
+    """The encoder's features -> logits (B, C, h, w) at the stride of the last; in training (logits, coarse logits).
+
+    Its features are as wide as DeepLabV3's; the paper's base networks have 512 channels.
+    """
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         super().__init__()

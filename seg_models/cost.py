@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedModel
 
 from .predictor import smallest_side
 
@@ -24,7 +25,7 @@ MARGIN = 1.25
 
 
 def view_sizes(
-    model, image_size: Sequence[int], scales: Sequence[float], size: Sequence[int] | None = None
+    model: PreTrainedModel, image_size: Sequence[int], scales: Sequence[float], size: Sequence[int] | None = None
 ) -> list[tuple[int, int]]:
     """(H, W) that the network sees of an image at each scale, as a `Predictor` of the same `size` makes them."""
     least = smallest_side(model)
@@ -32,14 +33,22 @@ def view_sizes(
 
 
 def prediction_pixels(
-    model, image_size: Sequence[int], scales: Sequence[float], flip: bool, size: Sequence[int] | None = None
+    model: PreTrainedModel,
+    image_size: Sequence[int],
+    scales: Sequence[float],
+    flip: bool,
+    size: Sequence[int] | None = None,
 ) -> int:
     """Pixels that the network sees of one image, over all its views."""
     return (2 if flip else 1) * sum(height * width for height, width in view_sizes(model, image_size, scales, size))
 
 
 def prediction_memory(
-    model, image_size: Sequence[int], scales: Sequence[float], flip: bool, size: Sequence[int] | None = None
+    model: PreTrainedModel,
+    image_size: Sequence[int],
+    scales: Sequence[float],
+    flip: bool,
+    size: Sequence[int] | None = None,
 ) -> int:
     """Bytes that a `Predictor` of float32 needs for one image of `image_size` (H, W), beside the weights.
 
@@ -60,7 +69,7 @@ def prediction_memory(
     return int(image + view + max(seeing, adding))
 
 
-def forward_memory(model, view: Sequence[int], images: int = 1) -> int:
+def forward_memory(model: PreTrainedModel, view: Sequence[int], images: int = 1) -> int:
     """The most bytes of activations that are there at once while the network sees `images` images of size `view`."""
     twin = on_meta(model)
     pixels = torch.empty(images, 3, *view, device="meta").contiguous(memory_format=torch.channels_last)
@@ -69,7 +78,7 @@ def forward_memory(model, view: Sequence[int], images: int = 1) -> int:
     return memory.peak
 
 
-def on_meta(model) -> torch.nn.Module:
+def on_meta(model: torch.nn.Module) -> torch.nn.Module:
     """A copy of `model` without content."""
     tensors = [*model.parameters(), *model.buffers()]
     memo = {id(tensor): empty_like(tensor) for tensor in tensors}
@@ -106,7 +115,7 @@ class LiveMemory(TorchDispatchMode):
                 self._add(tensor.untyped_storage(), before)
         return result
 
-    def _add(self, storage, before: set[int]) -> None:
+    def _add(self, storage: torch.UntypedStorage, before: set[int]) -> None:
         key = storage._cdata
         if key not in before and key not in self.known:
             self.known.add(key)

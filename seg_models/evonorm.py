@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+NO_EPS = 1e-20  # 1 + NO_EPS is 1. Zero itself is refused by the batch norm of torch 2.11.
+
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
     """float32 for half precision; float32 and float64 as they are."""
@@ -62,7 +64,7 @@ def scaled_and_shifted(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor
         return torch.addcmul(shift[..., None, None], at_least_float32(x), scale[..., None, None]).to(x.dtype)
     zeros, ones = torch.zeros_like(scale[0]), torch.ones_like(scale[0])
     images = zip(x.split(1), scale, shift, strict=True)
-    return torch.cat([F.batch_norm(image, zeros, ones, *factors, eps=0.0) for image, *factors in images])
+    return torch.cat([F.batch_norm(image, zeros, ones, *factors, eps=NO_EPS) for image, *factors in images])
 
 
 def on_map(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -94,7 +96,7 @@ class EvoNorm(nn.Module):
             return self.normalize_and_activate(x)
         # A batch norm of mean 0 and variance 1: one pass over the map, and one for all gradients.
         mean, var = torch.zeros_like(self.bias), torch.ones_like(self.weight)
-        return F.batch_norm(x, mean, var, self.weight, self.bias, eps=0.0)
+        return F.batch_norm(x, mean, var, self.weight, self.bias, eps=NO_EPS)
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, act={self.act}"
@@ -177,7 +179,8 @@ class EvoNormB0(EvoNorm):
 
 class B0(torch.autograd.Function):
     """`mean` and `std` of each image and channel, (B, C), and `batch_std`, (C), which has a part in the gradient of `x`
-    if it is that of this batch (`training`). They have no gradients of their own: that of `x` is the whole one."""
+    if it is that of this batch (`training`). They have no gradients of their own: that of `x` is the whole one.
+    Autograd takes each tensor as an argument of its own, hence so many."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, v, mean, std, batch_std, training):

@@ -102,7 +102,13 @@ class SegmentationConfig(PretrainedConfig):
     model_type = MODEL_TYPE
 
     def __init__(
-        self, encoder="resnet50", decoder="deeplabv3", norm="batch", output_stride=None, dataset=None, **kwargs
+        self,
+        encoder: str = "resnet50",
+        decoder: str = "deeplabv3",
+        norm: str = "batch",
+        output_stride: int | None = None,
+        dataset: str | None = None,
+        **kwargs,
     ):
         self.encoder = encoder
         self.decoder = decoder

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from transformers import SegformerImageProcessor
 
 from .errors import ModelError
@@ -29,7 +30,7 @@ def resize_logits(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def smallest_side(model) -> int:
+def smallest_side(model: nn.Module) -> int:
     """Pixels that an image must have a side: SegFormer's attention takes no map of fewer than r positions a side, r
     being the stage's reduction (29 pixels for B0 to B5)."""
     side, stride, config = 1, 1, getattr(model, "config", None)
@@ -40,7 +41,7 @@ def smallest_side(model) -> int:
 
 
 def check_sides(
-    model, crop_size: Sequence[int], test_size: Sequence[int] | None, follows_from: str | None = None
+    model: nn.Module, crop_size: Sequence[int], test_size: Sequence[int] | None, follows_from: str | None = None
 ) -> None:
     """Raise ModelError for sizes too small for `model`: a crop has more than one position at the output stride, so that
     norms have something to go by, and both have what `smallest_side` says. `follows_from`: what the crop's size comes
@@ -75,7 +76,16 @@ class Predictor:
     The scores of a single view are the logits themselves, so that one scale without flip is the plain forward.
     """
 
-    def __init__(self, model, mean, std, size=None, scales=(1.0,), flip=False, average="probabilities"):
+    def __init__(
+        self,
+        model: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: Sequence[int] | None = None,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        average: str = "probabilities",
+    ):
         if average not in AVERAGES:
             raise ValueError(f"average must be {' or '.join(AVERAGES)}, not {average!r}")
         if not scales or min(scales) <= 0:

@@ -1,7 +1,8 @@
 """Gradient checkpointing (Chen et al., 2016, arXiv 1604.06174): a block keeps only its input, and computes the rest
 again for its backward pass. Less memory, more time, the same numbers."""
 
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from torch import nn
@@ -22,12 +23,12 @@ def recompute_blocks(model: nn.Module) -> None:
         block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=contexts)
 
 
-def _forward_and_again(block: nn.Module):
+def _forward_and_again(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
     return nullcontext(), _running_statistics_stay(block)
 
 
 @contextmanager
-def _running_statistics_stay(block: nn.Module):
+def _running_statistics_stay(block: nn.Module) -> Iterator[None]:
     """They have seen this batch already."""
     norms = [module for module in block.modules() if getattr(module, "running_var", None) is not None]
     momenta = [norm.momentum for norm in norms]
@@ -58,4 +59,5 @@ def recomputed_blocks(net: nn.Module) -> None:
 
     for block in {block for block in blocks_in(net) if not blocks_in(block)}:
         kind = type(block)
+        # Its library has built it, so its class can only be changed now; its layers and their names stay.
         block.__class__ = type(kind.__name__, (GradientCheckpointingLayer, kind), {})

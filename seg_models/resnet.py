@@ -1,9 +1,11 @@
 """ResNet encoders (He et al., 2015, arXiv 1512.03385): torchvision's network with blocks that take any norm.
 
 The names of parameters are torchvision's, so its weights load. torchvision's own blocks call one ReLU module two
-or three times, which leaves no way to drop only those that an EvoNorm makes superfluous: hence blocks of our own.
+or three times, which leaves no way to drop only those that an EvoNorm makes superfluous: hence blocks of our own. Their
+parameters are the eight that torchvision's ResNet passes to a block.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -20,7 +22,15 @@ class Bottleneck(GradientCheckpointingLayer):
     expansion = 4
 
     def __init__(
-        self, inplanes, planes, stride=1, downsample=None, groups=1, base_width=64, dilation=1, norm_layer=None
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+        groups: int = 1,
+        base_width: int = 64,
+        dilation: int = 1,
+        norm_layer: Callable[..., nn.Module] | None = None,
     ):
         super().__init__()
         width = int(planes * base_width / 64) * groups
@@ -35,7 +45,7 @@ class Bottleneck(GradientCheckpointingLayer):
         self.downsample = downsample
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.act1(self.bn1(self.conv1(x)))
         x = self.act2(self.bn2(self.conv2(x)))
@@ -48,7 +58,15 @@ class BasicBlock(GradientCheckpointingLayer):
     expansion = 1
 
     def __init__(
-        self, inplanes, planes, stride=1, downsample=None, groups=1, base_width=64, dilation=1, norm_layer=None
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+        groups: int = 1,
+        base_width: int = 64,
+        dilation: int = 1,
+        norm_layer: Callable[..., nn.Module] | None = None,
     ):
         super().__init__()
         self.conv1 = nn.Conv2d(inplanes, planes, 3, stride, dilation, dilation, bias=False)
@@ -59,7 +77,7 @@ class BasicBlock(GradientCheckpointingLayer):
         self.downsample = downsample
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.act1(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)) + shortcut)

@@ -6,12 +6,11 @@ norm and wrong logits.
 """
 
 import torch
-from transformers import SegformerConfig, SegformerForSemanticSegmentation
+from transformers import SegformerConfig, SegformerModel, SegformerPreTrainedModel
 
 from .modeling import AuxiliaryHead, SegmentationOutput, mean_cross_entropy
 from .names import SEGFORMER_TYPE
-from .norms import activation_after, norm_layer
-from .short_heads import shorten_heads
+from .short_heads import ShortHead
 
 
 class SegFormerConfig(SegformerConfig):
@@ -23,17 +22,15 @@ class SegFormerConfig(SegformerConfig):
     dataset: str | None = None
 
 
-class SegFormer(AuxiliaryHead, SegformerForSemanticSegmentation):
-    """SegFormer whose head has any norm; the encoder's layer norms stay."""
+class SegFormer(AuxiliaryHead, SegformerPreTrainedModel):
+    """SegFormer whose head has any norm; the encoder's layer norms stay. Its layers have the names of transformers'."""
 
     config_class = SegFormerConfig
 
     def __init__(self, config: SegFormerConfig):
         super().__init__(config)
-        shorten_heads(self)
-        head = self.decode_head
-        head.batch_norm = norm_layer(config.norm, config.decoder_hidden_size, act=True)
-        head.activation = activation_after(head.batch_norm)
+        self.segformer = SegformerModel(config)
+        self.decode_head = ShortHead(config, config.norm)
         self.aux_classifier = None
         self.post_init()
 

@@ -1,17 +1,20 @@
 """SegFormer's heads (Xie et al., 2021, arXiv 2105.15203, section 3.2) from fewer operations.
 
 They do so in training, and in eval mode once a `Predictor` has the network. Otherwise eval mode computes as published,
-and complexity.py counts that.
+and operations.py counts that.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import SegformerConfig
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
+
+from .norms import activation_after, norm_layer
 
 
 class ShortHead(SegformerDecodeHead):
-    """transformers' head: the same parameters and, but for rounding, the same logits.
+    """transformers' head with any norm: with batch norm the same parameters and, but for rounding, the same logits.
 
     As published each map is projected and enlarged to the first one's size, and one linear map over channels fuses them
     all. Linear maps over channels commute with bilinear interpolation, which keeps constants too; so here each map goes
@@ -21,6 +24,21 @@ class ShortHead(SegformerDecodeHead):
     """
 
     in_eval = False
+
+    def __init__(self, config: SegformerConfig, norm: str = "batch"):
+        super().__init__(config)
+        self.batch_norm = norm_layer(norm, config.decoder_hidden_size, act=True)
+        self.activation = activation_after(self.batch_norm)
+
+    @classmethod
+    def of(cls, head: SegformerDecodeHead) -> "ShortHead":
+        """Return a short head that is made of the very layers of `head`."""
+        with torch.device("meta"):  # what it is built with gives way to them
+            short = cls(head.config)
+        for name, layer in head.named_children():
+            setattr(short, name, layer)
+        short.training = head.training
+        return short
 
     def forward(self, encoder_hidden_states: list[torch.Tensor], **kwargs) -> torch.Tensor:
         """Maps (B, C_i, H_i, W_i), the largest first -> logits (B, C, H_0, W_0)."""
@@ -39,8 +57,10 @@ class ShortHead(SegformerDecodeHead):
 
 def shorten_heads(model: nn.Module, in_eval: bool = False) -> None:
     """In training, and with `in_eval` always, `model` takes the short way: in place; what is saved stays the same."""
+    for parent in list(model.modules()):
+        for name, module in parent.named_children():
+            if type(module) is SegformerDecodeHead:  # not what somebody made of it
+                setattr(parent, name, ShortHead.of(module))
     for module in model.modules():
-        if type(module) is SegformerDecodeHead:  # not what somebody made of it
-            module.__class__ = ShortHead
         if hasattr(module, "in_eval"):  # by name: heads from code beside somebody's weights are classes of their own
             module.in_eval = in_eval

@@ -27,7 +27,12 @@ class StreetNetEncoder(nn.Module):
     stride 4 on, or with `fine` four, the first at stride 2."""
 
     def __init__(
-        self, norm: str = "batch", fine=False, widths=(64, 128, 192), depths=(1, 2, 4), dilations=(1, 2, 4, 8)
+        self,
+        norm: str = "batch",
+        fine: bool = False,
+        widths: tuple[int, ...] = (64, 128, 192),
+        depths: tuple[int, ...] = (1, 2, 4),
+        dilations: tuple[int, ...] = (1, 2, 4, 8),
     ):
         super().__init__()
         self.fine = fine

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from transformers import SegformerConfig, SwinBackbone, SwinConfig
 
-from .norms import activation_after, norm_layer
 from .short_heads import ShortHead
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
@@ -35,9 +34,7 @@ class AllMLPHead(nn.Module):
         self.used = [i for i, reduction in enumerate(reductions) if reduction >= 4]
         widths = [channels[i] for i in self.used]
         config = SegformerConfig(hidden_sizes=widths, num_encoder_blocks=len(widths), num_labels=num_labels)
-        self.head = ShortHead(config)
-        self.head.batch_norm = norm_layer(norm, config.decoder_hidden_size, act=True)
-        self.head.activation = activation_after(self.head.batch_norm)
+        self.head = ShortHead(config, norm)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         return self.head([features[i] for i in self.used])

@@ -1,6 +1,7 @@
 """U-Net (Ronneberger et al., 2015, arXiv 1505.04597), plain as the challenge's starting code has it, or on another
 encoder, and with attention gates (Oktay et al., 2018, arXiv 1804.03999)."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -28,7 +29,7 @@ class TwoConvs(GradientCheckpointingLayer):
 class UNetEncoder(nn.Module):
     """Input (B, 3, H, W); output a list of five maps (B, channels[i], H/r, W/r), r = reductions[i]."""
 
-    def __init__(self, norm: str = "batch", widths=WIDTHS, stride: int = 1):
+    def __init__(self, norm: str = "batch", widths: Sequence[int] = WIDTHS, stride: int = 1):
         super().__init__()
         strides = (stride, *[1] * (len(widths) - 1))
         shapes = zip(pairwise((3, *widths)), strides, strict=True)

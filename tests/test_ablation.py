@@ -74,3 +74,18 @@ def test_an_unknown_run_is_refused(run, capsys):
     with pytest.raises(SystemExit):
         run("--only", "nothing")
     assert "has no run nothing" in capsys.readouterr().err
+
+
+def test_several_jobs_print_into_a_file_each(run, tmp_path, monkeypatch, capsys):
+    """Without the trainings themselves: those need a main thread when they run in this process."""
+    launched = []
+    monkeypatch.setattr(
+        ablation.subprocess, "run", lambda command, stdout, **_: launched.append((command, stdout.name))
+    )
+    flags = ["--jobs", "2", "--flags", "--max_train_steps", "1"]
+    monkeypatch.setattr("sys.argv", ["ablation.py", "ablation.yaml", "--dataset_path", "d", "--out", "out", *flags])
+    ablation.main()
+    trainings = [(command, log) for command, log in launched if "--output_dir" in command]
+    assert sorted(log for _, log in trainings) == ["out/baseline-seed0.log", "out/other-rate-0.01-seed0.log"]
+    assert all(command[command.index("--max_train_steps") + 1] == "1" for command, _ in trainings)
+    assert len(launched) == 4 and "nothing to compare with" in capsys.readouterr().out

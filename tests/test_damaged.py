@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-import predict_seg
+import trained_model
 from data_scripts.labels import CITYSCAPES, DataError
 from script_arguments import TrainArguments
 from seg_models.errors import ModelError
@@ -96,9 +96,9 @@ def model(models, tmp_path):
 def use(folder: Path) -> bool:
     """Whether a saved model loads and can be asked; anything but one line is an error."""
     try:
-        network, processor = predict_seg.load_model(folder)
-        predict_seg.processor_size(processor)
-        predict_seg.label_set(network, folder, None)
+        network, processor = trained_model.load_model(folder)
+        trained_model.processor_size(processor)
+        trained_model.label_set(network, folder, None)
     except ONE_LINE as error:
         assert "\n" not in str(error)
         return False
@@ -174,7 +174,7 @@ def test_models_in_half_precision_are_computed_in_fp32(name, dtype, models, tmp_
     image = torch.rand(1, 3, 64, 64)
     for content in (said, {**said, "dtype": "float32"}):
         (tmp_path / "config.json").write_text(json.dumps(content))
-        network, _ = predict_seg.load_model(tmp_path)
+        network, _ = trained_model.load_model(tmp_path)
         assert {weight.dtype for weight in network.parameters()} == {torch.float32}
         with torch.no_grad():
             expected = half.float().eval()(image).logits
@@ -189,7 +189,7 @@ def test_best_that_is_no_longer_what_was_written_is_one_line(model):
     data[-3] ^= 1
     path.write_bytes(data)
     with pytest.raises(RunError, match="model.safetensors is not what was written"):
-        predict_seg.load_model(model)
+        trained_model.load_model(model)
 
 
 # checkpoints
@@ -360,13 +360,13 @@ def test_changed_arguments_of_a_run_are_one_line(run, capsys):
         except SystemExit:
             assert capsys.readouterr().err.startswith("error: ")
         try:
-            predict_seg.read_arguments(run)
+            trained_model.read_arguments(run)
         except RunError as error:
             assert "\n" not in str(error)
     path.unlink()
     path.mkdir()
     with pytest.raises(RunError):
-        predict_seg.read_arguments(run)
+        trained_model.read_arguments(run)
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_says_how_to_begin_it_again(run):
@@ -407,7 +407,7 @@ def test_checksums_of_anothers_making_read_nothing_outside_the_folder(tmp_path, 
 def test_absurd_flags_of_a_run_are_one_line_in_prediction(tmp_path, entries):
     (tmp_path / "args.yaml").write_text(yaml.safe_dump({"dataset": "toycity", **entries}))
     with pytest.raises(RunError, match="cannot read recipe"):
-        predict_seg.read_arguments(tmp_path)
+        trained_model.read_arguments(tmp_path)
 
 
 def test_a_best_model_of_another_epoch_than_the_checkpoints_is_not_trusted(run):

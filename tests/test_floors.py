@@ -7,10 +7,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("seg_models", "data_scripts", "metrics", "seg_runs")
-SCRIPTS = ("train_seg", "predict_seg", "app_gradio", "app_server", "script_arguments", "card_facts")
-PROGRAMS = ("seg_runs/publish.py",)  # run with `python -m`: scripts, which may use every room
-FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
-MODULES = [path for path in FILES if str(path.relative_to(ROOT)) not in PROGRAMS]
+SCRIPTS = ("train_seg", "predict_seg", "app_gradio", "app_server", "trained_model", "script_arguments", "card_facts")
+PROGRAMS = (ROOT / "seg_runs" / "complexity.py", ROOT / "seg_runs" / "publish.py")  # run with `python -m`: scripts
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py") if path not in PROGRAMS)
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
@@ -24,7 +23,7 @@ def imports(path: Path) -> list[tuple[int, str]]:
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_room_imports_neither_another_room_nor_a_script(path):
     room = path.relative_to(ROOT).parts[0]
     others = {*ROOMS, *SCRIPTS} - {room}
@@ -33,13 +32,19 @@ def test_a_room_imports_neither_another_room_nor_a_script(path):
     assert all(level <= depth for level, _ in imports(path))
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_nothing_imports_a_program(program):
-    name = Path(program).stem
-    for path in (*FILES, *ROOT.glob("*.py")):
+    room, name = program.parent.name, program.stem
+    assert 'if __name__ == "__main__":' in program.read_text()
+    for path in [*FILES, *PROGRAMS, *ROOT.glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                assert (node.module or "").split(".")[-1] != name and name not in {a.name for a in node.names}
+            if isinstance(node, ast.Import):
+                assert f"{room}.{name}" not in {alias.name for alias in node.names}, path
+            elif isinstance(node, ast.ImportFrom):
+                module, names = (node.module or "").split("."), {alias.name for alias in node.names}
+                inside = bool(node.level) and path.parent.name == room
+                assert module != [room, name] and not (inside and module == [name]), path
+                assert not (name in names and (module == [room] or (inside and module == [""]))), path
 
 
 def test_there_are_rooms_to_check():
@@ -65,6 +70,21 @@ def test_data_scripts_build_no_module_and_know_no_optimizer():
             if isinstance(node, ast.ImportFrom):
                 assert node.module not in ("torch.nn", "torch.optim")
                 assert not {alias.name for alias in node.names} & {"nn", "optim"}
+
+
+ANNOTATED = [ROOT / f"{name}.py" for name in ("predict_seg", "app_gradio", "app_server", "trained_model")]
+ANNOTATED += sorted((ROOT / "data_scripts" / "toycity").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", ANNOTATED, ids=lambda path: path.stem)
+def test_functions_say_what_they_take_and_return(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            given = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+            given += [argument for argument in (node.args.vararg, node.args.kwarg) if argument]
+            bare = [a.arg for a in given if not a.annotation and a.arg not in ("self", "cls")]
+            assert not bare, f"{node.name}: {bare}"
+            assert node.returns or node.name == "__init__", node.name
 
 
 @pytest.mark.parametrize("name", ["evaluate", "datasets", "transformers", "accelerate"])

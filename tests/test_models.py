@@ -7,11 +7,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import math
 import subprocess
 import sys
-import textwrap
 from copy import deepcopy
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
@@ -117,9 +115,9 @@ def test_atrous_rates_follow_the_output_stride(output_stride, rates):
 def test_atrous_convolutions_leave_out_what_sees_only_padding(rate, size):
     """The taps that are left out: rows on maps no higher, columns on maps no wider than the rate."""
     torch.manual_seed(0)
-    theirs = nn.Conv2d(4, 3, 3, padding=rate, dilation=rate).double()
-    ours = deepcopy(theirs)
-    ours.__class__ = AtrousConv
+    theirs = nn.Conv2d(4, 3, 3, padding=rate, dilation=rate, bias=False).double()
+    ours = AtrousConv(4, 3, rate).double()
+    ours.load_state_dict(theirs.state_dict())
     images = torch.randn(2, 4, *size).double()
     counted = []
     for conv in (ours, theirs):
@@ -135,9 +133,9 @@ def test_atrous_convolutions_leave_out_what_sees_only_padding(rate, size):
 
 
 def test_an_exported_atrous_convolution_is_for_maps_of_any_size():
-    conv = nn.Conv2d(4, 3, 3, padding=12, dilation=12)
-    ours = deepcopy(conv)
-    ours.__class__ = AtrousConv
+    conv = nn.Conv2d(4, 3, 3, padding=12, dilation=12, bias=False)
+    ours = AtrousConv(4, 3, 12)
+    ours.load_state_dict(conv.state_dict())
     sides = {2: torch.export.Dim("height", max=64), 3: torch.export.Dim("width", max=64)}
     exported = torch.export.export(ours, (torch.randn(1, 4, 8, 8),), dynamic_shapes=(sides,)).module()
     larger = torch.randn(1, 4, 30, 20)
@@ -191,23 +189,12 @@ HRNETS = {"hrnet_w18_small": (1.5, 31.1), "hrnet_w18_small_v2": (3.9, 71.6), "hr
 
 @pytest.mark.parametrize("encoder", HRNETS)
 def test_hrnets_are_the_authors(encoder):
-    from seg_models.complexity import measure
+    from seg_models.operations import measure
 
     cost = measure(partial(build_model, "hrnet_w18", "batch", ID2LABEL, encoder=encoder), (1024, 2048))
     published = HRNETS[encoder]
     assert cost["parameters"] / 1e6 == pytest.approx(published[0], abs=0.06)
     assert cost["macs"] / 2**30 == pytest.approx(published[1], abs=0.06)  # they divide by 2^30
-
-
-@pytest.mark.parametrize("name", ["pspnet_resnet18", "deeplabv3plus_resnet18"])
-def test_instance_norm_leaves_the_global_context(name):
-    torch.manual_seed(0)
-    model, images = build_model(name, "instance", ID2LABEL).eval(), torch.randn(1, 3, 65, 97)
-    branch = model.classifier.pyramid[0] if "pspnet" in name else model.classifier.pool
-    with torch.no_grad():
-        before = model(images).logits
-        branch.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
-        assert (model(images).logits - before).abs().max() > 1e-3 * before.std()
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -343,8 +330,13 @@ def test_short_heads_compute_what_was_published(name):
         elif hasattr(layer, "drop_prob"):
             layer.drop_prob = 0.0
     theirs = deepcopy(ours)
-    (head,) = (module for module in theirs.modules() if type(module) is ShortHead)
-    head.__class__ = SegformerDecodeHead
+    parent, place = (theirs, "decode_head") if name == "segformer_b0" else (theirs.classifier, "head")
+    short = getattr(parent, place)
+    head = SegformerDecodeHead(short.config).double()
+    head.load_state_dict(short.state_dict())
+    head.dropout.p = 0.0
+    assert type(short) is ShortHead
+    setattr(parent, place, head)
     images, shade = torch.randn(2, 3, 65, 97).double(), torch.randn(2, 19, 1, 1).double()
     for model in (ours, theirs):
         (model.train()(images).logits.square() * shade).sum().backward()
@@ -393,7 +385,7 @@ def test_a_head_that_somebody_changed_stays_theirs():
         pass
 
     model = build_model("segformer_b0", "batch", ID2LABEL)
-    model.decode_head.__class__ = Theirs
+    model.decode_head = Theirs(model.config)
     Predictor(model, [0.5] * 3, [0.5] * 3)
     assert type(model.decode_head) is Theirs
 
@@ -447,7 +439,7 @@ def test_labels_come_from_id2label():
 
 
 def test_complexity_counts_what_a_hand_does():
-    from seg_models.complexity import measure
+    from seg_models.operations import measure
 
     build = partial(build_model, "streetnet", "batch", ID2LABEL)
     cost = measure(build, (64, 96))
@@ -469,14 +461,14 @@ def test_complexity_counts_what_a_hand_does():
 
 def test_complexity_is_the_published_one():
     """A published table has 15.58 G for an image of 375x1242, and counts MACs."""
-    from seg_models.complexity import measure
+    from seg_models.operations import measure
 
     build = partial(build_model, "segformer_b0", "batch", ID2LABEL)
     assert measure(build, (375, 1242))["macs"] / 1e9 == pytest.approx(15.58, rel=0.03)
 
 
 def test_complexity_leaves_out_what_cannot_be_and_says_so(capsys, monkeypatch):
-    from seg_models import complexity
+    from seg_runs import complexity
 
     monkeypatch.setattr(complexity, "MODELS", ["hrnet_w18", "streetnet"])
     complexity.main(["--norm", "evo", "--size", "64", "96"])
@@ -491,7 +483,7 @@ def test_complexity_leaves_out_what_cannot_be_and_says_so(capsys, monkeypatch):
 
 
 def test_complexity_prints_tables_and_plots_runs(tmp_path, capsys):
-    from seg_models.complexity import main
+    from seg_runs.complexity import main
 
     main(["unet_resnet18", "--encoder", "resnet26", "--output_stride", "16", "--size", "64", "96"])
     main(["streetnet", "unet", "--size", "64", "96", "--markdown", "--time"])
@@ -509,9 +501,3 @@ def test_complexity_prints_tables_and_plots_runs(tmp_path, capsys):
     for wrong in (["nonsense"], ["--runs", "x"], ["--runs", str(tmp_path), "--plot", "p.png"], no_folder):
         with pytest.raises(SystemExit, match="error: "):
             main(wrong)
-
-
-def test_the_guide_to_adding_a_model_shows_the_file_as_it_is():
-    root = Path(__file__).resolve().parent.parent
-    guide = (root / "docs" / "add_a_model.md").read_text()
-    assert textwrap.indent((root / "seg_models" / "hrnet.py").read_text(), "    ") in guide

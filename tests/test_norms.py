@@ -11,57 +11,30 @@ from timm.layers import EvoNorm2dB0, EvoNorm2dS0
 from torch import nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from seg_models.catalog import MODELS
 from seg_models.deeplabv3 import DeepLabV3Head
+from seg_models.modeling import OTHER_ENCODERS
 from seg_models.models import build_model
 from seg_models.names import NORMS
 from seg_models.norms import EvoNormB0, EvoNormS0, InstanceNorm, norm_layer, num_groups
+from seg_models.resnet import LAYERS as RESNETS
 from seg_models.resnet import BasicBlock, Bottleneck
 
 ID2LABEL = {i: f"class {i}" for i in range(5)}
 EVO = {"evo": EvoNormS0, "evo_b0": EvoNormB0}
 LAYERS = {"batch": nn.BatchNorm2d, "instance": InstanceNorm, "group": nn.GroupNorm, **EVO}
 
-# Counted by hand. Of an encoder: norms (stem, blocks, shortcuts), ReLUs (stem, blocks), and those after an addition,
-# one a block. Of a head: norms, and as many ReLUs.
-ENCODERS = {
-    "resnet18": (1 + 2 * 8 + 3, 1 + 2 * 8, 8),
-    "resnet50": (1 + 3 * 16 + 4, 1 + 3 * 16, 16),
-    "resnet101": (1 + 3 * 33 + 4, 1 + 3 * 33, 33),
-    "unet": (2 * 5, 2 * 5, 0),
-    "maxpool": (2 * 5, 2 * 5, 0),
-    "swin_tiny": (0, 0, 0),
-    "streetnet": (2 + 2 * 7 + 2, 2 + 2 * 7, 7),
-    "streetnet_fine": (2 + 2 * 7 + 2, 2 + 2 * 7, 7),
-    "streetnet_large": (2 + 2 * 11 + 2, 2 + 2 * 11, 11),
-}
-HEADS = {"deeplabv3": 7, "deeplabv3plus": 9, "pspnet": 5, "fcn": 1, "unet": 8, "attention_unet": 8, "streetnet": 5}
-HEADS |= {"acfnet": 7 + 2, "maxunpool": 4 + 1, "segformer": 1}
-GATES = {"attention_unet": 4}  # each with a ReLU that follows no norm
-# Pooled branches: under instance norm and EvoNorm-B0 a bias. Where they are merged: under instance norm a bias.
-POOLED = {
-    "acfnet": ["classifier.base.0.convs.4.2"],
-    "deeplabv3": ["classifier.0.convs.4.2"],
-    "deeplabv3plus": ["classifier.pool.2"],
-    "pspnet": [f"classifier.pyramid.{i}.2" for i in range(4)],
-}
-MERGED = {"acfnet": ["classifier.base.0.project.1"], "deeplabv3": ["classifier.0.project.1"]}
-MERGED |= {"deeplabv3plus": ["classifier.project.1"], "pspnet": ["classifier.fuse.1"]}
-PARTS = {name: (m.config.get("encoder"), m.config.get("decoder")) for name, m in MODELS.items()}
-PARTS = {name: parts for name, parts in PARTS.items() if parts[0] in ENCODERS}
-MORE = {"streetnet_fine": 3, "streetnet_large": 3}  # in the head, for the map at stride 2
-IN_HEAD = {name: HEADS[head] + MORE.get(encoder, 0) for name, (encoder, head) in PARTS.items()}
-NORM_LAYERS = {name: ENCODERS[encoder][0] + IN_HEAD[name] for name, (encoder, _) in PARTS.items()}
-RELUS = {name: ENCODERS[encoder][1] + IN_HEAD[name] + GATES.get(head, 0) for name, (encoder, head) in PARTS.items()}
-BLOCKS = {name: ENCODERS[encoder][2] for name, (encoder, _) in PARTS.items()}
+# SegFormer has layer norms too, and timm's encoders keep their own norms.
+OURS = [name for name, model in MODELS.items() if model.config.get("encoder") in {*RESNETS, *OTHER_ENCODERS}]
 LAST_STRIDE = {"deeplabv3_resnet50": 8, "streetnet": 16}
 
 every_evo = pytest.mark.parametrize("norm", EVO)
 with_and_without_act = pytest.mark.parametrize("act", [True, False])
 both_formats = pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-every_name = pytest.mark.parametrize("name", PARTS)  # SegFormer has layer norms too, timm its own
+every_name = pytest.mark.parametrize("name", OURS)
 
 
 @cache
@@ -75,43 +48,101 @@ def norms_of(model):
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, tuple(LAYERS.values()))}
 
 
-class ReLUCalls(TorchDispatchMode):
-    """Counts the ReLUs that run, modules and functions."""
+def pooled_places(model):
+    """The norms in a Sequential that begins with a pooling: only a few values are left there to normalise by."""
+    places = set()
+    for name, parts in model.named_modules():
+        if isinstance(parts, nn.Sequential) and any(isinstance(layer, nn.AdaptiveAvgPool2d) for layer in parts):
+            places |= {f"{name}.{i}" for i, layer in enumerate(parts) if isinstance(layer, nn.BatchNorm2d)}
+    return places
 
-    count = 0
+
+class Flow(TorchDispatchMode):
+    """Follows a forward pass from operation to operation.
+
+    relus     how many ran, as modules or functions
+    activated places of the norms whose output a ReLU reads
+    bare      operations that read the output of a convolution with neither a bias nor, until there, a norm
+    """
+
+    LINEAR = {"add", "add_", "cat", "upsample_bilinear2d", "convolution", "view", "expand", "mean", "split", "detach"}
+
+    def __init__(self, model):
+        super().__init__()
+        self.relus, self.activated, self.bare, self.from_norm, self.unfinished = 0, set(), [], {}, {}
+        with torch.no_grad():
+            handles = [
+                layer.register_forward_hook(lambda *call, place=place: self.after_norm(place, call[2]))
+                for place, layer in norms_of(model).items()
+            ]
+            with self:
+                logits = model(torch.empty(1, 3, 64, 64, device="meta")).logits
+        for handle in handles:
+            handle.remove()
+        if id(logits) in self.unfinished:
+            self.bare.append("logits")
+
+    def after_norm(self, place, output):
+        self.from_norm[id(output)] = output, place  # the tensor is kept, so that no other gets its id
+        self.unfinished.pop(id(output), None)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += func.overloadpacket in (torch.ops.aten.relu, torch.ops.aten.relu_)
-        return func(*args, **kwargs or {})
+        name, inputs = func.overloadpacket.__name__, [t for t in tree_leaves(args) if isinstance(t, torch.Tensor)]
+        if name in ("relu", "relu_"):
+            self.relus += 1
+            if id(args[0]) in self.from_norm:
+                self.activated.add(self.from_norm.pop(id(args[0]))[1])
+        unfinished = any(id(t) in self.unfinished for t in inputs)
+        output = func(*args, **kwargs or {})
+        if name == "convolution":
+            unfinished = args[2] is None
+        elif unfinished and name not in self.LINEAR and "batch_norm" not in name:
+            self.bare.append(name)
+        for t in tree_leaves(output):
+            if unfinished:
+                self.unfinished[id(t)] = t
+            else:
+                self.unfinished.pop(id(t), None)
+        return output
 
 
-def relu_calls(model):
-    """(the name of the module at each call of an nn.ReLU, the number of ReLUs that ran)."""
-    names, handles = [], []
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.ReLU):
-            handles.append(layer.register_forward_hook(lambda *_, name=name: names.append(name)))
-    with torch.no_grad(), ReLUCalls() as calls:
-        model(torch.empty(1, 3, 64, 64, device="meta"))
-    for handle in handles:
-        handle.remove()
-    return names, calls.count
+@cache
+def flow(name, norm):
+    return Flow(meta_model(name, norm))
 
 
 # structure
 
 
 @every_name
+def test_every_convolution_has_a_norm_or_a_bias(name):
+    assert flow(name, "batch").bare == []
+
+
+@every_name
+def test_a_norm_that_is_forgotten_shows(name):
+    model = deepcopy(meta_model(name, "batch"))
+    *_, place = norms_of(model)
+    parent, _, last = place.rpartition(".")
+    setattr(model.get_submodule(parent), last, nn.Identity())
+    assert Flow(model).bare
+
+
+@every_name
 @pytest.mark.parametrize("norm", NORMS)
 def test_norm_is_in_every_place_of_the_batch_version(name, norm):
-    places = set(norms_of(meta_model(name, "batch")))
-    assert len(places) == NORM_LAYERS[name]
-    if norm in ("instance", "evo_b0"):
-        places -= {*POOLED.get(PARTS[name][1], [])}
-    if norm == "instance":
-        places -= {*MERGED.get(PARTS[name][1], [])}
-    found = {place: type(layer) for place, layer in norms_of(meta_model(name, norm)).items()}
-    assert found == dict.fromkeys(places, LAYERS[norm])
+    """But for a bias after poolings, and under instance norm one where what was pooled is merged with the rest."""
+    batch, model = meta_model(name, "batch"), meta_model(name, norm)
+    places, pooled = set(norms_of(batch)), pooled_places(batch)
+    found = {place: type(layer) for place, layer in norms_of(model).items()}
+    missing = places - set(found)
+    assert found == dict.fromkeys(places - missing, LAYERS[norm])
+    assert missing >= pooled if norm in ("instance", "evo_b0") else not missing
+    assert bool(missing - pooled) == (norm == "instance" and bool(pooled))
+    for place in missing:
+        sequential, _, index = place.rpartition(".")
+        layers = list(model.get_submodule(sequential))
+        assert layers[int(index) - 1].bias is not None and type(layers[int(index)]) is nn.Identity
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -120,30 +151,41 @@ def test_every_norm_has_a_weight_and_a_bias_for_each_channel(norm):
 
 
 @every_name
-@pytest.mark.parametrize("norm", ["batch", "instance", "group"])
+@pytest.mark.parametrize("norm", ["instance", "group"])
 def test_norms_without_activation_keep_every_relu(name, norm):
-    assert relu_calls(meta_model(name, norm))[1] == RELUS[name]
+    batch, found = flow(name, "batch"), flow(name, norm)
+    assert found.relus == batch.relus
+    assert found.activated == batch.activated & set(norms_of(meta_model(name, norm)))
 
 
 @every_name
 @every_evo
-def test_under_evo_only_the_relus_after_additions_and_biases_run(name, norm):
-    model = meta_model(name, norm)
-    blocks = [place for place, layer in model.named_modules() if isinstance(layer, (BasicBlock, Bottleneck))]
-    pooled = POOLED.get(PARTS[name][1], []) if norm == "evo_b0" else []
-    names, count = relu_calls(model)
-    assert names == [f"{place}.relu" for place in blocks] + [f"{place[:-1]}3" for place in pooled]
-    assert len(blocks) == BLOCKS[name] and count == BLOCKS[name] + len(pooled) + GATES.get(name, 0)
+def test_under_evo_the_relus_that_followed_norms_are_gone(name, norm):
+    batch, found = flow(name, "batch"), flow(name, norm)
+    replaced = batch.activated & set(norms_of(meta_model(name, norm)))
+    assert replaced or name.startswith("segformer")
+    assert found.relus == batch.relus - len(replaced) and not found.activated
 
 
 @every_name
 @every_evo
 def test_evo_is_affine_only_where_no_relu_followed(name, norm):
-    last = ".bn3" if PARTS[name][0] in ("resnet50", "resnet101") else ".bn2"
     layers = norms_of(meta_model(name, norm))
     affine_only = {place for place, layer in layers.items() if not layer.act}
-    assert affine_only == {place for place in layers if place.endswith((last, ".downsample.1"))}
+    assert affine_only == set(layers) - flow(name, "batch").activated
     assert affine_only == {place for place, layer in layers.items() if layer.v is None}
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+def test_of_a_residual_block_the_last_norm_and_the_shortcuts_have_no_relu(block):
+    """By hand, for the tests above to start from: the ReLU comes after the addition."""
+    name = {BasicBlock: "unet_resnet18", Bottleneck: "unet_resnet50"}[block]
+    model, last = meta_model(name, "batch"), {BasicBlock: "bn2", Bottleneck: "bn3"}[block]
+    blocks = [place for place, layer in model.named_modules() if type(layer) is block]
+    norms = {place for place in norms_of(model) if place.startswith("backbone.")}
+    assert len(blocks) == {BasicBlock: 2 + 2 + 2 + 2, Bottleneck: 3 + 4 + 6 + 3}[block]
+    plain = {f"{place}.{last}" for place in blocks} | {place for place in norms if place.endswith(".downsample.1")}
+    assert norms - flow(name, "batch").activated == plain and plain < norms
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -227,15 +269,23 @@ def test_instance_norm_of_one_pixel_is_its_bias():
     assert not x.grad.any()
 
 
-def test_global_context_reaches_the_logits_under_instance_norm():
-    """Added to the map before an instance norm, the pooled branch would be a constant that the norm takes away."""
+POOLING = {MODELS[name].config["decoder"]: name for name in reversed(OURS) if pooled_places(meta_model(name, "batch"))}
+
+
+@pytest.mark.parametrize("name", POOLING.values())
+def test_global_context_reaches_the_logits_under_instance_norm(name):
+    """Merged with the map before an instance norm, a pooled branch would be a constant that the norm takes away."""
     torch.manual_seed(0)
-    head = DeepLabV3Head([64], [8], 5, "instance").eval()
-    features = torch.randn(1, 64, 9, 9)
+    model, images = build_model(name, "instance", ID2LABEL).eval(), torch.randn(1, 3, 65, 97)
+    poolings = [
+        layer for layer in model.modules() if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size == 1
+    ]
+    assert poolings
     with torch.no_grad():
-        before = head([features])
-        head[0].convs[4][1].bias += 1
-        assert (head([features]) - before).abs().max() > 1e-4
+        before = model(images).logits
+        for layer in poolings:
+            layer.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
+        assert (model(images).logits - before).abs().max() > 1e-3 * before.std()
 
 
 @pytest.mark.parametrize("norm", NORMS)

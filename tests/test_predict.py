@@ -223,12 +223,13 @@ def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicte
     predict, tmp_path, counted, monkeypatch, capsys
 ):
     import predict_seg
+    import trained_model
 
     folder = tmp_path / "album"
     folder.mkdir()
     for name, side in (("small", 40), ("vast", 80), ("tiny", 30)):
         Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(folder / f"{name}.png")
-    monkeypatch.setattr(predict_seg, "free_memory", lambda: 3 * 10**6)
+    monkeypatch.setattr(trained_model, "free_memory", lambda: 3 * 10**6)
     monkeypatch.setattr(predict_seg, "memory_for", lambda predictor, size: 1000 * size[0] ** 2)
     with pytest.raises(SystemExit):
         predict("--input", folder)
@@ -238,8 +239,9 @@ def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicte
 
 
 def test_memory_grows_with_the_views(trained):
-    from predict_seg import find_model, load_model, memory_for
+    from predict_seg import memory_for
     from seg_models.predictor import Predictor
+    from trained_model import find_model, load_model
 
     model, processor = load_model(find_model(str(trained))[1])
     small, large, several = (

@@ -12,10 +12,11 @@ from conftest import CAMVID, ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
-import predict_seg
-from predict_seg import SHIPPED, find_model, load_model
+import trained_model
 from seg_runs.launch import RunError
+from trained_model import SHIPPED, find_model, load_model
 
+ON_BOTH = SHIPPED.with_name("camvid_streetnet_trainval")
 ON_DISK = sum(path.stat().st_size for path in SHIPPED.rglob("*"))
 
 
@@ -82,9 +83,17 @@ def test_the_app_takes_it_where_there_is_no_run_and_shows_no_path(tmp_path, monk
     assert "camvid_streetnet" in str(page.config) and str(ROOT) not in str(page.config)
 
 
+def test_the_second_network_says_what_it_was_trained_on():
+    config = json.loads((ON_BOTH / "config.json").read_text())
+    assert (config["trained_on"], config["train_images"], config["select"]) == ("train+val", 388, "last")
+    card = (ON_BOTH / "README.md").read_text()
+    assert "every fifth" in card and "Not measured: no labelled images were left out" in card
+    assert sum(path.stat().st_size for path in ON_BOTH.rglob("*")) < 16 * 2**20
+
+
 def test_without_any_model_one_line_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predict_seg, "SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr(trained_model, "SHIPPED", tmp_path / "nothing")
     with pytest.raises(RunError, match="no complete run below runs/: train one with train_seg.py"):
         find_model(None)
 

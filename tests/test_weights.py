@@ -16,7 +16,9 @@ from transformers import SegformerConfig, SegformerForImageClassification, SwinC
 from seg_models.catalog import VARIANTS
 from seg_models.errors import ModelError
 from seg_models.models import build_model
-from seg_models.weights import Weights, common_name, load_into, read_weights, start_weights
+from seg_models.weight_files import Weights, read_weights
+from seg_models.weight_names import common_name
+from seg_models.weights import load_into, start_weights
 
 CITY = {0: "road", 1: "sky", 2: "car"}
 OTHER = {0: "sky", 1: "tree", 2: "building", 3: "road"}

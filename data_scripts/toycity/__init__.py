@@ -14,10 +14,12 @@ camera. Street: x across the (yawed, bent) street from its middle line, negative
 Pixels are (column, row) from the top left; colours are RGB, 0..255; shapes are (height, width).
 """
 
+from collections.abc import Callable
+
 __all__ = ["make_scene", "write_toycity"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Callable:
     """Import the generator, and with it OpenCV, only when it is asked for."""
     if name in __all__:
         from . import files

@@ -1,12 +1,16 @@
 """The atmosphere: weather and hour, the sky, and what air and lens do to the painted picture."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from .classes import BUILDING, ROAD, SKY, TERRAIN, VEGETATION, WALL
 from .palette import noise, rgb
+
+if TYPE_CHECKING:  # canvas.py imports this file
+    from .canvas import Canvas
 
 # Three hours: clear, overcast, dusk. Colours of the sky above and at its rim, white balance, sun's strength.
 ZENITHS, RIMS = rgb("5886c4 acb0b4 4a5484"), rgb("c4d6e4 d6d6d2 eeac7a")
@@ -31,7 +35,7 @@ class Light:
     blur: float  # pixels at a height of 512
 
 
-def sample_light(rng):
+def sample_light(rng: np.random.Generator) -> Light:
     hour = rng.choice(3, p=[0.5, 0.3, 0.2])
     strength = float(rng.uniform(WEAKEST, STRONGEST)[hour])
     turn, up = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.0) if hour != 2 else 0.3
@@ -45,7 +49,7 @@ def sample_light(rng):
     return Light(sun, strength, zenith, rim, gain, sight, dusk, rain, season, rng.uniform(0.0, 0.9))
 
 
-def paint_sky(canvas, rng):
+def paint_sky(canvas: "Canvas", rng: np.random.Generator) -> None:
     camera, light = canvas.camera, canvas.light
     canvas.begin(SKY)
     height = np.clip((camera.horizon - np.arange(camera.height)) / camera.horizon, 0, 1)[:, None, None] ** 0.7
@@ -56,7 +60,7 @@ def paint_sky(canvas, rng):
     canvas.image[:] = np.clip(sky + (light.rim * 0.4 + 148 - sky) * clouds * 0.85, 0, 255)
 
 
-def develop(canvas, rng):
+def develop(canvas: "Canvas", rng: np.random.Generator) -> np.ndarray:
     """From painted colours to a photograph: grain of leaves, haze, rain, exposure, lens, sensor noise."""
     light, shape = canvas.light, canvas.tag.shape
     label, depth = canvas.ids(canvas.labels), canvas.ids(canvas.depths, np.float32)

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from .canvas import circle, footprint
+from .canvas import Canvas, circle, footprint
 from .classes import BUILDING, FENCE, VEGETATION, WALL
 from .palette import GLASS, GREENS, PAINTS, ROOFS, pick, scatter
+from .street import Lot, Side
 
 
-def paint_skyline(canvas, rng):
+def paint_skyline(canvas: Canvas, rng: np.random.Generator) -> None:
     """Far houses and trees that close the view behind the last lots."""
     camera = canvas.camera
     step = camera.focal / 140  # pixels per metre out there
@@ -27,7 +28,7 @@ def paint_skyline(canvas, rng):
                 canvas.polygon(2.5 * step * clump + spot, pick(rng, GREENS) * canvas.light.season)
 
 
-def facade(along, up, tall, rng, dusk):
+def facade(along: np.ndarray, up: np.ndarray, tall: float, rng: np.random.Generator, dusk: bool) -> np.ndarray:
     """Colours of a house front `tall` metres high: (h, w, 3), from metres along (1, w) and up (h, w)."""
     pixel = footprint(along) + 1e-3
     storey, pitch = rng.uniform(2.8, 3.7), rng.uniform(1.8, 3.4)
@@ -62,7 +63,7 @@ def facade(along, up, tall, rng, dusk):
     return colour
 
 
-def paint_building(canvas, lot, side, rng):
+def paint_building(canvas: Canvas, lot: Lot, side: Side, rng: np.random.Generator) -> None:
     """Roof and gable, the wall that faces the camera, then the front along the street."""
     camera, light, sign = canvas.camera, canvas.light, side.sign
     x, near = sign * (side.edge + lot.setback), max(lot.z0, 1.2)
@@ -90,7 +91,7 @@ def paint_building(canvas, lot, side, rng):
             canvas.surface(window, mask, colour * shade * (1 - 0.12 * np.exp(-up / 1.5))[..., None], depth)
 
 
-def paint_barrier(canvas, lot, side, rng):
+def paint_barrier(canvas: Canvas, lot: Lot, side: Side, rng: np.random.Generator) -> None:
     """A wall (solid courses of stone under a coping) or a fence (bars to look through) along the pavement."""
     wall = lot.barrier == "wall"
     tall = rng.uniform(1.9, 2.7) if wall else rng.uniform(1.6, 2.2)

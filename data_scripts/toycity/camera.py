@@ -18,29 +18,29 @@ class Camera:
     yaw: float
     bend: float
 
-    def centre(self, z):
+    def centre(self, z: float | np.ndarray) -> float | np.ndarray:
         """World X of the street's middle line at depth z."""
         return self.yaw * z + self.bend * z * z - self.lane
 
-    def heading(self, z):
+    def heading(self, z: float) -> float:
         """Angle of the street against the viewing direction at depth z, in radians."""
         return float(np.arctan(self.yaw + 2 * self.bend * z))
 
-    def world(self, x, z, y=0.0):
+    def world(self, x: float, z: float, y: float = 0.0) -> np.ndarray:
         """The world point at street position (x, z), y metres above the ground: (3,)."""
         return np.array([x + self.centre(z), y, z])
 
-    def uv(self, points):
+    def uv(self, points: np.ndarray) -> np.ndarray:
         """World points (N, 3) -> pixels (N, 2)."""
         z = np.maximum(points[:, 2], 0.6)
         u = self.width / 2 + self.focal * points[:, 0] / z
         return np.stack([u, self.horizon + self.focal * (self.rise - points[:, 1]) / z], axis=1)
 
-    def rays(self):
+    def rays(self) -> np.ndarray:
         """X / Z of every column: (width,)."""
         return (np.arange(self.width) - self.width / 2) / self.focal
 
-    def street_depth(self, x):
+    def street_depth(self, x: float) -> np.ndarray:
         """Depth at which each column's ray meets the upright sheet along the street at x or inf: (width,)."""
         offset, slope = x - self.lane, self.yaw - self.rays()
         root = np.sqrt(np.maximum(slope * slope - 4 * self.bend * offset, 0))
@@ -50,7 +50,7 @@ class Camera:
         return depths.min(axis=0)
 
 
-def sample_camera(rng, size, lane_width):
+def sample_camera(rng: np.random.Generator, size: tuple[int, int], lane_width: float) -> Camera:
     focal, horizon = rng.uniform(0.72, 0.9) * size[1], rng.uniform(0.4, 0.5) * size[0]
     rise, lane = rng.uniform(1.3, 2.1), lane_width / 2 + rng.uniform(-0.3, 0.3)
     yaw, bend = rng.uniform(-0.06, 0.06), rng.uniform(-0.0012, 0.0012)

@@ -1,23 +1,31 @@
 """The canvas: image, tags and depths of the scene under way, and frames and boxes to draw things in."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
+from .atmosphere import Light
+from .camera import Camera
 from .classes import INSTANCE_CLASSES
 
+Colour = np.ndarray | tuple[int, int, int]
+Points = np.ndarray | Sequence[Sequence[float]]  # (N, 2) or (N, 3)
+Part = tuple[tuple[slice, slice], np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # see `Canvas.sheet`
 
-def circle(corners, start=0.0):
+
+def circle(corners: int, start: float = 0.0) -> np.ndarray:
     """Corners of a regular polygon around the origin: (corners, 2)."""
     turns = start + np.linspace(0, 2 * np.pi, corners, endpoint=False)
     return np.stack([np.cos(turns), np.sin(turns)], axis=1)
 
 
-def sixteenths(pixels):
+def sixteenths(pixels: np.ndarray) -> np.ndarray:
     """Pixels as OpenCV takes them with shift=4: int32."""
     return np.clip(np.round(pixels * 16), -3e5, 3e5).astype(np.int32)
 
 
-def footprint(along):
+def footprint(along: np.ndarray) -> np.ndarray:
     """Metres along a surface that one pixel covers, from the pixels' places along it, both (1, w)."""
     return np.abs(np.gradient(along[0]))[None] if along.shape[1] > 1 else np.full((1, 1), 0.999)
 
@@ -25,14 +33,14 @@ def footprint(along):
 class Canvas:
     """The picture under way: RGB image, tags (which object is seen in each pixel), depth of surfaces."""
 
-    def __init__(self, camera, light):
+    def __init__(self, camera: Camera, light: Light):
         self.camera, self.light = camera, light
         self.image = np.zeros((camera.height, camera.width, 3), np.uint8)
         self.tag = np.zeros((camera.height, camera.width), np.uint16)
         self.depth = np.full((camera.height, camera.width), 1e4, np.float32)
         self.labels, self.instances, self.depths = [], [], []  # by tag; a depth of 0 stands for the depth map
 
-    def begin(self, label, depth=0.0):
+    def begin(self, label: int, depth: float = 0.0) -> None:
         """What is painted from here on is one object of this class, `depth` metres away."""
         number = self.labels.count(label)
         self.labels.append(label)
@@ -40,28 +48,28 @@ class Canvas:
         self.depths.append(depth)
         self.current = len(self.labels) - 1
 
-    def ids(self, table, dtype=np.uint16):
+    def ids(self, table: list[float], dtype: type = np.uint16) -> np.ndarray:
         """What `table` (labels, instances or depths) says about each pixel: (H, W)."""
         return np.array(table, dtype)[self.tag]
 
-    def polygon(self, pixels, colour=None):
+    def polygon(self, pixels: np.ndarray, colour: Colour | None = None) -> None:
         """Fill a polygon (N, 2): smooth edges in the image, hard ones in the tags. No colour: tags only."""
         points = [sixteenths(pixels)]
         if colour is not None:
             cv2.fillPoly(self.image, points, np.clip(colour, 0, 255).tolist(), cv2.LINE_AA, 4)
         cv2.fillPoly(self.tag, points, self.current, cv2.LINE_8, 4)
 
-    def facet(self, points, colour=None):
+    def facet(self, points: Points, colour: Colour | None = None) -> None:
         """Fill a polygon of world points (N, 3)."""
         self.polygon(self.camera.uv(np.asarray(points)), colour)
 
-    def surface(self, window, mask, colour, depth):
+    def surface(self, window: tuple[slice, slice], mask: np.ndarray, colour: np.ndarray, depth: np.ndarray) -> None:
         """Write colours (h, w, 3) where mask (h, w) is true in a window of the picture."""
         self.image[window][mask] = np.clip(colour, 0, 255).astype(np.uint8)[mask]
         self.tag[window][mask] = self.current
         self.depth[window][mask] = np.broadcast_to(depth, mask.shape)[mask]
 
-    def sheet(self, x, z0, z1, tall):
+    def sheet(self, x: float, z0: float, z1: float, tall: float) -> Part | None:
         """Pixels of the upright sheet along the street at x from z0 to z1, `tall` metres high.
 
         Returns None if it is out of sight, else the window (two slices), metres along (1, w) and up (h, w),
@@ -70,12 +78,12 @@ class Canvas:
         z = self.camera.street_depth(x)
         return self._upright(z, z, (z >= max(z0, 0.8)) & (z < z1), tall)
 
-    def front(self, x0, x1, z, tall):
+    def front(self, x0: float, x1: float, z: float, tall: float) -> Part | None:
         """Pixels of the upright rectangle across the view at depth z, world X in x0..x1, as `sheet`."""
         across = self.camera.rays() * z
         return self._upright(np.full(self.camera.width, z), across, (across >= x0) & (across < x1), tall)
 
-    def _upright(self, z, along, inside, tall):
+    def _upright(self, z: np.ndarray, along: np.ndarray, inside: np.ndarray, tall: float) -> Part | None:
         columns = np.flatnonzero(inside)
         if not len(columns):
             return None
@@ -97,23 +105,25 @@ class Frame:
     `heading` is the angle from the viewing direction to a, in radians.
     """
 
-    def __init__(self, canvas, x, z, heading):
+    def __init__(self, canvas: Canvas, x: float, z: float, heading: float):
         self.canvas, self.origin = canvas, canvas.camera.world(x, z)
         sine, cosine = np.sin(heading), np.cos(heading)
         self.axes = np.array([[sine, 0, cosine], [0, 1, 0], [cosine, 0, -sine]])
 
-    def world(self, points):
+    def world(self, points: Points) -> np.ndarray:
         """Local points (N, 2: a, y) or (N, 3: a, y, b) -> world points (N, 3)."""
         points = np.asarray(points, float)
         return points @ self.axes[: points.shape[1]] + self.origin
 
-    def polygon(self, points, colour=None):
+    def polygon(self, points: Points, colour: Colour | None = None) -> None:
         self.canvas.facet(self.world(points), colour)
 
-    def disc(self, a, y, radius, colour=None):
+    def disc(self, a: float, y: float, radius: float, colour: Colour | None = None) -> None:
         self.polygon(circle(20) * radius + (a, y), colour)
 
-    def limb(self, start, end, thick, thin, colour=None):
+    def limb(
+        self, start: Sequence[float], end: Sequence[float], thick: float, thin: float, colour: Colour | None = None
+    ) -> None:
         """A stick between two points of the a-y plane, `thick` at the start and `thin` at the end."""
         start, end = np.array(start, float), np.array(end, float)
         across = (end - start)[::-1] * (-1, 1) / (np.hypot(*(end - start)) + 1e-6) / 2
@@ -128,7 +138,15 @@ class Box:
     Patches lie on faces ("left right": on whichever is visible) in fractions: s along the lower edge, t up.
     """
 
-    def __init__(self, frame, a, b, y, colour, taper=(0.0, 0.0, 0.0)):
+    def __init__(
+        self,
+        frame: Frame,
+        a: tuple[float, float],
+        b: tuple[float, float],
+        y: tuple[float, float],
+        colour: Colour,
+        taper: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    ):
         self.canvas, self.length, self.low, self.tall = frame.canvas, a[1] - a[0], y[0], y[1] - y[0]
         back, front, side = taper
         low = [(a[i], y[0], b[j]) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))]
@@ -149,18 +167,18 @@ class Box:
                 self.canvas.facet(face, np.asarray(colour) * shade)
                 self.faces[name] = face
 
-    def patch(self, names, colour, places):
+    def patch(self, names: str, colour: Colour, places: Points) -> None:
         """A polygon of (s, t) places on each of the named faces."""
         s, t = np.asarray(places, float).T[:, :, None]
         for a, b, c, d in (self.faces[name] for name in names.split() if name in self.faces):
             self.canvas.facet((a * (1 - s) + b * s) * (1 - t) + (d * (1 - s) + c * s) * t, colour)
 
-    def panel(self, names, colour, *rectangles):
+    def panel(self, names: str, colour: Colour, *rectangles: tuple[float, float, float, float]) -> None:
         """Rectangles (s from, t from, s to, t to) on each of the named faces."""
         for s0, t0, s1, t1 in rectangles:
             self.patch(names, colour, [(s0, t0), (s1, t0), (s1, t1), (s0, t1)])
 
-    def wheels(self, places, radius):
+    def wheels(self, places: Sequence[float], radius: float) -> None:
         """Wheels that stand on the ground, at fractions s of the left or right face."""
         for s in places:
             for size, colour in ((1.0, (24, 24, 26)), (0.55, (120, 120, 124))):

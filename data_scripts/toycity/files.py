@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
@@ -14,13 +15,15 @@ from ..labels import DataError
 from .scene import make_scene
 
 
-def save(path, image):
+def save(path: Path, image: np.ndarray) -> None:
     """Write a PNG whole or not at all: a killed run leaves no half file."""
     data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 2])[1].tobytes()
     write_whole(path, lambda temporary: temporary.write_bytes(data), "make room there, or name another folder")
 
 
-def write_toycity(out, train=24, val=8, test=8, size=(512, 1024), seed=0):
+def write_toycity(
+    out: str | Path, train: int = 24, val: int = 8, test: int = 8, size: tuple[int, int] = (512, 1024), seed: int = 0
+) -> None:
     """Write the three splits below the folder `out`; `size` is (height, width) in pixels.
 
     A file in `out` says until the end that the city is not whole: `load_source` refuses it. Images of an earlier,
@@ -40,7 +43,7 @@ def write_toycity(out, train=24, val=8, test=8, size=(512, 1024), seed=0):
         raise DataError(f"cannot write {path}: {error.strerror or error}; name another folder") from error
 
 
-def draw(out, counts, size, seed):
+def draw(out: Path, counts: dict[str, int], size: tuple[int, int], seed: int) -> None:
     begin(out, counts, size, seed)
     with tqdm(total=sum(counts.values()), desc=f"ToyCity in {out}", unit="image", disable=None) as progress:
         for split, (name, count) in enumerate(counts.items()):
@@ -50,16 +53,16 @@ def draw(out, counts, size, seed):
     (out / UNFINISHED).unlink()
 
 
-def folders_of(out, name):
+def folders_of(out: Path, name: str) -> list[Path]:
     """Of images and, where they are, labels."""
     return [out / "leftImg8bit" / name] + ([out / "gtFine" / name] if name != "test" else [])
 
 
-def stem_of(split, index):
+def stem_of(split: int, index: int) -> str:
     return f"toycity_{split:06d}_{index:06d}"
 
 
-def begin(out, counts, size, seed):
+def begin(out: Path, counts: dict[str, int], size: tuple[int, int], seed: int) -> None:
     """Make the folders, say that the city is not whole yet, and delete what is left of one that was drawn before."""
     flags = " ".join(f"--{name} {count}" for name, count in counts.items())
     flags += f" --size {size[0]} {size[1]} --seed {seed}"
@@ -74,7 +77,7 @@ def begin(out, counts, size, seed):
                     path.unlink()
 
 
-def write_scene(out, name, split, index, scene):
+def write_scene(out: Path, name: str, split: int, index: int, scene: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     (image, label, instance), folders, stem = scene, folders_of(out, name), stem_of(split, index)
     save(folders[0] / f"{stem}_leftImg8bit.png", image[..., ::-1])
     if name != "test":
@@ -82,7 +85,7 @@ def write_scene(out, name, split, index, scene):
         save(folders[1] / f"{stem}_gtFine_instanceIds.png", instance)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     about = "Draw ToyCity, street scenes in MiniCity's files."
     parser = argparse.ArgumentParser("python -m data_scripts.toycity", description=about, allow_abbrev=False)
     add = parser.add_argument
@@ -114,6 +117,6 @@ def main(argv=None):
     return 1 if problem else 0
 
 
-def free_to_draw(out):
+def free_to_draw(out: Path) -> bool:
     """Whether nothing is there, or a city that was not drawn to its end."""
     return not out.exists() or not any(out.iterdir()) or (out / UNFINISHED).exists()

@@ -3,16 +3,17 @@
 import cv2
 import numpy as np
 
-from .canvas import Box, Frame, circle
+from .canvas import Box, Canvas, Frame, circle
 from .classes import DYNAMIC, LIGHT, POLE, SIGN, STATIC, VEGETATION
 from .palette import BARKS, GREENS, GREYS, PAINTS, pick, rgb
+from .street import Thing
 
 LAMPS = rgb("ec281e f6b028 32dc78")
 SIGNS = rgb("c41e22 f0f0ec 1e1e1e  f0f0ec 1e4a9e f0f0ec  f0f0ec be1e22 f0f0ec  282828 f0be32 282828")
 SIGNS = SIGNS.reshape(4, 3, 3)  # rim, inside and mark of each
 
 
-def paint_tree(canvas, thing, rng):
+def paint_tree(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """A trunk and a crown of leaf clumps, dark below and light above; a bush is a crown on the ground."""
     canvas.begin(VEGETATION, thing.z)
     camera, light, low = canvas.camera, canvas.light, thing.kind == "bush"
@@ -36,13 +37,13 @@ def paint_tree(canvas, thing, rng):
         cv2.circle(canvas.tag, point, int(size), canvas.current, -1, cv2.LINE_8, 4)
 
 
-def begin_post(canvas, thing):
+def begin_post(canvas: Canvas, thing: Thing) -> Frame:
     """Begin a pole. Returns a frame across the view whose a points towards the road's middle."""
     canvas.begin(POLE, thing.z)
     return Frame(canvas, thing.x, thing.z, -np.pi / 2 * np.sign(thing.x))
 
 
-def paint_lamp(canvas, thing, rng):
+def paint_lamp(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """A street lamp, or a mast that holds the tram's wire."""
     frame, paint, tall = begin_post(canvas, thing), pick(rng, GREYS), rng.uniform(5.5, 7.5)
     frame.limb((0, 0), (0, tall), 0.24, 0.15, paint)
@@ -55,7 +56,7 @@ def paint_lamp(canvas, thing, rng):
     frame.limb((1.0, tall + 0.2), (1.7, tall + 0.26), 0.22, 0.14, bulb)
 
 
-def paint_light(canvas, thing, rng):
+def paint_light(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """A dark box with three lamps on a pole."""
     frame, case = begin_post(canvas, thing), rng.uniform(24, 50) * np.ones(3)
     frame.limb((0, 0), (0, 2.6), 0.18, 0.16, pick(rng, GREYS))
@@ -66,7 +67,7 @@ def paint_light(canvas, thing, rng):
         frame.disc(0, 3.28 - 0.38 * k, 0.15, colour * (1.0 if k == lit else 0.32))
 
 
-def paint_sign(canvas, thing, rng):
+def paint_sign(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """A bordered disc, triangle, square or octagon on a pole."""
     frame, up, size = begin_post(canvas, thing), rng.uniform(2.3, 2.7), rng.uniform(0.4, 0.52)
     frame.limb((0, 0), (0, up), 0.13, 0.12, pick(rng, GREYS))
@@ -79,7 +80,7 @@ def paint_sign(canvas, thing, rng):
     frame.limb((-0.45 * size, up), (0.45 * size, up), 0.3 * size, 0.3 * size, mark)
 
 
-def paint_bin(canvas, thing, rng):
+def paint_bin(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """A bin: one in two is a movable one (dynamic)."""
     canvas.begin(DYNAMIC if thing.seed % 2 else STATIC, thing.z)
     frame = Frame(canvas, thing.x, thing.z, canvas.camera.heading(thing.z))

@@ -3,16 +3,18 @@
 import cv2
 import numpy as np
 
-from .canvas import Frame, sixteenths
+from .atmosphere import Light
+from .camera import Camera
+from .canvas import Canvas, Frame, sixteenths
 from .classes import PARKING, RAIL_TRACK, ROAD, SIDEWALK, TERRAIN
 from .palette import GREENS, GREYS, pick
-from .street import SIZES
+from .street import SIZES, Side, Street
 
 
 class Ground:
     """The pixels below the horizon: street coordinates, labels, colours and noise for texture, all (h, w)."""
 
-    def __init__(self, camera, rng):
+    def __init__(self, camera: Camera, rng: np.random.Generator):
         top = int(np.ceil(camera.horizon + camera.focal * camera.rise / 180))
         self.window = (slice(top, camera.height), slice(0, camera.width))
         z = (camera.focal * camera.rise / (np.arange(top, camera.height) - camera.horizon))[:, None]
@@ -26,26 +28,26 @@ class Ground:
         self.label = np.full(self.x.shape, ROAD, np.uint8)
         self.colour = np.zeros((*self.x.shape, 3))
 
-    def look_up(self, tile, scale):
+    def look_up(self, tile: np.ndarray, scale: float) -> np.ndarray:
         """A periodic texture with `scale` texels per metre."""
         x, z = (np.mod(axis * scale, len(tile)).astype(np.float32) for axis in (self.x, self.z))
         return cv2.remap(tile, x, z, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
-    def line(self, away, width):
+    def line(self, away: np.ndarray, width: float) -> np.ndarray:
         """How far each pixel is covered by a line of `width` metres, from its distance to it: 0..1."""
         return np.clip((width / 2 - np.abs(away)) * self.pixels + 0.5, 0, 1)
 
-    def lines(self, value, pitch, width):
+    def lines(self, value: np.ndarray, pitch: float, width: float) -> np.ndarray:
         """The same for lines every `pitch` metres; they melt away where they come too close."""
         away = np.abs(np.mod(value / pitch + 0.5, 1) - 0.5) * pitch
         return self.line(away, width) * np.clip(pitch * self.pixels * self.flat / 2, 0, 1)
 
-    def textured(self, colour, fine, coarse, dark=0.0):
+    def textured(self, colour: np.ndarray, fine: float, coarse: float, dark: float | np.ndarray = 0.0) -> np.ndarray:
         """A colour (3,) with some of both noises, less a darkening (h, w)."""
         return colour * (1 + fine * self.fine + coarse * self.coarse - dark)[..., None]
 
 
-def paint_ground(canvas, street, rng):
+def paint_ground(canvas: Canvas, street: Street, rng: np.random.Generator) -> None:
     """The whole ground, pixel by pixel in street coordinates."""
     ground = Ground(canvas.camera, rng)
     paint_road(ground, street, pick(rng, GREYS) * (0.75 if canvas.light.rain else 1.0))
@@ -56,7 +58,7 @@ def paint_ground(canvas, street, rng):
         canvas.surface(ground.window, ground.label == kind, ground.colour, ground.z)
 
 
-def paint_road(ground, street, asphalt):
+def paint_road(ground: Ground, street: Street, asphalt: np.ndarray) -> None:
     """Asphalt with a broken middle line, borders of the parking bays, zebra and stop line."""
     x, z = ground.x, ground.z
     ground.colour += ground.textured(asphalt, 0.07, 0.05)
@@ -72,7 +74,7 @@ def paint_road(ground, street, asphalt):
     ground.colour += paint[..., None] * (208 - ground.colour) * (0.75 + 0.1 * ground.fine[..., None])
 
 
-def paint_side(ground, side, light, rng):
+def paint_side(ground: Ground, side: Side, light: Light, rng: np.random.Generator) -> None:
     """Everything from the parking bay outwards, and the shadow of this side's houses."""
     away, kerb = side.sign * ground.x, side.kerb
     slabs, grass = pick(rng, GREYS), pick(rng, GREENS) * light.season
@@ -103,7 +105,7 @@ def paint_side(ground, side, light, rng):
         ground.colour *= 1 - 0.42 * light.strength * np.clip((away - reach) * 4, 0, 1)[..., None]
 
 
-def paint_shadows(canvas, street):
+def paint_shadows(canvas: Canvas, street: Street) -> None:
     """Darken the ground below and beside everything that stands on it."""
     camera, light = canvas.camera, canvas.light
     mask = np.zeros((camera.height, camera.width), np.uint8)

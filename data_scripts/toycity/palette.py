@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 
-def rgb(codes):
+def rgb(codes: str) -> np.ndarray:
     """Colours from hex codes: (N, 3) float, 0..255."""
     return np.array([list(bytes.fromhex(code)) for code in codes.split()], float)
 
@@ -22,13 +22,13 @@ GLASS = rgb("343e4a 465460 282c32 60707c")
 SKIN = rgb("e0b496 c4906e 8c6046 5c3e2e")
 
 
-def pick(rng, palette, spread=0.22):
+def pick(rng: np.random.Generator, palette: np.ndarray, spread: float = 0.22) -> np.ndarray:
     """A colour near one of the palette's rows: (3,) float."""
     colour = palette[rng.integers(len(palette))] * rng.uniform(1 - spread, 1 + spread / 2)
     return np.clip(colour + rng.normal(0, 3 if palette is GREYS else 8, 3), 12, 245)
 
 
-def noise(rng, height, width, cell, octaves=4):
+def noise(rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 4) -> np.ndarray:
     """Cloudy value noise with features of about `cell` pixels: (height, width) float32, variance about 1."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
@@ -38,6 +38,6 @@ def noise(rng, height, width, cell, octaves=4):
     return total
 
 
-def scatter(column, row, more=0.0):
+def scatter(column: np.ndarray, row: np.ndarray, more: float = 0.0) -> np.ndarray:
     """A number in 0..1 for each stone or window, from its place in the wall."""
     return np.mod(np.sin(column * 12.9898 + row * 78.233 + more) * 43758.5453, 1.0)

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from .canvas import Frame, circle
+from .canvas import Canvas, Frame, circle
 from .classes import BICYCLE, MOTORCYCLE, PERSON, RIDER
 from .palette import PAINTS, SKIN, pick
+from .street import Thing
 
 
-def paint_person(canvas, thing, rng):
+def paint_person(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Somebody walking across the view, arms and legs swinging."""
     canvas.begin(PERSON, thing.z)
     frame = Frame(canvas, thing.x, thing.z, np.pi / 2 * rng.choice([-1, 1]) + thing.turn)
@@ -32,14 +33,14 @@ def paint_person(canvas, thing, rng):
         frame.polygon(backpack, pick(rng, PAINTS))
 
 
-def begin_bike(canvas, thing, label):
+def begin_bike(canvas: Canvas, thing: Thing, label: int) -> Frame:
     """Begin a two-wheeler or rider. Returns the frame, a = 0 amid, turned against the line of sight."""
     canvas.begin(label, thing.z)
     x, _, z = canvas.camera.world(thing.x, thing.z)
     return Frame(canvas, thing.x, thing.z, np.arctan2(x, z) + thing.turn)
 
 
-def paint_bicycle(canvas, thing, rng):
+def paint_bicycle(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Two spoked wheels (labelled as full discs) and a diamond frame."""
     frame, paint = begin_bike(canvas, thing, BICYCLE), pick(rng, PAINTS)
     for a in (-0.55, 0.55):
@@ -58,7 +59,7 @@ def paint_bicycle(canvas, thing, rng):
     frame.limb((0.26, 1.06), (0.46, 1.06), 0.05, 0.05, (24, 24, 24))
 
 
-def paint_motorcycle(canvas, thing, rng):
+def paint_motorcycle(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Fat solid wheels under a heavy body with tank, seat, exhaust and lamp."""
     frame, paint = begin_bike(canvas, thing, MOTORCYCLE), pick(rng, PAINTS)
     for a in (-0.68, 0.7):
@@ -74,7 +75,7 @@ def paint_motorcycle(canvas, thing, rng):
     frame.limb((0.3, 1.1), (0.52, 1.0), 0.06, 0.06, (24, 24, 24))
 
 
-def paint_rider(canvas, thing, rng):
+def paint_rider(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """A bicycle or motorcycle with somebody on it."""
     if thing.kind == "cyclist":
         paint_bicycle(canvas, thing, rng)

@@ -10,7 +10,7 @@ from .canvas import Canvas
 from .furniture import FURNITURE
 from .ground import paint_ground, paint_shadows
 from .people import PEOPLE
-from .street import sample_street
+from .street import Street, Themes, Thing, sample_street
 from .vehicles import VEHICLES, paint_hood
 
 PAINTERS = VEHICLES | PEOPLE | FURNITURE
@@ -31,7 +31,7 @@ COMMON = {c.ROAD: 0.1, c.SIDEWALK: 0.007, c.BUILDING: 0.03, c.VEGETATION: 0.006,
 COMMON |= {c.CAR: 0.005, c.PERSON: 0.0015, c.POLE: 0.002, c.SIGN: 0.0006}
 
 
-def themes_of(seed, split, index, count):
+def themes_of(seed: int, split: int, index: int, count: int) -> Themes:
     """The themes of image `index` of a split of `count` images: name -> least shares of classes."""
     block, found = min(3, count), {}
     for row, themes in enumerate(THEMES):
@@ -40,10 +40,10 @@ def themes_of(seed, split, index, count):
     return found
 
 
-def painting_order(things, lane):
+def painting_order(things: list[Thing], lane: float) -> list[Thing]:
     """Back to front. Of two things beside each other (depths overlap) the one farther out comes first."""
 
-    def hides(near, far):
+    def hides(near: Thing, far: Thing) -> bool:
         if near.end <= far.z or far.end <= near.z or (near.x - lane) * (far.x - lane) <= 0:
             return near.z < far.z
         return abs(near.x - lane) < abs(far.x - lane)
@@ -56,7 +56,7 @@ def painting_order(things, lane):
     return order
 
 
-def paint_scene(canvas, street, rng):
+def paint_scene(canvas: Canvas, street: Street, rng: np.random.Generator) -> None:
     """Sky, ground and shadows, then both rows of lots from far to near, then the street's things."""
     camera, (sky_rng, ground_rng) = canvas.camera, rng.spawn(2)
     paint_sky(canvas, sky_rng)
@@ -64,7 +64,7 @@ def paint_scene(canvas, street, rng):
     paint_ground(canvas, street, ground_rng)
     paint_shadows(canvas, street)
 
-    def paint(thing):
+    def paint(thing: Thing) -> None:
         PAINTERS[thing.kind](canvas, thing, np.random.default_rng(thing.seed))
 
     order = painting_order(street.things, camera.lane)
@@ -88,7 +88,7 @@ def paint_scene(canvas, street, rng):
     paint_hood(canvas, rng)
 
 
-def draw(size, themes, seeds):
+def draw(size: tuple[int, int], themes: Themes, seeds: list[int]) -> tuple[Canvas, np.random.Generator]:
     """Paint one scene (the same at every size). Returns the canvas and its generator."""
     rng = np.random.default_rng(seeds)
     street = sample_street(rng, themes)
@@ -97,7 +97,9 @@ def draw(size, themes, seeds):
     return canvas, rng
 
 
-def make_scene(seed, split, index, size, count=3):
+def make_scene(
+    seed: int, split: int, index: int, size: tuple[int, int], count: int = 3
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One scene: image (H, W, 3) uint8 RGB, source ids (H, W) uint8, instance ids (H, W) uint16.
 
     `split` is 0 train, 1 val, 2 test; `count`, the number of images of the split, matters only when below 3.

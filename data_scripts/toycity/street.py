@@ -14,6 +14,8 @@ SIZES |= {"bicycle": (1.7, 0.5, 1.1), "motorcycle": (2, 0.7, 1.2), "bin": (0.6, 
 SIZES |= {"tree": (1, 1, 6), "bush": (1.4, 1.4, 1.4), "lamp": (0.2, 0.2, 7), "mast": (0.3, 0.3, 6.4)}
 SIZES |= {"light": (0.3, 0.3, 3.4), "sign": (0.2, 0.4, 3)}
 
+Themes = dict[str, dict[int, float]]  # name -> class that it must show -> least share of the pixels
+
 
 @dataclass(frozen=True)
 class Lot:
@@ -53,7 +55,7 @@ class Thing:
     turn: float = 0.0
 
     @property
-    def end(self):
+    def end(self) -> float:
         return self.z + SIZES[self.kind][0]
 
 
@@ -64,10 +66,12 @@ class Street:
     zebra: float | None  # depth of a crossing
     things: list[Thing] = field(default_factory=list)
 
-    def side_of(self, thing):
+    def side_of(self, thing: Thing) -> Side:
         return self.sides[int(np.sign(thing.x) or 1)]
 
-    def place(self, rng, kind, x, z, turn=0.0, gap=0.6):
+    def place(
+        self, rng: np.random.Generator, kind: str, x: float, z: float, turn: float = 0.0, gap: float = 0.6
+    ) -> None:
         """Put a thing there unless something stands in its way."""
         length, width, _ = SIZES[kind]
         for other in self.things:
@@ -77,7 +81,7 @@ class Street:
         self.things.append(Thing(kind, x, z, int(rng.integers(2**31)), turn))
 
 
-def sample_lots(rng, barrier, park):
+def sample_lots(rng: np.random.Generator, barrier: str | None, park: bool) -> list[Lot]:
     """Lots from behind the camera to the far end; the near ones carry the promised themes."""
     lots, z = [], -4.0
     while z < 130:
@@ -93,7 +97,7 @@ def sample_lots(rng, barrier, park):
     return lots
 
 
-def sample_side(rng, sign, lane, train, barrier, park):
+def sample_side(rng: np.random.Generator, sign: int, lane: float, train: bool, barrier: str | None, park: bool) -> Side:
     kerb = lane + (0.3 if barrier or rng.random() < 0.5 else 2.3)
     strip = RAIL_TRACK if sign < 0 and train else TERRAIN if park or rng.random() < 0.3 else None
     walk = kerb + {RAIL_TRACK: 3.4, TERRAIN: rng.uniform(1.2, 2.2), None: 0.0}[strip]
@@ -103,7 +107,7 @@ def sample_side(rng, sign, lane, train, barrier, park):
     return Side(sign, kerb, walk, edge, strip, bay, barrier is not None, lots)
 
 
-def sample_street(rng, themes):
+def sample_street(rng: np.random.Generator, themes: Themes) -> Street:
     """The ground plan: road, kerbs, strips, lots; then everything that stands on it."""
     lane = rng.uniform(3.1, 3.7)
     barriers = [name for name in ("wall", "fence") if name in themes] + [None, None]
@@ -120,7 +124,7 @@ def sample_street(rng, themes):
     return street
 
 
-def sample_large(rng, street, themes):
+def sample_large(rng: np.random.Generator, street: Street, themes: Themes) -> None:
     """Train, bus and truck, each where nothing hides it."""
     lanes = [(-street.lane / 2, np.pi, 11, 17), (street.lane / 2, 0.0, 13, 19)]  # x, turn, z from, z to
     if "train" in themes:
@@ -133,7 +137,7 @@ def sample_large(rng, street, themes):
         street.place(rng, kind, x + rng.uniform(-0.2, 0.2), rng.uniform(near, far), turn)
 
 
-def sample_riders(rng, street, themes):
+def sample_riders(rng: np.random.Generator, street: Street, themes: Themes) -> None:
     """Riders on the road; those that cross it are seen from the side, the others at a slant."""
     lane = street.lane
     for theme, kind in (("motorcycle", "motorcyclist"), ("cyclist", "cyclist")):
@@ -145,7 +149,7 @@ def sample_riders(rng, street, themes):
             street.place(rng, kind, x, rng.uniform(6.5, 12), rng.choice([-1, 1]) * rng.uniform(*turns))
 
 
-def sample_cars(rng, street):
+def sample_cars(rng: np.random.Generator, street: Street) -> None:
     """Parked cars, then driving ones."""
     put = partial(street.place, rng)
     for side in street.sides.values():
@@ -162,7 +166,7 @@ def sample_cars(rng, street):
                 put("car", x + rng.uniform(-0.3, 0.3), z, turn, gap=1.5)
 
 
-def sample_pavement(rng, street, themes):
+def sample_pavement(rng: np.random.Generator, street: Street, themes: Themes) -> None:
     """People on the zebra; poles, people, trees, bins, bicycles beside the road; bushes in the yards."""
     put = partial(street.place, rng)
     for _ in range(rng.integers(1, 4) if street.zebra else 0):

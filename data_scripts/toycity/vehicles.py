@@ -3,12 +3,13 @@
 import cv2
 import numpy as np
 
-from .canvas import Box, Frame, sixteenths
+from .canvas import Box, Canvas, Frame, sixteenths
 from .classes import BUS, CAR, EGO, TRAIN, TRUCK
 from .palette import CAR_GREYS, GLASS, PAINTS, pick
+from .street import Thing
 
 
-def begin_vehicle(canvas, thing, label, length):
+def begin_vehicle(canvas: Canvas, thing: Thing, label: int, length: float) -> Frame:
     """Begin a vehicle. Returns its frame with a = 0 at its tail, whichever way it drives."""
     canvas.begin(label, thing.z)
     toward = abs(thing.turn) > 1.6
@@ -16,14 +17,14 @@ def begin_vehicle(canvas, thing, label, length):
     return Frame(canvas, thing.x, z, canvas.camera.heading(z) + (np.pi if toward else 0.0))
 
 
-def lamps(box, low, high):
+def lamps(box: Box, low: float, high: float) -> None:
     """Red lamps and a number plate behind, white lamps before, from fraction `low` to `high` of the face."""
     for name, colour in (("back", (196, 30, 26)), ("front", (250, 246, 220))):
         box.panel(name, colour, (0.04, low, 0.2, high), (0.8, low, 0.96, high))
         box.panel(name, (226, 226, 216), (0.36, low - 0.12, 0.64, low + 0.06))
 
 
-def paint_car(canvas, thing, rng):
+def paint_car(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """A body with wheels under a glazed cabin; the dark boxes below are its underside and tyres."""
     frame = begin_vehicle(canvas, thing, CAR, 4.3)
     paint = pick(rng, PAINTS if rng.random() < 0.7 else CAR_GREYS)
@@ -44,7 +45,7 @@ def paint_car(canvas, thing, rng):
     cabin.panel("left right", glass, (0.1, 0.1, 0.48, 0.84), (0.53, 0.1, 0.88, 0.84))
 
 
-def paint_bus(canvas, thing, rng):
+def paint_bus(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """One long box with a row of windows, doors on the right and a lit destination board."""
     frame = begin_vehicle(canvas, thing, BUS, 11.0)
     paint, second, glass = pick(rng, PAINTS), pick(rng, PAINTS), pick(rng, GLASS) * 0.7
@@ -67,7 +68,7 @@ def paint_bus(canvas, thing, rng):
     lamps(body, 0.2, 0.28)
 
 
-def paint_train(canvas, thing, rng):
+def paint_train(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """A tram on its own track: long low-skirted jointed cars, a slanting dark nose and a pantograph."""
     camera = canvas.camera
     paint, second, glass = pick(rng, PAINTS), pick(rng, PAINTS), pick(rng, GLASS) * 0.55
@@ -98,7 +99,7 @@ def paint_train(canvas, thing, rng):
     cv2.polylines(canvas.image, [wire], False, (44, 44, 48), 1, cv2.LINE_AA, 4)
 
 
-def paint_truck(canvas, thing, rng):
+def paint_truck(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """A cab before a ribbed cargo box on a chassis."""
     frame = begin_vehicle(canvas, thing, TRUCK, 8.0)
     parts = [(paint_cab, pick(rng, PAINTS)), (paint_cargo, pick(rng, PAINTS))]
@@ -106,7 +107,7 @@ def paint_truck(canvas, thing, rng):
         part(frame, paint)
 
 
-def paint_cab(frame, paint):
+def paint_cab(frame: Frame, paint: np.ndarray) -> None:
     body = Box(frame, (6.1, 8.0), (-1.15, 1.15), (0.45, 2.7), paint, (0, 0.25, 0.06))
     body.panel("front", (40, 48, 56), (0.07, 0.52, 0.93, 0.92))
     body.panel("front", (38, 38, 40), (0.2, 0.12, 0.8, 0.42))
@@ -115,7 +116,7 @@ def paint_cab(frame, paint):
     lamps(body, 0.12, 0.22)
 
 
-def paint_cargo(frame, paint):
+def paint_cargo(frame: Frame, paint: np.ndarray) -> None:
     chassis = Box(frame, (0, 6.2), (-1.05, 1.05), (0.5, 1.0), (34, 34, 36))
     for a in (0.6, 1.8):
         Box(frame, (a, a + 0.9), (-1.15, 1.15), (0, 0.95), (22, 22, 24))
@@ -129,7 +130,7 @@ def paint_cargo(frame, paint):
     lamps(chassis, 0.3, 0.8)
 
 
-def paint_hood(canvas, rng):
+def paint_hood(canvas: Canvas, rng: np.random.Generator) -> None:
     """The bonnet of the camera's own car."""
     width, height = canvas.camera.width, canvas.camera.height
     canvas.begin(EGO, 1.0)

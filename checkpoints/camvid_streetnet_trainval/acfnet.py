@@ -1,0 +1,51 @@
+"""ACFNet (Zhang et al., 2019, arXiv 1909.09408): what each class looks like in this image, given back to the pixels.
+
+    coarse   the logits of a base network, here DeepLabV3
+    centres  per class, the mean of the features weighted by the coarse probabilities: the class centre block
+    context  per pixel, the mean of the centres weighted by its coarse probabilities: the class attention block
+    logits   from the features beside that context
+
+The centres mean something only when the coarse logits do, so these have a loss of their own while training.
+"""
+
+import torch
+from torch import nn
+
+from .deeplabv3 import DeepLabV3Head
+from .evonorm import at_least_float32
+from .layers import conv_norm_act
+
+WIDTH = 256  # of DeepLabV3's features; the paper's base networks have 512
+
+
+class ACFHead(nn.Module):
+    """The encoder's features -> logits (B, C, h, w) at the stride of the last; in training (logits, coarse logits)."""
+
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+        super().__init__()
+        self.base = DeepLabV3Head(channels, reductions, num_labels, norm)
+        self.reduce = conv_norm_act(norm, WIDTH, WIDTH, 1)
+        self.refine = nn.Conv2d(WIDTH, WIDTH, 1)
+        self.fuse = conv_norm_act(norm, 2 * WIDTH, WIDTH)
+        self.dropout = nn.Dropout2d(0.1)
+        self.classifier = nn.Conv2d(WIDTH, num_labels, 1)
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        *layers, classifier = self.base
+        x = features[-1]
+        for layer in layers:
+            x = layer(x)
+        coarse = classifier(x)
+        context = self.refine(class_context(self.reduce(x), coarse))
+        logits = self.classifier(self.dropout(self.fuse(torch.cat([x, context], dim=1))))
+        return (logits, coarse) if self.training else logits
+
+
+def class_context(features: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+    """Features (B, D, H, W) and coarse logits (B, C, H, W) -> context (B, D, H, W): equations 2 to 4."""
+    device = "cpu" if features.is_meta else features.device.type  # "meta" has no autocast
+    with torch.autocast(device, enabled=False):  # the share of a pixel is too small for fp16
+        probabilities = at_least_float32(coarse).softmax(1).flatten(2)  # (B, C, HW)
+        shares = probabilities / probabilities.sum(2, keepdim=True).clamp(min=1e-6)
+        centres = features.flatten(2).to(shares.dtype) @ shares.mT  # (B, D, C)
+        return (centres @ probabilities).view_as(features).to(features.dtype)

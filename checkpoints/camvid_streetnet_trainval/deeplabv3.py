@@ -1,0 +1,47 @@
+"""DeepLabV3 (Chen et al., 2017, arXiv 1706.05587): atrous spatial pyramid pooling on the last feature map."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models.segmentation.deeplabv3 import ASPPConv, DeepLabHead
+
+from .norms import bias_instead_of_norm, convert_norms
+
+ATROUS_RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # by output stride: section 3.3 of the paper
+
+
+class AtrousConv(nn.Conv2d):
+    """A 3x3 convolution with as much padding as dilation, computed without the taps that see nothing but padding.
+
+    On a map no higher than the rate the upper and lower taps are such, on one no wider the left and right ones (section
+    3.3 of the paper has a figure of it). With rate 36 at output stride 8 that is every crop of up to 288 pixels. All
+    taps stay in what is traced or exported, for images of any size.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            return super().forward(x)
+        sees = [side > rate for side, rate in zip(x.shape[2:], self.dilation, strict=True)]
+        rows, columns = (slice(None) if some else slice(1, 2) for some in sees)
+        padding = [rate if some else 0 for some, rate in zip(sees, self.dilation, strict=True)]
+        return F.conv2d(x, self.weight[:, :, rows, columns], self.bias, 1, padding, self.dilation)
+
+
+class DeepLabV3Head(DeepLabHead):
+    """torchvision's head with any norm. Input: the encoder's list of features; output: logits (B, C, h, w)."""
+
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+        if reductions[-1] not in ATROUS_RATES:
+            raise ValueError(f"DeepLabV3 works at output stride 8 or 16, not {reductions[-1]}")
+        super().__init__(channels[-1], num_labels, ATROUS_RATES[reductions[-1]])
+        for branch in self[0].convs:
+            if isinstance(branch, ASPPConv):
+                branch[0].__class__ = AtrousConv
+        convert_norms(self, norm)
+        if norm == "instance":
+            # The pooled branch is constant over the map: an instance norm right after the 1x1 projection would
+            # subtract it again, and with it all global context.
+            bias_instead_of_norm(self[0].project, 1)
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        return super().forward(features[-1])

@@ -1,0 +1,42 @@
+"""The pieces that decoders and small encoders are made of: a convolution with its norm and activation, and resizing."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .norms import activation_after, bias_instead_of_norm, convert_norms, norm_layer
+
+
+def conv_norm_act(
+    norm: str, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1
+) -> nn.Sequential:
+    layer = norm_layer(norm, out_channels, act=True)
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+    return nn.Sequential(conv, layer, activation_after(layer))
+
+
+def separable_conv_norm_act(norm: str, in_channels: int, out_channels: int, dilation: int = 1) -> nn.Sequential:
+    """3x3 by channel, dilated, then 1x1 (Chen et al., 2018, arXiv 1802.02611, section 3.1)."""
+    by_channel = nn.Conv2d(in_channels, in_channels, 3, 1, dilation, dilation, in_channels, bias=False)
+    across = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+    layer = norm_layer(norm, out_channels, act=True)
+    return nn.Sequential(by_channel, across, layer, activation_after(layer))
+
+
+def pool_conv_norm_act(norm: str, in_channels: int, out_channels: int, size: int) -> nn.Sequential:
+    """The averages of size x size parts of a map; some norms are a bias there (see `convert_norms`)."""
+    pool, conv = nn.AdaptiveAvgPool2d(size), nn.Conv2d(in_channels, out_channels, 1, bias=False)
+    return convert_norms(nn.Sequential(pool, conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)), norm)
+
+
+def merge_pooled(norm: str, in_channels: int, out_channels: int) -> nn.Sequential:
+    """1x1 over maps of which one is constant: an instance norm after it would take that one away; there is a bias."""
+    merged = conv_norm_act(norm, in_channels, out_channels, 1)
+    if norm == "instance":
+        bias_instead_of_norm(merged, 1)
+    return merged
+
+
+def upsample_like(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Features (B, C, h, w), bilinearly, to the height and width of `like`."""
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,39 @@
+"""Encoder and decoder without a skip but the places of the maxima, as in SegNet (Badrinarayanan et al., 2015, arXiv
+1511.00561): the baseline of a course on KITTI. Its encoder is U-Net's, strided once and wider at the end."""
+
+from functools import partial
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .layers import conv_norm_act
+from .unet import UNetEncoder
+
+MaxPoolEncoder = partial(UNetEncoder, widths=(64, 128, 256, 512, 2048), stride=2)
+
+
+class MaxUnpoolHead(nn.Module):
+    """The encoder's features -> logits (B, C, h, w) at the stride of the first. Each step puts values back where the
+    maxima of the encoder's map were, and zeros elsewhere."""
+
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+        super().__init__()
+        self.steps = nn.ModuleList(conv_norm_act(norm, above, below) for below, above in pairwise(channels))
+        self.last = conv_norm_act(norm, channels[0], channels[0])
+        self.classifier = nn.Conv2d(channels[0], num_labels, 1)
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        *pooled, x = features
+        for step, before in zip(reversed(self.steps), reversed(pooled), strict=True):
+            x = unpool(step(x), before)
+        return self.classifier(self.last(x))
+
+
+def unpool(x: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """`x` (B, D, h, w) at the size of `before` (B, D, H, W): values where the maxima of each 2x2 of `before` are. The
+    encoder's pooling keeps no indices, because nothing else needs them: pooling again gives the same ones."""
+    _, places = F.max_pool2d(before.detach(), 2, ceil_mode=True, return_indices=True)
+    canvas = x.new_zeros(*before.shape[:2], before.shape[2:].numel())
+    return canvas.scatter(2, places.flatten(2), x.flatten(2)).view(before.shape)

@@ -1,0 +1,61 @@
+"""Gradient checkpointing (Chen et al., 2016, arXiv 1604.06174): a block keeps only its input, and computes the rest
+again for its backward pass. Less memory, more time, the same numbers."""
+
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .errors import ModelError
+
+
+def recompute_blocks(model: nn.Module) -> None:
+    """Every `GradientCheckpointingLayer` of `model` (blocks of encoders) computes again what its backward needs."""
+    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not blocks:
+        raise ModelError("--gradient_checkpointing: this network has no blocks that could be computed again")
+    for block in blocks:
+        contexts = partial(_forward_and_again, block)
+        block.gradient_checkpointing = True
+        block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=contexts)
+
+
+def _forward_and_again(block: nn.Module):
+    return nullcontext(), _running_statistics_stay(block)
+
+
+@contextmanager
+def _running_statistics_stay(block: nn.Module):
+    """They have seen this batch already."""
+    norms = [module for module in block.modules() if getattr(module, "running_var", None) is not None]
+    momenta = [norm.momentum for norm in norms]
+    counters = [norm.num_batches_tracked for norm in norms if hasattr(norm, "num_batches_tracked")]
+    counts = [counter.clone() for counter in counters]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for counter, count in zip(counters, counts, strict=True):
+            counter.copy_(count)
+
+
+def recomputed_blocks(net: nn.Module) -> None:
+    """Turn the blocks of a foreign network, in place, into such layers; the names of parameters stay. Blocks are here
+    the modules in Sequentials that have parts of their own but no blocks in them: larger ones may change their inputs.
+    """
+
+    def blocks_in(module: nn.Module) -> list[nn.Module]:
+        sequentials = [part for part in module.modules() if isinstance(part, nn.Sequential)]
+        return [part for sequential in sequentials for part in sequential if is_block(part)]
+
+    def is_block(part: nn.Module) -> bool:
+        return not type(part).__module__.startswith("torch.") and any(True for _ in part.children())
+
+    for block in {block for block in blocks_in(net) if not blocks_in(block)}:
+        kind = type(block)
+        block.__class__ = type(kind.__name__, (GradientCheckpointingLayer, kind), {})

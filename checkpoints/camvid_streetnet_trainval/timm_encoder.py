@@ -1,0 +1,51 @@
+"""Any of timm's encoders that gives feature maps."""
+
+from difflib import get_close_matches
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .recompute import recomputed_blocks
+
+COARSEST = 32  # some of timm's encoders fail where a side is not a multiple of it
+
+
+class TimmEncoder(nn.Module):
+    """timm's `features_only` model `name`, with random weights: (B, 3, H, W) -> a list of (B, channels[i], H/r, W/r)
+    with r = reductions[i]. It keeps its own norms and its own way to initialise weights."""
+
+    def __init__(self, name: str, output_stride: int = 32):
+        super().__init__()
+        import timm  # here: loading it takes a third of a second that no other encoder needs
+
+        if not timm.is_model(name):
+            close = get_close_matches(name.lower(), timm.list_models(), cutoff=0.8)
+            meant = f": did you mean {' or '.join(close)}?" if close else ""
+            raise ValueError(f"neither this package nor timm has an encoder {name}{meant}")
+        options = {} if output_stride == 32 else {"output_stride": output_stride}
+        if name.startswith("hrnet"):
+            options["feature_location"] = ""  # the maps themselves, not those that its classifier widens
+        try:
+            self.net = timm.create_model(name, pretrained=False, features_only=True, **options)
+        except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split()) or "not supported"
+            raise ValueError(
+                f"timm's {name} gives no feature maps at output stride {output_stride}: {reason}"
+            ) from error
+        self.channels, self.reductions = self.net.feature_info.channels(), self.net.feature_info.reduction()
+        if options.get("output_stride", self.reductions[-1]) != self.reductions[-1]:
+            raise ValueError(f"timm's {name} cannot have output stride {output_stride}")
+        if {key for key, _ in self.net.named_buffers()} - self.net.state_dict().keys():
+            raise ValueError(f"timm's {name} has tables that are not saved with it: choose another encoder")
+        recomputed_blocks(self.net)
+        for module in self.net.modules():  # transformers leaves its weights as timm made them, if it made any
+            module._is_hf_initialized = not any(p.is_meta for p in module.parameters(recurse=False))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        height, width = x.shape[-2:]
+        missing = -height % COARSEST, -width % COARSEST
+        if any(missing):
+            x = F.pad(x, (0, missing[1], 0, missing[0]))
+        maps = zip(self.net(x), self.reductions, strict=True)
+        return [y[..., : -(-height // stride), : -(-width // stride)] for y, stride in maps]

@@ -1,0 +1,96 @@
+"""U-Net (Ronneberger et al., 2015, arXiv 1505.04597), plain as the challenge's starting code has it, or on another
+encoder, and with attention gates (Oktay et al., 2018, arXiv 1804.03999)."""
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .layers import conv_norm_act, upsample_like
+
+WIDTHS = (64, 128, 256, 512, 512)  # half as many in the last stage as in the paper: upsampling does not halve them here
+STEPS = [32, 64, 128, 256]  # of the way up on another encoder, as in segmentation_models.pytorch
+
+
+class TwoConvs(GradientCheckpointingLayer):
+    """Two 3x3 convolutions, each with norm and activation; the first has the stride."""
+
+    def __init__(self, norm: str, in_channels: int, out_channels: int, stride: int = 1):
+        super().__init__()
+        self.first = conv_norm_act(norm, in_channels, out_channels, stride=stride)
+        self.second = conv_norm_act(norm, out_channels, out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x))
+
+
+class UNetEncoder(nn.Module):
+    """Input (B, 3, H, W); output a list of five maps (B, channels[i], H/r, W/r), r = reductions[i]."""
+
+    def __init__(self, norm: str = "batch", widths=WIDTHS, stride: int = 1):
+        super().__init__()
+        strides = (stride, *[1] * (len(widths) - 1))
+        shapes = zip(pairwise((3, *widths)), strides, strict=True)
+        self.stages = nn.ModuleList(TwoConvs(norm, *channels, first) for channels, first in shapes)
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+        self.channels, self.reductions = list(widths), [stride * 2**i for i in range(len(widths))]
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        features = []
+        for stage in self.stages:
+            x = stage(self.pool(x) if features else x)
+            features.append(x)
+        return features
+
+
+class AttentionGate(nn.Module):
+    """What of a skipped map matters, by what came up from below: skip * sigmoid(psi(relu(skip + gate))), each of the
+    three by a 1x1 convolution (equations 1 and 2)."""
+
+    def __init__(self, skip_channels: int, gate_channels: int):
+        super().__init__()
+        width = skip_channels // 2
+        self.skip, self.gate = nn.Conv2d(skip_channels, width, 1), nn.Conv2d(gate_channels, width, 1)
+        self.psi = nn.Conv2d(width, 1, 1)
+
+    def forward(self, skip: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        return skip * torch.sigmoid(self.psi(torch.relu(self.skip(skip) + self.gate(gate))))
+
+
+def step_channels(channels: list[int], reductions: list[int]) -> list[tuple[int, int, int]]:
+    """Channels of (what comes up from below, the map that is joined, the result) at each step, by the map's index."""
+    outs = [channels[0], *channels[:-2]] if reductions[0] == 1 else STEPS[-len(channels) + 1 :]
+    return list(zip([*outs[1:], channels[-1]], channels[:-1], outs, strict=True))
+
+
+class UNetHead(nn.Module):
+    """The encoder's features -> logits (B, C, h, w) at the stride of the first: from the last map upwards, each step
+    joins the map of its size."""
+
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+        super().__init__()
+        steps = step_channels(channels, reductions)
+        self.steps = nn.ModuleList(TwoConvs(norm, below + skip, out) for below, skip, out in steps)
+        self.classifier = nn.Conv2d(steps[0][-1], num_labels, 1)
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        *skips, x = features
+        for i in reversed(range(len(skips))):
+            x = upsample_like(x, skips[i])
+            x = self.steps[i](torch.cat([self.skipped(i, skips[i], x), x], dim=1))
+        return self.classifier(x)
+
+    def skipped(self, step: int, skip: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return skip
+
+
+class AttentionUNetHead(UNetHead):
+    """With an attention gate on each skipped map."""
+
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+        super().__init__(channels, reductions, num_labels, norm)
+        self.gates = nn.ModuleList(AttentionGate(skip, below) for below, skip, _ in step_channels(channels, reductions))
+
+    def skipped(self, step: int, skip: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return self.gates[step](skip, x)

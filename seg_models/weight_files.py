@@ -1,0 +1,111 @@
+"""Tensors by name, from a file, a folder, the hub, torchvision or timm.
+
+Only tensors are read, from safetensors or with `weights_only=True`: no code of others runs here.
+"""
+
+import json
+import os
+import pickle
+import re
+from dataclasses import dataclass
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from .errors import ModelError, first_line
+from .hub_folders import hub_folder
+
+
+@dataclass
+class Weights:
+    """Tensors by name, of a file; `labels`: class names by id and `norm`, where the file or its folder says so."""
+
+    tensors: dict[str, torch.Tensor]
+    labels: list[str] | None = None
+    norm: str | None = None
+
+
+def read_weights(name: str, flag: str) -> Weights:
+    """Of a file, a run folder, a saved model, or a model on the hub."""
+    if os.path.isfile(name):
+        return read_file(name, flag)
+    folder = name if os.path.isdir(name) else hub_folder(name, flag)
+    if os.path.isfile(os.path.join(folder, "best", "config.json")):
+        folder = os.path.join(folder, "best")
+    labels, norm = None, None
+    if os.path.isfile(os.path.join(folder, "config.json")):
+        labels, norm = read_config(os.path.join(folder, "config.json"), flag)
+    shards = sorted(
+        path for path in os.listdir(folder) if re.fullmatch(r"(model|pytorch_model)(-.*)?\.(safetensors|bin)", path)
+    )
+    shards = [path for path in shards if path.endswith(".safetensors")] or shards
+    if not shards:
+        raise ModelError(f"{flag} {name}: there is no model.safetensors or pytorch_model.bin in {folder}")
+    tensors = {}
+    for shard in shards:
+        tensors |= read_file(os.path.join(folder, shard), flag).tensors
+    return Weights(tensors, labels, norm)
+
+
+def read_config(path: str, flag: str) -> tuple[list[str] | None, str | None]:
+    """Class names, None where there are none, and norm, of a saved model's configuration."""
+    try:
+        with open(path) as file:
+            config = json.load(file)
+        labels = [label for _, label in sorted((int(i), label) for i, label in config.get("id2label", {}).items())]
+        if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):  # what transformers calls classes without names
+            labels = None
+        return labels, config.get("norm")
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ModelError(f"{flag}: {path} is no configuration of a model: {error}") from error
+
+
+def read_file(path: str, flag: str) -> Weights:
+    """Of .safetensors, or of a .pth, .pt or .bin, read with `weights_only=True`."""
+    try:
+        if path.endswith(".safetensors"):
+            return Weights(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{flag}: {path} holds more than weights, or is damaged, and is not read: loading objects runs code. Where "
+            "you trust it, save its state_dict alone, or convert it to safetensors"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
+        raise ModelError(f"{flag}: cannot read {path}: {' '.join(str(error).split())[:300]}") from error
+    content = by_name(content)
+    meta = by_name(content.get("meta"))
+    meta = {key.lower(): value for key, value in {**meta, **by_name(meta.get("dataset_meta"))}.items()}
+    for key in ("state_dict", "model", "model_state_dict"):  # what training code packs them into
+        content = by_name(content.get(key)) or content
+    tensors = {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise ModelError(f"{flag}: {path} holds no weights by name")
+    return Weights(tensors, list(meta["classes"]) if meta.get("classes") else None)
+
+
+def by_name(content: object) -> dict:
+    """What of an object read from a file has a name."""
+    return {key: value for key, value in content.items() if isinstance(key, str)} if isinstance(content, dict) else {}
+
+
+def read_encoder(name: str) -> Weights:
+    """Of a file, folder or hub id, a name of torchvision's (ResNet50_Weights.IMAGENET1K_V2), or one of timm's."""
+    flag = "--pretrained_encoder"
+    if os.path.exists(name) or "/" in name:
+        return read_weights(name, flag)
+    try:
+        if "_Weights." in name:
+            from torchvision.models import get_weight
+
+            return Weights(get_weight(name).get_state_dict(weights_only=True))
+        import timm
+
+        if not timm.is_model_pretrained(name):
+            raise ModelError(f"{flag} {name}: no such file or folder here, and timm has no weights of that name")
+        return Weights(timm.create_model(name, pretrained=True).state_dict())
+    except ModelError:
+        raise
+    except Exception as error:  # of either library, or of the way to its weights
+        raise ModelError(f"{flag} {name}: cannot be had: {first_line(error)}") from error

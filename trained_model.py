@@ -1,0 +1,226 @@
+"""A trained model for the three scripts: find it, load it, know its classes, score it on a split."""
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, BaseImageProcessor, PreTrainedModel
+
+import seg_models.models  # noqa: F401 - from then on transformers loads our networks
+from data_scripts.catalog import source_of
+from data_scripts.labels import LabelInfo
+from data_scripts.pixels import free_memory
+from seg_models.hub_folders import hub_folder
+from seg_runs import run_folder
+from seg_runs.checkpoints import not_finite
+from seg_runs.files import CHECKSUMS, damage, read_json
+from seg_runs.launch import RunError, os_reason, progress_bar
+from seg_runs.recipes import read_recipe
+from seg_runs.state import is_count, is_number
+
+HERE = Path(__file__).resolve().parent
+METRIC = HERE / "metrics" / "mean_iou"
+SHIPPED = HERE / "checkpoints" / "camvid_streetnet"  # the network that comes with the project
+LARGEST = 2**16  # of any number in a configuration: a damaged one must not ask for all memory there is
+
+
+def find_model(name: str | None) -> tuple[Path, Path]:
+    """Return the folder that results go to and the folder of the saved model.
+
+    name  a run folder, a saved model, or a model on the hub; None for what `default_model` finds
+    """
+    folder = Path(name) if name else default_model()
+    if name and not is_there(folder):
+        return Path("predictions") / name.replace("/", "--"), Path(hub_folder(name, "--model_name_or_path"))
+    if folder.resolve() == SHIPPED:  # a part of the project: results go elsewhere
+        return Path("predictions") / SHIPPED.name, folder
+    if (folder / "best" / "config.json").is_file():
+        return folder, folder / "best"
+    if not (folder / "config.json").is_file():
+        raise RunError(f"--model_name_or_path {folder} is neither a run folder with best/ nor a saved model")
+    return (folder.parent if folder.name == "best" else folder), folder
+
+
+def default_model() -> Path:
+    """Return the newest complete run below runs/, or the network that comes with the project if there is none."""
+    run = run_folder.newest_run()
+    if run is None and not (SHIPPED / "config.json").is_file():
+        raise RunError(
+            f"no complete run below {run_folder.RUNS}/: train one with train_seg.py, or give --model_name_or_path"
+        )
+    return run or SHIPPED
+
+
+def is_there(folder: Path) -> bool:
+    """Whether `folder` exists; RunError if the system cannot say."""
+    try:
+        return folder.exists()
+    except OSError as error:  # a name that is too long, for one
+        raise RunError(f"--model_name_or_path {folder}: {os_reason(error)}") from error
+
+
+def read_arguments(run: Path) -> dict:
+    """Return what the run was trained with, from its args.yaml; {} for a model that is not in a run folder."""
+    path = run / "args.yaml"
+    trained = read_recipe(path) if path.exists() else {}
+    for key in ("dataset", "dataset_path", "folds", "fold", "train_on"):
+        if not isinstance(trained.get(key), str | None):
+            raise RunError(f"cannot read recipe {path}: its {key} is {trained[key]!r:.80}")
+    if trained.get("train_on", "train") not in ("train", "train+val"):
+        raise RunError(f"cannot read recipe {path}: its train_on is {trained['train_on']!r:.80}")
+    if (trained.get("folds") is None) != (trained.get("fold") is None):
+        raise RunError(f"cannot read recipe {path}: folds and fold belong together, and one of them is missing")
+    return trained
+
+
+def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """Load the network, in fp32 whatever it was saved in, and its image processor from a folder.
+
+    Code that lies there runs only if it is trusted. Raises RunError if anything there is damaged or absurd.
+    """
+    options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    if wrong := damage(folder):
+        raise RunError(f"cannot load the model in {folder}: {wrong} (if you changed it, delete {CHECKSUMS} there)")
+    try:
+        check_configuration(read_json(folder / "config.json"))
+        model, found = AutoModelForSemanticSegmentation.from_pretrained(
+            folder, output_loading_info=True, dtype=torch.float32, **options
+        )
+        processor = AutoImageProcessor.from_pretrained(folder, **options)
+        check_processor(processor)
+        check_logits(model)
+    except RunError as error:
+        raise RunError(f"cannot load the model in {folder}: {error}") from error
+    except Exception as error:  # a damaged or hostile file can lead to any
+        line = os_reason(error)
+        if "custom code" in str(error) and not trust_remote_code:
+            line = "it needs the code that lies there: read it, and give --trust_remote_code if you trust it"
+        raise RunError(f"cannot load the model in {folder}: {line}") from error
+    missing = {key for key in found["missing_keys"] if not key.endswith(".num_batches_tracked")}
+    if missing:  # they would be random
+        line = f"{len(missing)} of its weights are missing, as {min(missing)}"
+        raise RunError(f"cannot load the model in {folder}: {line}")
+    if bad := not_finite(model.state_dict()):
+        raise RunError(f"cannot load the model in {folder}: its {bad} is not finite")
+    return model, processor
+
+
+def check_configuration(config: dict) -> None:
+    """Raise RunError for entries of config.json that no network has."""
+    for key in ("dataset", "trained_on", "model_type", "pretrained"):
+        if not isinstance(config.get(key), str | None):
+            raise RunError(f"config.json: {key} is {config[key]!r:.80}")
+    names = config.get("id2label")
+    if names is not None and not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
+        raise RunError(f"config.json: id2label is {names!r:.80}")
+    if names is not None and sorted(names) != sorted(map(str, range(len(names)))):
+        raise RunError("config.json: id2label does not number the classes from 0 on")
+    for key, value in config.items():
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, int | float) and not -LARGEST <= number <= LARGEST for number in numbers):
+            if key not in ("seed", "train_images"):
+                raise RunError(f"config.json: {key} is {value!r:.80}")
+
+
+@torch.no_grad()
+def check_logits(model: PreTrainedModel) -> None:
+    """Raise RunError if a small image does not get a map of each class: settings may fit the weights and make no
+    network."""
+    logits = model(pixel_values=torch.zeros(1, 3, 128, 128)).logits
+    if logits.ndim != 4 or logits.shape[:2] != (1, model.config.num_labels):
+        raise RunError(f"its logits are of shape {tuple(logits.shape)}, for {model.config.num_labels} classes")
+
+
+def check_processor(processor: BaseImageProcessor) -> None:
+    """Raise RunError for means, deviations or a size that no image can be prepared with."""
+    for key in ("image_mean", "image_std"):
+        value = getattr(processor, key, None)
+        numbers = isinstance(value, list | tuple) and len(value) == 3 and all(map(is_number, value))
+        if not numbers or (key == "image_std" and min(value) <= 0):
+            raise RunError(f"preprocessor_config.json: {key} is {value!r:.80}")
+    size = processor_size(processor, strict=False)
+    if size is not None and not all(is_count(side) and 1 <= side <= LARGEST for side in size):
+        raise RunError(f"preprocessor_config.json: size is {size!r:.80}")
+
+
+def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tuple[str, LabelInfo]:
+    """Return the name of the data set whose classes `model` predicts, and what its ids mean.
+
+    Without `dataset` it is the one named in the model's configuration. Raises RunError if the classes are others.
+    """
+    dataset = dataset or getattr(model.config, "dataset", None) or "minicity"
+    labels = source_of(dataset).labels
+    if model.config.num_labels != len(labels.names):
+        raise RunError(
+            f"{folder} predicts {model.config.num_labels} classes but --dataset {dataset} has {len(labels.names)}"
+        )
+    names = [name for _, name in sorted(model.config.id2label.items())]
+    if names != list(labels.names) and sorted(names) == sorted(labels.names):
+        raise RunError(f"{folder} predicts the classes of --dataset {dataset} in another order: {', '.join(names)}")
+    return dataset, labels
+
+
+def processor_size(processor: BaseImageProcessor, strict: bool = True) -> tuple[int, int] | None:
+    """Return the (H, W) that the model was evaluated at, or None if that is each image's own size.
+
+    Another project's image processor may have no height and width: with `strict` that is a RunError, else None.
+    """
+    if not processor.do_resize:
+        return None
+    if processor.size is None or "height" not in processor.size or "width" not in processor.size:
+        if strict:
+            raise RunError("this model's image processor does not resize to a height and a width: give --test_size")
+        return None
+    return processor.size["height"], processor.size["width"]
+
+
+def score_split(
+    accelerator: Accelerator,
+    title: str,
+    loader: DataLoader,
+    labels: LabelInfo,
+    predict: Callable[[dict], torch.Tensor | None],
+) -> dict | None:
+    """Give every item of `loader` to `predict` and score what it returns, over all processes.
+
+    title    of the progress bar
+    predict  maps an item to train ids (H, W), uint8, of the size of its labels; None for an item without a prediction
+
+    Returns the scores of the `mean_iou` metric, or None if no pixel has a label: Cityscapes' test labels, for one, are
+    all void.
+    """
+    import evaluate
+
+    metric = evaluate.load(str(METRIC))
+    for item in progress_bar(accelerator, title, loader=loader):
+        prediction = predict(item)
+        if prediction is not None and "labels" in item:
+            metric.add_batch(predictions=prediction, references=item["labels"].to(prediction.device))
+    metric.counts = accelerator.reduce(metric.counts.to(accelerator.device))
+    if not metric.counts[list(range(len(labels.names)))].any():
+        return None
+    return metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index)
+
+
+def free_memory_of(device: torch.device, wanted: int) -> int:
+    """Return the bytes that are free on a device.
+
+    If fewer than `wanted` are, what this process has freed and still holds is given back first.
+    """
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if free_memory() < wanted:
+        give_back_memory()
+    return free_memory()
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system, which `keep_memory` keeps glibc from doing by itself."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, TypeError, AttributeError):  # no glibc: another system
+        pass
