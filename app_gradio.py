@@ -10,12 +10,9 @@ Photos and predictions belong to those who sent the photos: app_server.py keeps 
 place, `Photo`.
 """
 
-from seg_runs.arguments import AppArguments, parse_arguments
-from seg_runs.launch import one_line_errors
+from script_arguments import AppArguments, answer_early
 
-if __name__ == "__main__":  # --help and mistakes in flags are answered before torch is loaded, which takes seconds
-    with one_line_errors():
-        parse_arguments(AppArguments)
+answer_early(__name__, AppArguments)
 
 import re
 import secrets
@@ -41,10 +38,12 @@ from starlette.middleware import Middleware
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.reader import number_of_pixels, read_image, upright_size
 from data_scripts.sources import list_images, load_source
-from seg_models import ModelError, Predictor
 from seg_models.cost import prediction_memory, prediction_pixels
-from seg_models.predictor import MULTI_SCALE
-from seg_runs.launch import RunError, make_accelerator
+from seg_models.errors import ModelError
+from seg_models.names import MULTI_SCALE
+from seg_models.predictor import Predictor
+from seg_runs.launch import RunError, make_accelerator, one_line_errors
+from seg_runs.parsing import parse_arguments
 from seg_runs.predictions import Predictions
 from seg_runs.run_folder import make_folders
 from trained_model import (

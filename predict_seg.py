@@ -9,12 +9,9 @@ Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size) and 
 again after an interruption, it goes on with the images that are left.
 """
 
-from seg_runs.arguments import PredictArguments, parse_arguments
-from seg_runs.launch import one_line_errors
+from script_arguments import PredictArguments, answer_early
 
-if __name__ == "__main__":  # --help and mistakes in flags are answered before torch is loaded, which takes seconds
-    with one_line_errors():
-        parse_arguments(PredictArguments)
+answer_early(__name__, PredictArguments)
 
 import sys
 from collections.abc import Sequence
@@ -27,21 +24,26 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import BaseImageProcessor, PreTrainedModel
 
+from data_scripts.arguments import InputOptions
+from data_scripts.catalog import SPLITS
 from data_scripts.check import check_split
 from data_scripts.folds import load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
 from data_scripts.pixels import Pixels
 from data_scripts.reader import file_state, read_label
-from data_scripts.sources import SPLITS, folder_of_images
+from data_scripts.sources import folder_of_images
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
-from seg_models import ModelError, Predictor
+from seg_models.arguments import ViewOptions
 from seg_models.cost import prediction_memory
+from seg_models.errors import ModelError
 from seg_models.modeling import set_output_stride
-from seg_models.predictor import MULTI_SCALE
+from seg_models.names import MULTI_SCALE
+from seg_models.predictor import Predictor
 from seg_runs import predictions, run_folder
-from seg_runs.launch import RunError, make_accelerator, on_first_process
+from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors
+from seg_runs.parsing import parse_arguments
 from seg_runs.report import class_table
 from trained_model import (
     SHIPPED,
@@ -62,29 +64,32 @@ def main(argv: list[str] | None = None) -> None:
 
 def predict(args: PredictArguments) -> None:
     """Load the model, then predict each split."""
-    run, model_folder = find_model(args.model_name_or_path)
+    wanted, views = args.results, args.views
+    run, model_folder = find_model(wanted.model_name_or_path)
     trained = read_arguments(run)
     accelerator = make_accelerator()
-    if not args.model_name_or_path and model_folder == SHIPPED:
+    if not wanted.model_name_or_path and model_folder == SHIPPED:
         accelerator.print(
             f"note: there is no run below {run_folder.RUNS}/: this is the network that comes along, {SHIPPED}"
         )
-    model, processor = load_model(model_folder, args.trust_remote_code)
-    set_output_stride(model, args.eval_output_stride)
-    dataset, labels = label_set(model, model_folder, args.dataset or trained.get("dataset"))
-    output = Path(args.output_dir) if args.output_dir else run
+    model, processor = load_model(model_folder, wanted.trust_remote_code)
+    set_output_stride(model, views.eval_output_stride)
+    dataset, labels = label_set(model, model_folder, args.images.dataset or trained.get("dataset"))
+    output = Path(wanted.output_dir) if wanted.output_dir else run
     trained = {"train_on": getattr(model.config, "trained_on", None) or "train", **trained}
-    splits, fold = load_splits(args, dataset, trained, output)
+    splits, fold = load_splits(args.images, dataset, trained, output)
     for name, split in splits.items():
         if "label" in split.column_names:  # their score is of every image; what has no labels may have damaged ones
             on_first_process(accelerator, check_split, split, labels, name, accelerator.is_main_process)
-    predictor = make_predictor(args, accelerator, model, processor)
-    settings = settings_of(args, predictor, model_folder, accelerator.mixed_precision)
+    predictor = make_predictor(views, accelerator, model, processor)
+    settings = settings_of(views, predictor, model_folder, accelerator.mixed_precision)
     damaged, finished = [], []
     with predictions.alone(accelerator, output):
         for name, split in splits.items():
             folder = predictions.Predictions(output, name)
-            scores, unread = predict_split(accelerator, predictor, split, labels, folder, args.num_workers, settings)
+            scores, unread = predict_split(
+                accelerator, predictor, split, labels, folder, args.images.num_workers, settings
+            )
             damaged += unread
             finished += [] if unread else [folder]  # else what is predicted is kept for when the others are mended
             if scores is None:
@@ -96,7 +101,7 @@ def predict(args: PredictArguments) -> None:
                 print(f"{name}: {len(split)} images", class_table(labels.names, scores), sep="\n")
                 print(f"mIoU {scores['mean_iou']:.4f}")
             accelerator.print(f"ids: {output}/results_{name}, colours: {output}/results_color_{name}", flush=True)
-            if args.zip and not unread:
+            if wanted.zip and not unread:
                 path = on_first_process(accelerator, write_submission, split, labels, output / f"results_{name}")
                 accelerator.print(f"for the server: {path}", flush=True)
         for folder in finished:
@@ -105,11 +110,11 @@ def predict(args: PredictArguments) -> None:
     accelerator.end_training()
 
 
-def load_splits(args: PredictArguments, dataset: str, trained: dict, output: Path) -> tuple[dict, str | None]:
+def load_splits(options: InputOptions, dataset: str, trained: dict, output: Path) -> tuple[dict, str | None]:
     """{name: split} to predict, and the fold that is held out, if one is. What predictions and trainings wrote, now or
     before, is no input."""
-    if args.input:
-        path = Path(args.input).resolve()
+    if options.input:
+        path = Path(options.input).resolve()
         name = (path.stem if path.is_file() else path.name) or "images"  # a disk has no name
         name = f"folder_{name}" if name in SPLITS else name  # not over the predictions of a split
         own = {folder.resolve() for folder in predictions.Predictions(output, name).folders}
@@ -117,31 +122,33 @@ def load_splits(args: PredictArguments, dataset: str, trained: dict, output: Pat
         def leave_out(folder: Path) -> bool:
             return folder.resolve() in own or predictions.is_output(folder)
 
-        return {name: folder_of_images(args.input, leave_out)}, None
+        return {name: folder_of_images(options.input, leave_out)}, None
     of_run = trained if dataset == trained.get("dataset") else {}
-    path = args.dataset_path or of_run.get("dataset_path")
-    folds, fold = (args.folds, args.fold) if args.fold is not None else (of_run.get("folds"), of_run.get("fold"))
+    path = options.dataset_path or of_run.get("dataset_path")
+    folds, fold = (
+        (options.folds, options.fold) if options.fold is not None else (of_run.get("folds"), of_run.get("fold"))
+    )
     data, _ = load_data(dataset, path, folds, fold, trained["train_on"])
-    for name in args.splits or ():
+    for name in options.splits or ():
         if SPLITS[name] not in data:
             raise RunError(f"--splits {name}: {path or dataset} has no such split")
-    names = args.splits or [name for name in ("val", "test") if SPLITS[name] in data]
+    names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
     return {name: data[SPLITS[name]] for name in names}, fold
 
 
 def make_predictor(
-    args: PredictArguments, accelerator: Accelerator, model: PreTrainedModel, processor: BaseImageProcessor
+    views: ViewOptions, accelerator: Accelerator, model: PreTrainedModel, processor: BaseImageProcessor
 ) -> Predictor:
     """Return the model, on its device and in the launch's precision, behind the views that the flags ask for."""
     # Each process runs one forward at a time, on its share of the images: nothing has to be exchanged.
     model = accelerator.prepare_model(model.to(memory_format=torch.channels_last), evaluation_mode=True)
-    size = args.test_size or processor_size(processor)
-    scales = tuple(args.scales or (MULTI_SCALE if args.mst else (1.0,)))
-    flip = args.flip and bool(args.mst or args.scales)
-    return Predictor(model, processor.image_mean, processor.image_std, size, scales, flip, args.average)
+    size = views.test_size or processor_size(processor)
+    scales = tuple(views.scales or (MULTI_SCALE if views.mst else (1.0,)))
+    flip = views.flip and bool(views.mst or views.scales)
+    return Predictor(model, processor.image_mean, processor.image_std, size, scales, flip, views.average)
 
 
-def settings_of(args: PredictArguments, predictor: Predictor, model_folder: Path, precision: str) -> dict:
+def settings_of(views: ViewOptions, predictor: Predictor, model_folder: Path, precision: str) -> dict:
     """Return what decides the predictions: those of an interrupted run with the same settings are kept."""
     return {
         "model": [str(model_folder.resolve()), newest_change(model_folder)],
@@ -149,7 +156,7 @@ def settings_of(args: PredictArguments, predictor: Predictor, model_folder: Path
         "scales": predictor.scales,
         "flip": predictor.flip,
         "average": predictor.average,
-        "output_stride": args.eval_output_stride,
+        "output_stride": views.eval_output_stride,
         "precision": precision,
     }
 

@@ -7,12 +7,9 @@
 Reads top to bottom: `train` checks, builds and runs the epochs, `train_one_epoch` the steps; `evaluate_model` scores.
 """
 
-from seg_runs.arguments import TrainArguments, parse_arguments, predict_flags
-from seg_runs.launch import one_line_errors
+from script_arguments import TrainArguments, answer_early, predict_flags
 
-if __name__ == "__main__":  # --help and mistakes in flags are answered before torch is loaded, which takes seconds
-    with one_line_errors():
-        parse_arguments(TrainArguments)
+answer_early(__name__, TrainArguments)
 
 import itertools
 import math
@@ -31,28 +28,39 @@ from datasets import DatasetDict
 from torch.utils.data import DataLoader
 
 import predict_seg
+from card_facts import card_facts
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
 from data_scripts.fingerprint import data_fingerprint
-from data_scripts.folds import load_data
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
-from data_scripts.loading import TrainBatches, eval_loader, train_loader
+from data_scripts.loading import BatchPlan, TrainBatches, eval_loader, train_loader
 from data_scripts.pixels import Pixels
 from data_scripts.preview import preview_rows
-from data_scripts.sampling import make_order
-from data_scripts.training import count_images, make_training_data
-from data_scripts.transforms import EvalTransform, SharedEpoch
-from seg_models import ModelError, Predictor, build_model, model_entry, start_weights
+from data_scripts.training import count_images, load_training_data, make_training_data
+from data_scripts.transforms import EvalTransform, SharedEpoch, TrainTransform
+from seg_models.arguments import LossOptions
+from seg_models.errors import ModelError
 from seg_models.losses import enet_class_weights, make_loss
 from seg_models.modeling import at_output_stride
+from seg_models.models import build_network, in_head, model_entry
 from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
-from seg_models.predictor import check_sides, normalize, resize_logits
+from seg_models.predictor import Predictor, check_sides, normalize, resize_logits
+from seg_models.weights import start_weights
 from seg_runs import checkpoints, run_folder
 from seg_runs.files import write_picture, writing
 from seg_runs.hub import HubUploads, hub_flags
-from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process, progress_bar
+from seg_runs.launch import (
+    RunError,
+    check_batch_norm,
+    make_accelerator,
+    on_first_process,
+    one_line_errors,
+    progress_bar,
+)
 from seg_runs.log import TrainingLog
 from seg_runs.optimization import Schedule, make_ema, make_optimization, set_learning_rate, total_steps
+from seg_runs.parsing import changed_flags, parse_arguments
 from seg_runs.report import class_table, comparison
+from seg_runs.state import Conditions, RunState, Totals
 from seg_runs.stop import StopRequest, stop_with_launcher
 from trained_model import score_split
 
@@ -63,209 +71,257 @@ def main(argv: list[str] | None = None) -> None:
     stop_with_launcher()
     with one_line_errors(DataError, ModelError):
         args = parse_arguments(TrainArguments, argv)
-        if args.predict:  # as the tutorial that this grew out of has it
+        if args.run.predict:  # as the tutorial that this grew out of has it
             return predict_seg.main(predict_flags(args))
         train(args)
 
 
-@dataclass
-class Job:
-    """What `build` makes of the arguments and the epochs work on."""
+@dataclass(frozen=True)
+class Feed:
+    """What a run reads."""
 
-    accelerator: Accelerator
-    data: DatasetDict
-    labels: LabelInfo
     epoch: SharedEpoch  # read by the workers that prepare the data
     loader: torch.utils.data.DataLoader
     val_loader: torch.utils.data.DataLoader | None  # None when its images are trained on
+    transform: TrainTransform  # what makes the training crops
+    counts: np.ndarray  # (N, C): pixels of each class in each training image
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What a run changes."""
+
     model: torch.nn.Module
     ema: torch.nn.Module | None  # timm's moving average; the averaged model is its `module`
     wrapped: torch.nn.Module  # what trains: under several processes it adds the exchange of gradients
-    loss_function: Callable  # (logits, labels) -> (sum, weight)
     aux_weight: float  # of the losses of further logits
     optimizer: torch.optim.Optimizer
     schedule: Schedule
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `build` makes of the arguments and the epochs work on."""
+
+    args: TrainArguments
+    accelerator: Accelerator
+    data: DatasetDict
+    labels: LabelInfo
+    plan: BatchPlan
+    feed: Feed
+    learner: Learner
+    loss_function: Callable  # (logits, labels) -> (sum, weight)
     folder: Path
-    state: dict  # where the run stands: what a checkpoint's state.json holds
+    state: RunState  # where the run stands
+
+    def is_milestone(self, epoch: int) -> bool:
+        """Whether `epoch` ends with a checkpoint and a validation: one in `--eval_every` does, and the last."""
+        return epoch % self.args.run.eval_every == 0 or epoch * self.plan.steps >= self.learner.schedule.steps
 
 
 def train(args: TrainArguments) -> None:
     """Check everything, build everything, run the epochs."""
-    hub = HubUploads(args)
+    hub = HubUploads(args.hub, card_facts())
     with ExitStack() as held:
-        train_in_folder(args, build(args, held), hub)
+        train_in_folder(build(args, held), hub)
 
 
-def train_in_folder(args: TrainArguments, job: Job, hub: HubUploads) -> None:
+def train_in_folder(job: Job, hub: HubUploads) -> None:
     """The epochs of a run whose folder is held."""
-    state, accelerator = job.state, job.accelerator
-    steps, steps_per_epoch = job.schedule.steps, job.loader.batch_sampler.steps
-    log = TrainingLog(job.folder, args.report_to, accelerator.is_main_process, state)
+    run, state, accelerator = job.args.run, job.state, job.accelerator
+    steps, steps_per_epoch = job.learner.schedule.steps, job.plan.steps
+    log = TrainingLog(job.folder, run.report_to, accelerator.is_main_process, state)
     with StopRequest(accelerator) as stop:
-        for number in range(state["epoch"] + 1, math.ceil(steps / steps_per_epoch) + 1):
-            begun = time.perf_counter() - state["seconds"]
+        for number in range(state.epoch + 1, math.ceil(steps / steps_per_epoch) + 1):
+            begun = time.perf_counter() - state.seconds
             first, end = (number - 1) * steps_per_epoch, min(number * steps_per_epoch, steps)
-            train_one_epoch(args, job, log, stop, number, first, end, begun)
-            loss, weight, correct, pixels = state["totals"]
-            row = {"epoch": number, "learning_rate": job.optimizer.param_groups[0]["initial_lr"] * job.schedule(first)}
-            row |= {"train_loss": loss / weight if weight else None}
-            row |= {"train_accuracy": correct / pixels if pixels else None}  # None: no step counted
-            if end == steps or (job.val_loader is not None and is_milestone(args, job, number)):
-                row |= validate(args, job, number)
+            train_one_epoch(job, log, stop, number, begun)
+            rate = job.learner.optimizer.param_groups[0]["initial_lr"] * job.learner.schedule(first)
+            row = {"epoch": number, "learning_rate": rate}
+            row |= {"train_loss": state.totals.mean_loss, "train_accuracy": state.totals.accuracy}
+            if end == steps or (job.feed.val_loader is not None and job.is_milestone(number)):
+                row |= validate(job, number)
             log.epoch(row | {"seconds": time.perf_counter() - begun})
             if end == number * steps_per_epoch:  # steps may end within an epoch, which a longer run then completes
-                state |= {"epoch": number, **run_folder.NEW_EPOCH}
+                state.end_epoch()
             if accelerator.is_main_process:
                 checkpoints.update_state(job.folder, state)
-            hub.saved(job.folder, better=state["best_epoch"] == number)
+            hub.saved(job.folder, better=state.best_epoch == number)
     run_folder.refuse_worthless(job.folder, state)
-    log.finish({key: state[key] for key in ("step", "best_mean_iou", "best_epoch")})
+    log.finish(state.results())
     hub.finish(job.folder)
-    accelerator.print(run_folder.outcome(job.folder, state, args.select))
+    accelerator.print(run_folder.outcome(job.folder, state, run.select))
     accelerator.end_training()
 
 
-def is_milestone(args: TrainArguments, job: Job, number: int) -> bool:
-    """Whether epoch `number` ends with a checkpoint and a validation: one in `--eval_every` does, and the last."""
-    return number % args.eval_every == 0 or number * job.loader.batch_sampler.steps >= job.schedule.steps
-
-
 def build(args: TrainArguments, held: ExitStack) -> Job:
-    """Data, model, optimizer and run folder, or an error before any of the long work. `held` keeps its lock."""
-    model_entry(args.model)
-    if args.output_dir and not (args.overwrite_output_dir or args.resume_from_checkpoint):
-        run_folder.refuse_run(Path(args.output_dir))
-    data, labels = load_data(args.dataset, args.dataset_path, args.folds, args.fold, args.train_on)
-    if args.class_weights == "challenge" and not labels.class_weights:
+    """Data, network, optimizer and run folder, or an error before any of the long work. `held` keeps its lock."""
+    changes = check_arguments(args)
+    data, labels = load_training_data(args.data)
+    accelerator = make_accelerator(args.run.deterministic, args.network.gradient_checkpointing)
+    held_run = run_folder.HeldRun(args.run, accelerator, held)
+    plan = make_plan(args, count_images(args.data, data), accelerator)
+    check_rooms(args, labels, plan, accelerator)
+    learner = make_learner(args, labels, plan, held_run.checkpoint, accelerator)
+    feed = make_feed(args, data, labels, plan, accelerator)
+    check_crops(args, learner.model, feed.transform)
+    fingerprint = on_first_process(accelerator, data_fingerprint, data, feed.counts)
+    precision, processes = accelerator.mixed_precision, accelerator.num_processes
+    now = Conditions(learner.schedule.steps, plan.steps, precision, processes, fingerprint)
+    folder, state = open_run(args, held_run, changes, learner, now)
+    accelerator.print(description(args, accelerator, learner, feed.transform, folder))
+    if args.run.preview and accelerator.is_main_process:
+        write_preview(folder / "preview.png", feed, args.run.preview, labels)
+    weights = class_weights(args.loss, labels, feed.counts.sum(0)).to(accelerator.device)
+    loss_function = make_loss(args.loss.loss, weights, args.loss.focal_gamma)
+    return Job(args, accelerator, data, labels, plan, feed, learner, loss_function, folder, state)
+
+
+# Checks that take several rooms: the parser has made those that take one.
+
+
+def check_arguments(args: TrainArguments) -> list[str]:
+    """Refuse what can be refused before a file is opened. Returns what a resumed run does otherwise than before."""
+    model_entry(args.network.model)
+    run_folder.refuse_occupied(args.run)
+    if not args.run.resume_from_checkpoint:
+        return []
+    return changed_flags(args, checkpoints.run_of(args.run.resume_from_checkpoint) / "args.yaml")
+
+
+def check_rooms(args: TrainArguments, labels: LabelInfo, plan: BatchPlan, accelerator: Accelerator) -> None:
+    """Refuse a loss, an augmentation or a norm that does not fit the classes or the images that a process sees."""
+    if args.loss.class_weights == "challenge" and not labels.class_weights:
         raise RunError(f"--class_weights challenge is for the Cityscapes classes, not those of {labels.name}: use enet")
-    accelerator = make_accelerator(args.deterministic, args.gradient_checkpointing)
-    held_run = run_folder.HeldRun(args, accelerator, held)
-    epoch = SharedEpoch()
-    batches = make_batches(args, data, epoch, accelerator)
-    defaults = model_entry(args.model).training
-    aux_weight = defaults.aux_weight if args.aux_weight is None else args.aux_weight
-    provenance = run_folder.provenance(args, count_images(args, data), held_run.checkpoint)
-    model = make_model(args, labels, aux_weight > 0, batches.micro_batch_size, provenance, accelerator)
-    ema = make_ema(model, args.ema_decay) if args.ema_decay else None
-    steps = total_steps(batches.steps, args.epochs, args.max_train_steps)
-    optimizer, schedule = make_optimization(args, defaults, model, steps)
+    if args.augmentation.copyblob == "tutorial" and plan.micro_batch_size < 2:
+        raise RunError("--copyblob tutorial pastes between the images of a batch, and each process has 1 at a time")
+    if args.network.norm == "batch" and not args.network.freeze_bn:
+        check_batch_norm(accelerator, args.network.sync_bn, plan.micro_batch_size)
+
+
+def check_crops(args: TrainArguments, model: torch.nn.Module, transform: TrainTransform) -> None:
+    """Refuse crops and images that are too small for the network."""
+    follows_from = "--train_size" if args.data.train_size else "the images"
+    given = args.augmentation.crop_size is not None
+    check_sides(model, transform.options.crop_size, args.network.test_size, None if given else follows_from)
+
+
+# The parts of a job.
+
+
+def make_plan(args: TrainArguments, num_images: int, accelerator: Accelerator) -> BatchPlan:
+    """How the images of a step are shared out."""
+    size, parts = args.optimization.batch_size, args.optimization.gradient_accumulation_steps
+    return BatchPlan(num_images, size, parts, accelerator.num_processes, accelerator.process_index)
+
+
+def make_learner(
+    args: TrainArguments, labels: LabelInfo, plan: BatchPlan, checkpoint: Path | None, accelerator: Accelerator
+) -> Learner:
+    """Network, moving average and optimizer, prepared for the launch. `checkpoint`: what a resumed run goes on from."""
+    options, defaults = args.optimization, model_entry(args.network.model).training
+    aux_weight = defaults.aux_weight if args.loss.aux_weight is None else args.loss.aux_weight
+    provenance = {
+        "pretrained": pretrained(args, checkpoint),
+        "trained_on": args.data.train_on,
+        "fold": args.data.fold,
+        "train_images": plan.num_images,
+        "select": args.run.select,
+        "seed": args.run.seed,
+    }
+    model = make_model(args, labels, aux_weight > 0, provenance, plan.micro_batch_size, accelerator)
+    model = model.to(accelerator.device, memory_format=torch.channels_last)
+    ema = make_ema(model, options.ema_decay) if options.ema_decay else None
+    steps = total_steps(plan.steps, options.epochs, options.max_train_steps)
+    optimizer, schedule = make_optimization(options, defaults, model, in_head, steps)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if ema is not None:
         accelerator.prepare_model(ema.module, evaluation_mode=True)  # in the launch's precision, as it is predicted
-    loader, val_loader, transform, counts = make_loaders(args, data, labels, epoch, batches, accelerator)
-    follows_from = None if args.crop_size else "--train_size" if args.train_size else "the images"
-    check_sides(model, transform.options.crop_size, args.test_size, follows_from)
-    fingerprint = on_first_process(accelerator, data_fingerprint, data, counts)
-    now = run_folder.conditions(accelerator, steps, batches.steps, fingerprint)
-    if args.resume_from_checkpoint:
-        folder, state = run_folder.resume_run(args, held_run, model, ema, optimizer, now)
-    else:
-        folder, state = run_folder.begin_run(args, held_run, now)
-    accelerator.print(description(args, accelerator, model, transform, steps, folder))
-    if args.preview and accelerator.is_main_process:
-        write_preview(folder / "preview.png", preview_rows(transform, batches, args.preview, labels), labels)
-    weights = class_weights(args, labels, counts.sum(0)).to(accelerator.device)
-    return Job(
-        accelerator=accelerator,
-        data=data,
-        labels=labels,
-        epoch=epoch,
-        loader=loader,
-        val_loader=val_loader,
-        model=model,
-        ema=ema,
-        wrapped=wrapped,
-        loss_function=make_loss(args.loss, weights, args.focal_gamma),
-        aux_weight=aux_weight,
-        optimizer=optimizer,
-        schedule=schedule,
-        folder=folder,
-        state=state,
-    )
+    return Learner(model, ema, wrapped, aux_weight, optimizer, schedule)
 
 
-def make_model(args, labels, auxiliary: bool, images: int, provenance: dict, accelerator) -> torch.nn.Module:
-    """The network on its device, with the weights that it starts from. `images`: that a process sees at a time."""
-    torch.manual_seed(args.seed)
-    model = build_model(
-        args.model,
-        args.norm,
-        labels.id2label,
-        args.dataset,
-        auxiliary=auxiliary,
-        encoder=args.encoder,
-        output_stride=args.output_stride,
-        eval_output_stride=args.eval_output_stride,
-        freeze_bn=args.freeze_bn,
-        gradient_checkpointing=args.gradient_checkpointing,
-    )
-    if args.freeze_bn and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
+def make_model(
+    args: TrainArguments, labels: LabelInfo, auxiliary: bool, provenance: dict, images: int, accelerator: Accelerator
+) -> torch.nn.Module:
+    """The network with the weights that it starts from. `images`: that a process sees at a time."""
+    options = args.network
+    torch.manual_seed(args.run.seed)
+    model = build_network(options, labels.id2label, args.data.dataset, auxiliary, provenance)
+    if options.freeze_bn and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
         check_batch_norm(accelerator, False, images)
-    model.config.update(provenance)
-    if not args.resume_from_checkpoint and (report := start_weights(model, args.init_from, args.pretrained_encoder)):
+    starts = not args.run.resume_from_checkpoint
+    if starts and (report := start_weights(model, options.init_from, options.pretrained_encoder)):
         accelerator.print(report)
         if bad := checkpoints.not_finite(model.state_dict()):
-            flag = "--init_from" if args.init_from else "--pretrained_encoder"
-            raise RunError(f"{flag} {args.init_from or args.pretrained_encoder}: its {bad} is not finite")
-    torch.manual_seed(args.seed + accelerator.process_index)  # the same weights everywhere, but not the same dropout
-    if args.sync_bn:
-        model = synchronize_batch_norm(model)
-    return model.to(accelerator.device, memory_format=torch.channels_last)
+            flag = "--init_from" if options.init_from else "--pretrained_encoder"
+            raise RunError(f"{flag} {options.init_from or options.pretrained_encoder}: its {bad} is not finite")
+    torch.manual_seed(args.run.seed + accelerator.process_index)  # the same weights everywhere, not the same dropout
+    return synchronize_batch_norm(model) if options.sync_bn else model
 
 
-def description(args, accelerator, model, transform, steps: int, folder: Path) -> str:
+def pretrained(args: TrainArguments, checkpoint: Path | None = None) -> str:
+    """The weights that a run began with, by a name that may be public."""
+    return run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, checkpoint)
+
+
+def make_feed(
+    args: TrainArguments, data: DatasetDict, labels: LabelInfo, plan: BatchPlan, accelerator: Accelerator
+) -> Feed:
+    """Check the files, and make loaders of training crops and validation images."""
+    epoch, once = SharedEpoch(), partial(on_first_process, accelerator)
+    made = make_training_data(args.data, args.augmentation, data, labels, epoch, args.run.seed, once)
+    batches = TrainBatches(plan, args.run.seed, epoch, made.order)
+    workers = {"num_workers": args.data.num_workers, "pin_memory": accelerator.device.type == "cuda"}
+    loader, val_loader = train_loader(made.train, batches, **workers), None
+    if made.validation is not None:
+        once(refuse_void, made.validation)
+        val_loader = eval_loader(made.validation, accelerator.num_processes, accelerator.process_index, **workers)
+    return Feed(epoch, loader, val_loader, made.transform, made.counts)
+
+
+def open_run(
+    args: TrainArguments, held_run: run_folder.HeldRun, changes: list[str], learner: Learner, now: Conditions
+) -> tuple[Path, RunState]:
+    """The folder and the state of a run that begins, or that goes on where its checkpoint was written."""
+    if not args.run.resume_from_checkpoint:
+        return run_folder.begin_run(args, held_run, run_name(args), pretrained(args), now)
+    return run_folder.resume_run(args, held_run, changes, learner.model, learner.ema, learner.optimizer, now)
+
+
+def run_name(args: TrainArguments) -> str:
+    """How a run folder that is named by itself begins."""
+    encoder = f"_{args.network.encoder}" if args.network.encoder else ""
+    return f"{args.data.dataset}_{args.network.model.lower()}{encoder}_{args.network.norm}"
+
+
+def description(
+    args: TrainArguments, accelerator: Accelerator, learner: Learner, transform: TrainTransform, folder: Path
+) -> str:
     """What is trained, in one line."""
-    encoder = f" ({args.encoder})" if args.encoder else ""
-    parameters, images = sum(p.numel() for p in model.parameters()) / 1e6, len(transform.pixels)
-    height, width = transform.options.crop_size
+    network, (height, width) = args.network, transform.options.crop_size
+    encoder = f" ({network.encoder})" if network.encoder else ""
+    parameters = sum(p.numel() for p in learner.model.parameters()) / 1e6
     return (
-        f"{args.model}{encoder} with {args.norm} norm, {parameters:.2f} M parameters, on {images} images "
-        f"of {args.dataset}, crops {height}x{width}, {steps} steps of {args.batch_size} images, "
-        f"{accelerator.num_processes} process(es), precision {accelerator.mixed_precision}, seed {args.seed}, "
-        f"in {folder}"
+        f"{network.model}{encoder} with {network.norm} norm, {parameters:.2f} M parameters, on {len(transform.pixels)} "
+        f"images of {args.data.dataset}, crops {height}x{width}, {learner.schedule.steps} steps of "
+        f"{args.optimization.batch_size} images, {accelerator.num_processes} process(es), precision "
+        f"{accelerator.mixed_precision}, seed {args.run.seed}, in {folder}"
     )
 
 
-def write_preview(path: Path, rows: list, labels: LabelInfo) -> None:
-    """Training images as the network will see them, with their labels."""
+def write_preview(path: Path, feed: Feed, number: int, labels: LabelInfo) -> None:
+    """The first `number` training images as the network will see them, with their labels."""
+    rows = preview_rows(feed.transform, feed.loader.batch_sampler, number, labels)
     with writing(path):
         write_picture(path, comparison(rows, ("augmented image", "label") * 2, labels.legend))
     print(f"look at {path}", flush=True)
 
 
-def class_weights(args, labels: LabelInfo, pixels: np.ndarray) -> torch.Tensor:
+def class_weights(options: LossOptions, labels: LabelInfo, pixels: np.ndarray) -> torch.Tensor:
     """(C,): the published weights of the label set, or those that follow from the training `pixels` (C,)."""
-    if labels.class_weights and args.class_weights != "enet":
+    if labels.class_weights and options.class_weights != "enet":
         return torch.tensor(labels.class_weights)
-    constant = {} if args.class_weights_constant is None else {"constant": args.class_weights_constant}
-    return torch.tensor(enet_class_weights(pixels, **constant))
-
-
-def make_batches(args, data, epoch, accelerator) -> TrainBatches:
-    """How many images each process sees at a time, or an error if that cannot be."""
-    processes = (accelerator.num_processes, accelerator.process_index)
-    images = count_images(args, data)
-    batches = TrainBatches(images, args.batch_size, args.gradient_accumulation_steps, *processes, args.seed, epoch)
-    if args.copyblob == "tutorial" and batches.micro_batch_size < 2:
-        raise RunError("--copyblob tutorial pastes between the images of a batch, and each process has 1 at a time")
-    if args.norm == "batch" and not args.freeze_bn:
-        check_batch_norm(accelerator, args.sync_bn, batches.micro_batch_size)
-    return batches
-
-
-def make_loaders(args, data, labels, epoch, batches, accelerator):
-    """Check the files; loaders of training crops and validation images (None if they are trained on), what makes the
-    crops, pixels (N, C) of each class in each training image."""
-    once = partial(on_first_process, accelerator)
-    made = make_training_data(args, data, labels, epoch, once, accelerator.is_main_process)
-    if args.sampling != "shuffle":
-        batches.order = make_order(args.sampling, made.counts)
-    workers = {"num_workers": args.num_workers, "pin_memory": accelerator.device.type == "cuda"}
-    loader, val_loader = train_loader(made.train, batches, **workers), None
-    if made.validation is not None:
-        once(refuse_void, made.validation)
-        val_loader = eval_loader(made.validation, accelerator.num_processes, accelerator.process_index, **workers)
-    return loader, val_loader, made.transform, made.counts
+    return torch.tensor(enet_class_weights(pixels, options.class_weights_constant))
 
 
 def refuse_void(validation) -> None:
@@ -277,56 +333,71 @@ def refuse_void(validation) -> None:
         )
 
 
-def train_one_epoch(args, job: Job, log: TrainingLog, stop: StopRequest, number: int, first: int, end: int, begun):
-    """The optimizer steps `first` to `end` of the run, or what a resumed run has left of them."""
-    state, done = job.state, job.state["step"] - first
-    job.epoch.set(number)
-    job.loader.batch_sampler.first_step = done
-    batches = iter(job.loader)
-    images = {"total": (end - first) * args.batch_size, "done": done * args.batch_size}
-    job.wrapped.train()
-    if args.freeze_bn:
-        freeze_batch_norm(job.model.backbone)
+def train_one_epoch(job: Job, log: TrainingLog, stop: StopRequest, number: int, begun: float) -> None:
+    """The optimizer steps of epoch `number`, or what a resumed run has left of them. `begun`: when, less the time that
+    an interrupted run has spent on them."""
+    state, plan, learner, run = job.state, job.plan, job.learner, job.args.run
+    first, end = (number - 1) * plan.steps, min(number * plan.steps, learner.schedule.steps)
+    done = state.step - first
+    job.feed.epoch.set(number)
+    job.feed.loader.batch_sampler.start_at(done)
+    batches = iter(job.feed.loader)
+    images = {"total": (end - first) * plan.batch_size, "done": done * plan.batch_size}
+    learner.wrapped.train()
+    if job.args.network.freeze_bn:
+        freeze_batch_norm(learner.model.backbone)
     with progress_bar(job.accelerator, f"Epoch {number}", **images) as bar:
-        while state["step"] < end:
-            rate = set_learning_rate(job.optimizer, job.schedule(state["step"]))
-            parts = list(itertools.islice(batches, args.gradient_accumulation_steps))
+        while state.step < end:
+            rate = set_learning_rate(learner.optimizer, learner.schedule(state.step))
+            parts = list(itertools.islice(batches, plan.accumulation))
             totals, norm = train_step(
                 job.accelerator,
-                job.wrapped,
+                learner.wrapped,
                 parts,
                 job.loss_function,
-                job.optimizer,
-                args.max_grad_norm,
-                job.aux_weight,
+                learner.optimizer,
+                job.args.optimization.max_grad_norm,
+                learner.aux_weight,
             )
-            state["step"] += 1
-            if math.isfinite(norm):
-                state["skipped"] = 0
-                state["totals"] = [a + b for a, b in zip(state["totals"], totals, strict=True)]
-                if job.ema is not None:
-                    job.ema.update(job.model, step=state["step"])
-            else:
-                state["skipped"] += 1
-                bad = checkpoints.not_finite(job.model.state_dict())
-                run_folder.refuse_endless_skipping(job.folder, state, bad)
-            loss = totals[0] / (totals[1] or 1)
-            log.step(state["step"], {"loss": loss, "learning_rate": rate, "grad_norm": norm})
+            count_step(job, totals, norm)
+            loss = totals.loss / (totals.weight or 1)
+            log.step(state.step, {"loss": loss, "learning_rate": rate, "grad_norm": norm})
             bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", refresh=False)
-            bar.update(args.batch_size)
+            bar.update(plan.batch_size)
             stopped = stop.agreed()
-            due = args.checkpointing_steps and state["step"] % args.checkpointing_steps == 0
-            if stopped or due or (state["step"] == end and is_milestone(args, job, number)):
-                state["seconds"] = time.perf_counter() - begun
+            due = run.checkpointing_steps and state.step % run.checkpointing_steps == 0
+            if stopped or due or (state.step == end and job.is_milestone(number)):
+                state.seconds = time.perf_counter() - begun
                 log.flush()  # what is logged of these steps is on the disk first: a resumed run does not log it again
-                saved = job.model, job.ema, job.optimizer, state
-                checkpoints.save_checkpoint(job.accelerator, job.folder, *saved, args.keep_checkpoints)
+                checkpoints.save_checkpoint(
+                    job.accelerator,
+                    job.folder,
+                    learner.model,
+                    learner.ema,
+                    learner.optimizer,
+                    state,
+                    run.keep_checkpoints,
+                )
             if stopped:
-                stop.exit(f"train_seg.py --resume_from_checkpoint {shlex.quote(str(job.folder))}{hub_flags(args)}")
+                folder, hub = shlex.quote(str(job.folder)), hub_flags(job.args.hub)
+                stop.exit(f"train_seg.py --resume_from_checkpoint {folder}{hub}")
+
+
+def count_step(job: Job, totals: Totals, norm: float) -> None:
+    """Count a step: into the epoch's sums and the moving average, or as one that was skipped."""
+    state, learner = job.state, job.learner
+    if math.isfinite(norm):
+        state.count_step(totals)
+        if learner.ema is not None:
+            learner.ema.update(learner.model, step=state.step)
+    else:
+        state.skip_step()
+        bad = checkpoints.not_finite(learner.model.state_dict())
+        run_folder.refuse_endless_skipping(job.folder, state, bad)
 
 
 def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_norm: float | None, aux_weight: float):
-    """One optimizer step: ((loss, weight, correct pixels, pixels) of all processes, norm of the gradient).
+    """One optimizer step: (its `Totals`, over all processes, and the norm of the gradient).
 
     `parts`: the micro-batches of this process. The gradient is that of the total loss over the total weight. Where it
     is not finite, the step changes nothing: weights, buffers and optimizer stay as they were.
@@ -351,13 +422,13 @@ def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_nor
             accelerator.backward(objective / pixels_per_step)
         correct, valid = (logits.detach().argmax(1) == target).sum(), (target != IGNORE_INDEX).sum()
         totals += torch.stack([value.detach().to(counter).double() for value in (loss, weight, correct, valid)])
-    totals = accelerator.reduce(totals).tolist()
+    totals = Totals(*accelerator.reduce(totals).tolist())
     accelerator.unscale_gradients(optimizer)
     # Gradients were averaged over processes, hence that factor. Without a valid pixel they are zero.
-    factor = pixels_per_step * accelerator.num_processes / (totals[1] or 1)
+    factor = pixels_per_step * accelerator.num_processes / (totals.weight or 1)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = factor * torch.nn.utils.get_total_norm(gradients).item()
-    if not math.isfinite(totals[0]):
+    if not math.isfinite(totals.loss):
         norm = math.nan  # of a loss that overflowed no gradient is to be trusted
     if max_grad_norm is not None and norm > max_grad_norm:
         factor *= max_grad_norm / norm
@@ -379,26 +450,27 @@ def where_sums_are_exact(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def validate(args: TrainArguments, job: Job, number: int) -> dict:
+def validate(job: Job, number: int) -> dict:
     """Score the model, or its moving average, and draw pictures. Keep it in best/ if it is the best so far, if the run
     keeps its last weights, or if there are no validation images."""
-    state, model = job.state, job.model if job.ema is None else job.ema.module
-    predictor, scores = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, args.test_size), None
-    with at_output_stride(model, args.eval_output_stride):
-        if job.val_loader is not None:
+    state, ema, network = job.state, job.learner.ema, job.args.network
+    model = job.learner.model if ema is None else ema.module
+    predictor, scores = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, network.test_size), None
+    with at_output_stride(model, network.eval_output_stride):
+        if job.feed.val_loader is not None:
             if job.accelerator.num_processes > 1:  # with the batch-norm statistics that are saved: the first process's
                 for buffer in model.buffers():
                     torch.distributed.broadcast(buffer, src=0)
-            scores = evaluate_model(job.accelerator, predictor, job.val_loader, job.loss_function, job.labels)
+            scores = evaluate_model(job.accelerator, predictor, job.feed.val_loader, job.loss_function, job.labels)
         sound = scores is None or math.isfinite(scores["val_loss"])
-        first = scores is None or state["best_mean_iou"] is None
-        better = sound and (first or args.select == "last" or scores["mean_iou"] > state["best_mean_iou"])
+        first = scores is None or state.best_mean_iou is None
+        better = sound and (first or job.args.run.select == "last" or scores["mean_iou"] > state.best_mean_iou)
         if not sound:
             job.accelerator.print("note: the validation loss is not finite: these weights are not kept in best/")
         if better:
-            state |= {"best_mean_iou": scores and scores["mean_iou"], "best_epoch": number}
+            state.keep_best(number, scores and scores["mean_iou"])
         if better and job.accelerator.is_main_process:
-            run_folder.save_best(job.folder, model, predictor.image_processor(), state, scores)
+            run_folder.save_best(job.folder, model, predictor.image_processor(), state, card_facts(), scores)
         if scores and job.accelerator.is_main_process:
             path = job.folder / "images" / f"epoch_{number:04d}.png"
             with writing(path):

@@ -9,15 +9,17 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, BaseImageProcessor, PreTrainedModel
 
+import seg_models.models  # noqa: F401 - from then on transformers loads our networks
+from data_scripts.catalog import source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
-from data_scripts.sources import source_of
 from seg_models.hub_folders import hub_folder
 from seg_runs import run_folder
-from seg_runs.arguments import read_recipe
-from seg_runs.checkpoints import is_count, is_number, not_finite
+from seg_runs.checkpoints import not_finite
 from seg_runs.files import CHECKSUMS, damage, read_json
 from seg_runs.launch import RunError, os_reason, progress_bar
+from seg_runs.recipes import read_recipe
+from seg_runs.state import is_count, is_number
 
 HERE = Path(__file__).resolve().parent
 METRIC = HERE / "metrics" / "mean_iou"

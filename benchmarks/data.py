@@ -28,18 +28,19 @@ import torch
 from datasets import Dataset
 from timing import milliseconds, one_core, row
 
+from data_scripts.arguments import AugmentOptions
 from data_scripts.augment import Augmentation, Crop, take_crop
 from data_scripts.check import check_split
 from data_scripts.copyblob import BlobBank, Placement, build_bank, parse_rules, paste, sample_placement
 from data_scripts.cutmix import cutmix, sample_boxes
 from data_scripts.labels import CITYSCAPES
-from data_scripts.loading import TrainBatches, train_loader
+from data_scripts.loading import BatchPlan, TrainBatches, train_loader
 from data_scripts.pixels import Pixels, build_decoded
 from data_scripts.reader import read_image, read_label
 from data_scripts.sampling import training_split
 from data_scripts.sources import load_source
 from data_scripts.toycity import write_toycity
-from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform
+from data_scripts.transforms import SharedEpoch, TrainTransform
 
 CROP = (576, 1152)
 ALL_CORES = os.sched_getaffinity(0)
@@ -211,7 +212,7 @@ def second_epoch(split: Dataset, pixels: Pixels, workers: int) -> tuple[float, f
     """Samples a second of the second epoch, when the workers have started, and seconds until its first batch."""
     epoch = SharedEpoch()
     transform = TrainTransform(pixels, 255, 0, epoch, AugmentOptions(CROP))
-    batches = TrainBatches(len(split), 4, 1, 1, 0, 0, epoch)
+    batches = TrainBatches(BatchPlan(len(split), 4), 0, epoch)
     batched = train_loader(split.with_transform(transform), batches, workers, pin_memory=False)
     list(batched)
     epoch.set(2)

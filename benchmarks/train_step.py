@@ -41,18 +41,20 @@ from timing import median_of, row, seconds, times
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
+from data_scripts.arguments import AugmentOptions
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
-from data_scripts.loading import TrainBatches, train_loader
+from data_scripts.loading import BatchPlan, TrainBatches, train_loader
 from data_scripts.pixels import Pixels, build_decoded
 from data_scripts.sampling import training_split
 from data_scripts.sources import load_source
-from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform
-from seg_models import build_model
+from data_scripts.transforms import SharedEpoch, TrainTransform
+from seg_models.catalog import VARIANTS
 from seg_models.losses import make_loss
 from seg_models.modeling import SegmentationOutput
-from seg_models.norms import NORMS, EvoNormS0
+from seg_models.models import build_model
+from seg_models.names import NORMS
+from seg_models.norms import EvoNormS0
 from seg_models.predictor import normalize
-from seg_models.segformer import VARIANTS
 from seg_models.short_heads import shorten_heads
 from seg_runs import launch
 from train_seg import train_step
@@ -151,7 +153,7 @@ def feed(args) -> None:
     folder, refusal = build_decoded(split, labels, None, "training", progress=False)
     for name, kept in (("files", None), *((("the decoded file", folder),) if folder else ())):
         transform = TrainTransform(Pixels(split, labels, None, kept), 255, 0, epoch, AugmentOptions(size))
-        batches = TrainBatches(len(split), 4, 1, 1, 0, 0, epoch)
+        batches = TrainBatches(BatchPlan(len(split), 4), 0, epoch)
         loader = iter(train_loader(split.with_transform(transform), batches, 1, pin_memory=False))
         step(next(loader))
         waited, begun = 0.0, time.perf_counter()

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict
 
+from .catalog import TRAIN_ON
 from .labels import DataError, LabelInfo
 from .sampling import training_split
 from .sources import load_source
-
-TRAIN_ON = {"train": ("train",), "train+val": ("train", "validation")}  # --train_on: splits of a data set
 
 
 def load_data(

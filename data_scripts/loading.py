@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,49 +15,74 @@ from .labels import DataError
 from .transforms import SharedEpoch, item_generator
 
 
+@dataclass(frozen=True)
+class BatchPlan:
+    """How the images of an optimizer step are shared out, or a DataError if that cannot be.
+
+    num_images    of an epoch
+    batch_size    images of a step, over all processes and accumulation steps
+    accumulation  parts that a process computes one after another
+    processes, rank  how many there are, and which of them this is
+    """
+
+    num_images: int
+    batch_size: int
+    accumulation: int = 1
+    processes: int = 1
+    rank: int = 0
+
+    def __post_init__(self):
+        shares = self.processes * self.accumulation
+        if self.batch_size % shares:
+            raise DataError(
+                f"--batch_size {self.batch_size} does not divide evenly: it is images per optimizer step = images per "
+                f"process x {self.processes} processes x {self.accumulation} accumulation steps, so give a multiple of "
+                f"{shares}"
+            )
+        if self.num_images < self.batch_size:
+            raise DataError(f"--batch_size {self.batch_size} is more than the {self.num_images} training images")
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Images that a process sees at a time."""
+        return self.batch_size // (self.processes * self.accumulation)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of an epoch. The images that are left over are dropped: another order follows."""
+        return self.num_images // self.batch_size
+
+
+Order = Callable[[np.random.Generator], list[int]]
+
+
 class TrainBatches:
     """Indices of each micro-batch of one process: a pure function of (seed, epoch).
 
     An optimizer step takes the next `batch_size` items of the epoch's order, over all processes and accumulation steps,
-    so a step sees the same images however they are spread. What is left over at the end of an epoch is dropped: another
-    order follows. `order` makes it from the epoch's generator: a permutation of the images, or one of
-    `sampling.make_order`. `first_step` is where a resumed run goes on within an epoch.
+    so a step sees the same images however they are spread. `order` makes it from the epoch's generator: one of
+    `sampling.make_order`, or None for a permutation of the images.
     """
 
-    def __init__(
-        self,
-        num_images: int,
-        batch_size: int,
-        accumulation: int,
-        processes: int,
-        rank: int,
-        seed: int,
-        epoch: SharedEpoch,
-    ):
-        self.order: Callable[[np.random.Generator], list[int]] = lambda rng: rng.permutation(num_images).tolist()
-        self.batch_size, self.accumulation = batch_size, accumulation
-        self.processes, self.rank, self.seed, self.epoch = processes, rank, seed, epoch
-        shares = processes * accumulation
-        if batch_size % shares:
-            raise DataError(
-                f"--batch_size {batch_size} does not divide evenly: it is images per optimizer step = images per "
-                f"process x {processes} processes x {accumulation} accumulation steps, so give a multiple of {shares}"
-            )
-        if num_images < batch_size:
-            raise DataError(f"--batch_size {batch_size} is more than the {num_images} training images")
-        self.micro_batch_size = batch_size // shares
-        self.steps = num_images // batch_size
+    def __init__(self, plan: BatchPlan, seed: int, epoch: SharedEpoch, order: Order | None = None):
+        self.plan, self.seed, self.epoch = plan, seed, epoch
+        self.order = order or (lambda rng: rng.permutation(plan.num_images).tolist())
         self.first_step = 0
 
+    def start_at(self, step: int) -> None:
+        """Begin the next iterations at this step of the epoch: where a resumed run goes on."""
+        self.first_step = step
+
     def __len__(self) -> int:
-        return (self.steps - self.first_step) * self.accumulation
+        return (self.plan.steps - self.first_step) * self.plan.accumulation
 
     def __iter__(self) -> Iterator[list[int]]:
+        plan, images = self.plan, self.plan.micro_batch_size
         order = self.order(item_generator(self.seed, self.epoch.get(), 2**32 - 1))
-        for step in range(self.first_step, self.steps):
-            for i in range(self.accumulation):
-                start = step * self.batch_size + (i * self.processes + self.rank) * self.micro_batch_size
-                yield order[start : start + self.micro_batch_size]
+        for step in range(self.first_step, plan.steps):
+            for i in range(plan.accumulation):
+                start = step * plan.batch_size + (i * plan.processes + plan.rank) * images
+                yield order[start : start + images]
 
 
 def start_worker(_: int) -> None:

@@ -24,7 +24,7 @@ def preview_rows(
     crops = []
     for epoch in itertools.count(1):
         transform.epoch.set(epoch)
-        for batch in itertools.islice(batches, -(-number // batches.micro_batch_size)):
+        for batch in itertools.islice(batches, -(-number // batches.plan.micro_batch_size)):
             crops += transform.crops(batch, instances=True)
         if len(crops) >= number:
             break

@@ -11,13 +11,13 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
+from .catalog import SPLITS, source_of
 from .files import UNFINISHED
-from .labels import CAMVID, CITYSCAPES, DataError, LabelInfo
+from .labels import DataError, LabelInfo
 from .reader import FORMATS, PLUGIN
 
 IMAGE_SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
@@ -33,22 +33,6 @@ OTHER_SUFFIXES = set(
 MOST_NAMES = 20  # of skipped files in one note
 # Folders that systems and archives create beside the pictures. Hidden folders are skipped too.
 FOLDERS_OF_SYSTEMS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-SPLITS = {"train": "train", "val": "validation", "test": "test"}  # folder name: split name
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set that `--dataset` can name.
-
-    files      (root, folder of a split) -> [(name, image, label or None, instance or None)]; None if there is no folder
-    crop_size  default (H, W) of training crops, reduced for smaller images (see `check.fit_crop`)
-    help       what to do when the folder is missing
-    """
-
-    files: Callable[[Path, str], list[tuple[str, Path, Path | None, Path | None]] | None]
-    labels: LabelInfo
-    crop_size: tuple[int, int]
-    help: str
 
 
 def list_images(folder: Path, leave_out: Callable[[Path], bool] | None = None) -> list[Path]:
@@ -145,36 +129,7 @@ def _if_there(label: Path, split: str) -> Path | None:
     raise DataError(f"no label {label} for its image in split {split}: add it or remove the image")
 
 
-TOYCITY_COMMAND = "python -m data_scripts.toycity toycity"
-
-DATASETS = {
-    "minicity": Source(
-        cityscapes_files,
-        CITYSCAPES,
-        (576, 1152),
-        "get MiniCity (link and rules: https://vipriors.github.io) and unpack it so that ./minicity/leftImg8bit and "
-        f"./minicity/gtFine exist, or make a stand-in, {TOYCITY_COMMAND}, and train with --dataset toycity",
-    ),
-    "cityscapes": Source(
-        cityscapes_files,
-        CITYSCAPES,
-        (576, 1152),
-        "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from https://www.cityscapes-dataset.com there",
-    ),
-    "camvid": Source(
-        camvid_files,
-        CAMVID,
-        (360, 480),
-        "it needs the folders train, trainannot, val, valannot (and test) of SegNet's CamVid",
-    ),
-    "toycity": Source(cityscapes_files, CITYSCAPES, (256, 512), f"make it: {TOYCITY_COMMAND}"),
-}
-
-
-def source_of(dataset: str) -> Source:
-    if dataset not in DATASETS:
-        raise DataError(f"--dataset {dataset} is not known: choose one of {', '.join(DATASETS)}")
-    return DATASETS[dataset]
+LAYOUTS = {"cityscapes": cityscapes_files, "camvid": camvid_files}
 
 
 def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, LabelInfo]:
@@ -191,7 +146,7 @@ def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, Lab
         raise DataError(f"{root} (--dataset_path) is incomplete: {(root / UNFINISHED).read_text().strip()}")
     splits = {}
     for folder, split in SPLITS.items():
-        rows = source.files(root, folder)
+        rows = LAYOUTS[source.layout](root, folder)
         if rows is None and split == "test":
             continue
         if rows is None:

@@ -1,89 +1,94 @@
 """The data of a training run: files are checked, decoded once if there is room, and become items."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from datasets import Dataset, DatasetDict
 
+from .arguments import AugmentOptions, DataOptions
+from .catalog import source_of
 from .check import check_data, fit_crop
 from .copyblob import BlobBank, build_bank, parse_rules
-from .folds import TRAIN_ON
+from .folds import load_data
 from .labels import LabelInfo
+from .loading import Order
 from .pixels import Pixels, build_decoded
-from .sampling import inverse_frequency, repeated, training_split
-from .sources import source_of
-from .transforms import AugmentOptions, EvalTransform, SharedEpoch, TrainTransform
+from .sampling import inverse_frequency, make_order, repeated, training_split
+from .sources import note
+from .transforms import EvalTransform, RareClasses, SharedEpoch, TrainTransform
 
 
 @dataclass
 class TrainingData:
     """train       `pixel_values` and `labels` of augmented items, see `transform`
+    order       of an epoch's items, as `TrainBatches` takes it
     validation  items in evaluation, None when they are trained on
     counts      (N, C): pixels of each train id in each training image
     """
 
     train: Dataset
+    order: Order | None
     validation: Dataset | None
     transform: TrainTransform
     counts: np.ndarray
 
 
-def trained_splits(args) -> tuple[str, ...]:
-    """The splits of `load_data` that are trained on: a fold is held out of its "train" already."""
-    return ("train",) if args.fold is not None else TRAIN_ON[args.train_on]
+def load_training_data(options: DataOptions) -> tuple[DatasetDict, LabelInfo]:
+    """The splits that a run has to do with, and what their ids mean. Files are found, not opened."""
+    return load_data(options.dataset, options.dataset_path, options.folds, options.fold, options.train_on)
 
 
-def count_images(args, data: DatasetDict) -> int:
-    return sum(len(data[name]) for name in trained_splits(args))
+def count_images(options: DataOptions, data: DatasetDict) -> int:
+    """How many images are trained on."""
+    return sum(len(data[name]) for name in options.splits)
 
 
 def make_training_data(
-    args, data: DatasetDict, labels: LabelInfo, epoch: SharedEpoch, once: Callable, speaks: bool
+    options: DataOptions,
+    augmentation: AugmentOptions,
+    data: DatasetDict,
+    labels: LabelInfo,
+    epoch: SharedEpoch,
+    seed: int,
+    once: Callable,
 ) -> TrainingData:
     """Look at every file, build what is kept in the cache, and say how items are made.
 
-    args    the training flags
-    once    `once(function, *args)`: the result, or the error, of a call in one of several processes
-    speaks  whether this process shows progress
+    once  `once(function, *args)`: the result, or the error, of a call in one of several processes
     """
-    train_on = trained_splits(args)
-    rules = parse_rules(args.copyblob_rules or labels.copyblob, labels) if args.copyblob != "none" else ()
-    counts, sizes = once(check_data, data, labels, train_on, speaks)
-    images = training_split(*(data[name] for name in train_on))
-
-    def pixels_of(split: Dataset, size, name: str) -> Pixels:
-        folder, refusal = once(build_decoded, split, labels, size, name, speaks) if args.cache else (None, "")
-        if refusal and speaks:
-            print(f"note: {refusal}", flush=True)
-        return Pixels(split, labels, size, folder)
-
-    pixels, weights, blobs = pixels_of(images, args.train_size, "training"), inverse_frequency(counts.sum(0)), None
-    if args.copyblob == "bank":
-        blobs = BlobBank(once(build_bank, pixels, labels, rules, counts, speaks), weights, labels)
-    default_size, scales = source_of(args.dataset).crop_size, args.scale_range or AugmentOptions.scale_range
-    chosen = {
-        "crop_size": fit_crop(args.crop_size, default_size, [args.train_size] if args.train_size else sizes, scales[1]),
-        "scale_range": scales,
-        "hflip": args.hflip,
-        "rotation": args.rotation,
-        "jitter": args.colorjitter_factor,
-        "photometric": args.photometric,
-        "class_crop_prob": args.class_crop_prob,
-        "class_weights": weights,
-        "cutmix": args.cutmix,
-        "cutmix_prob": args.cutmix_prob,
-        "cutmix_boxes": args.cutmix_boxes,
-        "cutmix_beta": args.cutmix_beta,
-        "blobs": blobs,
-        "copyblob_prob": args.copyblob_prob,
-        "batch_rules": rules if args.copyblob == "tutorial" else (),
-    }
-    options = AugmentOptions(**{name: value for name, value in chosen.items() if value is not None})
-    transform = TrainTransform(pixels, labels.ignore_index, args.seed, epoch, options)
-    items = images if args.sampling == "shuffle" else repeated(len(images))
+    rules = ()
+    if augmentation.copyblob != "none":  # wrong ones are refused before the files are looked at
+        rules = parse_rules(augmentation.copyblob_rules or labels.copyblob, labels)
+    counts, sizes = once(check_data, data, labels, options.splits, True)
+    images = training_split(*(data[name] for name in options.splits))
+    pixels = pixels_of(images, labels, options.train_size, "training", options.cache, once)
+    weights, blobs = inverse_frequency(counts.sum(0)), None
+    if augmentation.copyblob == "bank":
+        blobs = BlobBank(once(build_bank, pixels, labels, rules, counts, True), weights, labels)
+    rare = RareClasses(weights, blobs, rules if augmentation.copyblob == "tutorial" else ())
+    fitted = fit_crop(
+        augmentation.crop_size,
+        source_of(options.dataset).crop_size,
+        [options.train_size] if options.train_size else sizes,
+        augmentation.scale_range[1],
+    )
+    augmentation = replace(augmentation, crop_size=fitted)
+    transform = TrainTransform(pixels, labels.ignore_index, seed, epoch, augmentation, rare)
+    items, order = images, None
+    if options.sampling != "shuffle":
+        items, order = repeated(len(images)), make_order(options.sampling, counts)
     validation = None
-    if "validation" not in train_on:
+    if "validation" not in options.splits:
         split = data["validation"]
-        validation = split.with_transform(EvalTransform(pixels_of(split, None, "validation")))
-    return TrainingData(items.with_transform(transform), validation, transform, counts)
+        seen = pixels_of(split, labels, None, "validation", options.cache, once)
+        validation = split.with_transform(EvalTransform(seen))
+    return TrainingData(items.with_transform(transform), order, validation, transform, counts)
+
+
+def pixels_of(split: Dataset, labels: LabelInfo, size, name: str, cache: bool, once: Callable) -> Pixels:
+    """The pixels of `split`, kept in the cache if they may and fit. `size`: (H, W) that they are resized to."""
+    folder, refusal = once(build_decoded, split, labels, size, name, True) if cache else (None, "")
+    if refusal:
+        note(refusal)
+    return Pixels(split, labels, size, folder)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 
+from .arguments import AugmentOptions
 from .augment import Crop, finish_crop, sample_augmentation, take_crop
 from .copyblob import MOST_BLOBS, PASTED, BlobBank, paste, paste_in_batch, sample_placements
 from .cutmix import cutmix, sample_boxes
@@ -42,41 +43,37 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class AugmentOptions:
-    """What is done to a training item.
+class RareClasses:
+    """What augmentation knows of the classes of the training split.
 
-    rotation         by up to so many degrees
-    photometric      SSD's distortion instead of colour `jitter`
-    class_crop_prob  how often the crop contains a pixel of a class drawn by `class_weights` (C,) from the image's
-    cutmix           whether `cutmix_boxes` boxes of another image are mixed in, with `cutmix_prob`
-    blobs            to paste from; up to `MOST_BLOBS` in an image, each with `copyblob_prob`
-    batch_rules      pairs of train ids: CopyBlob between the images of a batch
+    weights      (C,): by which a class is drawn for `class_crop_prob`
+    blobs        to paste from; up to `MOST_BLOBS` in an image, each with `copyblob_prob`
+    batch_rules  pairs of train ids: CopyBlob between the images of a batch
     """
 
-    crop_size: Sequence[int]
-    scale_range: Sequence[float] = (0.75, 2.0)
-    hflip: bool = True
-    rotation: float = 0.0
-    photometric: bool = False
-    class_crop_prob: float = 0.0
-    class_weights: np.ndarray | None = None
-    cutmix: bool = False
+    weights: np.ndarray | None = None
     blobs: BlobBank | None = None
     batch_rules: Sequence[tuple[int, int]] = ()
-    jitter: float = 0.3
-    cutmix_prob: float = 1.0
-    cutmix_boxes: int = 1
-    cutmix_beta: float = 1.0
-    copyblob_prob: float = 0.5
 
 
 class TrainTransform:
     """For `Dataset.with_transform` on a `training_split`: rows -> `pixel_values` uint8 (3, h, w) and `labels` uint8
-    (h, w), train ids. Item `index` shows image `index` modulo the number of images in `pixels`."""
+    (h, w), train ids. Item `index` shows image `index` modulo the number of images in `pixels`.
 
-    def __init__(self, pixels: Pixels, ignore_index: int, seed: int, epoch: SharedEpoch, options: AugmentOptions):
+    `options` have a `crop_size`.
+    """
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        ignore_index: int,
+        seed: int,
+        epoch: SharedEpoch,
+        options: AugmentOptions,
+        rare: RareClasses | None = None,
+    ):
         self.pixels, self.ignore_index = pixels, ignore_index
-        self.seed, self.epoch, self.options = seed, epoch, options
+        self.seed, self.epoch, self.options, self.rare = seed, epoch, options, rare or RareClasses()
 
     def __call__(self, rows: dict[str, list]) -> dict[str, list]:
         crops = self.crops(rows["index"])
@@ -86,9 +83,9 @@ class TrainTransform:
     def crops(self, indices: Sequence[int], instances: bool = False) -> list[Crop]:
         """The items of a batch; with `instances`, their instance maps too, in which pasted blobs are above `PASTED`."""
         crops = [self._item(index, instances) for index in indices]
-        if self.options.batch_rules:
+        if self.rare.batch_rules:
             rng = item_generator(self.seed, self.epoch.get(), 2**31 + indices[0])
-            paste_in_batch(rng, crops, [index % len(self.pixels) for index in indices], self.options.batch_rules)
+            paste_in_batch(rng, crops, [index % len(self.pixels) for index in indices], self.rare.batch_rules)
         return crops
 
     def _item(self, index: int, instances: bool) -> Crop:
@@ -104,12 +101,13 @@ class TrainTransform:
 
     def _augmented(self, rng: np.random.Generator, index: int, instances: bool, first_id: int = PASTED + 1) -> Crop:
         """One image on its own: crop, blobs, with instance ids from `first_id` on, colour, mirror."""
-        options, image, label = self.options, self.pixels.image(index), self.pixels.label(index)
+        options, blobs = self.options, self.rare.blobs
+        image, label = self.pixels.image(index), self.pixels.label(index)
         instance = self.pixels.instances(index) if instances else None
         focus = None
         if options.class_crop_prob and rng.random() < options.class_crop_prob:
-            focus = sample_pixel(rng, label, options.class_weights)
-        jitter = None if options.photometric else options.jitter
+            focus = sample_pixel(rng, label, self.rare.weights)
+        jitter = None if options.photometric else options.colorjitter_factor
         drawn = sample_augmentation(
             rng,
             label.shape,
@@ -121,10 +119,10 @@ class TrainTransform:
             focus=focus,
         )
         crop = take_crop(image, label, drawn, options.crop_size, instance, self.ignore_index)
-        if options.blobs is not None:
-            placements = sample_placements(rng, options.blobs, crop, index, options.copyblob_prob)
+        if blobs is not None:
+            placements = sample_placements(rng, blobs, crop, index, options.copyblob_prob)
             for number, placement in enumerate(placements, first_id):
-                paste(crop, options.blobs, placement, number)
+                paste(crop, blobs, placement, number)
         return finish_crop(crop, drawn, self.ignore_index, color=jitter is None or jitter > 0)
 
 

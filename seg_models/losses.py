@@ -63,9 +63,6 @@ def enet_class_weights(pixels: Sequence[int], constant: float = 1.02) -> list[fl
     return [1 / math.log(constant + count / total) for count in pixels]
 
 
-LOSSES = ("ce", "weighted_ce", "focal")
-
-
 def make_loss(
     name: str, class_weights: torch.Tensor | None = None, gamma: float | None = None
 ) -> Callable[[torch.Tensor, torch.Tensor], Sums]:

@@ -26,6 +26,7 @@ from .fcn import FCNDecoder
 from .hrnet import HRNetHead
 from .losses import cross_entropy
 from .maxunpool import MaxPoolEncoder, MaxUnpoolHead
+from .names import MODEL_TYPE
 from .norms import EvoNorm, convert_norms
 from .predictor import resize_logits
 from .pspnet import PSPNetHead
@@ -107,7 +108,7 @@ class SegmentationConfig(PretrainedConfig):
     `id2label` or `num_labels` are given as for every `transformers` configuration.
     """
 
-    model_type = "minicity_seg"
+    model_type = MODEL_TYPE
 
     def __init__(
         self,

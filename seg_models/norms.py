@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from .evonorm import EvoNorm, EvoNormB0, EvoNormS0, num_groups
-
-NORMS = ("batch", "instance", "group", "evo", "evo_b0")
+from .names import NORMS
 
 
 class InstanceNorm(nn.InstanceNorm2d):

@@ -8,9 +8,8 @@ from torch import nn
 from transformers import SegformerImageProcessor
 
 from .errors import ModelError
+from .names import AVERAGES
 from .short_heads import shorten_heads
-
-MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)  # `--mst`
 
 
 def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
@@ -97,8 +96,8 @@ class Predictor:
         flip: bool = False,
         average: str = "probabilities",
     ):
-        if average not in ("probabilities", "logits"):
-            raise ValueError(f"average must be probabilities or logits, not {average!r}")
+        if average not in AVERAGES:
+            raise ValueError(f"average must be {' or '.join(AVERAGES)}, not {average!r}")
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales must be one or more numbers above 0, not {scales}")
         shorten_heads(model, in_eval=True)

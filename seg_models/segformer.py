@@ -9,20 +9,14 @@ import torch
 from transformers import SegformerConfig, SegformerModel, SegformerPreTrainedModel
 
 from .modeling import AuxiliaryHead, SegmentationOutput, mean_cross_entropy
+from .names import SEGFORMER_TYPE
 from .short_heads import ShortHead
-
-# Widths and depths of the stages and width of the head, from tables 1 and 6 of the paper.
-B0 = {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256}
-B1 = {"hidden_sizes": [64, 128, 320, 512], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256}
-B2 = {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 4, 6, 3], "decoder_hidden_size": 768}
-B3, B4, B5 = ({**B2, "depths": depths} for depths in ([3, 4, 18, 3], [3, 8, 27, 3], [3, 6, 40, 3]))
-VARIANTS = {"b0": B0, "b1": B1, "b2": B2, "b3": B3, "b4": B4, "b5": B5}
 
 
 class SegFormerConfig(SegformerConfig):
     """`transformers`' configuration with `norm`, the head's norm, and `dataset`, the label set of the classes."""
 
-    model_type = "minicity_segformer"
+    model_type = SEGFORMER_TYPE
 
     norm: str = "batch"
     dataset: str | None = None

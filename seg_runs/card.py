@@ -11,72 +11,49 @@ Everything comes from files, so the card can be written again when the model get
 import os
 import platform
 import shlex
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .arguments import RUN_FLAGS, TrainArguments, read_recipe
 from .files import read_json
+from .recipes import read_recipe
 from .report import score_summary
+from .state import RunState
 
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "timm", "minicity-seg")
-OWN_TYPES = ("minicity_seg", "minicity_segformer")  # model types whose code lies beside the weights
 
 
-@dataclass(frozen=True)
-class DataNote:
-    """What a card says about a data set."""
+class DataNote(Protocol):
+    """What a card says about a data set. `data_scripts.catalog` holds the notes."""
 
     title: str
     link: str | None
-    licence: str  # of weights trained on it, by the hub's name for it
-    note: str  # on the licence
-    limits: str  # what the data set does not teach
-    publishable: bool = True  # whether its images may be shown in public
-    validation: str = ""  # what scores on its validation split measure, if that is unexpected
+    licence: str
+    note: str
+    limits: str
+    publishable: bool
+    validation: str
 
 
-CITYSCAPES_TERMS = (
-    "Cityscapes may be used for research, teaching and personal experiments, not commercially, and its images may not "
-    "be passed on ([terms](https://www.cityscapes-dataset.com/license/)). Keep to these terms for the weights too."
-)
-STREETS = "It has seen daylight and dry weather in German and Swiss cities, from one car's camera, and nothing else."
-DATA = {
-    "minicity": DataNote("MiniCity", "https://vipriors.github.io", "other", CITYSCAPES_TERMS, STREETS, False),
-    "cityscapes": DataNote(
-        "Cityscapes", "https://www.cityscapes-dataset.com", "other", CITYSCAPES_TERMS, STREETS, False
-    ),
-    "camvid": DataNote(
-        "CamVid",
-        "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
-        "other",
-        "CamVid is published for research without a licence of its own: ask its authors before other uses.",
-        "It has seen one city, a few drives and images of 360x480, and nothing else.",
-        validation="CamVid's validation split is one clip of 6.7 seconds between training frames of the same drive. A "
-        "score on it measures how well such frames are fitted: one network had a mIoU of 0.54 there and of 0.36 on a "
-        "drive that it had not seen.",
-    ),
-    "toycity": DataNote(
-        "ToyCity",
-        None,
-        "apache-2.0",
-        "ToyCity is drawn by the program that trained this network, so no other licence applies.",
-        "It has seen only drawings: its predictions on photos are meaningless.",
-    ),
-}
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card takes from other rooms.
+
+    defaults   the defaults of the flags that args.yaml keeps
+    note       maps the name of a data set, or None, to its `DataNote`
+    own_types  model types whose code lies beside the weights
+    """
+
+    defaults: dict
+    note: Callable[[str | None], DataNote]
+    own_types: tuple[str, ...]
 
 
-def data_note(dataset: str | None) -> DataNote:
-    """Return the note on a data set, or a cautious one if it is unknown."""
-    title = dataset or "unnamed data"
-    note = f"The licence of {title} is not known here. Find out, and keep to it for these weights too."
-    limits = "It knows only what its training images show."
-    return DATA.get(dataset) or DataNote(title, None, "other", note, limits, False)
-
-
-def training_record(model, state: dict, seconds: float, scores: dict | None) -> dict:
+def training_record(model, state: RunState, seconds: float, scores: dict | None) -> dict:
     """Return the content of training.json.
 
     seconds  training time so far
@@ -84,11 +61,11 @@ def training_record(model, state: dict, seconds: float, scores: dict | None) -> 
     """
     names = [name for _, name in sorted(model.config.id2label.items())]
     return {
-        "epoch": state["best_epoch"],
-        "step": state["step"],
-        "steps": state["steps"],
+        "epoch": state.best_epoch,
+        "step": state.step,
+        "steps": state.conditions.steps,
         "seconds": round(seconds, 1),
-        "hardware": f"{state['processes']} x {device_name(model)}, precision {state['precision']}",
+        "hardware": f"{state.conditions.processes} x {device_name(model)}, precision {state.conditions.precision}",
         "versions": {"python": platform.python_version(), **versions()},
         "parameters": sum(p.numel() for name, p in model.named_parameters() if not name.startswith("aux_classifier.")),
         "validation": None if scores is None else score_summary(names, scores),
@@ -118,12 +95,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def training_command(arguments: dict) -> str:
-    """Return the command line for `arguments`, the entries of args.yaml, without those that equal the defaults."""
+def training_command(arguments: dict, defaults: dict) -> str:
+    """Return the command line for `arguments`, the entries of args.yaml, without those that equal the `defaults`."""
     words = ["accelerate", "launch", "train_seg.py"]
-    defaults = asdict(TrainArguments())
     for key, value in public_arguments(arguments).items():
-        if value == defaults.get(key) or value is None or key in RUN_FLAGS:
+        if key not in defaults or value == defaults[key] or value is None:
             continue
         if isinstance(value, bool):
             words.append(f"--{key}" if value else f"--no_{key}")
@@ -148,14 +124,16 @@ def read_card_files(folder: Path, run: Path) -> tuple[dict, dict, dict, dict]:
     return *found, read_recipe(path) if path.exists() else {}
 
 
-def make_card(folder: Path, run: Path, name: str | None = None, pictures: dict[str, str] | None = None) -> ModelCard:
+def make_card(
+    folder: Path, run: Path, facts: CardFacts, name: str | None = None, pictures: dict[str, str] | None = None
+) -> ModelCard:
     """Return the card of the model that `run` saved in `folder`.
 
     name      the model's id on a hub, if it has one
     pictures  {file name in the model's folder: what it shows}
     """
     config, record, processor, arguments = read_card_files(folder, run)
-    note, scores = data_note(config.get("dataset")), record.get("validation")
+    note, scores = facts.note(config.get("dataset")), record.get("validation")
     network = arguments.get("model", config["model_type"]).lower()
     network += f" ({arguments['encoder']})" if arguments.get("encoder") else ""
     title = f"{network} with {config.get('norm', 'batch')} norm on {note.title}"
@@ -182,10 +160,10 @@ def make_card(folder: Path, run: Path, name: str | None = None, pictures: dict[s
     sections = [
         f"# {title}",
         introduction(config, record, arguments, note, network),
-        loading(config, processor, name),
+        loading(config, processor, name, config["model_type"] in facts.own_types),
         data_section(config, arguments, note),
         score_section(config, record, note, pictures or {}),
-        training_section(record, arguments, pictures or {}),
+        training_section(record, arguments, facts.defaults, pictures or {}),
         limits_section(config, scores, note),
     ]
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n", ignore_metadata_errors=True)
@@ -209,8 +187,8 @@ def introduction(config: dict, record: dict, arguments: dict, note: DataNote, ne
     )
 
 
-def loading(config: dict, processor: dict, name: str | None) -> str:
-    where, own = name or "path/to/this/folder", config["model_type"] in OWN_TYPES
+def loading(config: dict, processor: dict, name: str | None, own: bool) -> str:
+    where = name or "path/to/this/folder"
     trust = ", trust_remote_code=True" if own else ""
     packages = "torch torchvision timm transformers" if own else "torch transformers"
     lines = f"""## Use
@@ -239,7 +217,7 @@ logits = model(**processor(images=image, return_tensors="pt")).logits
     if own:
         lines += (
             " The Python files beside the weights build the network, and `trust_remote_code=True` runs them: read them "
-            "first. Where minicity-seg is installed, `import seg_models` instead. For a class that it does not know, "
+            "first. Where minicity-seg is installed, `import seg_models.models` instead. For a class that it does not know, "
             '`pipeline` logs "The model ... is not supported for image-segmentation"; this is no error.'
         )
     return lines
@@ -288,10 +266,10 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def training_section(record: dict, arguments: dict, pictures: dict[str, str]) -> str:
+def training_section(record: dict, arguments: dict, defaults: dict, pictures: dict[str, str]) -> str:
     lines = ["## Training", ""]
     if arguments:
-        lines += ["```", training_command(arguments), "```", ""]
+        lines += ["```", training_command(arguments, defaults), "```", ""]
     if record:
         hours, minutes = divmod(round(record["seconds"] / 60), 60)
         found = ", ".join(f"{package} {found}" for package, found in record["versions"].items())

@@ -8,11 +8,10 @@ checkpoints/step_000120/
     state.json           epoch, step, sums of the epoch so far, best score
     checksums.json       of all of these
 
-torch is imported where it is needed: arguments.py, which answers --help, looks for checkpoints here.
+torch is imported where it is needed: parsing.py, which answers --help, looks for checkpoints here.
 """
 
 import json
-import math
 import re
 import shlex
 import shutil
@@ -23,7 +22,6 @@ from .files import (
     announce,
     damage,
     discard,
-    read_json,
     replace_folder,
     write_atomically,
     write_checksums,
@@ -31,12 +29,13 @@ from .files import (
     writing,
 )
 from .launch import RunError, on_first_process, os_reason
+from .state import RunState, is_number
 
 FILES = ("model.safetensors", "training.pt", "state.json")
 
 
-def save_checkpoint(accelerator, run: Path, model, ema, optimizer, state: dict, keep: int) -> None:
-    """Write checkpoints/step_N from every process, N = state["step"]; then remove all but the `keep` newest.
+def save_checkpoint(accelerator, run: Path, model, ema, optimizer, state: RunState, keep: int) -> None:
+    """Write checkpoints/step_N from every process, N = state.step; then remove all but the `keep` newest.
 
     Everything goes to a temporary name that the first process renames when all have written and the disk has it: a run
     that is killed, a disk that is full, or a power cut leaves the previous checkpoint as it was. Weights that are not
@@ -45,7 +44,7 @@ def save_checkpoint(accelerator, run: Path, model, ema, optimizer, state: dict, 
     from safetensors.torch import save_file
 
     folder = run / "checkpoints"
-    final = folder / f"step_{state['step']:06d}"
+    final = folder / f"step_{state.step:06d}"
     temporary = folder / f".{final.name}.tmp"
     on_first_process(accelerator, refuse_not_finite, run, model, ema)
     try:
@@ -64,7 +63,7 @@ def save_checkpoint(accelerator, run: Path, model, ema, optimizer, state: dict, 
                 if accelerator.scaler is not None:
                     training["scaler"] = accelerator.scaler.state_dict()
                 write(training, temporary / "training.pt")
-                write_json(temporary / "state.json", state)
+                write_json(temporary / "state.json", state.to_json())
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
                 write_checksums(temporary, [path.name for path in temporary.iterdir()])
@@ -101,12 +100,12 @@ def not_finite(tensors: dict) -> str | None:
     return next((name for name, value in tensors.items() if not is_finite(value)), None)
 
 
-def update_state(run: Path, state: dict) -> None:
+def update_state(run: Path, state: RunState) -> None:
     """If this step has a checkpoint, add to it what came after: the validation, the end of the epoch."""
-    folder = run / "checkpoints" / f"step_{state['step']:06d}"
+    folder = run / "checkpoints" / f"step_{state.step:06d}"
     if not folder.is_dir():
         return
-    content = json.dumps(state, indent=2, allow_nan=False) + "\n"
+    content = json.dumps(state.to_json(), indent=2, allow_nan=False) + "\n"
     with writing(folder / "state.json", f". {last_checkpoint(run)}"):
         announce(folder, "state.json", content.encode())
         write_atomically(folder / "state.json", content)
@@ -197,40 +196,6 @@ def find_checkpoint(path: str) -> tuple[Path, list[str]]:
     raise RunError(f"{passed[0]}: {rest}")
 
 
-def read_state(folder: Path) -> dict:
-    """state.json of a checkpoint. Raises RunError if it is not what a run writes."""
-    state = read_json(folder / "state.json")
-    wrong = next((key for key, sound in STATE.items() if key not in state or not sound(state[key])), None)
-    if wrong:
-        raise RunError(f"cannot read {folder / 'state.json'}: {wrong} is {state.get(wrong, 'missing')!r:.80}")
-    if not 0 <= state["step"] - state["epoch"] * state["steps_per_epoch"] <= state["steps_per_epoch"]:
-        raise RunError(f"cannot read {folder / 'state.json'}: step {state['step']} is not of epoch {state['epoch']}")
-    return state
-
-
-def is_count(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-
-
-def is_number(value) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
-
-
-STATE = {  # what a run needs of it, and how each looks
-    "epoch": is_count,
-    "step": is_count,
-    "skipped": is_count,
-    "totals": lambda value: isinstance(value, list) and len(value) == 4 and all(map(is_number, value)),
-    "seconds": is_number,
-    "best_mean_iou": lambda value: value is None or is_number(value),
-    "best_epoch": lambda value: value is None or is_count(value),
-    "steps": is_count,
-    "steps_per_epoch": lambda value: is_count(value) and value > 0,
-    "precision": lambda value: isinstance(value, str),
-    "processes": is_count,
-}
-
-
 def load_checkpoint(accelerator, folder: Path, model, ema, optimizer) -> None:
     """Put a checkpoint back, in place. Weights are read with safetensors, the rest with `weights_only=True`.
 
@@ -241,6 +206,8 @@ def load_checkpoint(accelerator, folder: Path, model, ema, optimizer) -> None:
 
     try:
         weights = load_file(folder / "model.safetensors")
+        if ema is None and (folder / "ema.safetensors").exists():
+            raise ValueError("it holds a moving average, and the run has no --ema_decay")
         average = load_file(folder / "ema.safetensors") if ema is not None else None
         training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
         rng = rng_file(folder, accelerator.process_index)

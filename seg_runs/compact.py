@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from .arguments import Parser
 from .files import CHECKSUMS, damage, read_json, replace_folder, write_checksums, write_json, writing
 from .launch import RunError, one_line_errors
 from .lock import locked
+from .parsing import Parser
 
 WEIGHTS = "model.safetensors"
 
@@ -85,7 +85,7 @@ def halved(tensor):
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="python -m seg_runs.compact", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser(prog="python -m seg_runs.compact", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="a run folder or a saved model")
     parser.add_argument("destination", type=Path, help="the folder to write")
     with one_line_errors():

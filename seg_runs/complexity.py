@@ -17,7 +17,9 @@ from functools import partial
 import yaml
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
-from seg_models import MODELS, ModelError, build_model
+from seg_models.catalog import MODELS
+from seg_models.errors import ModelError
+from seg_models.models import build_model
 from seg_models.operations import images_per_second, measure
 
 COLUMNS = ("model", "parameters", "GMACs", "GFLOPs", "kept for backward", "images/s")

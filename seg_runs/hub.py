@@ -18,7 +18,8 @@ from pathlib import Path
 
 import yaml
 
-from .card import OWN_TYPES, data_note, make_card, public_arguments, read_card_files
+from .arguments import HubOptions
+from .card import CardFacts, make_card, public_arguments, read_card_files
 from .files import damage, write_atomically
 from .launch import RunError, is_first_process, os_line
 from .run_folder import BEST_IS_WHOLE
@@ -27,13 +28,13 @@ ATTEMPTS = 3
 PAUSE = 10.0  # seconds before the second attempt, six times as long before the third
 
 
-def hub_flags(args) -> str:
+def hub_flags(options: HubOptions) -> str:
     """Return the flags to repeat when the run is resumed: args.yaml does not record where to push."""
-    if not args.push_to_hub:
+    if not options.push_to_hub:
         return ""
-    private = " --hub_private" if args.hub_private else ""
-    strategy = f" --hub_strategy {args.hub_strategy}" if args.hub_strategy else ""
-    return f" --push_to_hub --hub_model_id {shlex.quote(args.hub_model_id)}{private}{strategy}"
+    private = " --hub_private" if options.hub_private else ""
+    strategy = f" --hub_strategy {options.hub_strategy}"
+    return f" --push_to_hub --hub_model_id {shlex.quote(options.hub_model_id)}{private}{strategy}"
 
 
 def publish_command(run: Path, repository: str, private: bool) -> str:
@@ -83,13 +84,13 @@ def without_token(text: str) -> str:
     return text.replace(token, "...") if token else text
 
 
-def stage(run: Path, folder: Path, repository: str, private: bool) -> None:
+def stage(run: Path, folder: Path, repository: str, private: bool, facts: CardFacts) -> None:
     """Copy what is uploaded to `folder`, because the run may change its files meanwhile.
 
     Raises RunError if best/ is damaged or was saved without its code.
     """
     config, *_, arguments = read_card_files(run / "best", run)
-    if config.get("model_type") in OWN_TYPES and "auto_map" not in config:
+    if config.get("model_type") in facts.own_types and "auto_map" not in config:
         raise RunError(f"{run}/best was saved without the code that builds its network: train it again")
     with BEST_IS_WHOLE:
         for path in (run / "best").iterdir():
@@ -107,26 +108,26 @@ def stage(run: Path, folder: Path, repository: str, private: bool) -> None:
         write_atomically(folder / "args.yaml", text)
     pictures = {}
     drawn = sorted((run / "images").glob("epoch_*.png"))
-    if drawn and (private or data_note(config.get("dataset")).publishable):
+    if drawn and (private or facts.note(config.get("dataset")).publishable):
         shutil.copyfile(drawn[-1], folder / "validation.png")
         pictures["validation.png"] = "Validation images: image, truth, prediction"
     if (folder / "learning_curve.png").is_file():
         pictures["learning_curve.png"] = "Learning curve: loss and scores over epochs"
     try:
-        card = make_card(folder, run, repository, pictures)
+        card = make_card(folder, run, facts, repository, pictures)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # entries that no run writes
         raise RunError(f"cannot describe {run}/best: {type(error).__name__} {error} in its JSON files") from error
     card.save(folder / "README.md")
 
 
-def upload(run: Path, repository: str, private: bool) -> str:
+def upload(run: Path, repository: str, private: bool, facts: CardFacts) -> str:
     """Upload a run. Returns the URL of the commit. Raises what huggingface_hub raises."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()  # they would disturb the progress bar of the training
     with tempfile.TemporaryDirectory(prefix=".push-", dir=run) as folder:
-        stage(run, Path(folder), repository, private)
+        stage(run, Path(folder), repository, private, facts)
         return (
             HfApi()
             .upload_folder(
@@ -139,11 +140,11 @@ def upload(run: Path, repository: str, private: bool) -> str:
         )
 
 
-def upload_with_retries(run: Path, repository: str, private: bool) -> str | None:
+def upload_with_retries(run: Path, repository: str, private: bool, facts: CardFacts) -> str | None:
     """Upload a run, with retries. Returns the URL, or None after a warning with the command that repeats it."""
     for attempt in range(ATTEMPTS):
         try:
-            return upload(run, repository, private)
+            return upload(run, repository, private, facts)
         except Exception as error:  # no failed upload may end a run
             status = getattr(getattr(error, "response", None), "status_code", None)
             last = attempt == ATTEMPTS - 1 or isinstance(error, RunError) or status in (401, 403)
@@ -164,20 +165,20 @@ class HubUploads:
     While an upload is running, others are skipped: the last one contains everything.
     """
 
-    def __init__(self, args):
-        self.on = args.push_to_hub and is_first_process()
-        self.private, self.each_save = args.hub_private, args.hub_strategy == "every_save"
-        self.thread = None
+    def __init__(self, options: HubOptions, facts: CardFacts):
+        self.on = options.push_to_hub and is_first_process()
+        self.private, self.each_save = options.hub_private, options.hub_strategy == "every_save"
+        self.facts, self.thread = facts, None
         if self.on:
-            self.repository = make_repository(args.hub_model_id, self.private)
+            self.repository = make_repository(options.hub_model_id, self.private)
             print(f"the model will be uploaded to {self.repository}", flush=True)
 
     def saved(self, run: Path, better: bool) -> None:
         """Upload in the background after an epoch, if `better` says that there is a new best model."""
         if self.on and self.each_save and better and not (self.thread and self.thread.is_alive()):
-            job = self.repository, self.private
+            job = (run, self.repository, self.private, self.facts)
             # a daemon thread, so that a stopped run does not wait for it
-            self.thread = threading.Thread(target=upload_with_retries, args=(run, *job), daemon=True)
+            self.thread = threading.Thread(target=upload_with_retries, args=job, daemon=True)
             self.thread.start()
 
     def finish(self, run: Path) -> None:
@@ -186,6 +187,6 @@ class HubUploads:
             return
         if self.thread:
             self.thread.join()
-        address = upload_with_retries(run, self.repository, self.private)
+        address = upload_with_retries(run, self.repository, self.private, self.facts)
         if address:
             print(f"uploaded: {address}", flush=True)

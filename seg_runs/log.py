@@ -7,6 +7,7 @@ from pathlib import Path
 from .files import write_json, writing
 from .report import plot_learning_curve
 from .run_folder import append_row, read_rows
+from .state import RunState
 
 
 class TrainingLog:
@@ -16,12 +17,12 @@ class TrainingLog:
     logged after it, by a run that was killed, is taken back.
     """
 
-    def __init__(self, run: Path, report_to: str, on: bool, state: dict):
+    def __init__(self, run: Path, report_to: str, on: bool, state: RunState):
         self.run, self.on, self.boards = run, on, {}
         if on and report_to == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter
 
-            for kind, done in (("step", state["step"]), ("epoch", state["epoch"])):
+            for kind, done in (("step", state.step), ("epoch", state.epoch)):
                 folder = run / "tensorboard" / f"{kind}s"
                 with writing(folder):
                     put_before(folder, int(time.time()))

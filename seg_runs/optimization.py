@@ -1,13 +1,13 @@
 """Optimizers, and the learning rate at each step."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from .arguments import OptimizationOptions
 from .launch import RunError
 
 POLY_POWER = 0.9  # Chen et al., 2017, arXiv 1606.00915, section 4.1
-HEADS = ("decode_head.", "classifier.")  # the names of transformers' SegFormer and of our networks
-SCHEDULES = ("cosine", "poly", "poly_with_restarts", "constant")
 
 
 def total_steps(steps_per_epoch: int, epochs: int, max_train_steps: int | None) -> int:
@@ -19,8 +19,8 @@ def total_steps(steps_per_epoch: int, epochs: int, max_train_steps: int | None) 
 class Schedule:
     """What the initial learning rate is multiplied by: a function of the step alone, so there is no state to save.
 
-    kind          one of `SCHEDULES`; restarts are warm: a cycle begins at 1 again (Loshchilov and Hutter, 2017, arXiv
-                  1608.03983), and cycles are equally long
+    kind          one of `arguments.SCHEDULES`; restarts are warm: a cycle begins at 1 again (Loshchilov and Hutter,
+                  2017, arXiv 1608.03983), and cycles are equally long
     steps         optimizer steps of the run
     warmup_steps  of them, linear from 1 / (warmup_steps + 1); the decay begins after
     cycles        of `poly_with_restarts`
@@ -46,47 +46,69 @@ class Schedule:
         return 1.0
 
 
-def make_optimization(args, defaults, model, steps: int):
-    """Optimizer and schedule: `defaults`, which belong to the model, where no flag says otherwise."""
-    chosen = {
-        name: getattr(defaults, name) if getattr(args, name) is None else getattr(args, name)
-        for name in ("optimizer", "learning_rate", "momentum", "weight_decay", "lr_scheduler_type")
-    }
-    schedule, kind = chosen.pop("lr_scheduler_type"), chosen.pop("optimizer")
-    if args.momentum is not None and kind != "sgd":
+def make_optimization(options: OptimizationOptions, defaults, model, in_head: Callable[[str], bool], steps: int):
+    """Optimizer and schedule of a run of `steps`: `defaults`, which belong to the model, where no flag says otherwise.
+    `in_head`: whether the parameter of a name is of the head.
+
+    Raises RunError for flags that do not fit the optimizer, the schedule or the length of the run.
+    """
+    kind = options.optimizer or defaults.optimizer
+    if options.momentum is not None and kind != "sgd":
         raise RunError(f"--momentum is for --optimizer sgd, and this is {kind}")
-    if args.learning_rate is None and kind != defaults.optimizer:
-        raise RunError(
-            f"--optimizer {kind} is not the one that --model {args.model} has by default: give --learning_rate"
-        )
-    if args.lr_num_cycles > 1 and schedule != "poly_with_restarts":
-        raise RunError(f"--lr_num_cycles is for --lr_scheduler_type poly_with_restarts, and this is {schedule}")
-    warmup = round(defaults.warmup * steps) if args.warmup_steps is None else args.warmup_steps
-    if args.lr_num_cycles > max(1, (steps - warmup) // 2):
-        raise RunError(f"--lr_num_cycles {args.lr_num_cycles} is too many for the {steps - warmup} steps after warm-up")
+    if options.learning_rate is None and kind != defaults.optimizer:
+        raise RunError(f"--optimizer {kind} is not the one that this network has by default: give --learning_rate")
+    optimizer = make_optimizer(
+        model,
+        kind,
+        learning_rate=chosen(options.learning_rate, defaults.learning_rate),
+        momentum=chosen(options.momentum, defaults.momentum),
+        weight_decay=chosen(options.weight_decay, defaults.weight_decay),
+        head_factor=defaults.head_factor,
+        in_head=in_head,
+    )
+    return optimizer, make_schedule(options, defaults, steps)
+
+
+def make_schedule(options: OptimizationOptions, defaults, steps: int) -> Schedule:
+    """The learning rate of a run of `steps`; see `make_optimization`."""
+    kind, cycles = options.lr_scheduler_type or defaults.lr_scheduler_type, options.lr_num_cycles
+    if cycles > 1 and kind != "poly_with_restarts":
+        raise RunError(f"--lr_num_cycles is for --lr_scheduler_type poly_with_restarts, and this is {kind}")
+    warmup = chosen(options.warmup_steps, round(defaults.warmup * steps))
+    if cycles > max(1, (steps - warmup) // 2):
+        raise RunError(f"--lr_num_cycles {cycles} is too many for the {steps - warmup} steps after warm-up")
     if warmup >= steps:
         raise RunError(f"--warmup_steps {warmup} leaves nothing of the {steps} steps of this run")
-    optimizer = make_optimizer(model, kind, **chosen, head_factor=defaults.head_factor)
-    return optimizer, Schedule(schedule, steps, warmup, args.lr_num_cycles)
+    return Schedule(kind, steps, warmup, cycles)
+
+
+def chosen(given, default):
+    """What a flag says, or its default if it was not given."""
+    return default if given is None else given
 
 
 def make_optimizer(
-    model, kind: str, learning_rate: float, momentum: float, weight_decay: float, head_factor: float = 1.0
+    model,
+    kind: str,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    head_factor: float = 1.0,
+    in_head: Callable[[str], bool] = lambda name: False,
 ):
     """SGD decays every parameter, as torchvision's recipes do; AdamW spares norms and biases. `head_factor` times the
-    learning rate is that of the head."""
+    learning rate is that of the parameters whose name is `in_head`."""
     from torch.optim import SGD, AdamW
 
     groups = []
-    for in_head in (False, True):
+    for head in (False, True):
         for spared in (False, True):
             parameters = [
                 parameter
                 for name, parameter in model.named_parameters()
-                if (head_factor != 1 and name.startswith(HEADS)) == in_head
-                and (kind == "adamw" and parameter.ndim < 2) == spared
+                if (head_factor != 1 and in_head(name)) == head and (kind == "adamw" and parameter.ndim < 2) == spared
             ]
-            rate = learning_rate * (head_factor if in_head else 1.0)
+            rate = learning_rate * (head_factor if head else 1.0)
             if parameters:
                 decay = 0.0 if spared else weight_decay
                 groups.append({"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay})

@@ -2,6 +2,8 @@
 
 python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME
 python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME --dry_run FOLDER    # only write the files, to check them
+
+This is a script: it may use every room, and nothing imports it.
 """
 
 import os
@@ -9,11 +11,14 @@ import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
-from .arguments import Parser, check_hub_id
+from card_facts import card_facts
+
+from .arguments import check_hub_id
 from .files import replace_folder, writing
 from .hub import make_repository, reason, stage, upload
 from .launch import RunError, one_line_errors
 from .lock import locked
+from .parsing import Parser
 
 
 def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
@@ -27,7 +32,7 @@ def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
     repository = make_repository(name, private)
     with locked(run, "the run"):
         try:
-            return f"uploaded: {upload(run, repository, private)}"
+            return f"uploaded: {upload(run, repository, private, card_facts())}"
         except RunError:
             raise
         except Exception as error:  # anything that the hub or the network raises
@@ -43,13 +48,13 @@ def export(run: Path, folder: Path, name: str, private: bool) -> str:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
             filled = Path(temporary) / "filled"
             filled.mkdir()
-            stage(run, filled, name, private)
+            stage(run, filled, name, private, card_facts())
             replace_folder(filled, folder)
     return f"wrote {folder}: this would be uploaded"
 
 
 def make_parser() -> Parser:
-    parser = Parser(prog="python -m seg_runs.publish", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser(prog="python -m seg_runs.publish", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("--hub_model_id", required=True, help="the repository, USER/NAME; created if it does not exist")
     parser.add_argument("--hub_private", action="store_true", help="create the repository as a private one")

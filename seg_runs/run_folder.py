@@ -19,17 +19,17 @@ import os
 import shlex
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
-from .arguments import OTHER_GROUPS, changed_flags, save_arguments
-from .card import make_card, training_record
+from .arguments import RunOptions
+from .card import CardFacts, make_card, training_record
 from .checkpoints import (
     find_checkpoint,
     last_checkpoint,
     list_checkpoints,
     load_checkpoint,
-    read_state,
     remove_later,
     run_of,
 )
@@ -46,6 +46,8 @@ from .files import (
 )
 from .launch import RunError, on_first_process, os_reason
 from .lock import PREDICTING, locked
+from .parsing import OTHER_GROUPS, save_arguments
+from .state import Conditions, RunState, read_state
 
 COLUMNS = (
     "epoch",
@@ -62,12 +64,6 @@ BEST_IS_WHOLE = Lock()  # an upload in the background copies best/ while trainin
 MAX_SKIPPED_STEPS = 10  # in a row, for want of a finite gradient; fp16 skips a few until it has found its scale
 
 
-# Where a run stands, as in a checkpoint's state.json. `totals` of the epoch so far: loss, its weight, correct pixels,
-# pixels; `skipped`: steps in a row, up to now, without a finite gradient.
-NEW_EPOCH = {"totals": [0.0, 0.0, 0.0, 0.0], "seconds": 0.0}
-NEW_RUN = {"epoch": 0, "step": 0, "skipped": 0, **NEW_EPOCH, "best_mean_iou": None, "best_epoch": None}
-
-
 class HeldRun:
     """The folder of a run, from the first look at it to the end of training. The first process holds its lock, so that
     no other program writes to it; the lock goes when `held` is closed, or with the process.
@@ -75,15 +71,15 @@ class HeldRun:
     `checkpoint`: what a resumed run goes on from, with `notes` on damaged ones that are newer; None for a new run.
     """
 
-    def __init__(self, args, accelerator, held: ExitStack):
-        self.accelerator, self.held, self.locked = accelerator, held, False
+    def __init__(self, options: RunOptions, accelerator, held: ExitStack):
+        self.options, self.accelerator, self.held, self.locked = options, accelerator, held, False
         self.checkpoint, self.notes = None, []
-        if args.resume_from_checkpoint:
-            self.lock(run_of(args.resume_from_checkpoint), "--resume_from_checkpoint")
-            found = on_first_process(accelerator, find_checkpoint, args.resume_from_checkpoint)
+        if options.resume_from_checkpoint:
+            self.lock(run_of(options.resume_from_checkpoint), "--resume_from_checkpoint")
+            found = on_first_process(accelerator, find_checkpoint, options.resume_from_checkpoint)
             self.checkpoint, self.notes = found
-        elif args.output_dir and on_first_process(accelerator, Path(args.output_dir).is_dir):
-            self.lock(Path(args.output_dir))
+        elif options.output_dir and on_first_process(accelerator, Path(options.output_dir).is_dir):
+            self.lock(Path(options.output_dir))
 
     def lock(self, folder: Path, flag: str = "--output_dir") -> None:
         """Hold `folder`, on the first process, which makes it; once is enough."""
@@ -94,64 +90,49 @@ class HeldRun:
     def _enter(self, folder: Path, flag: str) -> None:
         self.held.enter_context(locked(folder, flag))
 
-    def create(self, args) -> Path:
-        """Make the folder of a new run and return it, on every process."""
-        encoder = f"_{args.encoder}" if args.encoder else ""
-        name = f"{args.dataset}_{args.model.lower()}{encoder}_{args.norm}"
-        folder = Path(args.output_dir) if args.output_dir else on_first_process(self.accelerator, new_folder, name)
+    def create(self, name: str) -> Path:
+        """Make the folder of a new run and return it, on every process. `name`: of one that is named by itself."""
+        given = self.options.output_dir
+        folder = Path(given) if given else on_first_process(self.accelerator, new_folder, name)
         self.lock(folder)
-        on_first_process(self.accelerator, create_run, folder, args.overwrite_output_dir)
+        on_first_process(self.accelerator, create_run, folder, self.options.overwrite_output_dir)
         return folder
 
 
-def begin_run(args, held: HeldRun, now: dict) -> tuple[Path, dict]:
-    """The folder of a new run and its state. `now`: the `conditions`."""
-    run = held.create(args)
+def begin_run(arguments, held: HeldRun, name: str, pretrained: str, now: Conditions) -> tuple[Path, RunState]:
+    """The folder of a new run and its state. `arguments`: what args.yaml will hold; `pretrained`: `started_from`;"""
+    run = held.create(name)
     if held.accelerator.is_main_process:
-        save_arguments(args, run / "args.yaml")
-    return run, NEW_RUN | {"pretrained": started_from(args)} | now
+        save_arguments(arguments, run / "args.yaml")
+    return run, RunState(now, pretrained)
 
 
-def conditions(accelerator, steps: int, steps_per_epoch: int, data: dict) -> dict:
-    """Under which a run goes on; a part of its state, so that a change can be said. `data`: its fingerprint, as
-    `data_scripts.fingerprint` has it."""
-    precision, processes = accelerator.mixed_precision, accelerator.num_processes
-    lengths = {"steps": steps, "steps_per_epoch": steps_per_epoch}
-    return lengths | {"precision": precision, "processes": processes, "data": data}
-
-
-def provenance(args, images: int, checkpoint: Path | None = None) -> dict:
-    """What a saved model's configuration says of where its weights come from, beside the data set. `checkpoint`: what
-    the run goes on from."""
-    pretrained = read_state(checkpoint).get("pretrained", "none") if checkpoint else started_from(args)
-    of_data = {"trained_on": args.train_on, "fold": args.fold, "train_images": images}
-    return {"pretrained": pretrained, **of_data, "select": args.select, "seed": args.seed}
-
-
-def started_from(args) -> str:
-    """The name of the weights that a new run begins with; of a path the last part: whose folders these are is nobody's
-    business."""
-    name = args.init_from or args.pretrained_encoder or "none"
+def started_from(name: str | None, checkpoint: Path | None = None) -> str:
+    """The weights that a run begins with, for the public: `name`, or what the run of `checkpoint` noted. Of a path the
+    last part: whose folders these are is nobody's business."""
+    if checkpoint:
+        return read_state(checkpoint).pretrained
+    name = name or "none"
     return os.path.basename(os.path.normpath(name)) if os.path.exists(name) or os.path.isabs(name) else name
 
 
-def refuse_worthless(run: Path, state: dict) -> None:
+def refuse_worthless(run: Path, state: RunState) -> None:
     """Stop a run that has ended without a weight to keep."""
-    if state["skipped"] and state["skipped"] >= state["step"]:
-        raise RunError(f"none of the {state['step']} steps had a finite gradient: nothing was learned. {REMEDY}")
-    if state["best_epoch"] is None:
+    if state.skipped and state.skipped >= state.step:
+        raise RunError(f"none of the {state.step} steps had a finite gradient: nothing was learned. {REMEDY}")
+    if state.best_epoch is None:
         raise RunError(f"no validation had a finite loss, so there is no {run}/best. {REMEDY}. {last_checkpoint(run)}")
 
 
-def outcome(run: Path, state: dict, select: str) -> str:
+def outcome(run: Path, state: RunState, select: str) -> str:
     """The last line of a run, which keeps the weights that `select` says."""
-    score, skipped = state["best_mean_iou"], state["skipped"]
+    score, skipped = state.best_mean_iou, state.skipped
     if score is None:
         what = "the last weights"
     elif select == "last":
-        what = f"the weights of epoch {state['best_epoch']}, validation mIoU {score:.4f},"
+        what = f"the weights of epoch {state.best_epoch}, validation mIoU {score:.4f},"
     else:
-        what = f"best validation mIoU {score:.4f} in epoch {state['best_epoch']}"
+        what = f"best validation mIoU {score:.4f} in epoch {state.best_epoch}"
     begin = "done"
     if skipped:
         begin = f"ended, but the last {skipped} steps changed nothing, because their gradient was not finite"
@@ -159,60 +140,65 @@ def outcome(run: Path, state: dict, select: str) -> str:
     return f"{begin}: {what} in {run}/best. Next: {command}"
 
 
-def resume_run(args, held: HeldRun, model, ema, optimizer, now: dict) -> tuple[Path, dict]:
-    """The folder and the state of a run that goes on from a checkpoint, which is loaded. `now`: the `conditions`."""
+def resume_run(
+    arguments, held: HeldRun, changes: list[str], model, ema, optimizer, now: Conditions
+) -> tuple[Path, RunState]:
+    """The folder and the state of a run that goes on from a checkpoint, which is loaded. `arguments`: what args.yaml
+    will hold; `changes`: the `changed_flags`."""
     accelerator, checkpoint = held.accelerator, held.checkpoint
-    run, steps, steps_per_epoch = checkpoint.parent.parent, now["steps"], now["steps_per_epoch"]
-    if args.output_dir and Path(args.output_dir).resolve() != run.resolve():
-        raise RunError(f"--output_dir {args.output_dir}: a resumed run goes on in its own folder, {run}")
-    changes = held.notes + changed_flags(args, run / "args.yaml")
+    run, steps, steps_per_epoch = checkpoint.parent.parent, now.steps, now.steps_per_epoch
+    given = held.options.output_dir
+    if given and Path(given).resolve() != run.resolve():
+        raise RunError(f"--output_dir {given}: a resumed run goes on in its own folder, {run}")
+    changes = held.notes + changes
     state = read_state(checkpoint)
-    if now["steps_per_epoch"] != state["steps_per_epoch"]:
+    before = state.conditions
+    if steps_per_epoch != before.steps_per_epoch:
         raise RunError(
-            f"{run} was begun with {state['steps_per_epoch']} steps in an epoch, and --dataset_path has images for "
+            f"{run} was begun with {before.steps_per_epoch} steps in an epoch, and --dataset_path has images for "
             f"{steps_per_epoch}: a resumed run keeps its data"
         )
-    refuse_other_data(run, state.get("data"), now["data"])
+    refuse_other_data(run, before.data, now.data)
     if wrong := on_first_process(accelerator, damage_of_best, run, state):
         changes.append(f"note: {run}/best {wrong}: the next validation replaces it")
-        state |= {"best_mean_iou": None, "best_epoch": None}
-    done = state["epoch"] * steps_per_epoch >= steps
-    if state["step"] > steps or (done and state["best_epoch"] is None):
+        state.lose_best()
+    done = state.epoch * steps_per_epoch >= steps
+    if state.step > steps or (done and state.best_epoch is None):
         damaged = f"{run}/best {wrong}, and " if wrong else ""
         raise RunError(
             f"{damaged}{checkpoint} leaves nothing to do in a run of {steps} steps: give more --epochs or steps"
         )
-    if steps != state["steps"]:
-        changes.append(f"{steps} steps in all instead of {state['steps']}: the learning rate follows the new length")
-    if now["precision"] != state["precision"]:
-        changes.append(f"precision {now['precision']} instead of {state['precision']}")
-    if now["processes"] != state["processes"]:
-        changes.append(f"{now['processes']} process(es) instead of {state['processes']}{OTHER_GROUPS}")
+    if steps != before.steps:
+        changes.append(f"{steps} steps in all instead of {before.steps}: the learning rate follows the new length")
+    if now.precision != before.precision:
+        changes.append(f"precision {now.precision} instead of {before.precision}")
+    if now.processes != before.processes:
+        changes.append(f"{now.processes} process(es) instead of {before.processes}{OTHER_GROUPS}")
     load_checkpoint(accelerator, checkpoint, model, ema, optimizer)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         remove_later(checkpoint)
         with writing(run):
-            cut_rows(run / "log_epoch.csv", state["epoch"])
+            cut_rows(run / "log_epoch.csv", state.epoch)
             remove(*run.glob(".push-*"), *run.glob(".*.old"))  # what uploads and deletions leave that are killed
-            save_arguments(args, run / "args.yaml")
-            if state["step"] < steps:
+            save_arguments(arguments, run / "args.yaml")
+            if state.step < steps:
                 (run / "results.json").unlink(missing_ok=True)
-    accelerator.print("\n".join([f"resumed {checkpoint}: step {state['step']} is done", *changes]))
-    return run, state | now
+    accelerator.print("\n".join([f"resumed {checkpoint}: step {state.step} is done", *changes]))
+    return run, replace(state, conditions=now)
 
 
-def damage_of_best(run: Path, state: dict) -> str:
+def damage_of_best(run: Path, state: RunState) -> str:
     """What is wrong with best/; nothing if all is well, or if there is none yet."""
     with writing(run):
         restore_best(run)
-    if state["best_epoch"] is None:
+    if state.best_epoch is None:
         return ""
     if not (run / "best").is_dir():
         return "is not there"
     record = run / "best" / "training.json"
-    if record.is_file() and read_json(record).get("epoch") != state["best_epoch"]:
-        return f"is not of epoch {state['best_epoch']}, as the checkpoint has it"
+    if record.is_file() and read_json(record).get("epoch") != state.best_epoch:
+        return f"is not of epoch {state.best_epoch}, as the checkpoint has it"
     return damage(run / "best")
 
 
@@ -235,14 +221,14 @@ def refuse_other_data(run: Path, before: dict | None, now: dict) -> None:
 REMEDY = "Lower --learning_rate or give --max_grad_norm"
 
 
-def refuse_endless_skipping(run: Path, state: dict, bad: str | None) -> None:
+def refuse_endless_skipping(run: Path, state: RunState, bad: str | None) -> None:
     """Stop a run whose loss has become NaN or infinite for good. `bad`: a weight that is not finite, if there is one;
     if not, the weights are still those of before."""
-    if state["skipped"] >= MAX_SKIPPED_STEPS:
+    if state.skipped >= MAX_SKIPPED_STEPS:
         weights = f"the weights are not finite either, as {bad}" if bad else "none of them changed a weight"
         raise RunError(
             f"the gradient was not finite in {MAX_SKIPPED_STEPS} steps in a row, from step "
-            f"{state['step'] - MAX_SKIPPED_STEPS + 1} on; {weights}. {REMEDY}. {last_checkpoint(run)}"
+            f"{state.step - MAX_SKIPPED_STEPS + 1} on; {weights}. {REMEDY}. {last_checkpoint(run)}"
         )
 
 
@@ -273,6 +259,12 @@ def create_run(folder: Path, overwrite: bool = False) -> None:
             remove(*folder.glob(".*.old"))  # left by a deletion that was killed
         refuse_run(folder)
         (folder / "images").mkdir(parents=True, exist_ok=True)
+
+
+def refuse_occupied(options: RunOptions) -> None:
+    """Refuse a folder that holds a run, before any work, unless that run is to go or to go on."""
+    if options.output_dir and not (options.overwrite_output_dir or options.resume_from_checkpoint):
+        refuse_run(Path(options.output_dir))
 
 
 def refuse_run(folder: Path) -> None:
@@ -333,9 +325,9 @@ def restore_best(run: Path) -> None:
         (run / ".best.old").rename(run / "best")
 
 
-def save_best(run: Path, model, processor, state: dict, scores: dict | None = None) -> None:
-    """Replace best/ by `model` and its image processor, with a card; old or new, never half. `scores` of the metric on
-    the validation split, if there was a validation."""
+def save_best(run: Path, model, processor, state: RunState, facts: CardFacts, scores: dict | None = None) -> None:
+    """Replace best/ by `model` and its image processor, with a card; old or new, never half. `facts`: for the
+    card; `scores`: of the metric on the validation split, if there was a validation."""
     restore_best(run)
     new, old, best = run / ".best.new", run / ".best.old", run / "best"
     remove(new, old)
@@ -344,7 +336,7 @@ def save_best(run: Path, model, processor, state: dict, scores: dict | None = No
             model.save_pretrained(new)
             processor.save_pretrained(new)
             write_json(new / "training.json", training_record(model, state, seconds_until_now(run, state), scores))
-            make_card(new, run).save(new / "README.md")
+            make_card(new, run, facts).save(new / "README.md")
             write_checksums(new, [path.name for path in new.glob("*.safetensors")])
             flush(new)
             with BEST_IS_WHOLE:
@@ -360,10 +352,10 @@ def save_best(run: Path, model, processor, state: dict, scores: dict | None = No
         raise
 
 
-def seconds_until_now(run: Path, state: dict) -> float:
+def seconds_until_now(run: Path, state: RunState) -> float:
     """What the epochs that are logged took, and the steps of the one that is not yet."""
     path = run / "log_epoch.csv"
-    return state["seconds"] + sum(row["seconds"] or 0.0 for row in (read_rows(path) if path.exists() else ()))
+    return state.seconds + sum(row["seconds"] or 0.0 for row in (read_rows(path) if path.exists() else ()))
 
 
 def make_folders(*folders: Path) -> None:

@@ -115,7 +115,8 @@ def test_a_broken_photo_is_said_to_be_one(client, trained, photos, tmp_path):
 
 
 def test_only_this_machine_can_reach_it_by_default():
-    from seg_runs.arguments import AppArguments, parse_arguments
+    from script_arguments import AppArguments
+    from seg_runs.parsing import parse_arguments
 
     assert parse_arguments(AppArguments, []).server_name == "127.0.0.1"
 

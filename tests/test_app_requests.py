@@ -22,9 +22,10 @@ from conftest import ROOT
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from data_scripts.sources import source_of
-from seg_models import Predictor, build_model
+from data_scripts.catalog import source_of
 from seg_models.cost import forward_memory, prediction_memory, prediction_pixels
+from seg_models.models import build_model
+from seg_models.predictor import Predictor
 
 API = "gradio_api"
 

@@ -5,20 +5,16 @@ import dataclasses
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from seg_models import TrainingDefaults
+from script_arguments import AppArguments, PredictArguments, TrainArguments
 from seg_runs import publish
-from seg_runs.arguments import (
-    AppArguments,
-    PredictArguments,
-    TrainArguments,
-    parse_arguments,
-    save_arguments,
-)
+from seg_runs.arguments import HubOptions, RunOptions
 from seg_runs.launch import RunError
+from seg_runs.parsing import flags_of, flat, parse_arguments, parts_of, save_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -28,8 +24,13 @@ def train_arguments(line: str) -> TrainArguments:
     return parse_arguments(TrainArguments, line.split())
 
 
+def train_flags(line: str) -> SimpleNamespace:
+    """All flags, by name."""
+    return SimpleNamespace(**flat(train_arguments(line)))
+
+
 def test_the_tutorials_names_are_aliases():
-    args = train_arguments(
+    args = train_flags(
         "--save_path a --lr_init 0.5 --lr_momentum 0.8 --lr_weight_decay 0.1 --crop_size 384 768 "
         "--train_size 512 1024 --test_size 512 1024 --batch_size 8 --colorjitter_factor 0.2 --seed 7 --epochs 3"
     )
@@ -136,7 +137,7 @@ def test_flags_of_the_user_win_over_a_recipe(tmp_path):
     recipe.write_text(
         "norm: evo\nlr_init: 0.5\nbatch_size: 4\ncrop_size: [64, 128]\nhflip: false\nepochs: 3\nmax_train_steps: null\n"
     )
-    args = train_arguments(f"{recipe} --batch_size 2 --crop_size 32 48")
+    args = train_flags(f"{recipe} --batch_size 2 --crop_size 32 48")
     assert args.learning_rate == 0.5  # aliases too
     assert (args.norm, args.batch_size, args.crop_size, args.hflip, args.epochs) == ("evo", 2, [32, 48], False, 3)
 
@@ -161,36 +162,65 @@ def test_a_bad_recipe_is_refused(tmp_path, text, capsys):
 def test_saved_arguments_are_a_recipe_for_the_same_run(tmp_path, line):
     args = train_arguments(line + " --output_dir somewhere")
     save_arguments(args, tmp_path / "args.yaml")
-    assert train_arguments(str(tmp_path / "args.yaml")) == dataclasses.replace(args, output_dir=None)
+    again = train_arguments(str(tmp_path / "args.yaml"))
+    assert again == dataclasses.replace(args, run=dataclasses.replace(args.run, output_dir=None))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_shipped_recipes_parse(path):
-    args = train_arguments(str(path))
+    args = train_flags(str(path))
     for key, value in yaml.safe_load(path.read_text()).items():
         assert getattr(args, key) == value
     assert path.name in (ROOT / "docs" / "training.md").read_text()
 
 
-@pytest.mark.parametrize(
-    "kind, script",
-    [(TrainArguments, "train_seg.py"), (PredictArguments, "predict_seg.py"), (AppArguments, "app_gradio.py")],
-)
-def test_every_flag_is_read(kind, script):
-    """Return whether a field is read as an attribute of `args`, or names one of the model's training defaults."""
-    read = {field.name for field in dataclasses.fields(TrainingDefaults)}
-    for path in (
-        script,
-        "seg_runs/arguments.py",
-        "seg_runs/run_folder.py",
-        "seg_runs/hub.py",
-        "seg_runs/optimization.py",
-        "data_scripts/training.py",
-    ):
-        for node in ast.walk(ast.parse((ROOT / path).read_text())):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "args":
-                read.add(node.attr)
-    assert {field.name for field in dataclasses.fields(kind)} <= read
+SCRIPTS = {
+    TrainArguments: ["train_seg.py", "script_arguments.py"],
+    PredictArguments: ["predict_seg.py"],
+    AppArguments: ["app_gradio.py"],
+}
+
+
+@pytest.mark.parametrize("kind", SCRIPTS, ids=lambda kind: kind.__name__)
+def test_every_flag_is_read(kind):
+    """In its own room, or in the script: as an attribute of its options, outside of the class that declares it."""
+    groups = {} if parts_of(kind) == [kind] else {field.name: field.type for field in dataclasses.fields(kind)}
+    for part in parts_of(kind):
+        room = ROOT / part.__module__.split(".")[0]
+        files = [ROOT / script for script in SCRIPTS[kind]] + [path for path in room.glob("*.py")]
+        read = set()
+        for path in files:
+            if path.name != "arguments.py":
+                read |= attributes_of(part, groups, ast.parse(path.read_text()))
+        assert set(flags_of(part)) <= read, part
+
+
+def attributes_of(part: type, groups: dict[str, type], tree: ast.Module) -> set[str]:
+    """The attributes that a module reads of what is annotated as `part`, or comes from its place in the arguments."""
+    bases = {base.__name__ for base in part.__mro__}
+    names = {group for group, kind in groups.items() if kind is part}  # as in args.run
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and isinstance(node.annotation, ast.Name) and node.annotation.id in bases:
+            names.add(node.arg)
+        if isinstance(node, ast.Assign):  # options = args.network; data, run = args.data, args.run
+            for target in node.targets:
+                several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+                pairs = zip(target.elts, node.value.elts, strict=True) if several else [(target, node.value)]
+                names |= {to.id for to, value in pairs if isinstance(to, ast.Name) and last_name(value) in names}
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    return {node.attr for node in attributes if last_name(node.value) in names}
+
+
+def last_name(node: ast.expr) -> str | None:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
+
+
+def test_a_flag_that_nothing_reads_is_noticed():
+    tree = ast.parse(
+        "def f(options: HubOptions): return options.push_to_hub\nrun = args.run\nprint(run.seed, x.select)"
+    )
+    assert attributes_of(HubOptions, {}, tree) == {"push_to_hub"}
+    assert attributes_of(RunOptions, {"run": RunOptions}, tree) == {"seed"}
 
 
 @pytest.mark.parametrize(
@@ -200,16 +230,18 @@ def test_every_flag_is_read(kind, script):
 def test_copyblob_in_a_recipe(tmp_path, text, copyblob):
     recipe = tmp_path / "r.yaml"
     recipe.write_text(f"copyblob: {text}\n")
-    assert train_arguments(str(recipe)).copyblob == copyblob
-    assert train_arguments(f"{recipe} --copyblob").copyblob == "bank"
-    assert train_arguments(f"{recipe} --copyblob none").copyblob == "none"
+    assert train_flags(str(recipe)).copyblob == copyblob
+    assert train_flags(f"{recipe} --copyblob").copyblob == "bank"
+    assert train_flags(f"{recipe} --copyblob none").copyblob == "none"
     recipe.write_text("copyblob: bank\ncopyblob_rules:\n- traffic sign: sidewalk\n- bus:road\n")
-    assert train_arguments(str(recipe)).copyblob_rules == ["traffic sign:sidewalk", "bus:road"]
+    assert train_flags(str(recipe)).copyblob_rules == ["traffic sign:sidewalk", "bus:road"]
 
 
 def test_arguments_cannot_be_changed_after_parsing():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        train_arguments("").batch_size = 3
+        train_arguments("").optimization.batch_size = 3
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        train_arguments("").optimization = None
 
 
 def test_the_launch_configuration_is_what_it_says():

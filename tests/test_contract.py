@@ -18,10 +18,13 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from seg_models import MODELS, ModelError, build_model, model_entry
+from seg_models.catalog import MODELS
+from seg_models.errors import ModelError
 from seg_models.maxunpool import MaxPoolEncoder
 from seg_models.modeling import DECODERS, OTHER_ENCODERS, at_output_stride, set_output_stride
-from seg_models.norms import NORMS, freeze_batch_norm, synchronize_batch_norm
+from seg_models.models import build_model, model_entry
+from seg_models.names import NORMS
+from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
 from seg_models.short_heads import shorten_heads
 
 # One of each kind, and the stride of its logits. Its siblings, deeper or wider, are the same code: here they are only

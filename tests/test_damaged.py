@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,14 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 import trained_model
 from data_scripts.labels import CITYSCAPES, DataError
-from seg_models import ModelError, Predictor, build_model
+from script_arguments import TrainArguments
+from seg_models.errors import ModelError
+from seg_models.models import build_model
+from seg_models.predictor import Predictor
 from seg_runs import checkpoints, files
-from seg_runs.arguments import TrainArguments, parse_arguments, save_arguments
 from seg_runs.launch import RunError
+from seg_runs.parsing import parse_arguments, save_arguments
+from seg_runs.state import Conditions, RunState, Totals, read_state
 
 VALUES = [None, -1, 0, 10**9, 1.5, float("nan"), "x", [], [1], {}, {"a": 1}, True, "../../etc"]
 ONE_LINE = (RunError, ModelError, DataError)
@@ -189,8 +194,10 @@ def test_best_that_is_no_longer_what_was_written_is_one_line(model):
 
 # checkpoints
 
-STATE = {"epoch": 1, "step": 3, "skipped": 0, "totals": [1.0, 2.0, 3.0, 4.0], "seconds": 1.0, "best_mean_iou": 0.5}
-STATE |= {"best_epoch": 1, "steps": 9, "steps_per_epoch": 3, "precision": "no", "processes": 1}
+CONDITIONS = Conditions(steps=9, steps_per_epoch=3, precision="no", processes=1)
+STATE = RunState(
+    CONDITIONS, epoch=1, step=3, totals=Totals(1.0, 2.0, 3.0, 4.0), seconds=1.0, best_mean_iou=0.5, best_epoch=1
+)
 
 
 class Alone:
@@ -217,9 +224,9 @@ def run(tmp_path):
     """A run folder with checkpoints of steps 2 and 3."""
     run, (network, optimizer) = tmp_path / "run", network_and_optimizer()
     run.mkdir()
-    save_arguments(TrainArguments(dataset="toycity"), run / "args.yaml")
+    save_arguments(parse_arguments(TrainArguments, ["--dataset", "toycity"]), run / "args.yaml")
     for step in (2, 3):
-        checkpoints.save_checkpoint(Alone(), run, network, None, optimizer, {**STATE, "step": step, "epoch": 0}, 9)
+        checkpoints.save_checkpoint(Alone(), run, network, None, optimizer, replace(STATE, step=step, epoch=0), 9)
     return run
 
 
@@ -228,7 +235,7 @@ def goes_on(folder: Path) -> bool:
     network, optimizer = network_and_optimizer()
     try:
         found, _ = checkpoints.find_checkpoint(str(folder))
-        checkpoints.read_state(found)
+        read_state(found)
         checkpoints.load_checkpoint(Alone(), found, network, None, optimizer)
     except RunError as error:
         assert "\n" not in str(error)
@@ -262,10 +269,19 @@ def test_a_state_that_is_written_again_is_sound_before_and_after(run, monkeypatc
     for seconds in (5.0, 6.0):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(checkpoints, "write_atomically", die)
-            checkpoints.update_state(run, {**STATE, "seconds": seconds})
-        assert files.damage(newest) == "" and checkpoints.read_state(newest)["seconds"] == 1.0
-    checkpoints.update_state(run, {**STATE, "seconds": 7.0})
-    assert files.damage(newest) == "" and checkpoints.read_state(newest)["seconds"] == 7.0
+            checkpoints.update_state(run, replace(STATE, seconds=seconds))
+        assert files.damage(newest) == "" and read_state(newest).seconds == 1.0
+    checkpoints.update_state(run, replace(STATE, seconds=7.0))
+    assert files.damage(newest) == "" and read_state(newest).seconds == 7.0
+
+
+def test_a_moving_average_is_not_dropped_without_a_word(run):
+    """args.yaml says that there is none, and the checkpoint has one."""
+    newest = run / "checkpoints" / "step_000003"
+    shutil.copy(newest / "model.safetensors", newest / "ema.safetensors")
+    network, optimizer = network_and_optimizer()
+    with pytest.raises(RunError, match="it holds a moving average, and the run has no --ema_decay"):
+        checkpoints.load_checkpoint(Alone(), newest, network, None, optimizer)
 
 
 @pytest.fixture

@@ -6,14 +6,16 @@ import torch
 from conftest import augment, sample
 from PIL import Image
 
+from data_scripts.arguments import AugmentOptions
 from data_scripts.augment import IMAGENET_MEAN, Augmentation
+from data_scripts.catalog import DATASETS
 from data_scripts.check import check_split
 from data_scripts.labels import CAMVID, CITYSCAPES, DataError
-from data_scripts.loading import TrainBatches, eval_loader, train_loader
+from data_scripts.loading import BatchPlan, TrainBatches, eval_loader, train_loader
 from data_scripts.pixels import Pixels
 from data_scripts.reader import read_image, read_label, upright_size
-from data_scripts.sources import DATASETS, folder_of_images, load_source
-from data_scripts.transforms import AugmentOptions, EvalTransform, SharedEpoch, TrainTransform, item_generator
+from data_scripts.sources import folder_of_images, load_source
+from data_scripts.transforms import EvalTransform, SharedEpoch, TrainTransform, item_generator
 
 SAME = {
     "scale": 1.0,
@@ -346,7 +348,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(toycity):
     seen = []
     for workers in (0, 2):
         train, epoch = items(data["train"], labels)
-        batches = TrainBatches(6, 2, 1, 1, 0, 0, epoch)
+        batches = TrainBatches(BatchPlan(6, 2), 0, epoch)
         loader = train_loader(train, batches, workers, pin_memory=False)
         pixels = []
         for number in (1, 2):  # workers live on, so the second epoch must reach them
@@ -361,7 +363,8 @@ def steps_of(num_images, batch_size, accumulation, processes, number=3):
     epoch = SharedEpoch()
     epoch.set(number)
     shares = [
-        list(TrainBatches(num_images, batch_size, accumulation, processes, r, 0, epoch)) for r in range(processes)
+        list(TrainBatches(BatchPlan(num_images, batch_size, accumulation, processes, rank), 0, epoch))
+        for rank in range(processes)
     ]
     parts = [sum(together, []) for together in zip(*shares, strict=True)]
     return [sum(parts[i : i + accumulation], []) for i in range(0, len(parts), accumulation)]
@@ -375,15 +378,25 @@ def test_a_step_sees_the_same_images_however_they_are_spread():
     assert steps_of(11, 4, 1, 1, number=4) != one
 
 
+def test_batches_can_begin_within_an_epoch_and_take_another_order():
+    """What a resumed run has left of its epoch is the end of the whole one."""
+    batches = TrainBatches(BatchPlan(11, 2, accumulation=2), 0, SharedEpoch())
+    whole = list(batches)
+    batches.start_at(3)
+    assert list(batches) == whole[6:] and len(batches) == len(whole) - 6 == 4
+    backwards = TrainBatches(BatchPlan(4, 2), 0, SharedEpoch(), order=lambda rng: [3, 2, 1, 0])
+    assert list(backwards) == [[3, 2], [1, 0]]
+
+
 @pytest.mark.parametrize("batch_size, accumulation, processes", [(5, 1, 2), (6, 4, 1), (8, 2, 3)])
 def test_a_batch_size_that_does_not_divide_is_refused(batch_size, accumulation, processes):
     with pytest.raises(DataError, match=f"--batch_size {batch_size}.*{processes} processes.*{accumulation}"):
-        TrainBatches(100, batch_size, accumulation, processes, 0, 0, SharedEpoch())
+        BatchPlan(100, batch_size, accumulation, processes)
 
 
 def test_more_images_per_step_than_there_are_is_refused():
     with pytest.raises(DataError, match="--batch_size 8.*7"):
-        TrainBatches(7, 8, 1, 1, 0, 0, SharedEpoch())
+        BatchPlan(7, 8)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])

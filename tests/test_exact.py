@@ -110,7 +110,7 @@ def test_a_kill_between_the_row_of_an_epoch_and_its_end(uninterrupted, city, in_
     update_state = checkpoints.update_state
 
     def die_at_step_6(run, state):
-        if state["step"] == 6:
+        if state.step == 6:
             raise Killed
         update_state(run, state)
 

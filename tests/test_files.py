@@ -576,8 +576,9 @@ def test_where_all_images_have_one_size_the_crop_is_that_or_the_data_sets(size):
 
 
 def test_a_small_image_is_padded_in_training(tmp_path):
+    from data_scripts.arguments import AugmentOptions
     from data_scripts.pixels import Pixels
-    from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform
+    from data_scripts.transforms import SharedEpoch, TrainTransform
 
     data, labels = load_source("camvid", write_mixed(tmp_path, [(120, 160), (120, 160), (30, 40)]))
     transform = TrainTransform(Pixels(data["train"], labels), 255, 0, SharedEpoch(), AugmentOptions((120, 160)))

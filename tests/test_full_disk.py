@@ -11,8 +11,11 @@ import torch
 from seg_runs import checkpoints, files
 from seg_runs import launch as launching
 from seg_runs.launch import RunError
+from seg_runs.state import Conditions, RunState
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --no_cache".split()
+
+CONDITIONS = Conditions(steps=9, steps_per_epoch=9, precision="no", processes=1)
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ def test_a_checkpoint_that_is_refused_leaves_the_one_before(name, code, tmp_path
     ema = torch.nn.Sequential(model)
     ema.module = model
     saved = Alone(), tmp_path, model, ema, torch.optim.SGD(model.parameters(), 0.1)
-    checkpoints.save_checkpoint(*saved, {"step": 1}, 1)
+    checkpoints.save_checkpoint(*saved, RunState(CONDITIONS, step=1), 1)
     sync = files.sync
 
     def refuse(path):
@@ -69,7 +72,7 @@ def test_a_checkpoint_that_is_refused_leaves_the_one_before(name, code, tmp_path
 
     monkeypatch.setattr(files, "sync", refuse)
     with pytest.raises(RunError) as refused:
-        checkpoints.save_checkpoint(*saved, {"step": 2}, 1)
+        checkpoints.save_checkpoint(*saved, RunState(CONDITIONS, step=2), 1)
     line = str(refused.value)
     assert (
         f"cannot write checkpoint {tmp_path}/checkpoints/step_000002: {os.strerror(code)}" in line
@@ -144,7 +147,7 @@ def test_what_tensorboards_thread_is_refused_is_one_line(tmp_path, monkeypatch):
 
     from seg_runs.log import TrainingLog
 
-    log = TrainingLog(tmp_path, "tensorboard", True, {"step": 0, "epoch": 0})
+    log = TrainingLog(tmp_path, "tensorboard", True, RunState(CONDITIONS))
 
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

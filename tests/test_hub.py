@@ -18,21 +18,20 @@ from safetensors.torch import load_file, save
 from torchvision.models import resnet18
 from transformers import pipeline
 
+from card_facts import card_facts
 from data_scripts.labels import CITYSCAPES
-from seg_models import Predictor, SegmentationConfig, SegmentationModel, build_model
+from script_arguments import TrainArguments
+from seg_models.modeling import SegmentationConfig, SegmentationModel
+from seg_models.models import build_model
+from seg_models.predictor import Predictor
 from seg_runs import run_folder
-from seg_runs.arguments import TrainArguments, save_arguments
 from seg_runs.card import make_card, public_arguments, training_command
+from seg_runs.parsing import parse_arguments, save_arguments
+from seg_runs.state import Conditions, RunState
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0".split()
-STATE = run_folder.NEW_RUN | {
-    "best_epoch": 2,
-    "step": 6,
-    "steps": 9,
-    "processes": 1,
-    "precision": "no",
-    "seconds": 99.0,
-}
+CONDITIONS = Conditions(steps=9, steps_per_epoch=3, precision="no", processes=1)
+STATE = RunState(CONDITIONS, step=6, seconds=99.0, best_epoch=2)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BEST = {"README.md", "checksums.json", "config.json", "model.safetensors", "preprocessor_config.json", "training.json"}
 
@@ -74,11 +73,21 @@ def make_run(folder, network, size=None, scores=None, **flags):
     classifier.bias -= network.eval()(colors).logits.mean((0, 2, 3))  # predictions differ from pixel to pixel
     (folder / "images").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "images" / "epoch_0002.png")
-    args = TrainArguments(dataset="toycity", **flags)
+    (folder / "args.yaml").write_text(yaml.safe_dump({"dataset": "toycity", **flags}))
+    args = parse_arguments(TrainArguments, [str(folder / "args.yaml")])
     save_arguments(args, folder / "args.yaml")
-    network.config.update(run_folder.provenance(args, 6))
+    network.config.update(
+        {
+            "pretrained": run_folder.started_from(args.network.init_from or args.network.pretrained_encoder),
+            "trained_on": args.data.train_on,
+            "fold": args.data.fold,
+            "train_images": 6,
+            "select": args.run.select,
+            "seed": args.run.seed,
+        }
+    )
     predictor = Predictor(network, MEAN, STD, size)
-    run_folder.save_best(folder, network, predictor.image_processor(), STATE, scores)
+    run_folder.save_best(folder, network, predictor.image_processor(), STATE, card_facts(), scores)
     return folder
 
 
@@ -197,7 +206,7 @@ def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, in_pr
     hub.add("timm/resnet18.a1_in1k", {"model.safetensors": save(encoders["timm/resnet18.a1_in1k"].state_dict())})
     torch.save(encoders["nvidia/mit-b0"].state_dict(), tmp_path / "x.bin")
     hub.add("nvidia/mit-b0", {"config.json": b"{}", "pytorch_model.bin": (tmp_path / "x.bin").read_bytes()})
-    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom seg_models import ModelError\n"
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom seg_models.errors import ModelError\n"
     script += "from trained_model import find_model\n"
     script += "from seg_models.weight_files import read_encoder\n"
     script += (
@@ -267,7 +276,8 @@ def test_a_failed_upload_loses_nothing_and_its_command_repeats_it(hub, tmp_path)
     run = make_run(tmp_path / "run", streetnet(), scores=SCORES)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     script = "from seg_runs import hub; from pathlib import Path; hub.PAUSE = 0.01; import sys; "
-    script += "print(hub.upload_with_retries(Path(sys.argv[1]), 'user/x', True))"
+    script += "from card_facts import card_facts; "
+    script += "print(hub.upload_with_retries(Path(sys.argv[1]), 'user/x', True, card_facts()))"
     hub.add("user/x", {})
     hub.faults["commit"] = [500, "hang up", 401]
     home = tmp_path / "home"
@@ -384,8 +394,8 @@ def test_the_pipelines_score_is_predict_segs(toycity, in_process, tmp_path, size
 def test_a_card_says_what_a_stranger_needs(tmp_path):
     flags = {"model": "streetnet", "norm": "evo", "seed": 3, "dataset_path": "/home/me/city", "hflip": False}
     run = make_run(tmp_path / "run", streetnet("evo"), (64, 128), SCORES, crop_size=[32, 64], **flags)
-    card = make_card(run / "best", run, "user/x")
-    command = "accelerate launch train_seg.py --dataset toycity --dataset_path city --crop_size 32 64 --no_hflip"
+    card = make_card(run / "best", run, card_facts(), "user/x")
+    command = "accelerate launch train_seg.py --dataset toycity --dataset_path city --model streetnet --norm evo"
     for part in (
         "# streetnet with evo norm on ToyCity",
         "nothing in it is pretrained",
@@ -394,7 +404,7 @@ def test_a_card_says_what_a_stranger_needs(tmp_path):
         "| road | 0.5000 | 0.6000 |",
         "| bicycle | - | - |",
         "| **mean** | **0.5000** | **0.6000** |",
-        f"{command} --model streetnet --norm evo --seed 3",
+        f"{command} --crop_size 32 64 --no_hflip --seed 3",
         f"torch {torch.__version__.split('+')[0]}",
         "0 h 2 min after the start, on 1 x CPU",
         "## Intended use and limits",
@@ -412,7 +422,7 @@ def test_a_card_says_what_a_stranger_needs(tmp_path):
 
 def test_a_card_without_validation_has_no_scores(tmp_path):
     run = make_run(tmp_path / "run", streetnet(), train_on="train+val")
-    card = make_card(run / "best", run)
+    card = make_card(run / "best", run, card_facts())
     assert "Not measured" in card.text and card.data.eval_results is None and "`train+val`" in card.text
 
 
@@ -425,32 +435,31 @@ def test_pictures_of_data_that_may_not_be_shown_stay_here(tmp_path):
     for private in (False, True):
         folder = tmp_path / f"staged{private}"
         folder.mkdir()
-        stage(run, folder, "user/x", private)
+        stage(run, folder, "user/x", private, card_facts())
         assert (folder / "validation.png").exists() == private
         assert ("(validation.png)" in (folder / "README.md").read_text()) == private
     assert ModelCard.load(folder / "README.md").data.license == "other"
 
 
 def test_the_command_of_a_card_is_a_command(tmp_path):
-    from seg_runs.arguments import parse_arguments
-
     line = (
         "--dataset camvid --model unet --no_hflip --copyblob tutorial --crop_size 64 96 --scale_range 1 1.5 --norm evo"
     )
     args = parse_arguments(TrainArguments, line.split())
     save_arguments(args, tmp_path / "args.yaml")
-    command = training_command(yaml.safe_load((tmp_path / "args.yaml").read_text()))
+    command = training_command(yaml.safe_load((tmp_path / "args.yaml").read_text()), card_facts().defaults)
     assert parse_arguments(TrainArguments, shlex.split(command)[3:]) == args
     assert public_arguments({"a": "/home/me/x", "b": "x/y", "c": 3}) == {"a": "x", "b": "x/y", "c": 3}
 
 
 def test_where_a_run_pushes_is_not_in_its_recipe(tmp_path):
     """Whoever repeats the run would push over the first one. The command that resumes it names the repository again."""
-    from seg_runs.arguments import parse_arguments
     from seg_runs.hub import hub_flags
 
     args = parse_arguments(TrainArguments, "--push_to_hub --hub_model_id user/x --hub_strategy every_save".split())
     save_arguments(args, tmp_path / "args.yaml")
     assert "hub" not in (tmp_path / "args.yaml").read_text()
-    assert hub_flags(args) == " --push_to_hub --hub_model_id user/x --hub_strategy every_save"
-    assert parse_arguments(TrainArguments, hub_flags(args).split()) == args and hub_flags(TrainArguments()) == ""
+    assert hub_flags(args.hub) == " --push_to_hub --hub_model_id user/x --hub_strategy every_save"
+    assert (
+        parse_arguments(TrainArguments, hub_flags(args.hub).split()) == args and hub_flags(TrainArguments().hub) == ""
+    )

@@ -9,6 +9,7 @@ from conftest import scalars_of
 
 from seg_runs import launch
 from seg_runs.log import TrainingLog
+from seg_runs.state import Conditions, RunState
 
 
 @pytest.mark.parametrize("seconds", [-3600, 0, 1, 3600])
@@ -17,7 +18,7 @@ def test_a_resumed_run_is_shown_whole_whatever_the_clock_does(seconds, tmp_path,
     now = 1_800_000_000
     for begun, done in enumerate((0, 4, 6)):
         monkeypatch.setattr(time, "time", lambda begun=begun: now + begun * seconds)
-        log = TrainingLog(tmp_path, "tensorboard", True, {"step": done, "epoch": 0})
+        log = TrainingLog(tmp_path, "tensorboard", True, RunState(Conditions(9, 9, "no", 1), step=done))
         for step in range(done + 1, done + 7):
             log.step(step, {"loss": 100.0 * begun + step})
         log.flush()

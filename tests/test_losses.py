@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from seg_models.losses import LOSSES, cross_entropy, enet_class_weights, focal_loss, make_loss
+from seg_models.losses import cross_entropy, enet_class_weights, focal_loss, make_loss
+from seg_models.names import LOSSES
 
 CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 3.0, 0.25])
 

@@ -12,6 +12,7 @@ from conftest import augment, launch, rows_of, sample
 from PIL import Image
 
 from data_scripts import copyblob
+from data_scripts.arguments import AugmentOptions
 from data_scripts.augment import Augmentation, Crop, crop_matrix, take_crop
 from data_scripts.copyblob import (
     PASTED,
@@ -27,11 +28,11 @@ from data_scripts.copyblob import (
 )
 from data_scripts.cutmix import cutmix, sample_boxes
 from data_scripts.labels import CAMVID, CITYSCAPES, DataError
-from data_scripts.loading import TrainBatches, train_loader
+from data_scripts.loading import BatchPlan, TrainBatches, train_loader
 from data_scripts.pixels import Pixels
 from data_scripts.sampling import inverse_frequency, make_order, repeated, training_split
 from data_scripts.sources import from_files, load_source
-from data_scripts.transforms import AugmentOptions, SharedEpoch, TrainTransform, item_generator, sample_pixel
+from data_scripts.transforms import RareClasses, SharedEpoch, TrainTransform, item_generator, sample_pixel
 
 SAME = Augmentation(1.0, 0, 0, False, 1.0, 1.0, 1.0, 0.0)
 BUILDING, ROAD, PAVEMENT, FENCE, CAR = 1, 3, 4, 7, 8
@@ -440,20 +441,22 @@ def test_training_splits_are_numbered_anew(toycity):
 # Items and runs
 
 
+NO_BLOBS = {"blobs": None}
 EVERYTHING = {"rotation": 10.0, "class_crop_prob": 0.5, "cutmix": True, "cutmix_boxes": 4, "copyblob_prob": 1.0}
 
 
-def items_of(toycity, **options):
+def items_of(toycity, rare=None, **options):
     data, labels = load_source("toycity", toycity)
     counts = np.ones((6, 19), int)
     folder = build_bank(
         Pixels(data["train"], labels), labels, parse_rules(labels.copyblob, labels), counts, progress=False
     )
     blobs = BlobBank(folder, np.ones(19), labels)
-    options = {"class_weights": np.full(19, 1 / 19), "blobs": blobs, **options}
+    rare = {"weights": np.full(19, 1 / 19), "blobs": blobs, **(rare or {})}
     epoch = SharedEpoch()
     split = training_split(data["train"])
-    transform = TrainTransform(Pixels(split, labels), 255, 0, epoch, AugmentOptions((48, 64), **options))
+    options = AugmentOptions((48, 64), **options)
+    transform = TrainTransform(Pixels(split, labels), 255, 0, epoch, options, RareClasses(**rare))
     return split.with_transform(transform), transform, epoch
 
 
@@ -462,34 +465,35 @@ def test_items_with_everything_on_do_not_depend_on_workers_nor_on_their_batch(to
     for workers, batch_size in ((0, 2), (2, 3)):
         split, _, epoch = items_of(toycity, **EVERYTHING)
         epoch.set(3)
-        batches = TrainBatches(6, batch_size, 1, 1, 0, 0, epoch)
+        batches = TrainBatches(BatchPlan(6, batch_size), 0, epoch)
         loaded = list(train_loader(split, batches, workers, pin_memory=False))
         seen.append([torch.cat([batch[key] for batch in loaded]) for key in ("pixel_values", "labels")])
     assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
 
 
 def test_each_option_reaches_the_items(toycity):
-    plain = items_of(toycity, blobs=None)[1].crops(range(6))
+    plain = items_of(toycity, NO_BLOBS)[1].crops(range(6))
 
-    def changed(**options) -> list[tuple[bool, bool]]:
+    def changed(rare=None, **options) -> list[tuple[bool, bool]]:
         """Return for each item whether image and label differ."""
-        crops = items_of(toycity, **{"blobs": None, **options})[1].crops(range(6))
+        crops = items_of(toycity, {**NO_BLOBS, **(rare or {})}, **options)[1].crops(range(6))
         pairs = zip(plain, crops, strict=True)
         return [tuple(not np.array_equal(getattr(a, k), getattr(b, k)) for k in ("image", "label")) for a, b in pairs]
 
     assert {label for _, label in changed(photometric=True)} == {False} and (True, False) in changed(photometric=True)
     assert all(label for _, label in changed(rotation=30.0))
     assert sum(label for _, label in changed(cutmix=True)) >= 3
-    assert sum(label for _, label in changed(batch_rules=((3, 1), (4, 1), (15, 0), (16, 0)))) >= 3
+    assert sum(label for _, label in changed({"batch_rules": ((3, 1), (4, 1), (15, 0), (16, 0))})) >= 3
     weights = np.zeros(19)
     weights[7] = 1.0  # traffic signs: small, so a crop seldom has one
-    signs = items_of(toycity, blobs=None, class_crop_prob=1.0, class_weights=weights, scale_range=(1.0, 1.2))[1]
+    rare = {**NO_BLOBS, "weights": weights}
+    signs = items_of(toycity, rare, class_crop_prob=1.0, scale_range=(1.0, 1.2))[1]
     there = [index for index in range(6) if (signs.pixels.label(index) == 7).any()]
     assert there and all((crop.label == 7).any() for crop in signs.crops(there))
 
 
 def test_cutmix_never_takes_the_image_itself(toycity, monkeypatch):
-    _, transform, _ = items_of(toycity, cutmix=True, blobs=None)
+    _, transform, _ = items_of(toycity, NO_BLOBS, cutmix=True)
     taken, augmented = [], transform._augmented
 
     def spied(rng, index, *args):
@@ -503,7 +507,7 @@ def test_cutmix_never_takes_the_image_itself(toycity, monkeypatch):
 
 
 def test_probabilities_of_0_change_nothing(toycity):
-    _, plain, _ = items_of(toycity, blobs=None)
+    _, plain, _ = items_of(toycity, NO_BLOBS)
     off = {"cutmix": True, "cutmix_prob": 0.0, "copyblob_prob": 0.0, "class_crop_prob": 0.0}
     _, off, _ = items_of(toycity, **off)
     for index in range(6):
@@ -561,10 +565,10 @@ def test_a_preview_is_written_before_training(in_process, toycity, tmp_path):
 
 
 def test_the_order_of_the_sampling_is_that_of_training(in_process, toycity, monkeypatch):
-    import train_seg
+    from data_scripts import training
 
     seen, crops = [], TrainTransform.crops
-    monkeypatch.setattr(train_seg, "make_order", lambda sampling, counts: lambda rng: [len(counts) + 2] * len(counts))
+    monkeypatch.setattr(training, "make_order", lambda sampling, counts: lambda rng: [len(counts) + 2] * len(counts))
     monkeypatch.setattr(TrainTransform, "crops", lambda self, indices: (seen.extend(indices), crops(self, indices))[1])
     in_process("train_seg", *SMALL, "--dataset_path", toycity, "--sampling", "rare", "--max_train_steps", 2)
     assert seen == [8] * 4

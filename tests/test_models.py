@@ -21,11 +21,16 @@ from transformers import AutoConfig, AutoModelForSemanticSegmentation, Segformer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
-from seg_models import MODELS, ModelError, Predictor, SegFormer, SegmentationConfig, SegmentationModel, build_model
+from seg_models.catalog import MODELS
 from seg_models.deeplabv3 import AtrousConv
-from seg_models.modeling import build_encoder
-from seg_models.norms import NORMS, EvoNorm
+from seg_models.errors import ModelError
+from seg_models.modeling import SegmentationConfig, SegmentationModel, build_encoder
+from seg_models.models import build_model
+from seg_models.names import NORMS
+from seg_models.norms import EvoNorm
+from seg_models.predictor import Predictor
 from seg_models.pspnet import PSPNetHead
+from seg_models.segformer import SegFormer
 from seg_models.short_heads import ShortHead, shorten_heads
 
 ID2LABEL = {i: f"class {i}" for i in range(19)}

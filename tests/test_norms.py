@@ -14,10 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from seg_models import MODELS, build_model
+from seg_models.catalog import MODELS
 from seg_models.deeplabv3 import DeepLabV3Head
 from seg_models.modeling import OTHER_ENCODERS
-from seg_models.norms import NORMS, EvoNormB0, EvoNormS0, InstanceNorm, norm_layer, num_groups
+from seg_models.models import build_model
+from seg_models.names import NORMS
+from seg_models.norms import EvoNormB0, EvoNormS0, InstanceNorm, norm_layer, num_groups
 from seg_models.resnet import LAYERS as RESNETS
 from seg_models.resnet import BasicBlock, Bottleneck
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from seg_runs.optimization import SCHEDULES, Schedule, make_ema, make_optimizer, set_learning_rate, total_steps
+from seg_runs.arguments import SCHEDULES
+from seg_runs.optimization import Schedule, make_ema, make_optimizer, set_learning_rate, total_steps
 
 
 def test_total_steps():
@@ -58,11 +59,11 @@ def test_each_group_keeps_its_own_learning_rate():
 
 
 def test_segformers_head_learns_ten_times_as_fast():
-    from seg_models import build_model, model_entry
+    from seg_models.models import build_model, in_head, model_entry
 
     model = build_model("segformer_b0", "evo", {0: "a", 1: "b"}, auxiliary=True)
     defaults = model_entry("segformer_b0").training
-    optimizer = make_optimizer(model, "adamw", 6e-5, 0.9, 0.01, defaults.head_factor)
+    optimizer = make_optimizer(model, "adamw", 6e-5, 0.9, 0.01, defaults.head_factor, in_head)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         assert rates[id(parameter)] == pytest.approx(6e-4 if name.startswith("decode_head.") else 6e-5)

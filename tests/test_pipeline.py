@@ -7,7 +7,8 @@ from conftest import ROOT
 from PIL import Image
 from transformers import pipeline
 
-from seg_models import Predictor, build_model
+from seg_models.models import build_model
+from seg_models.predictor import Predictor
 
 
 def masks_of(found):

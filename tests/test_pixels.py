@@ -14,12 +14,13 @@ from conftest import ROOT
 from PIL import Image
 
 from data_scripts import cache, copyblob, pixels
+from data_scripts.arguments import AugmentOptions
 from data_scripts.labels import CITYSCAPES, DataError
-from data_scripts.loading import TrainBatches, train_loader
+from data_scripts.loading import BatchPlan, TrainBatches, train_loader
 from data_scripts.pixels import Pixels, build_decoded
 from data_scripts.sampling import training_split
 from data_scripts.sources import from_files, load_source
-from data_scripts.transforms import AugmentOptions, EvalTransform, SharedEpoch, TrainTransform
+from data_scripts.transforms import EvalTransform, RareClasses, SharedEpoch, TrainTransform
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +74,7 @@ def test_items_are_the_same_from_files_and_from_the_decoded_file(toycity):
         epoch = SharedEpoch()
         options = AugmentOptions((48, 64), cutmix=True, rotation=10.0)
         transform = TrainTransform(Pixels(split, labels, None, folder), 255, 0, epoch, options)
-        loader = train_loader(split.with_transform(transform), TrainBatches(6, 3, 1, 1, 0, 0, epoch), 1, False)
+        loader = train_loader(split.with_transform(transform), TrainBatches(BatchPlan(6, 3), 0, epoch), 1, False)
         seen += [torch.cat([batch["pixel_values"].flatten() for batch in loader])]
         items = data["validation"].with_transform(EvalTransform(Pixels(data["validation"], labels)))
         if folder is not None:
@@ -142,11 +143,12 @@ def test_a_pickled_transform_leaves_the_pixels_where_they_are(toycity):
     bank = copyblob.build_bank(Pixels(data["train"], labels), labels, rules, np.ones((6, 19), int), progress=False)
     blobs = copyblob.BlobBank(bank, np.ones(19), labels)
     read = Pixels(data["train"], labels, None, build_decoded(data["train"], labels, None, "training", False)[0])
-    options = AugmentOptions((48, 64), blobs=blobs, copyblob_prob=1.0)
-    transform = TrainTransform(read, 255, 0, SharedEpoch(), options)
-    data = pickle.dumps(transform.options), pickle.dumps(transform.pixels)
+    options, rare = AugmentOptions((48, 64), copyblob_prob=1.0), RareClasses(blobs=blobs)
+    transform = TrainTransform(read, 255, 0, SharedEpoch(), options, rare)
+    data = pickle.dumps(transform.pixels), pickle.dumps(transform.options), pickle.dumps(transform.rare)
     assert sum(map(len, data)) < 10_000 < read.images.nbytes
-    again = TrainTransform(pickle.loads(data[1]), 255, 0, SharedEpoch(), pickle.loads(data[0]))
+    pixels, *rest = map(pickle.loads, data)
+    again = TrainTransform(pixels, 255, 0, SharedEpoch(), *rest)
     assert np.array_equal(transform.crops([1])[0].image, again.crops([1])[0].image)
 
 
@@ -320,7 +322,7 @@ def test_workers_start_once_and_their_memory_does_not_grow(toycity):
     split, epoch = training_split(*[data["train"]] * 4), SharedEpoch()
     read = Pixels(split, labels, None, build_decoded(split, labels, None, "training", False)[0])
     transform = TrainTransform(read, 255, 0, epoch, AugmentOptions((64, 96), cutmix=True))
-    loader = train_loader(split.with_transform(transform), TrainBatches(24, 4, 1, 1, 0, 0, epoch), 1, False)
+    loader = train_loader(split.with_transform(transform), TrainBatches(BatchPlan(24, 4), 0, epoch), 1, False)
     seen = []
     for number in range(1, 61):
         epoch.set(number)

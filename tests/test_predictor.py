@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms import functional as TF
 
-from seg_models import ModelError, Predictor, build_model
-from seg_models.predictor import check_sides, normalize, resize_logits, smallest_side
+from seg_models.errors import ModelError
+from seg_models.models import build_model
+from seg_models.predictor import Predictor, check_sides, normalize, resize_logits, smallest_side
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
 

@@ -74,7 +74,7 @@ def test_photos_are_predicted_where_there_is_no_run(in_process, tmp_path, capsys
 
 def test_the_app_takes_it_where_there_is_no_run_and_shows_no_path(tmp_path, monkeypatch):
     import app_gradio
-    from seg_runs.arguments import AppArguments
+    from script_arguments import AppArguments
 
     monkeypatch.chdir(tmp_path)
     assert app_gradio.models_by_name(None) == {"camvid_streetnet": str(SHIPPED)}

@@ -6,7 +6,8 @@ import shlex
 import pytest
 from conftest import make_toycity, rows_of
 
-from seg_runs.arguments import TrainArguments, parse_arguments
+from script_arguments import TrainArguments
+from seg_runs.parsing import parse_arguments
 
 RUN = "--save_path baseline_run_deeplabv3_resnet50"
 SIZES = "--crop_size 576 1152 --batch_size 8"
@@ -43,10 +44,11 @@ def here(minicity, in_process, tmp_path):
 @pytest.mark.parametrize("line", TRAIN.values(), ids=TRAIN)
 def test_training(here, tmp_path, line):
     args = parse_arguments(TrainArguments, shlex.split(line))
-    assert args.output_dir == line.split()[1] and args.batch_size == 8 and args.dataset == "minicity"
+    folder = args.run.output_dir
+    assert folder == line.split()[1] and args.optimization.batch_size == 8 and args.data.dataset == "minicity"
     here("train_seg", *line.split(), *SMALL.split())
-    results = json.loads((tmp_path / args.output_dir / "results.json").read_text())
-    assert results["step"] == 2 and len(rows_of(tmp_path / args.output_dir)) == 2
+    results = json.loads((tmp_path / folder / "results.json").read_text())
+    assert results["step"] == 2 and len(rows_of(tmp_path / folder)) == 2
 
 
 def test_prediction(here, tmp_path):

@@ -13,11 +13,12 @@ from torch import nn
 from torchvision.models import resnet18, segmentation
 from transformers import SegformerConfig, SegformerForImageClassification, SwinConfig, SwinForImageClassification
 
-from seg_models import ModelError, build_model, start_weights
-from seg_models.segformer import VARIANTS
+from seg_models.catalog import VARIANTS
+from seg_models.errors import ModelError
+from seg_models.models import build_model
 from seg_models.weight_files import Weights, read_weights
 from seg_models.weight_names import common_name
-from seg_models.weights import load_into
+from seg_models.weights import load_into, start_weights
 
 CITY = {0: "road", 1: "sky", 2: "car"}
 OTHER = {0: "sky", 1: "tree", 2: "building", 3: "road"}

@@ -1,0 +1,115 @@
+"""The data sets that `--dataset` can name, with their facts. This is plain data: nothing here reads a file.
+
+`sources.py` finds the files of each layout. `labels.py` says what the ids mean.
+"""
+
+from dataclasses import dataclass
+
+from .labels import CAMVID, CITYSCAPES, DataError, LabelInfo
+
+SPLITS = {"train": "train", "val": "validation", "test": "test"}  # name of the folder: name of the split
+TRAIN_ON = {"train": ("train",), "train+val": ("train", "validation")}  # --train_on: splits of a data set
+TOYCITY_COMMAND = "python -m data_scripts.toycity toycity"
+
+
+@dataclass(frozen=True)
+class DataNote:
+    """What a card says about a data set."""
+
+    title: str
+    link: str | None
+    licence: str  # of weights trained on it, by the hub's name for it
+    note: str  # on the licence
+    limits: str  # what the data set does not teach
+    publishable: bool = True  # whether its images may be shown in public
+    validation: str = ""  # what scores on its validation split measure, if that is unexpected
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that `--dataset` can name.
+
+    layout     how its files are arranged: a key of `sources.LAYOUTS`
+    labels     what its ids mean
+    crop_size  default (H, W) of training crops, reduced for smaller images (see `check.fit_crop`)
+    help       what to do when the folder is missing
+    note       what a model card says about it
+    """
+
+    layout: str
+    labels: LabelInfo
+    crop_size: tuple[int, int]
+    help: str
+    note: DataNote
+
+
+CITYSCAPES_TERMS = (
+    "Cityscapes may be used for research, teaching and personal experiments, not commercially, and its images may not "
+    "be passed on ([terms](https://www.cityscapes-dataset.com/license/)). Keep to these terms for the weights too."
+)
+STREETS = "It has seen daylight and dry weather in German and Swiss cities, from one car's camera, and nothing else."
+DATASETS = {
+    "minicity": Source(
+        "cityscapes",
+        CITYSCAPES,
+        (576, 1152),
+        "get MiniCity (link and rules: https://vipriors.github.io) and unpack it so that ./minicity/leftImg8bit and "
+        f"./minicity/gtFine exist, or make a stand-in, {TOYCITY_COMMAND}, and train with --dataset toycity",
+        DataNote("MiniCity", "https://vipriors.github.io", "other", CITYSCAPES_TERMS, STREETS, publishable=False),
+    ),
+    "cityscapes": Source(
+        "cityscapes",
+        CITYSCAPES,
+        (576, 1152),
+        "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from https://www.cityscapes-dataset.com there",
+        DataNote(
+            "Cityscapes", "https://www.cityscapes-dataset.com", "other", CITYSCAPES_TERMS, STREETS, publishable=False
+        ),
+    ),
+    "camvid": Source(
+        "camvid",
+        CAMVID,
+        (360, 480),
+        "it needs the folders train, trainannot, val, valannot (and test) of SegNet's CamVid",
+        DataNote(
+            "CamVid",
+            "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
+            "other",
+            "CamVid is published for research without a licence of its own: ask its authors before other uses.",
+            "It has seen one city, a few drives and images of 360x480, and nothing else.",
+            validation="CamVid's validation split is one clip of 6.7 seconds between training frames of the same "
+            "drive. A score on it measures how well such frames are fitted: one network had a mIoU of 0.54 there and "
+            "of 0.36 on a drive that it had not seen.",
+        ),
+    ),
+    "toycity": Source(
+        "cityscapes",
+        CITYSCAPES,
+        (256, 512),
+        f"make it: {TOYCITY_COMMAND}",
+        DataNote(
+            "ToyCity",
+            None,
+            "apache-2.0",
+            "ToyCity is drawn by the program that trained this network, so no other licence applies.",
+            "It has seen only drawings: its predictions on photos are meaningless.",
+        ),
+    ),
+}
+
+
+def source_of(dataset: str) -> Source:
+    """Return the entry of `DATASETS`. Raises `DataError` with the list of names if `dataset` is unknown."""
+    if dataset not in DATASETS:
+        raise DataError(f"--dataset {dataset} is not known: choose one of {', '.join(DATASETS)}")
+    return DATASETS[dataset]
+
+
+def data_note(dataset: str | None) -> DataNote:
+    """Return the note on a data set, or a cautious one if it is unknown."""
+    if dataset in DATASETS:
+        return DATASETS[dataset].note
+    title = dataset or "unnamed data"
+    note = f"The licence of {title} is not known here. Find out, and keep to it for these weights too."
+    limits = "It knows only what its training images show."
+    return DataNote(title, None, "other", note, limits, publishable=False)

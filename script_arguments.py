@@ -1,0 +1,89 @@
+"""The command lines of the three scripts: the options of each room put together, in the order in which one decides.
+
+Each flag stands in the room that uses it (`*/arguments.py`); how they are read stands in `seg_runs/parsing.py`.
+"""
+
+import sys
+from dataclasses import dataclass, field
+
+from transformers.hf_argparser import HfArg
+
+from data_scripts.arguments import AugmentOptions, DataOptions, InputOptions
+from seg_models.arguments import SIZE, LossOptions, NetworkOptions, ViewOptions
+from seg_runs.arguments import HubOptions, OptimizationOptions, ResultOptions, RunOptions
+from seg_runs.launch import RunError, one_line_errors
+from seg_runs.parsing import parse_arguments
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+    """Train a segmentation network from scratch on a few hundred images."""
+
+    data: DataOptions = field(default_factory=DataOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    augmentation: AugmentOptions = field(default_factory=AugmentOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+    optimization: OptimizationOptions = field(default_factory=OptimizationOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    hub: HubOptions = field(default_factory=HubOptions)
+
+    def __post_init__(self):
+        if self.hub.push_to_hub and self.run.predict:
+            raise RunError("--push_to_hub is for training, not --predict")
+
+
+@dataclass(frozen=True)
+class PredictArguments:
+    """Predict a split or a folder of images, and score where there are labels."""
+
+    results: ResultOptions = field(default_factory=ResultOptions)
+    images: InputOptions = field(default_factory=InputOptions)
+    views: ViewOptions = field(default_factory=ViewOptions)
+
+
+@dataclass(frozen=True)
+class AppArguments:
+    """Show what a model sees, in the browser."""
+
+    model_name_or_path: list[str] | None = HfArg(
+        default=None,
+        help="run folders, saved models or hub ids to choose from; the newest complete run below runs/ if not given",
+        aliases=["--save_path"],
+        metadata={"metavar": "MODEL"},
+    )
+    trust_remote_code: bool = HfArg(default=False, help="run the code that lies beside others' models")
+    examples: str | None = HfArg(
+        default=None, help="a folder of photos to pick from; some of the model's data set if not given"
+    )
+    test_size: list[int] | None = HfArg(
+        default=None,
+        help="height and width that photos are predicted at; as in validation if not given",
+        metadata={**SIZE},
+    )
+    max_megapixels: int = HfArg(
+        default=30, help="larger photos are refused before they are decoded", metadata={"least": 1}
+    )
+    max_file_size: int = HfArg(default=50, help="of an upload, in megabytes", metadata={"least": 1})
+    server_name: str = HfArg(default="127.0.0.1", help="address to listen at; 0.0.0.0 for everyone who can reach it")
+    server_port: int | None = HfArg(
+        default=None, help="7860 or the next free one if not given", metadata={"least": 1, "most": 65535}
+    )
+
+
+def answer_early(script: str, kind: type) -> None:
+    """Answer `--help` and mistakes in flags, if `script` is run as the program, before it loads torch: that takes
+    seconds. `script`: its `__name__`."""
+    if script == "__main__":
+        with one_line_errors():
+            parse_arguments(kind, sys.argv[1:])
+
+
+def predict_flags(arguments: TrainArguments) -> list[str]:
+    """The command line of predict_seg.py that `train_seg.py --predict` stands for."""
+    data, network, run = arguments.data, arguments.network, arguments.run
+    flags = [f"--num_workers={data.num_workers}", *(["--mst"] if run.mst else [])]
+    flags += [f"--model_name_or_path={run.output_dir}"] if run.output_dir else []
+    flags += [f"--dataset_path={data.dataset_path}"] if data.dataset_path else []
+    flags += [f"--folds={data.folds}", f"--fold={data.fold}"] if data.fold is not None else []
+    flags += [f"--eval_output_stride={network.eval_output_stride}"] if network.eval_output_stride else []
+    return flags + (["--test_size", *map(str, network.test_size)] if network.test_size else [])

@@ -1,0 +1,157 @@
+"""Networks by name, and their registration with transformers' Auto classes: import this module to load a saved one.
+
+`catalog.MODELS` lists each name with its parts. Any encoder can stand behind a decoder of `modeling.DECODERS` in a
+name, as in unet_convnext_tiny.
+"""
+
+import torch
+from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedModel
+from transformers import SegformerConfig as NativeSegFormerConfig
+from transformers import SegformerForSemanticSegmentation as NativeSegFormer
+
+from .arguments import NetworkOptions
+from .catalog import MODELS, SGD, Model
+from .errors import ModelError
+from .modeling import DECODERS, OTHER_ENCODERS, SegmentationConfig, SegmentationModel, at_output_stride
+from .names import NORMS
+from .norms import freeze_batch_norm
+from .recompute import recompute_blocks
+from .segformer import SegFormer, SegFormerConfig
+from .short_heads import shorten_heads
+
+for config_class, model_class in ((SegmentationConfig, SegmentationModel), (SegFormerConfig, SegFormer)):
+    AutoConfig.register(config_class.model_type, config_class)
+    AutoModelForSemanticSegmentation.register(config_class, model_class)
+    # Saving copies the file of the class, and what it imports by `from .x import`, for those without this package.
+    config_class.register_for_auto_class()
+    model_class.register_for_auto_class("AutoModelForSemanticSegmentation")
+
+
+def find_model(name: str) -> tuple[Model, str | None]:
+    """Return the entry of `MODELS` for `name` (in any case), and the encoder that the name adds, or None.
+
+    unet_convnext_tiny is the U-Net entry with convnext_tiny. A decoder without an entry is trained as CNNs are.
+    Raises ModelError with the list of names if `name` is unknown.
+    """
+    lower = name.lower()
+    if lower in MODELS:
+        return MODELS[lower], None
+    for decoder in DECODERS:
+        encoder = lower.removeprefix(f"{decoder}_")
+        if encoder not in (lower, ""):
+            lines = (model for model in MODELS.values() if model.config.get("decoder") == decoder)
+            return next(lines, Model({"encoder": encoder, "decoder": decoder, "output_stride": 32}, SGD)), encoder
+    known = f"{', '.join(MODELS)}, or another encoder in a name, such as unet_convnext_tiny"
+    raise ModelError(f"--model {name} is not known: choose one of {known}")
+
+
+def model_entry(name: str) -> Model:
+    """The line of `MODELS` that says how `name` is trained."""
+    return find_model(name)[0]
+
+
+def in_head(name: str) -> bool:
+    """Whether the parameter of this name is of the head, in our networks and in transformers' SegFormer. An auxiliary
+    head is not."""
+    return name.startswith(("classifier.", "decode_head."))
+
+
+def build_model(
+    name: str,
+    norm: str,
+    id2label: dict[int, str],
+    dataset: str | None = None,
+    auxiliary: bool = False,
+    **options,
+) -> PreTrainedModel:
+    """`build_network` for a name of a model and one of `NORMS`; `options` are further fields of `NetworkOptions`."""
+    return build_network(NetworkOptions(model=name, norm=norm, **options), id2label, dataset, auxiliary)
+
+
+def build_network(
+    options: NetworkOptions,
+    id2label: dict[int, str],
+    dataset: str | None = None,
+    auxiliary: bool = False,
+    provenance: dict | None = None,
+) -> PreTrainedModel:
+    """Return the network that `options` describe, with random weights.
+
+    id2label    train id -> class name
+    dataset     the label set that the classes come from, kept in the configuration
+    auxiliary   with a second head while it trains
+    provenance  further entries of the configuration: what the network is trained on, and how
+
+    Raises ModelError if there is no such network, or if it cannot have `eval_output_stride` later.
+    """
+    entry, named_encoder = find_model(options.model)
+    if options.encoder and named_encoder:
+        raise ModelError(
+            f"--model {options.model} names an encoder, and --encoder {options.encoder} another one: leave one of them "
+            "out"
+        )
+    if options.norm not in NORMS:
+        raise ModelError(f"--norm {options.norm} is not known: choose one of {', '.join(NORMS)}")
+    label2id = {label: i for i, label in id2label.items()}
+    fields = {**entry.config, "norm": options.norm, "id2label": id2label, "label2id": label2id, "dataset": dataset}
+    fields |= provenance or {}
+    if "encoder" in entry.config:
+        model = _build_ours(options.model, fields, options.encoder or named_encoder, options.output_stride)
+        widths = model.backbone.channels
+    else:
+        model = _build_segformer(options, fields, native=not auxiliary)
+        widths = entry.config["hidden_sizes"]
+    with at_output_stride(model, options.eval_output_stride):
+        pass
+    if auxiliary:
+        model.add_auxiliary_head(widths[-2])
+    if options.freeze_bn:
+        encoder = getattr(model, "backbone", None)
+        if encoder is None or not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in encoder.modules()):
+            raise ModelError(f"--freeze_bn: the encoder of --model {options.model} has no batch norm")
+        freeze_batch_norm(encoder)
+    if options.gradient_checkpointing:
+        recompute_blocks(model)
+    return model
+
+
+def _build_segformer(options: NetworkOptions, fields: dict, native: bool) -> PreTrainedModel:
+    """transformers' own class where it can be (`native`: without an auxiliary head), else ours."""
+    if options.encoder or options.output_stride:
+        flag = "--encoder" if options.encoder else "--output_stride"
+        raise ModelError(f"{flag} is not for --model {options.model}")
+    if options.norm != "batch" or not native:
+        return SegFormer(SegFormerConfig(**fields))
+    model = NativeSegFormer(NativeSegFormerConfig(**fields))
+    shorten_heads(model)
+    return model
+
+
+def _build_ours(name: str, fields: dict, encoder: str | None, output_stride: int | None) -> SegmentationModel:
+    if encoder:
+        own = fields["encoder"]
+        if own in OTHER_ENCODERS and own != "swin_tiny" and encoder != own:
+            raise ModelError(f"--encoder is not for --model {name}, which has its own: for example unet_resnet50")
+        fields |= {"encoder": encoder}
+        fields |= {"output_stride": OTHER_ENCODERS[encoder][1]} if encoder in OTHER_ENCODERS else {}
+    fields |= {"output_stride": output_stride} if output_stride else {}
+    try:
+        if encoder:
+            check_fit(SegmentationConfig(**fields))
+        return SegmentationModel(SegmentationConfig(**fields))
+    except (AssertionError, IndexError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"--model {name} cannot be built as asked: {reason}") from error
+
+
+def check_fit(config: SegmentationConfig) -> None:
+    """Raise ValueError if an encoder and a decoder do not work together. Nothing is computed: shapes are enough."""
+    height, width = 97, 161
+    with torch.device("meta"), torch.enable_grad():
+        model, images = SegmentationModel(config).train(), torch.empty(2, 3, height, width)
+        for x, stride in zip(model.backbone(images), model.backbone.reductions, strict=True):
+            if x.shape[2:] != (-(-height // stride), -(-width // stride)):
+                raise ValueError(f"the maps of {config.encoder} do not cover the image")
+        model(images).logits.sum().backward()
+    if any(parameter.grad is None for parameter in model.parameters()):
+        raise ValueError(f"parts of {config.encoder} would not be used by this decoder")
