@@ -1,8 +1,8 @@
 """ResNet encoders (He et al., 2015, arXiv 1512.03385): torchvision's network with blocks that take any norm.
 
 Parameter names are torchvision's, so its weights load. torchvision's blocks call one ReLU module two or three times.
-EvoNorm replaces only some of these ReLUs, so we need blocks of our own. They take the eight arguments that torchvision's
-ResNet passes to a block.
+EvoNorm replaces only some of these ReLUs, so we need blocks of our own. They take the eight arguments that
+torchvision's ResNet passes to a block.
 """
 
 from collections.abc import Callable
