@@ -17,9 +17,10 @@ from .layers import conv_norm_act
 
 
 class ACFHead(nn.Module):
-    """The encoder's features -> logits (B, C, h, w) at the stride of the last; in training (logits, coarse logits).
+    """Map the encoder's features to logits (B, C, h, w) at the last map's stride.
 
-    Its features are as wide as DeepLabV3's; the paper's base networks have 512 channels.
+    In training, returns (logits, coarse logits). Features have DeepLabV3's width; the paper's base networks have 512
+    channels.
     """
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):

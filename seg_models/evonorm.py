@@ -183,9 +183,12 @@ class EvoNormB0(EvoNorm):
 
 
 class B0(torch.autograd.Function):
-    """`mean` and `std` of each image and channel, (B, C), and `batch_std`, (C), which has a part in the gradient of `x`
-    if it is that of this batch (`training`). They have no gradients of their own: that of `x` is the whole one.
-    Autograd takes each tensor as an argument of its own, hence so many."""
+    """EvoNorm-B0 with hand-written gradients.
+
+    `mean` and `std` are those of each image and channel, (B, C). `batch_std` (C,) is that of this batch if `training`,
+    else a constant. They get no gradients: the gradient of `x` includes the paths through them. There are many
+    arguments because autograd takes each tensor as its own.
+    """
 
     @staticmethod
     def forward(ctx, x, weight, bias, v, mean, std, batch_std, training):

@@ -1,8 +1,8 @@
 """ResNet encoders (He et al., 2015, arXiv 1512.03385): torchvision's network with blocks that take any norm.
 
-The names of parameters are torchvision's, so its weights load. torchvision's own blocks call one ReLU module two
-or three times, which leaves no way to drop only those that an EvoNorm makes superfluous: hence blocks of our own. Their
-parameters are the eight that torchvision's ResNet passes to a block.
+Parameter names are torchvision's, so its weights load. torchvision's blocks call one ReLU module two or three times.
+EvoNorm replaces only some of these ReLUs, so we need our own blocks. They take the eight arguments that
+torchvision's ResNet passes to a block.
 """
 
 from collections.abc import Callable

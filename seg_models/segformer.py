@@ -29,7 +29,7 @@ class SegFormerConfig(SegformerConfig):
 
 
 class SegFormer(AuxiliaryHead, SegformerPreTrainedModel):
-    """SegFormer whose head has any norm; the encoder's layer norms stay. Its layers have the names of transformers'."""
+    """SegFormer with any norm in its head. The encoder keeps its layer norms. Layer names are `transformers`'."""
 
     config_class = SegFormerConfig
 

@@ -1,7 +1,7 @@
-"""SegFormer's heads (Xie et al., 2021, arXiv 2105.15203, section 3.2) from fewer operations.
+"""Compute SegFormer's head (Xie et al., 2021, arXiv 2105.15203, section 3.2) with fewer operations.
 
-They do so in training, and in eval mode once a `Predictor` has the network. Otherwise eval mode computes as published,
-and operations.py counts that.
+The short way is taken in training, and in eval mode once a `Predictor` holds the network. Otherwise eval mode computes
+as published, which is what operations.py counts.
 """
 
 import torch
@@ -14,13 +14,13 @@ from .norms import activation_after, norm_layer
 
 
 class ShortHead(SegformerDecodeHead):
-    """transformers' head with any norm: with batch norm the same parameters and, but for rounding, the same logits.
+    """`transformers`' head with any norm. With batch norm it has the same parameters and, up to rounding, logits.
 
-    As published each map is projected and enlarged to the first one's size, and one linear map over channels fuses them
-    all. Linear maps over channels commute with bilinear interpolation, which keeps constants too; so here each map goes
-    through the product of its two matrices where it is small, and what is enlarged is only added up. Dropout takes
-    whole channels, as in the authors' code: single values, as transformers drops them, cost a random number each, 7 %
-    of SegFormer-B0's step on a CPU.
+    The published head projects each map, upsamples it to the first map's size, and fuses all with one linear map over
+    channels. Linear maps over channels commute with bilinear interpolation, which also preserves constants. So here
+    each map is multiplied by the product of its two matrices while it is small, and the upsampled results are only
+    added. Dropout zeroes whole channels, as in the authors' code. `transformers` zeroes single values, which costs a
+    random number for each: 7 % of SegFormer-B0's step on a CPU.
     """
 
     in_eval = False
@@ -32,8 +32,8 @@ class ShortHead(SegformerDecodeHead):
 
     @classmethod
     def of(cls, head: SegformerDecodeHead) -> "ShortHead":
-        """Return a short head that is made of the very layers of `head`."""
-        with torch.device("meta"):  # what it is built with gives way to them
+        """Return a short head that uses the layers of `head` itself."""
+        with torch.device("meta"):  # its own layers are replaced below
             short = cls(head.config)
         for name, layer in head.named_children():
             setattr(short, name, layer)
@@ -56,11 +56,14 @@ class ShortHead(SegformerDecodeHead):
 
 
 def shorten_heads(model: nn.Module, in_eval: bool = False) -> None:
-    """In training, and with `in_eval` always, `model` takes the short way: in place; what is saved stays the same."""
+    """Make the heads of `model` take the short way in training, and with `in_eval` in eval mode too, in place.
+
+    Saved weights and configuration do not change.
+    """
     for parent in list(model.modules()):
         for name, module in parent.named_children():
-            if type(module) is SegformerDecodeHead:  # not what somebody made of it
+            if type(module) is SegformerDecodeHead:  # no subclasses
                 setattr(parent, name, ShortHead.of(module))
     for module in model.modules():
-        if hasattr(module, "in_eval"):  # by name: heads from code beside somebody's weights are classes of their own
+        if hasattr(module, "in_eval"):  # not isinstance: a head loaded from a model's own code is another class
             module.in_eval = in_eval
