@@ -286,7 +286,7 @@ def test_other_data_cannot_be_resumed_with(toycity, city, in_process, tmp_path, 
 
 def test_a_resumed_run_with_nothing_left_to_do_is_refused(city, in_process, tmp_path, capsys, killed_at):
     run = tmp_path / "r"
-    killed_at(4, *FAST, *batch(4), "--epochs", 3, "--eval_every", 3, *flags_of(city, run))
+    killed_at(4, *FAST, *batch(4), "--epochs", 3, "--eval_every", 3, "--checkpointing_steps", 3, *flags_of(city, run))
     with pytest.raises(SystemExit):
         in_process("train_seg", "--resume_from_checkpoint", run, "--epochs", 1)
     assert "leaves nothing to do in a run of 3 steps" in capsys.readouterr().err
@@ -383,7 +383,7 @@ def test_a_loss_that_stays_nan_stops_the_run(city, in_process, tmp_path, poisone
     poisoned(range(5, 99))
     run = tmp_path / "r"
     with pytest.raises(SystemExit) as stop:
-        in_process("train_seg", *FAST, *batch(2), "--epochs", 9, "--eval_every", 99, *flags_of(city, run))
+        in_process("train_seg", *FAST, *batch(2), "--epochs", 9, "--checkpointing_steps", 6, *flags_of(city, run))
     line = capsys.readouterr().err.splitlines()[-1]
     assert stop.value.code == 1 and "not finite in 10 steps in a row, from step 5 on" in line
     assert f"{run}/checkpoints/step_000012" in line
