@@ -1,13 +1,12 @@
-"""A page in the browser: give a photo, see what each pixel is, download the prediction.
+"""Segment photos in the browser: upload a photo, look at the prediction, download it.
 
     python app_gradio.py                                        # the newest complete run under runs/
-    python app_gradio.py --model_name_or_path runs/A USER/NAME  # these can be chosen from, one of them on a hub
+    python app_gradio.py --model_name_or_path runs/A USER/NAME  # users choose between these; the second is on a hub
     python app_gradio.py --examples my_photos
 
-The id image is the one that predict_seg.py writes with the same scales and flips, byte for byte.
+The id image equals the one that predict_seg.py writes with the same scales and flips, byte for byte.
 
-Photos and predictions belong to those who sent the photos: app_server.py keeps them apart. A photo is read in one
-place, `Photo`.
+app_server.py lets users reach only their own photos and predictions. Only `Photo` reads photos.
 """
 
 from script_arguments import AppArguments, answer_early
@@ -58,7 +57,7 @@ from trained_model import (
 
 SHOWN = 1280  # longer side of the annotated image in pixels; downloads have the photo's size
 NUM_EXAMPLES = 6
-WORK = 10  # times --max_megapixels: what the network may see of one photo, over all scales and mirrored views
+WORK = 10  # limit on the pixels of one photo, summed over scales and mirrored views, in units of --max_megapixels
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -66,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         args = parse_arguments(AppArguments, argv)
         with ended_by_signals(), server_folder() as folder:
             page = build_page(args, folder)
-            # Nobody passes the queue: what runs at the same time is decided there.
+            # All requests go through the queue, which runs one at a time.
             page.queue(default_concurrency_limit=1, max_size=20, api_open=False)
             try:
                 serve(page, args, folder)
@@ -77,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def serve(page: gr.Blocks, args: AppArguments, folder: Path) -> None:
-    """Answer until a signal comes."""
+    """Serve the page until the process receives a signal."""
     functions = {number: function.api_name for number, function in page.fns.items()}
     with swept(folder) as make_room:
         size = args.max_file_size * 10**6
@@ -98,25 +97,27 @@ def serve(page: gr.Blocks, args: AppArguments, folder: Path) -> None:
 
 
 def refusal(sentence: str) -> gr.Error:
-    """What the user reads; nothing in the log."""
+    """Return an error that shows `sentence` to the user and logs nothing."""
     return gr.Error(sentence, print_exception=False)
 
 
 class Photo:
-    """An uploaded photo: its bytes are read once, its size is known before it is decoded.
+    """An uploaded photo. Reads its bytes once, and its size before decoding it.
 
-    size  (H, W), upright
+    size  (H, W), after EXIF rotation
+
+    Raises a refusal if it is unreadable or larger than `max_megapixels`.
     """
 
     def __init__(self, path: str, max_megapixels: int):
         self.name = Path(path).name
         try:
-            # Under the name alone: what is wrong with it is said without the server's paths.
+            # Only the file name, so that error messages do not show the server's paths.
             self.file = {"path": self.name, "bytes": Path(path).read_bytes()}
         except OSError as error:
             raise refusal("This photo is no longer here: upload it again.") from error
         megapixels = self._read(number_of_pixels) / 1e6
-        if megapixels > max_megapixels:  # before the orientation is looked for, which decodes some PNGs
+        if megapixels > max_megapixels:  # check before reading the orientation, which decodes some PNGs
             raise refusal(
                 f"This photo has {megapixels:.0f} megapixels and the limit is {max_megapixels}: "
                 "make it smaller, or start the app with a larger --max_megapixels."
@@ -124,7 +125,7 @@ class Photo:
         self.size = self._read(upright_size)
 
     def pixels(self) -> np.ndarray:
-        """uint8 (H, W, 3)."""
+        """Return the pixels, uint8 (H, W, 3)."""
         return self._read(read_image)
 
     def _read(self, how: Callable[[dict], Any]) -> Any:
@@ -160,21 +161,21 @@ class Segmenter:
         return Predictor(self.model, self.processor.image_mean, self.processor.image_std, self.size, scales, flip)
 
     def pixels(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> int:
-        """That the network will see of a photo of `size`."""
+        """Return the number of pixels that the network processes for a photo of `size` (H, W), over all views."""
         return prediction_pixels(self.model, size, scales, flip, self.size)
 
     def _memory(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> int:
-        """Bytes that a photo of `size` will take on the device."""
-        self._predictor(scales, flip)  # from then on the network is as it will be
+        """Return the bytes that predicting a photo of `size` (H, W) takes on the device."""
+        self._predictor(scales, flip)  # prepares the network, which changes what it needs
         return prediction_memory(self.model, size, scales, flip, self.size)
 
     def free_memory(self, wanted: int) -> int:
-        """Bytes that are free on the device, when `wanted` are to be used."""
+        """Return the free bytes on the device; see `free_memory_of`."""
         return free_memory_of(self.device, wanted)
 
 
 def example_images(dataset: str, path: str | None) -> list[str]:
-    """Images of the data that the model was trained for, if they are here."""
+    """Return paths of images from the model's data set, or [] if it is not on this machine."""
     try:
         data, _ = load_source(dataset, path)
     except DataError:
@@ -184,14 +185,14 @@ def example_images(dataset: str, path: str | None) -> list[str]:
 
 
 class Requests:
-    """Answers calls of the page's functions. Each answer's files are in a new folder below `folder`."""
+    """Answer the calls of the page. Each answer writes its files to a new folder in `folder`."""
 
     def __init__(self, segmenters: dict[str, Segmenter], folder: Path, max_megapixels: int):
         self.segmenters, self.folder, self.max_megapixels = segmenters, folder, max_megapixels
-        self.one_at_a_time = threading.Lock()  # also where the queue does not see to it
+        self.one_at_a_time = threading.Lock()  # even if a call does not come through the queue
 
     def segment(self, photo: dict | None, name: str, scales: list[float], flip: bool) -> tuple:
-        """What the page's outputs show, as it travels: gradio opens and converts nothing."""
+        """Return the values of the page's outputs in the form that gradio sends, so gradio opens no files itself."""
         try:
             segmenter = self._segmenter(name)
             scales, flip = checked_scales(scales), checked_flip(flip)
@@ -206,7 +207,7 @@ class Requests:
 
     def _segmenter(self, name: object) -> Segmenter:
         if not isinstance(name, str) or name not in self.segmenters:
-            raise refusal("There is no such model here: choose one of the list.")
+            raise refusal("There is no such model here: choose one from the list.")
         return self.segmenters[name]
 
     def _answer(self, photo: Photo, segmenter: Segmenter, scales: tuple[float, ...], flip: bool) -> tuple:
@@ -230,56 +231,56 @@ class Requests:
     def _refuse_too_much(
         self, size: tuple[int, int], segmenter: Segmenter, scales: tuple[float, ...], flip: bool
     ) -> None:
-        """Raise a refusal for what would take too long or too much memory."""
+        """Raise a refusal if the prediction would take too long or too much memory."""
         remedy = "choose fewer or smaller scales, leave out the mirrored views, or give a smaller photo."
         seen, limit = segmenter.pixels(size, scales, flip) / 1e6, WORK * self.max_megapixels
         if seen > limit:
-            raise refusal(f"Over these scales the photo has {seen:.0f} megapixels and the limit is {limit}: {remedy}")
+            raise refusal(f"Over these scales the photo has {seen:.0f} megapixels, but the limit is {limit}: {remedy}")
         memory = segmenter.memory(size, scales, flip)
         free = segmenter.free_memory(memory)
         if memory > free:
             raise refusal(
-                f"This photo at these scales takes about {memory / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are "
+                f"This photo at these scales needs about {memory / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are "
                 f"free: {remedy}"
             )
 
     def _apology(self, error: Exception) -> gr.Error:
-        """A sentence for what is not the user's fault; the server's log has the rest."""
+        """Return an error for the user about a failure of the server. Details go to the server's log."""
         if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
-            return refusal("The server's memory does not suffice: choose fewer or smaller scales, or a smaller photo.")
+            return refusal("The server is out of memory: choose fewer or smaller scales, or give a smaller photo.")
         if isinstance(error.__cause__ or error, OSError):
             print(f"cannot write a prediction: {' '.join(str(error).split())}", flush=True)
             return refusal("The server cannot store the prediction: its disk may be full. Try again later.")
         traceback.print_exception(error)
-        return refusal("The server failed at this photo: its log says why.")
+        return refusal("The server failed on this photo: its log says why.")
 
 
 def checked_scales(scales: object) -> tuple[float, ...]:
-    """Scales in ascending order, or a refusal."""
+    """Return the scales in ascending order. Raises a refusal if they are invalid."""
     choices = ", ".join(map(str, MULTI_SCALE))
     if not isinstance(scales, list):
-        raise refusal(f"Scales are a list of some of these numbers: {choices}.")
+        raise refusal(f"Give the scales as a list of some of these numbers: {choices}.")
     if not scales:
         raise refusal("Choose at least one scale.")
     if len(scales) > len(MULTI_SCALE):
-        raise refusal(f"These are {len(scales)} scales: choose each at most once, of {choices}.")
+        raise refusal(f"These are {len(scales)} scales: choose each of {choices} at most once.")
     for scale in scales:
         if isinstance(scale, bool) or not isinstance(scale, int | float) or scale not in MULTI_SCALE:
-            raise refusal(f"{str(scale)[:20]} is no scale that can be chosen: choose of {choices}.")
+            raise refusal(f"{str(scale)[:20]} is not an available scale: choose from {choices}.")
     if len(set(scales)) < len(scales):
-        raise refusal("A scale is given twice: choose each at most once.")
+        raise refusal("A scale occurs twice: choose each at most once.")
     return tuple(sorted(map(float, scales)))
 
 
 def checked_flip(flip: object) -> bool:
-    """`flip`, or a refusal if a client sent anything but true or false."""
+    """Return `flip`. Raises a refusal if a client sent anything but true or false."""
     if not isinstance(flip, bool):
-        raise refusal("Mirrored is true or false.")
+        raise refusal("Mirrored must be true or false.")
     return flip
 
 
 def build_page(args: AppArguments, folder: Path) -> gr.Blocks:
-    """Load the models that can be chosen, and lay out the page."""
+    """Load the models and lay out the page."""
     accelerator = make_accelerator()
     models = models_by_name(args.model_name_or_path)
     names = list(models)
@@ -300,8 +301,8 @@ def build_page(args: AppArguments, folder: Path) -> gr.Blocks:
             with gr.Column():
                 photo = gr.Image(type="filepath", image_mode=None, sources=["upload"], label="Photo", height=420)
                 name = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
-                scales = gr.CheckboxGroup(list(MULTI_SCALE), value=[1.0], label="Scales that are averaged")
-                flip = gr.Checkbox(False, label="Mirrored too")
+                scales = gr.CheckboxGroup(list(MULTI_SCALE), value=[1.0], label="Scales to average over")
+                flip = gr.Checkbox(False, label="Also mirrored")
                 button = gr.Button("Segment", variant="primary")
                 if examples:
                     add_examples(examples, photo)
@@ -312,14 +313,14 @@ def build_page(args: AppArguments, folder: Path) -> gr.Blocks:
                     colors_file = gr.DownloadButton("Colours (PNG)")
                 table = gr.Dataframe(headers=["class", "share of pixels"], label="Classes", interactive=False)
         outputs = [picture, table, ids_file, colors_file]
-        # gradio would open photos by itself, and name what it writes after its content.
+        # Otherwise gradio opens photos itself, and names the files that it writes after their content.
         raw = {"preprocess": False, "postprocess": False}
         button.click(requests.segment, [photo, name, scales, flip], outputs, api_name=API_NAME, **raw)
     return page
 
 
 def models_by_name(given: list[str] | None) -> dict[str, str]:
-    """The models that can be chosen, by the names that clients see: as given, or the default one's without its path."""
+    """Return {name that users see: model}: the names as given, or the folder name of the default model."""
     if given:
         return {name: name for name in given}
     folder = default_model()
@@ -327,7 +328,7 @@ def models_by_name(given: list[str] | None) -> dict[str, str]:
 
 
 def add_examples(paths: list[str], photo: gr.Image) -> None:
-    """Photos to pick from. gradio copies them into its folder; these copies travel."""
+    """Add example photos to the page. gradio copies them into its folder, and users get the copies."""
     dataset = gr.Dataset(components=[photo], samples=[[path] for path in paths], label="Examples", type="index")
     copies = [sample[0]["path"] if isinstance(sample[0], dict) else sample[0] for sample in dataset.samples]
 
@@ -340,12 +341,12 @@ def add_examples(paths: list[str], photo: gr.Image) -> None:
 
 
 def travelling(path: Path) -> dict:
-    """A file in the server's folder, as gradio sends it."""
+    """Return a file in the server's folder in the form that gradio sends."""
     return FileData(path=str(path), orig_name=path.name).model_dump()
 
 
 def annotated(image: np.ndarray, ids: np.ndarray, labels: LabelInfo, folder: Path) -> dict:
-    """What gr.AnnotatedImage shows: the photo, made smaller, and a mask for each class that is in it."""
+    """Return the value of gr.AnnotatedImage: the photo, at most `SHOWN` pixels wide or high, and a mask per class."""
     factor = min(1.0, SHOWN / max(ids.shape))
     size = tuple(max(1, round(side * factor)) for side in ids.shape[::-1])
     Image.fromarray(image).resize(size, Image.Resampling.BILINEAR).save(folder / "photo.webp")
@@ -360,7 +361,7 @@ def annotated(image: np.ndarray, ids: np.ndarray, labels: LabelInfo, folder: Pat
 
 
 def shares(ids: np.ndarray, labels: LabelInfo) -> list[list]:
-    """[[class, share of pixels]], the largest first; classes that were not predicted are left out."""
+    """Return [[class, share of pixels]] of the predicted classes, largest share first."""
     counts = np.bincount(ids.reshape(-1), minlength=len(labels.names))
     return [[labels.names[i], f"{counts[i] / ids.size:.1%}"] for i in np.argsort(-counts) if counts[i]]
 

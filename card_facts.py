@@ -1,4 +1,4 @@
-"""What the card of a model takes from the rooms of data and networks. Light: nothing here loads torch."""
+"""Facts about data sets and networks for model cards. This module does not load torch."""
 
 from data_scripts.catalog import data_note
 from script_arguments import TrainArguments
@@ -8,7 +8,7 @@ from seg_runs.parsing import flat, recipe_of
 
 
 def card_facts() -> CardFacts:
-    """What `seg_runs.card.make_card` asks for."""
+    """Return the facts that `seg_runs.card.make_card` needs: default flags, notes on data sets, our model types."""
     arguments = TrainArguments()
     values = flat(arguments)
     return CardFacts({name: values[name] for name in recipe_of(arguments)}, data_note, OWN_TYPES)

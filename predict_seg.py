@@ -1,12 +1,12 @@
-"""Predict a split or a folder of images with a trained model, and score where there are labels.
+"""Predict a split or a folder of images with a trained model, and score the predictions if there are labels.
 
     accelerate launch predict_seg.py --mst                                     # the newest complete run under runs/
     accelerate launch predict_seg.py --model_name_or_path runs/NAME --splits val
     accelerate launch predict_seg.py --model_name_or_path runs/NAME/best --input my_photos
     accelerate launch predict_seg.py --model_name_or_path USER/NAME --input my_photos           # from a hub
 
-Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size) and results_color_SPLIT/NAME.png. Begun
-again after an interruption, it goes on with the images that are left.
+Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size) and results_color_SPLIT/NAME.png. Started
+again after an interruption, it continues with the remaining images.
 """
 
 from script_arguments import PredictArguments, answer_early
@@ -70,7 +70,7 @@ def predict(args: PredictArguments) -> None:
     accelerator = make_accelerator()
     if not wanted.model_name_or_path and model_folder == SHIPPED:
         accelerator.print(
-            f"note: there is no run below {run_folder.RUNS}/: this is the network that comes along, {SHIPPED}"
+            f"note: there is no run in {run_folder.RUNS}/: using the network that comes with the project, {SHIPPED}"
         )
     model, processor = load_model(model_folder, wanted.trust_remote_code)
     set_output_stride(model, views.eval_output_stride)
@@ -79,7 +79,7 @@ def predict(args: PredictArguments) -> None:
     trained = {"train_on": getattr(model.config, "trained_on", None) or "train", **trained}
     splits, fold = load_splits(args.images, dataset, trained, output)
     for name, split in splits.items():
-        if "label" in split.column_names:  # their score is of every image; what has no labels may have damaged ones
+        if "label" in split.column_names:  # a score must cover every image; splits without labels may have damaged ones
             on_first_process(accelerator, check_split, split, labels, name, accelerator.is_main_process)
     predictor = make_predictor(views, accelerator, model, processor)
     settings = settings_of(views, predictor, model_folder, accelerator.mixed_precision)
@@ -91,12 +91,12 @@ def predict(args: PredictArguments) -> None:
                 accelerator, predictor, split, labels, folder, args.images.num_workers, settings
             )
             damaged += unread
-            finished += [] if unread else [folder]  # else what is predicted is kept for when the others are mended
+            finished += [] if unread else [folder]  # else keep the record, to continue once the others are repaired
             if scores is None:
                 accelerator.print(f"{name}: no labels, {len(split) - len(unread)} images predicted")
             elif accelerator.is_main_process:
                 if was_trained_on(model, name, fold):
-                    print(f"note: this model was trained on images of {name}: these scores say little about others")
+                    print(f"note: this model was trained on images of {name}: these scores say little about new images")
                 predictions.write_scores(output / f"scores_{name}.json", scores, labels.names, settings)
                 print(f"{name}: {len(split)} images", class_table(labels.names, scores), sep="\n")
                 print(f"mIoU {scores['mean_iou']:.4f}")
@@ -111,12 +111,14 @@ def predict(args: PredictArguments) -> None:
 
 
 def load_splits(options: InputOptions, dataset: str, trained: dict, output: Path) -> tuple[dict, str | None]:
-    """{name: split} to predict, and the fold that is held out, if one is. What predictions and trainings wrote, now or
-    before, is no input."""
+    """Return {name: split} to predict, and the held-out fold or None.
+
+    A folder given as `--input` is searched without the folders that predictions and training wrote into it.
+    """
     if options.input:
         path = Path(options.input).resolve()
-        name = (path.stem if path.is_file() else path.name) or "images"  # a disk has no name
-        name = f"folder_{name}" if name in SPLITS else name  # not over the predictions of a split
+        name = (path.stem if path.is_file() else path.name) or "images"  # the root of a disk has no name
+        name = f"folder_{name}" if name in SPLITS else name  # do not overwrite the predictions of a split
         own = {folder.resolve() for folder in predictions.Predictions(output, name).folders}
 
         def leave_out(folder: Path) -> bool:
@@ -139,8 +141,8 @@ def load_splits(options: InputOptions, dataset: str, trained: dict, output: Path
 def make_predictor(
     views: ViewOptions, accelerator: Accelerator, model: PreTrainedModel, processor: BaseImageProcessor
 ) -> Predictor:
-    """Return the model, on its device and in the launch's precision, behind the views that the flags ask for."""
-    # Each process runs one forward at a time, on its share of the images: nothing has to be exchanged.
+    """Return a predictor with the views that the flags ask for, on the launch's device and in its precision."""
+    # Each process predicts its own share of the images, so the model needs no wrapper that communicates.
     model = accelerator.prepare_model(model.to(memory_format=torch.channels_last), evaluation_mode=True)
     size = views.test_size or processor_size(processor)
     scales = tuple(views.scales or (MULTI_SCALE if views.mst else (1.0,)))
@@ -149,7 +151,7 @@ def make_predictor(
 
 
 def settings_of(views: ViewOptions, predictor: Predictor, model_folder: Path, precision: str) -> dict:
-    """Return what decides the predictions: those of an interrupted run with the same settings are kept."""
+    """Return the settings that determine the predictions. A run with the same settings reuses earlier predictions."""
     return {
         "model": [str(model_folder.resolve()), newest_change(model_folder)],
         "size": predictor.size,
@@ -162,14 +164,14 @@ def settings_of(views: ViewOptions, predictor: Predictor, model_folder: Path, pr
 
 
 def was_trained_on(model: PreTrainedModel, name: str, fold: str | None) -> bool:
-    """Whether the split `name`, or its images in `fold` if one is held out, may have been trained on by `model`."""
+    """Whether `model` may have been trained on the split `name`, or on `fold` if that is the validation split."""
     if name == "val" and fold is not None:
         return fold != getattr(model.config, "fold", None)
     return name in (getattr(model.config, "trained_on", None) or "train").split("+")
 
 
 def newest_change(folder: Path) -> float:
-    """When the model in `folder` changed last; predictions beside it do not count."""
+    """Return the newest modification time of the files of a saved model. Predictions in its folder do not count."""
     files = [*folder.glob("*.safetensors"), folder / "config.json", folder / "preprocessor_config.json"]
     return max(path.stat().st_mtime for path in files if path.exists())
 
@@ -183,10 +185,10 @@ def predict_split(
     num_workers: int,
     settings: dict,
 ) -> tuple[dict | None, list[str]]:
-    """Write the predictions of a split, each image by one process.
+    """Predict a split and write the predictions. Each image is predicted by one process.
 
-    Returns its scores, or None without labels, and a line for each image that is damaged or too large, which only a
-    split without labels may have.
+    Returns the scores, or None without labels, and a line for each image that is damaged or too large. Such an image
+    raises an error instead if the split has labels.
     """
     labelled = "label" in split.column_names
     images = {row["name"]: [row["image"]["path"], *file_state(row["image"])] for row in split}
@@ -197,8 +199,10 @@ def predict_split(
     damaged = []
 
     def predict_image(item: dict) -> torch.Tensor | None:
-        """Train ids (H, W), predicted and written, or read where that was done before; None if they are not needed or
-        the image cannot be predicted."""
+        """Return train ids (H, W), predicted and written now, or read if an earlier run wrote them.
+
+        Returns None if the image cannot be predicted, or if the ids are not needed for a score.
+        """
         name = item["name"]
         if "error" in item:
             damaged.append(item["error"])
@@ -220,30 +224,30 @@ def predict_split(
 
 
 def lack_of_memory(predictor: Predictor, size: Sequence[int]) -> str:
-    """Why an image of `size` (H, W) cannot be predicted with the memory that is free; nothing if it can."""
+    """Return why the free memory does not suffice for an image of `size` (H, W), or "" if it does."""
     needed = memory_for(predictor, tuple(size))
     free = free_memory_of(predictor.model.device, needed)
     if needed <= free:
         return ""
     return (
-        f"of {size[0]}x{size[1]} takes about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: give "
+        f"of {size[0]}x{size[1]} needs about {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free: give "
         "fewer or smaller --scales, --no_flip, or a smaller --test_size"
     )
 
 
 @lru_cache(maxsize=256)
 def memory_for(predictor: Predictor, size: tuple[int, int]) -> int:
-    """Bytes that the predictor takes for an image of `size` (H, W), beside the weights."""
+    """Return the bytes that predicting an image of `size` (H, W) needs, besides the weights."""
     return prediction_memory(predictor.model, size, predictor.scales, predictor.flip, predictor.size)
 
 
 def refuse_damaged(accelerator: Accelerator, damaged: list[str], images: int) -> None:
-    """Name the images that were not predicted, at the end, and raise RunError if there are any."""
+    """Print a line for each image that was not predicted. Raises RunError if there are any."""
     if not damaged:
         return
     if accelerator.is_main_process:
         print("\n".join(f"damaged: {line}" for line in damaged), file=sys.stderr, flush=True)
-    raise RunError(f"{len(damaged)} of {images} images were not predicted, see above; the others are")
+    raise RunError(f"{len(damaged)} of {images} images could not be predicted, see above; the others are done")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The command lines of the three scripts: the options of each room put together, in the order in which one decides.
+"""The command lines of the three scripts, put together from the options of each package.
 
-Each flag stands in the room that uses it (`*/arguments.py`); how they are read stands in `seg_runs/parsing.py`.
+Each package defines its own flags in `arguments.py`. `seg_runs/parsing.py` parses them. `--help` lists them in the
+order of the fields below.
 """
 
 import sys
@@ -29,12 +30,12 @@ class TrainArguments:
 
     def __post_init__(self):
         if self.hub.push_to_hub and self.run.predict:
-            raise RunError("--push_to_hub is for training, not --predict")
+            raise RunError("--push_to_hub and --predict exclude each other: only training uploads a model")
 
 
 @dataclass(frozen=True)
 class PredictArguments:
-    """Predict a split or a folder of images, and score where there are labels."""
+    """Predict a split or a folder of images, and score the predictions if there are labels."""
 
     results: ResultOptions = field(default_factory=ResultOptions)
     images: InputOptions = field(default_factory=InputOptions)
@@ -43,43 +44,51 @@ class PredictArguments:
 
 @dataclass(frozen=True)
 class AppArguments:
-    """Show what a model sees, in the browser."""
+    """Segment photos in the browser."""
 
     model_name_or_path: list[str] | None = HfArg(
         default=None,
-        help="run folders, saved models or hub ids to choose from; the newest complete run below runs/ if not given",
+        help="run folders, saved models or hub ids that users can choose from (default: the newest complete run in "
+        "runs/)",
         aliases=["--save_path"],
         metadata={"metavar": "MODEL"},
     )
-    trust_remote_code: bool = HfArg(default=False, help="run the code that lies beside others' models")
+    trust_remote_code: bool = HfArg(default=False, help="run the Python code that comes with the models")
     examples: str | None = HfArg(
-        default=None, help="a folder of photos to pick from; some of the model's data set if not given"
+        default=None, help="folder of example photos (default: images of the model's data set)"
     )
     test_size: list[int] | None = HfArg(
         default=None,
-        help="height and width that photos are predicted at; as in validation if not given",
+        help="resize photos to this height and width for the network (default: as in validation)",
         metadata={**SIZE},
     )
     max_megapixels: int = HfArg(
-        default=30, help="larger photos are refused before they are decoded", metadata={"least": 1}
+        default=30, help="largest photo in megapixels; larger ones are refused before decoding", metadata={"least": 1}
     )
-    max_file_size: int = HfArg(default=50, help="of an upload, in megabytes", metadata={"least": 1})
-    server_name: str = HfArg(default="127.0.0.1", help="address to listen at; 0.0.0.0 for everyone who can reach it")
+    max_file_size: int = HfArg(default=50, help="largest upload in megabytes", metadata={"least": 1})
+    server_name: str = HfArg(
+        default="127.0.0.1", help="address to listen on; 0.0.0.0 accepts connections from other machines"
+    )
     server_port: int | None = HfArg(
-        default=None, help="7860 or the next free one if not given", metadata={"least": 1, "most": 65535}
+        default=None,
+        help="port to listen on (default: the first free one from 7860)",
+        metadata={"least": 1, "most": 65535},
     )
 
 
 def answer_early(script: str, kind: type) -> None:
-    """Answer `--help` and mistakes in flags, if `script` is run as the program, before it loads torch: that takes
-    seconds. `script`: its `__name__`."""
+    """Parse the command line before the script loads torch, so that `--help` and wrong flags are answered at once.
+
+    script  `__name__` of the script; an imported script parses nothing
+    kind    dataclass of its flags
+    """
     if script == "__main__":
         with one_line_errors():
             parse_arguments(kind, sys.argv[1:])
 
 
 def predict_flags(arguments: TrainArguments) -> list[str]:
-    """The command line of predict_seg.py that `train_seg.py --predict` stands for."""
+    """Return the flags of predict_seg.py that `train_seg.py --predict` stands for."""
     data, network, run = arguments.data, arguments.network, arguments.run
     flags = [f"--num_workers={data.num_workers}", *(["--mst"] if run.mst else [])]
     flags += [f"--model_name_or_path={run.output_dir}"] if run.output_dir else []

@@ -4,7 +4,8 @@
     accelerate launch --config_file accelerate_config.yaml train_seg.py --norm evo      # 4 GPUs, mixed precision
     accelerate launch train_seg.py --dataset camvid --dataset_path camvid --model streetnet --epochs 100
 
-Reads top to bottom: `train` checks, builds and runs the epochs, `train_one_epoch` the steps; `evaluate_model` scores.
+Read it from top to bottom: `train` checks the arguments, builds everything and runs the epochs, `train_one_epoch` runs
+the steps, and `evaluate_model` scores the model.
 """
 
 from script_arguments import TrainArguments, answer_early, predict_flags
@@ -64,44 +65,44 @@ from seg_runs.state import Conditions, RunState, Totals
 from seg_runs.stop import StopRequest, stop_with_launcher
 from trained_model import score_split
 
-NUM_PICTURES = 3  # validation images that are drawn after each validation
+NUM_PICTURES = 3  # validation images to draw after each validation
 
 
 def main(argv: list[str] | None = None) -> None:
     stop_with_launcher()
     with one_line_errors(DataError, ModelError):
         args = parse_arguments(TrainArguments, argv)
-        if args.run.predict:  # as the tutorial that this grew out of has it
+        if args.run.predict:  # the tutorial's training script predicts too
             return predict_seg.main(predict_flags(args))
         train(args)
 
 
 @dataclass(frozen=True)
 class Feed:
-    """What a run reads."""
+    """The data of a run."""
 
-    epoch: SharedEpoch  # read by the workers that prepare the data
+    epoch: SharedEpoch  # tells the data loading workers which epoch it is
     loader: torch.utils.data.DataLoader
-    val_loader: torch.utils.data.DataLoader | None  # None when its images are trained on
-    transform: TrainTransform  # what makes the training crops
+    val_loader: torch.utils.data.DataLoader | None  # None if the run trains on the validation images
+    transform: TrainTransform  # makes the training crops
     counts: np.ndarray  # (N, C): pixels of each class in each training image
 
 
 @dataclass(frozen=True)
 class Learner:
-    """What a run changes."""
+    """The network of a run and what updates it."""
 
     model: torch.nn.Module
     ema: torch.nn.Module | None  # timm's moving average; the averaged model is its `module`
-    wrapped: torch.nn.Module  # what trains: under several processes it adds the exchange of gradients
-    aux_weight: float  # of the losses of further logits
+    wrapped: torch.nn.Module  # `model`, wrapped to average gradients if there are several processes
+    aux_weight: float  # weight of the losses of auxiliary logits
     optimizer: torch.optim.Optimizer
     schedule: Schedule
 
 
 @dataclass(frozen=True)
 class Job:
-    """What `build` makes of the arguments and the epochs work on."""
+    """Everything that training needs, as `build` makes it from the arguments."""
 
     args: TrainArguments
     accelerator: Accelerator
@@ -112,10 +113,10 @@ class Job:
     learner: Learner
     loss_function: Callable  # (logits, labels) -> (sum, weight)
     folder: Path
-    state: RunState  # where the run stands
+    state: RunState  # progress of the run
 
     def is_milestone(self, epoch: int) -> bool:
-        """Whether `epoch` ends with a checkpoint and a validation: one in `--eval_every` does, and the last."""
+        """Whether `epoch` ends with a checkpoint and a validation: every `--eval_every` epochs, and the last one."""
         return epoch % self.args.run.eval_every == 0 or epoch * self.plan.steps >= self.learner.schedule.steps
 
 
@@ -127,7 +128,7 @@ def train(args: TrainArguments) -> None:
 
 
 def train_in_folder(job: Job, hub: HubUploads) -> None:
-    """The epochs of a run whose folder is held."""
+    """Run the epochs of a job whose folder is locked."""
     run, state, accelerator = job.args.run, job.state, job.accelerator
     steps, steps_per_epoch = job.learner.schedule.steps, job.plan.steps
     log = TrainingLog(job.folder, run.report_to, accelerator.is_main_process, state)
@@ -142,7 +143,7 @@ def train_in_folder(job: Job, hub: HubUploads) -> None:
             if end == steps or (job.feed.val_loader is not None and job.is_milestone(number)):
                 row |= validate(job, number)
             log.epoch(row | {"seconds": time.perf_counter() - begun})
-            if end == number * steps_per_epoch:  # steps may end within an epoch, which a longer run then completes
+            if end == number * steps_per_epoch:  # a longer run can complete an epoch that ends early here
                 state.end_epoch()
             if accelerator.is_main_process:
                 checkpoints.update_state(job.folder, state)
@@ -155,7 +156,10 @@ def train_in_folder(job: Job, hub: HubUploads) -> None:
 
 
 def build(args: TrainArguments, held: ExitStack) -> Job:
-    """Data, network, optimizer and run folder, or an error before any of the long work. `held` keeps its lock."""
+    """Load the data, build the network and the optimizer, and open the run folder, whose lock goes into `held`.
+
+    Raises an error before any long work if something does not fit.
+    """
     changes = check_arguments(args)
     data, labels = load_training_data(args.data)
     accelerator = make_accelerator(args.run.deterministic, args.network.gradient_checkpointing)
@@ -177,11 +181,11 @@ def build(args: TrainArguments, held: ExitStack) -> Job:
     return Job(args, accelerator, data, labels, plan, feed, learner, loss_function, folder, state)
 
 
-# Checks that take several rooms: the parser has made those that take one.
+# Checks across packages. The parser has already made the checks within one package.
 
 
 def check_arguments(args: TrainArguments) -> list[str]:
-    """Refuse what can be refused before a file is opened. Returns what a resumed run does otherwise than before."""
+    """Make the checks that read no data. Returns a line for each flag that a resumed run changes."""
     model_entry(args.network.model)
     run_folder.refuse_occupied(args.run)
     if not args.run.resume_from_checkpoint:
@@ -190,17 +194,17 @@ def check_arguments(args: TrainArguments) -> list[str]:
 
 
 def check_rooms(args: TrainArguments, labels: LabelInfo, plan: BatchPlan, accelerator: Accelerator) -> None:
-    """Refuse a loss, an augmentation or a norm that does not fit the classes or the images that a process sees."""
+    """Raise RunError if the loss does not fit the classes, or augmentation or norm the images that a process sees."""
     if args.loss.class_weights == "challenge" and not labels.class_weights:
-        raise RunError(f"--class_weights challenge is for the Cityscapes classes, not those of {labels.name}: use enet")
+        raise RunError(f"--class_weights challenge needs the Cityscapes classes, not those of {labels.name}: use enet")
     if args.augmentation.copyblob == "tutorial" and plan.micro_batch_size < 2:
-        raise RunError("--copyblob tutorial pastes between the images of a batch, and each process has 1 at a time")
+        raise RunError("--copyblob tutorial pastes between the images of a batch, but each process has 1 at a time")
     if args.network.norm == "batch" and not args.network.freeze_bn:
         check_batch_norm(accelerator, args.network.sync_bn, plan.micro_batch_size)
 
 
 def check_crops(args: TrainArguments, model: torch.nn.Module, transform: TrainTransform) -> None:
-    """Refuse crops and images that are too small for the network."""
+    """Raise an error if crops or validation images are too small for the network."""
     follows_from = "--train_size" if args.data.train_size else "the images"
     given = args.augmentation.crop_size is not None
     check_sides(model, transform.options.crop_size, args.network.test_size, None if given else follows_from)
@@ -210,7 +214,7 @@ def check_crops(args: TrainArguments, model: torch.nn.Module, transform: TrainTr
 
 
 def make_plan(args: TrainArguments, num_images: int, accelerator: Accelerator) -> BatchPlan:
-    """How the images of a step are shared out."""
+    """Return the plan that divides the images of a step among processes and micro-batches."""
     size, parts = args.optimization.batch_size, args.optimization.gradient_accumulation_steps
     return BatchPlan(num_images, size, parts, accelerator.num_processes, accelerator.process_index)
 
@@ -218,7 +222,7 @@ def make_plan(args: TrainArguments, num_images: int, accelerator: Accelerator) -
 def make_learner(
     args: TrainArguments, labels: LabelInfo, plan: BatchPlan, checkpoint: Path | None, accelerator: Accelerator
 ) -> Learner:
-    """Network, moving average and optimizer, prepared for the launch. `checkpoint`: what a resumed run goes on from."""
+    """Build network, moving average and optimizer for this launch. `checkpoint` is the one to resume from, or None."""
     options, defaults = args.optimization, model_entry(args.network.model).training
     aux_weight = defaults.aux_weight if args.loss.aux_weight is None else args.loss.aux_weight
     provenance = {
@@ -236,14 +240,14 @@ def make_learner(
     optimizer, schedule = make_optimization(options, defaults, model, in_head, steps)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if ema is not None:
-        accelerator.prepare_model(ema.module, evaluation_mode=True)  # in the launch's precision, as it is predicted
+        accelerator.prepare_model(ema.module, evaluation_mode=True)  # validate it in the launch's precision
     return Learner(model, ema, wrapped, aux_weight, optimizer, schedule)
 
 
 def make_model(
     args: TrainArguments, labels: LabelInfo, auxiliary: bool, provenance: dict, images: int, accelerator: Accelerator
 ) -> torch.nn.Module:
-    """The network with the weights that it starts from. `images`: that a process sees at a time."""
+    """Return the network with its initial weights. `images` is the number of images that a process sees at a time."""
     options = args.network
     torch.manual_seed(args.run.seed)
     model = build_network(options, labels.id2label, args.data.dataset, auxiliary, provenance)
@@ -255,19 +259,19 @@ def make_model(
         if bad := checkpoints.not_finite(model.state_dict()):
             flag = "--init_from" if options.init_from else "--pretrained_encoder"
             raise RunError(f"{flag} {options.init_from or options.pretrained_encoder}: its {bad} is not finite")
-    torch.manual_seed(args.run.seed + accelerator.process_index)  # the same weights everywhere, not the same dropout
+    torch.manual_seed(args.run.seed + accelerator.process_index)  # same weights, different dropout
     return synchronize_batch_norm(model) if options.sync_bn else model
 
 
 def pretrained(args: TrainArguments, checkpoint: Path | None = None) -> str:
-    """The weights that a run began with, by a name that may be public."""
+    """Return a name of the initial weights that may be published."""
     return run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, checkpoint)
 
 
 def make_feed(
     args: TrainArguments, data: DatasetDict, labels: LabelInfo, plan: BatchPlan, accelerator: Accelerator
 ) -> Feed:
-    """Check the files, and make loaders of training crops and validation images."""
+    """Check the data files, and return loaders of training crops and validation images."""
     epoch, once = SharedEpoch(), partial(on_first_process, accelerator)
     made = make_training_data(args.data, args.augmentation, data, labels, epoch, args.run.seed, once)
     batches = TrainBatches(plan, args.run.seed, epoch, made.order)
@@ -282,14 +286,14 @@ def make_feed(
 def open_run(
     args: TrainArguments, held_run: run_folder.HeldRun, changes: list[str], learner: Learner, now: Conditions
 ) -> tuple[Path, RunState]:
-    """The folder and the state of a run that begins, or that goes on where its checkpoint was written."""
+    """Return folder and state of a new run, or of a resumed one, whose checkpoint is loaded into `learner`."""
     if not args.run.resume_from_checkpoint:
         return run_folder.begin_run(args, held_run, run_name(args), pretrained(args), now)
     return run_folder.resume_run(args, held_run, changes, learner.model, learner.ema, learner.optimizer, now)
 
 
 def run_name(args: TrainArguments) -> str:
-    """How a run folder that is named by itself begins."""
+    """Return the beginning of the run folder's name, used without --output_dir."""
     encoder = f"_{args.network.encoder}" if args.network.encoder else ""
     return f"{args.data.dataset}_{args.network.model.lower()}{encoder}_{args.network.norm}"
 
@@ -297,7 +301,7 @@ def run_name(args: TrainArguments) -> str:
 def description(
     args: TrainArguments, accelerator: Accelerator, learner: Learner, transform: TrainTransform, folder: Path
 ) -> str:
-    """What is trained, in one line."""
+    """Return one line that describes the run."""
     network, (height, width) = args.network, transform.options.crop_size
     encoder = f" ({network.encoder})" if network.encoder else ""
     parameters = sum(p.numel() for p in learner.model.parameters()) / 1e6
@@ -310,7 +314,7 @@ def description(
 
 
 def write_preview(path: Path, feed: Feed, number: int, labels: LabelInfo) -> None:
-    """The first `number` training images as the network will see them, with their labels."""
+    """Draw the first `number` training images as the network will see them, with their labels."""
     rows = preview_rows(feed.transform, feed.loader.batch_sampler, number, labels)
     with writing(path):
         write_picture(path, comparison(rows, ("augmented image", "label") * 2, labels.legend))
@@ -318,24 +322,26 @@ def write_preview(path: Path, feed: Feed, number: int, labels: LabelInfo) -> Non
 
 
 def class_weights(options: LossOptions, labels: LabelInfo, pixels: np.ndarray) -> torch.Tensor:
-    """(C,): the published weights of the label set, or those that follow from the training `pixels` (C,)."""
+    """Return class weights (C,): those published for the label set, or ENet's, from the training `pixels` per class."""
     if labels.class_weights and options.class_weights != "enet":
         return torch.tensor(labels.class_weights)
     return torch.tensor(enet_class_weights(pixels, options.class_weights_constant))
 
 
 def refuse_void(validation) -> None:
-    """Refuse validation images without a labelled pixel: their mIoU does not exist. It looks until it has found one."""
+    """Raise DataError if no validation pixel has a label, because mIoU is undefined then. Stops at the first label."""
     if not any(bool((item["labels"] != IGNORE_INDEX).any()) for item in validation):
         raise DataError(
-            "every validation pixel is ignored, so no model could be chosen: label some, or train on them too by "
-            "--train_on train+val"
+            "every validation pixel is ignored, so no model can be selected: label some, or train on these images too "
+            "with --train_on train+val"
         )
 
 
 def train_one_epoch(job: Job, log: TrainingLog, stop: StopRequest, number: int, begun: float) -> None:
-    """The optimizer steps of epoch `number`, or what a resumed run has left of them. `begun`: when, less the time that
-    an interrupted run has spent on them."""
+    """Run the optimizer steps of epoch `number`. A resumed run skips the steps that are done.
+
+    `begun` is the start of the epoch on `time.perf_counter`, moved back by the time that the interrupted run took.
+    """
     state, plan, learner, run = job.state, job.plan, job.learner, job.args.run
     first, end = (number - 1) * plan.steps, min(number * plan.steps, learner.schedule.steps)
     done = state.step - first
@@ -368,7 +374,7 @@ def train_one_epoch(job: Job, log: TrainingLog, stop: StopRequest, number: int, 
             due = run.checkpointing_steps and state.step % run.checkpointing_steps == 0
             if stopped or due or (state.step == end and job.is_milestone(number)):
                 state.seconds = time.perf_counter() - begun
-                log.flush()  # what is logged of these steps is on the disk first: a resumed run does not log it again
+                log.flush()  # before the checkpoint, because a resumed run does not log these steps again
                 checkpoints.save_checkpoint(
                     job.accelerator,
                     job.folder,
@@ -384,7 +390,7 @@ def train_one_epoch(job: Job, log: TrainingLog, stop: StopRequest, number: int, 
 
 
 def count_step(job: Job, totals: Totals, norm: float) -> None:
-    """Count a step: into the epoch's sums and the moving average, or as one that was skipped."""
+    """Add a step to the epoch's sums and to the moving average, or count it as skipped if `norm` is not finite."""
     state, learner = job.state, job.learner
     if math.isfinite(norm):
         state.count_step(totals)
@@ -397,10 +403,10 @@ def count_step(job: Job, totals: Totals, norm: float) -> None:
 
 
 def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_norm: float | None, aux_weight: float):
-    """One optimizer step: (its `Totals`, over all processes, and the norm of the gradient).
+    """Run one optimizer step. Returns its `Totals` over all processes, and the norm of the gradient.
 
-    `parts`: the micro-batches of this process. The gradient is that of the total loss over the total weight. Where it
-    is not finite, the step changes nothing: weights, buffers and optimizer stay as they were.
+    `parts` are the micro-batches of this process. The objective is the total loss divided by the total weight. If the
+    gradient is not finite, the step leaves weights, buffers and optimizer unchanged.
     """
     device = accelerator.device
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
@@ -417,19 +423,19 @@ def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_nor
             objective = loss
             for more in (output.aux_logits or ()) if aux_weight else ():
                 objective = objective + aux_weight * loss_function(resize_logits(more, target.shape[-2:]), target)[0]
-            # The exact denominator, the weight summed over processes and parts, is not known yet: divided by the
-            # number of pixels, fp16 gradients stay in range, and the rest of the factor follows below.
+            # The exact denominator, the weight summed over processes and parts, is not known yet. Dividing by the
+            # number of pixels keeps fp16 gradients in range. The factor below corrects for the difference.
             accelerator.backward(objective / pixels_per_step)
         correct, valid = (logits.detach().argmax(1) == target).sum(), (target != IGNORE_INDEX).sum()
         totals += torch.stack([value.detach().to(counter).double() for value in (loss, weight, correct, valid)])
     totals = Totals(*accelerator.reduce(totals).tolist())
     accelerator.unscale_gradients(optimizer)
-    # Gradients were averaged over processes, hence that factor. Without a valid pixel they are zero.
+    # `num_processes` turns the average over processes into a sum. Without a valid pixel, the gradients are zero.
     factor = pixels_per_step * accelerator.num_processes / (totals.weight or 1)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = factor * torch.nn.utils.get_total_norm(gradients).item()
     if not math.isfinite(totals.loss):
-        norm = math.nan  # of a loss that overflowed no gradient is to be trusted
+        norm = math.nan  # the gradient of a loss that overflowed cannot be trusted
     if max_grad_norm is not None and norm > max_grad_norm:
         factor *= max_grad_norm / norm
     if math.isfinite(norm):
@@ -440,25 +446,27 @@ def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_nor
         for buffer, before in buffers:
             buffer.copy_(before)
         if accelerator.scaler is not None:
-            accelerator.scaler.update()  # lowers its scale
+            accelerator.scaler.update()  # lowers the scale
     optimizer.zero_grad()
     return totals, norm
 
 
 def where_sums_are_exact(device: torch.device) -> torch.device:
-    """Where sums in float64 are kept: on the device, or on the CPU where it has none (MPS)."""
+    """Return the device for float64 sums: `device`, or the CPU if it has no float64 (MPS)."""
     return torch.device("cpu") if device.type == "mps" else device
 
 
 def validate(job: Job, number: int) -> dict:
-    """Score the model, or its moving average, and draw pictures. Keep it in best/ if it is the best so far, if the run
-    keeps its last weights, or if there are no validation images."""
+    """Score the model, or its moving average, on the validation images, and draw pictures. Returns values to log.
+
+    Saves it to best/ if it is the best so far, if `--select last` is given, or if there are no validation images.
+    """
     state, ema, network = job.state, job.learner.ema, job.args.network
     model = job.learner.model if ema is None else ema.module
     predictor, scores = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, network.test_size), None
     with at_output_stride(model, network.eval_output_stride):
         if job.feed.val_loader is not None:
-            if job.accelerator.num_processes > 1:  # with the batch-norm statistics that are saved: the first process's
+            if job.accelerator.num_processes > 1:  # score with the batch norm statistics that are saved: rank 0's
                 for buffer in model.buffers():
                     torch.distributed.broadcast(buffer, src=0)
             scores = evaluate_model(job.accelerator, predictor, job.feed.val_loader, job.loss_function, job.labels)
@@ -466,7 +474,7 @@ def validate(job: Job, number: int) -> dict:
         first = scores is None or state.best_mean_iou is None
         better = sound and (first or job.args.run.select == "last" or scores["mean_iou"] > state.best_mean_iou)
         if not sound:
-            job.accelerator.print("note: the validation loss is not finite: these weights are not kept in best/")
+            job.accelerator.print("note: the validation loss is not finite: these weights are not saved to best/")
         if better:
             state.keep_best(number, scores and scores["mean_iou"])
         if better and job.accelerator.is_main_process:
@@ -483,7 +491,10 @@ def validate(job: Job, number: int) -> dict:
 def evaluate_model(
     accelerator: Accelerator, predictor: Predictor, loader: DataLoader, loss_function: Callable, labels: LabelInfo
 ) -> dict:
-    """Scores of the `mean_iou` metric, and the mean loss, over every pixel of every image, whatever the processes."""
+    """Return the scores of the `mean_iou` metric, and the mean loss as `val_loss`.
+
+    Every image counts once, at the size of its label, for any number of processes.
+    """
     device = accelerator.device
     totals = torch.zeros(2, device=where_sums_are_exact(device), dtype=torch.float64)
 
@@ -499,7 +510,7 @@ def evaluate_model(
 
 
 def draw_pictures(path: Path, predictor, split, labels) -> None:
-    """Input, truth and prediction of a few images spread over the split."""
+    """Draw image, truth and prediction of a few images spread over the split."""
     chosen = np.linspace(0, len(split) - 1, min(NUM_PICTURES, len(split))).round().astype(int).tolist()
     items = split.with_transform(EvalTransform(Pixels(split, labels)))
     rows = []

@@ -1,4 +1,4 @@
-"""A trained model for the three scripts: find it, load it, know its classes, score it on a split."""
+"""Find a trained model, load it, look up its classes, and score it on a split. The three scripts share this module."""
 
 import ctypes
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, BaseImageProcessor, PreTrainedModel
 
-import seg_models.models  # noqa: F401 - from then on transformers loads our networks
+import seg_models.models  # noqa: F401 - registers our networks with transformers
 from data_scripts.catalog import source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
@@ -24,18 +24,18 @@ from seg_runs.state import is_count, is_number
 HERE = Path(__file__).resolve().parent
 METRIC = HERE / "metrics" / "mean_iou"
 SHIPPED = HERE / "checkpoints" / "camvid_streetnet"  # the network that comes with the project
-LARGEST = 2**16  # of any number in a configuration: a damaged one must not ask for all memory there is
+LARGEST = 2**16  # largest number in a configuration: a damaged one must not make the network fill all memory
 
 
 def find_model(name: str | None) -> tuple[Path, Path]:
-    """Return the folder that results go to and the folder of the saved model.
+    """Return the folder for results and the folder of the saved model.
 
-    name  a run folder, a saved model, or a model on the hub; None for what `default_model` finds
+    name  a run folder, a saved model, or a hub id; None for `default_model`
     """
     folder = Path(name) if name else default_model()
     if name and not is_there(folder):
         return Path("predictions") / name.replace("/", "--"), Path(hub_folder(name, "--model_name_or_path"))
-    if folder.resolve() == SHIPPED:  # a part of the project: results go elsewhere
+    if folder.resolve() == SHIPPED:  # write no results into the repository's own files
         return Path("predictions") / SHIPPED.name, folder
     if (folder / "best" / "config.json").is_file():
         return folder, folder / "best"
@@ -45,25 +45,25 @@ def find_model(name: str | None) -> tuple[Path, Path]:
 
 
 def default_model() -> Path:
-    """Return the newest complete run below runs/, or the network that comes with the project if there is none."""
+    """Return the newest complete run in runs/, or the network that comes with the project if there is none."""
     run = run_folder.newest_run()
     if run is None and not (SHIPPED / "config.json").is_file():
         raise RunError(
-            f"no complete run below {run_folder.RUNS}/: train one with train_seg.py, or give --model_name_or_path"
+            f"no complete run in {run_folder.RUNS}/: train one with train_seg.py, or give --model_name_or_path"
         )
     return run or SHIPPED
 
 
 def is_there(folder: Path) -> bool:
-    """Whether `folder` exists; RunError if the system cannot say."""
+    """Whether `folder` exists. Raises RunError if the system cannot tell."""
     try:
         return folder.exists()
-    except OSError as error:  # a name that is too long, for one
+    except OSError as error:  # such as a name that is too long
         raise RunError(f"--model_name_or_path {folder}: {os_reason(error)}") from error
 
 
 def read_arguments(run: Path) -> dict:
-    """Return what the run was trained with, from its args.yaml; {} for a model that is not in a run folder."""
+    """Return the flags of a run from its args.yaml, or {} for a model that is not in a run folder."""
     path = run / "args.yaml"
     trained = read_recipe(path) if path.exists() else {}
     for key in ("dataset", "dataset_path", "folds", "fold", "train_on"):
@@ -77,9 +77,10 @@ def read_arguments(run: Path) -> dict:
 
 
 def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    """Load the network, in fp32 whatever it was saved in, and its image processor from a folder.
+    """Load a network, always in fp32, and its image processor from `folder`.
 
-    Code that lies there runs only if it is trusted. Raises RunError if anything there is damaged or absurd.
+    Runs Python code from the folder only with `trust_remote_code`. Raises RunError if a file is damaged or a value is
+    out of range.
     """
     options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     if wrong := damage(folder):
@@ -94,14 +95,14 @@ def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTraine
         check_logits(model)
     except RunError as error:
         raise RunError(f"cannot load the model in {folder}: {error}") from error
-    except Exception as error:  # a damaged or hostile file can lead to any
+    except Exception as error:  # a damaged or hostile file can raise anything
         line = os_reason(error)
         if "custom code" in str(error) and not trust_remote_code:
-            line = "it needs the code that lies there: read it, and give --trust_remote_code if you trust it"
+            line = "it needs the Python code in this folder: read it, and give --trust_remote_code if you trust it"
         raise RunError(f"cannot load the model in {folder}: {line}") from error
     missing = {key for key in found["missing_keys"] if not key.endswith(".num_batches_tracked")}
-    if missing:  # they would be random
-        line = f"{len(missing)} of its weights are missing, as {min(missing)}"
+    if missing:  # transformers would initialise them at random
+        line = f"{len(missing)} of its weights are missing, for example {min(missing)}"
         raise RunError(f"cannot load the model in {folder}: {line}")
     if bad := not_finite(model.state_dict()):
         raise RunError(f"cannot load the model in {folder}: its {bad} is not finite")
@@ -109,7 +110,7 @@ def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTraine
 
 
 def check_configuration(config: dict) -> None:
-    """Raise RunError for entries of config.json that no network has."""
+    """Raise RunError for invalid entries of config.json."""
     for key in ("dataset", "trained_on", "model_type", "pretrained"):
         if not isinstance(config.get(key), str | None):
             raise RunError(f"config.json: {key} is {config[key]!r:.80}")
@@ -117,7 +118,7 @@ def check_configuration(config: dict) -> None:
     if names is not None and not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
         raise RunError(f"config.json: id2label is {names!r:.80}")
     if names is not None and sorted(names) != sorted(map(str, range(len(names)))):
-        raise RunError("config.json: id2label does not number the classes from 0 on")
+        raise RunError("config.json: id2label does not number the classes from 0")
     for key, value in config.items():
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, int | float) and not -LARGEST <= number <= LARGEST for number in numbers):
@@ -127,15 +128,17 @@ def check_configuration(config: dict) -> None:
 
 @torch.no_grad()
 def check_logits(model: PreTrainedModel) -> None:
-    """Raise RunError if a small image does not get a map of each class: settings may fit the weights and make no
-    network."""
+    """Raise RunError if a small image does not give one logit map per class.
+
+    A damaged configuration can fit the weights and still not work.
+    """
     logits = model(pixel_values=torch.zeros(1, 3, 128, 128)).logits
     if logits.ndim != 4 or logits.shape[:2] != (1, model.config.num_labels):
-        raise RunError(f"its logits are of shape {tuple(logits.shape)}, for {model.config.num_labels} classes")
+        raise RunError(f"its logits have shape {tuple(logits.shape)}, for {model.config.num_labels} classes")
 
 
 def check_processor(processor: BaseImageProcessor) -> None:
-    """Raise RunError for means, deviations or a size that no image can be prepared with."""
+    """Raise RunError if mean, standard deviation or size of an image processor is invalid."""
     for key in ("image_mean", "image_std"):
         value = getattr(processor, key, None)
         numbers = isinstance(value, list | tuple) and len(value) == 3 and all(map(is_number, value))
@@ -147,9 +150,9 @@ def check_processor(processor: BaseImageProcessor) -> None:
 
 
 def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tuple[str, LabelInfo]:
-    """Return the name of the data set whose classes `model` predicts, and what its ids mean.
+    """Return the name of the data set whose classes `model` predicts, and its `LabelInfo`.
 
-    Without `dataset` it is the one named in the model's configuration. Raises RunError if the classes are others.
+    `dataset` defaults to the one in the model's configuration. Raises RunError if its classes differ from the model's.
     """
     dataset = dataset or getattr(model.config, "dataset", None) or "minicity"
     labels = source_of(dataset).labels
@@ -164,9 +167,10 @@ def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tupl
 
 
 def processor_size(processor: BaseImageProcessor, strict: bool = True) -> tuple[int, int] | None:
-    """Return the (H, W) that the model was evaluated at, or None if that is each image's own size.
+    """Return the (H, W) at which the model was validated, or None if images keep their own size.
 
-    Another project's image processor may have no height and width: with `strict` that is a RunError, else None.
+    The image processor of another project may resize without a height and a width. Raises RunError in that case with
+    `strict`, else returns None.
     """
     if not processor.do_resize:
         return None
@@ -184,13 +188,12 @@ def score_split(
     labels: LabelInfo,
     predict: Callable[[dict], torch.Tensor | None],
 ) -> dict | None:
-    """Give every item of `loader` to `predict` and score what it returns, over all processes.
+    """Predict every item of `loader` and score the predictions over all processes.
 
-    title    of the progress bar
-    predict  maps an item to train ids (H, W), uint8, of the size of its labels; None for an item without a prediction
+    title    title of the progress bar
+    predict  maps an item to train ids (H, W), uint8, at the size of its labels, or to None to leave it out of the score
 
-    Returns the scores of the `mean_iou` metric, or None if no pixel has a label: Cityscapes' test labels, for one, are
-    all void.
+    Returns the scores of the `mean_iou` metric, or None if no pixel has a label, as in Cityscapes' test split.
     """
     import evaluate
 
@@ -206,9 +209,9 @@ def score_split(
 
 
 def free_memory_of(device: torch.device, wanted: int) -> int:
-    """Return the bytes that are free on a device.
+    """Return the free memory of a device in bytes.
 
-    If fewer than `wanted` are, what this process has freed and still holds is given back first.
+    If it is less than `wanted`, first returns memory to the system that this process has freed but still holds.
     """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -219,7 +222,7 @@ def free_memory_of(device: torch.device, wanted: int) -> int:
 
 
 def give_back_memory() -> None:
-    """Return freed memory to the system, which `keep_memory` keeps glibc from doing by itself."""
+    """Return freed memory to the system. `keep_memory` stops glibc from doing so by itself."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, TypeError, AttributeError):  # no glibc: another system
