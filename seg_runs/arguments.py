@@ -1,6 +1,6 @@
-"""The flags of a run: how it is optimised, where it lies, and where it is published.
+"""Flags of a run: its optimisation, its folder, and its publication.
 
-Field metadata are plain facts, which `parsing.py` reads; its docstring lists them.
+`parsing.py` reads the metadata of each field. Its docstring lists the keys.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ SCHEDULES = ("cosine", "poly", "poly_with_restarts", "constant")
 TRACKERS = ("tensorboard", "none")
 SELECT = ("best", "last")
 HUB_STRATEGIES = ("end", "every_save")
-PUSHED = {"needs": {"push_to_hub": (True,)}, "of_launch": True}  # whoever repeats a run pushes elsewhere
+PUSHED = {"needs": {"push_to_hub": (True,)}, "of_launch": True}  # a repeated run must not push to the same place
 
 
 @dataclass(frozen=True)
 class OptimizationOptions:
-    """Steps, and what each does to the weights."""
+    """The optimizer, its schedule, and the length of the run."""
 
     _argument_group_name: ClassVar[str] = "Optimisation"
 
@@ -31,80 +31,92 @@ class OptimizationOptions:
         metadata={"least": 1},
     )
     gradient_accumulation_steps: int = HfArg(
-        default=1, help="parts that a step is split into, to save memory", metadata={"least": 1, "may_change": True}
+        default=1, help="micro-batches per optimizer step, to save memory", metadata={"least": 1, "may_change": True}
     )
     epochs: int = HfArg(default=200, help="passes over the training images", metadata={"least": 1, "may_change": True})
     max_train_steps: int | None = HfArg(
-        default=None, help="optimizer steps in all; overrides --epochs", metadata={"least": 1, "may_change": True}
+        default=None, help="total optimizer steps; overrides --epochs", metadata={"least": 1, "may_change": True}
     )
-    optimizer: str | None = HfArg(default=None, help="by default the model's", metadata={"choices": OPTIMIZERS})
+    optimizer: str | None = HfArg(
+        default=None, help="optimizer (default: the model's)", metadata={"choices": OPTIMIZERS}
+    )
     learning_rate: float | None = HfArg(
-        default=None, help="by default the model's", aliases=["--lr_init"], metadata={"least": 0}
+        default=None,
+        help="learning rate that the schedule scales (default: the model's)",
+        aliases=["--lr_init"],
+        metadata={"least": 0},
     )
     momentum: float | None = HfArg(
-        default=None, help="of sgd; by default the model's", aliases=["--lr_momentum"], metadata={"least": 0}
+        default=None, help="momentum of sgd (default: the model's)", aliases=["--lr_momentum"], metadata={"least": 0}
     )
     weight_decay: float | None = HfArg(
-        default=None, help="by default the model's", aliases=["--lr_weight_decay"], metadata={"least": 0}
+        default=None,
+        help="weight decay (default: the model's)",
+        aliases=["--lr_weight_decay"],
+        metadata={"least": 0},
     )
-    lr_scheduler_type: str | None = HfArg(default=None, help="by default the model's", metadata={"choices": SCHEDULES})
+    lr_scheduler_type: str | None = HfArg(
+        default=None, help="learning rate schedule (default: the model's)", metadata={"choices": SCHEDULES}
+    )
     lr_num_cycles: int = HfArg(default=1, help="cycles of poly_with_restarts", metadata={"least": 1})
     warmup_steps: int | None = HfArg(
         default=None,
-        help="optimizer steps over which the learning rate rises, before it falls; by default the model's",
+        help="optimizer steps of linear learning rate warm-up (default: the model's)",
         metadata={"least": 0},
     )
     max_grad_norm: float | None = HfArg(
-        default=None, help="clip the gradient at this norm; not clipped if not given", metadata={"above": 0}
+        default=None, help="clip the gradient norm at this value (default: do not clip)", metadata={"above": 0}
     )
     ema_decay: float | None = HfArg(
         default=None,
-        help="evaluate and save a moving average of the weights, for example 0.999; none if not given",
+        help="evaluate and save a moving average of the weights with this decay, such as 0.999 (default: no average)",
         metadata={"above": 0, "below": 1},
     )
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a run lies, what it keeps, and what decides its random numbers."""
+    """The run folder, what it keeps, and the random seed."""
 
     _argument_group_name: ClassVar[str] = "Run"
 
     output_dir: str | None = HfArg(
         default=None,
-        help="run folder; runs/DATASET_MODEL_NORM_TIME if not given",
+        help="run folder (default: runs/DATASET_MODEL_NORM_TIME)",
         aliases=["--save_path"],
         metadata={"of_launch": True},
     )
     overwrite_output_dir: bool = HfArg(
-        default=False, help="delete the run that --output_dir holds", metadata={"of_launch": True}
+        default=False, help="delete the run in --output_dir and start a new one", metadata={"of_launch": True}
     )
     resume_from_checkpoint: str | None = HfArg(
         default=None,
-        help="a checkpoint, or a run folder for its newest one; the run goes on there",
+        help="checkpoint to continue from, or a run folder for its newest checkpoint",
         aliases=["--weights"],
         metadata={"of_launch": True},
     )
-    seed: int = HfArg(default=0, help="of weights, order and augmentation", metadata={"least": 0, "most": 2**32 - 1})
-    deterministic: bool = HfArg(default=False, help="only deterministic GPU kernels; a CPU has no others")
+    seed: int = HfArg(
+        default=0, help="random seed of weights, data order and augmentation", metadata={"least": 0, "most": 2**32 - 1}
+    )
+    deterministic: bool = HfArg(default=False, help="use only deterministic GPU kernels (CPU kernels always are)")
     eval_every: int = HfArg(
         default=1,
-        help="epochs between validations, each with a checkpoint; the last epoch always has both",
+        help="validate and save a checkpoint every N epochs, and after the last one",
         metadata={"least": 1, "may_change": True},
     )
     select: str = HfArg(
         default="best",
-        help="weights that best/ holds: of all validations the one with the best mIoU, or the last one",
+        help="weights to keep in best/: those of the validation with the best mIoU, or of the last validation",
         metadata={"choices": SELECT, "added": True},
     )
     checkpointing_steps: int | None = HfArg(
         default=None,
-        help="optimizer steps between further checkpoints, besides those of --eval_every",
+        help="also save a checkpoint every N optimizer steps",
         metadata={"least": 1, "may_change": True},
     )
     keep_checkpoints: int = HfArg(
         default=2,
-        help="newest checkpoints that are kept: with 2, a damaged one has one before it",
+        help="number of newest checkpoints to keep; 2 leave one to fall back on if the newest is damaged",
         metadata={"least": 1, "may_change": True},
     )
     report_to: str = HfArg(
@@ -114,30 +126,30 @@ class RunOptions:
     )
     preview: int | None = HfArg(
         default=None,
-        help="first write preview.png: this many augmented training images with their labels",
+        help="before training, draw N augmented training images and their labels in preview.png",
         metadata={"least": 1, "of_launch": True},
     )
     predict: bool = HfArg(
         default=False,
-        help="do not train: predict_seg.py on --output_dir, or the newest run",
+        help="do not train: run predict_seg.py on --output_dir, or on the newest run",
         metadata={"of_launch": True},
     )
     mst: bool = HfArg(
         default=False,
-        help="average over scales and flips, as predict_seg.py --mst does",
+        help="with --predict, average over scales and flips as predict_seg.py --mst does",
         metadata={"needs": {"predict": (True,)}, "of_launch": True},
     )
 
     def __post_init__(self):
         if self.overwrite_output_dir and self.resume_from_checkpoint:
-            raise RunError("--overwrite_output_dir would delete the run that --resume_from_checkpoint goes on with")
+            raise RunError("--overwrite_output_dir would delete the run that --resume_from_checkpoint continues")
         if self.overwrite_output_dir and not self.output_dir:
-            raise RunError("--overwrite_output_dir needs --output_dir: a run folder named by itself is always new")
+            raise RunError("--overwrite_output_dir needs --output_dir: the default run folder is always new")
 
 
 @dataclass(frozen=True)
 class HubOptions:
-    """Where a model is published."""
+    """Where to publish the model."""
 
     _argument_group_name: ClassVar[str] = "Hub"
 
@@ -145,13 +157,13 @@ class HubOptions:
         default=False, help="upload model, card, logs and pictures to a hub", metadata={"of_launch": True}
     )
     hub_model_id: str | None = HfArg(
-        default=None, help="where to, USER/NAME; made if it is not there", metadata={**PUSHED}
+        default=None, help="USER/NAME to upload to; created if it does not exist", metadata={**PUSHED}
     )
-    hub_private: bool = HfArg(
-        default=False, help="only for those who may see it, if it is made anew", metadata={**PUSHED}
-    )
+    hub_private: bool = HfArg(default=False, help="if the repository is created, make it private", metadata={**PUSHED})
     hub_strategy: str = HfArg(
-        default="end", help="every_save uploads each new best model too", metadata={"choices": HUB_STRATEGIES, **PUSHED}
+        default="end",
+        help="upload when training ends, or also after each new best model (every_save)",
+        metadata={"choices": HUB_STRATEGIES, **PUSHED},
     )
 
     def __post_init__(self):
@@ -162,25 +174,24 @@ class HubOptions:
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """Which trained model predicts, and where its results go."""
+    """The trained model, and the folder of its results."""
 
     _argument_group_name: ClassVar[str] = "Model and results"
 
     model_name_or_path: str | None = HfArg(
         default=None,
-        help="a run folder, a saved model or a hub id, with @REVISION if need be; the newest complete run below runs/ "
-        "if not given",
+        help="run folder, saved model, or hub id with optional @REVISION (default: the newest complete run in runs/)",
         aliases=["--save_path"],
     )
-    trust_remote_code: bool = HfArg(default=False, help="run the code that lies beside another's model")
-    output_dir: str | None = HfArg(default=None, help="where results_SPLIT and scores go; the run folder if not given")
-    zip: bool = HfArg(default=False, help="check the id images and pack them for a challenge's server")
+    trust_remote_code: bool = HfArg(default=False, help="run the Python code that comes with the model")
+    output_dir: str | None = HfArg(default=None, help="folder for results_SPLIT and scores (default: the run folder)")
+    zip: bool = HfArg(default=False, help="check the id images and pack them into a zip file for a challenge server")
 
 
 def check_hub_id(flag: str, value: str | None) -> None:
-    """Raise RunError for a text that cannot be the id of a model on a hub."""
+    """Raise RunError if `value` is not a valid hub id."""
     try:
         if value is not None:
             validate_repo_id(value)
     except HFValidationError as error:
-        raise RunError(f"{flag} {value!r} is no id of a model on a hub, USER/NAME: {error}") from error
+        raise RunError(f"{flag} {value!r} is not a hub id of the form USER/NAME: {error}") from error

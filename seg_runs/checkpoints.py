@@ -1,14 +1,14 @@
-"""Checkpoints: folders that hold all that is needed to go on bit for bit, and that are whole or not there.
+"""Save and load checkpoints. A resumed run continues bit for bit. An interrupted save leaves no partial checkpoint.
 
 checkpoints/step_000120/
     model.safetensors    weights and buffers
-    ema.safetensors      their moving average, where the run keeps one
-    training.pt          optimizer and, under fp16, the gradient scaler
-    rng_0.pt             random state of each process (dropout draws from it)
+    ema.safetensors      their moving average, with --ema_decay
+    training.pt          optimizer and, with fp16, the gradient scaler
+    rng_0.pt             random state of process 0, which dropout uses; one file per process
     state.json           epoch, step, sums of the epoch so far, best score
-    checksums.json       of all of these
+    checksums.json       checksums of the files above
 
-torch is imported where it is needed: parsing.py, which answers --help, looks for checkpoints here.
+Functions import torch themselves, because parsing.py imports this module and must answer --help without torch.
 """
 
 import json
@@ -35,11 +35,10 @@ FILES = ("model.safetensors", "training.pt", "state.json")
 
 
 def save_checkpoint(accelerator, run: Path, model, ema, optimizer, state: RunState, keep: int) -> None:
-    """Write checkpoints/step_N from every process, N = state.step; then remove all but the `keep` newest.
+    """Write checkpoints/step_N, where N = state.step, then remove all but the `keep` newest. All processes call this.
 
-    Everything goes to a temporary name that the first process renames when all have written and the disk has it: a run
-    that is killed, a disk that is full, or a power cut leaves the previous checkpoint as it was. Weights that are not
-    finite are not written.
+    The processes write to a temporary folder. The first process renames it once all files are on disk, so a killed run,
+    a full disk or a power cut leaves the previous checkpoint intact. Raises RunError if a weight is not finite.
     """
     from safetensors.torch import save_file
 
@@ -72,36 +71,36 @@ def save_checkpoint(accelerator, run: Path, model, ema, optimizer, state: RunSta
                 replace_folder(temporary, final)
                 discard(*list_checkpoints(folder)[:-keep])
     except RunError:
-        if accelerator.is_main_process:  # what another one leaves, the next save takes away
+        if accelerator.is_main_process:  # the next save removes what another process leaves behind
             shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
 def refuse_not_finite(run: Path, model, ema) -> None:
-    """Stop a run whose weights have become NaN or infinite: whatever it did from here on would be worthless."""
+    """Raise RunError if a weight is NaN or infinite, since further training would be useless."""
     bad = not_finite(model.state_dict()) or (ema is not None and not_finite(ema.module.state_dict()))
     if bad:
         raise RunError(
-            f"the weights are no longer finite, as {bad}: nothing of them was kept. Lower --learning_rate or "
+            f"the weights are no longer finite, for example {bad}: they were not saved. Lower --learning_rate or "
             f"--weight_decay, or give --max_grad_norm. {last_checkpoint(run)}"
         )
 
 
 def not_finite(tensors: dict) -> str | None:
-    """The name of the first tensor that holds NaN or infinity."""
+    """Return the name of the first tensor that holds NaN or infinity, or None."""
     import torch
 
     def is_finite(value) -> bool:
         if not torch.is_tensor(value) or not value.is_floating_point():
             return True
-        # A finite sum has finite parts only, and is a tenth of the work; that of large parts may overflow.
+        # A finite sum means that all values are finite, and takes a tenth of the time. Large values may overflow it.
         return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
 
     return next((name for name, value in tensors.items() if not is_finite(value)), None)
 
 
 def update_state(run: Path, state: RunState) -> None:
-    """If this step has a checkpoint, add to it what came after: the validation, the end of the epoch."""
+    """Update state.json of this step's checkpoint, if there is one, after validation and at the end of an epoch."""
     folder = run / "checkpoints" / f"step_{state.step:06d}"
     if not folder.is_dir():
         return
@@ -112,24 +111,24 @@ def update_state(run: Path, state: RunState) -> None:
 
 
 def contiguous(model) -> dict:
-    """Weights and buffers as safetensors takes them; channels_last is put back by loading in place."""
+    """Return contiguous weights and buffers, as safetensors needs them. Loading in place restores channels_last."""
     return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
 
 
 def write(content, path: Path) -> None:
-    """torch.save through a file of Python's, whose errors say what is wrong (a full disk)."""
+    """Save with torch.save into a Python file, whose errors name the cause, such as a full disk."""
     import torch
 
     with path.open("wb") as file:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # torch's own, when it ends an archive that the disk has refused before
+        except RuntimeError as error:  # torch raises it on closing the archive, after a write has failed
             refusal = error.__context__
             raise refusal if isinstance(refusal, OSError) else OSError(None, str(error).splitlines()[0]) from error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints in `folder`, oldest first."""
+    """Return the checkpoints in `folder`, oldest first."""
     return sorted((path for path in folder.glob("step_*") if re.fullmatch(r"step_\d+", path.name)), key=step_of)
 
 
@@ -138,28 +137,28 @@ def step_of(checkpoint: Path) -> int:
 
 
 def remove_later(checkpoint: Path) -> None:
-    """Remove what a run that is resumed from `checkpoint` will write again."""
+    """Remove the checkpoints after `checkpoint`: a run that resumes from it will write them again."""
     discard(*(path for path in list_checkpoints(checkpoint.parent) if step_of(path) > step_of(checkpoint)))
 
 
 def last_checkpoint(run: Path) -> str:
-    """For error messages: what a run can go on from."""
+    """Return a sentence for error messages that names the checkpoint from which the run can be resumed."""
     found = list_checkpoints(run / "checkpoints")
     if not found:
         return "There is no checkpoint yet"
     command = f"--resume_from_checkpoint {shlex.quote(str(run))}"
-    return f"The last complete checkpoint is {found[-1]}: go on with {command}"
+    return f"The last complete checkpoint is {found[-1]}: continue with {command}"
 
 
 def candidates(path: str) -> list[Path]:
-    """The checkpoints that `--resume_from_checkpoint` may mean, the first choice first: itself, or those of a run."""
+    """Return the checkpoints that `--resume_from_checkpoint PATH` may mean: `path` itself, or a run's, newest first."""
     folder = Path(path).resolve()
     if (folder / "args.yaml").is_file() or (folder / "checkpoints").is_dir():
         found = list_checkpoints(folder / "checkpoints")[::-1]
         if not found:
             raise RunError(
-                f"--resume_from_checkpoint {path}: this run ended before its first checkpoint, so there is nothing to "
-                f"go on from: begin it again with --output_dir {shlex.quote(path)} --overwrite_output_dir"
+                f"--resume_from_checkpoint {path}: this run ended before its first checkpoint: start it again with "
+                f"--output_dir {shlex.quote(path)} --overwrite_output_dir"
             )
     else:
         found = [folder]
@@ -176,30 +175,34 @@ def missing(checkpoint: Path) -> str | None:
 
 
 def run_of(path: str) -> Path:
-    """The run folder that `--resume_from_checkpoint` names."""
+    """Return the run folder that `--resume_from_checkpoint` names."""
     return candidates(path)[0].parent.parent
 
 
 def find_checkpoint(path: str) -> tuple[Path, list[str]]:
-    """The checkpoint that `--resume_from_checkpoint` means, itself or the newest sound one of a run folder, and notes
-    on those that were passed over. Every file is read and compared with its checksum."""
+    """Return the checkpoint to resume from, and notes on newer ones that are damaged.
+
+    `path` is a checkpoint, or a run folder, which means its newest intact checkpoint. Compares every file with its
+    checksum. Raises RunError if no checkpoint is intact.
+    """
     passed = []
     for folder in candidates(path):
         gone = missing(folder)
         wrong = f"it has no {gone}" if gone else damage(folder)
         if not wrong:
-            return folder, [f"note: {line}: passed over for {folder.name}" for line in passed]
+            return folder, [f"note: {line}: using {folder.name} instead" for line in passed]
         passed.append(f"checkpoint {folder} is damaged: {wrong}")
-    rest = "there is no older one that is whole"
+    rest = "there is no older one that is intact"
     if len(passed) == 1 and Path(path).resolve() == folder:
-        rest = f"give the run folder, {shlex.quote(str(folder.parent.parent))}, for the newest one that is whole"
+        rest = f"give the run folder, {shlex.quote(str(folder.parent.parent))}, to use the newest intact one"
     raise RunError(f"{passed[0]}: {rest}")
 
 
 def load_checkpoint(accelerator, folder: Path, model, ema, optimizer) -> None:
-    """Put a checkpoint back, in place. Weights are read with safetensors, the rest with `weights_only=True`.
+    """Load a checkpoint into `model`, `ema` and `optimizer`, in place, and restore the random state.
 
-    Raises RunError if a file is damaged, of another network or optimizer, or not finite.
+    Reads weights with safetensors and the rest with `weights_only=True`. Raises RunError if a file is damaged, belongs
+    to another network or optimizer, or holds values that are not finite.
     """
     import torch
     from safetensors.torch import load_file
@@ -207,15 +210,15 @@ def load_checkpoint(accelerator, folder: Path, model, ema, optimizer) -> None:
     try:
         weights = load_file(folder / "model.safetensors")
         if ema is None and (folder / "ema.safetensors").exists():
-            raise ValueError("it holds a moving average, and the run has no --ema_decay")
+            raise ValueError("it holds a moving average, but the run has no --ema_decay")
         average = load_file(folder / "ema.safetensors") if ema is not None else None
         training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
         rng = rng_file(folder, accelerator.process_index)
-    except Exception as error:  # whatever bytes that are no longer what was written lead to
+    except Exception as error:  # damaged bytes can raise anything
         raise RunError(f"cannot read checkpoint {folder}: {os_reason(error)}") from error
     bad = not_finite(weights) or not_finite(average or {})
     if bad:
-        raise RunError(f"checkpoint {folder} holds weights that are not finite, as {bad}: go on from an older one")
+        raise RunError(f"checkpoint {folder} holds weights that are not finite ({bad}): resume from an older one")
     try:
         model.load_state_dict(weights)
         if ema is not None:
@@ -223,15 +226,17 @@ def load_checkpoint(accelerator, folder: Path, model, ema, optimizer) -> None:
         load_optimizer(optimizer, training["optimizer"])
         if accelerator.scaler is not None and "scaler" in training:
             accelerator.scaler.load_state_dict(training["scaler"])
-        if rng is not None:  # on more processes than before, the new ones draw from their seed
+        if rng is not None:  # a process that the checkpoint does not know keeps the state from its seed
             set_rng_state(rng)
     except Exception as error:  # likewise
-        raise RunError(f"checkpoint {folder} is of another model or optimizer: {os_reason(error)}") from error
+        raise RunError(f"checkpoint {folder} belongs to another model or optimizer: {os_reason(error)}") from error
 
 
 def load_optimizer(optimizer, saved: dict) -> None:
-    """Put the state of an optimizer back. Raises ValueError if it does not fit its weights, which torch would notice
-    in the first step or never."""
+    """Load the state of an optimizer. Raises ValueError if it does not fit the weights.
+
+    torch would notice this in the first step, or never.
+    """
     now = [dict(group) for group in optimizer.param_groups]
     for group, before in zip(saved["param_groups"], now, strict=True):
         for key in before.keys() & group.keys() - {"params"}:
@@ -245,22 +250,22 @@ def load_optimizer(optimizer, saved: dict) -> None:
 
 
 def check_moments(kept: dict, parameter) -> None:
-    """Raise ValueError if what an optimizer keeps of a weight is not what AdamW or SGD keeps."""
+    """Raise ValueError unless `kept` is the state that AdamW or SGD keeps for `parameter`."""
     import torch
 
     if not {"exp_avg", "exp_avg_sq", "step"} <= kept.keys() and "momentum_buffer" not in kept:
-        raise ValueError(f"it keeps only {', '.join(map(str, kept))} of a weight")
+        raise ValueError(f"its state of a weight holds only {', '.join(map(str, kept))}")
     for name, value in kept.items():
         if value is not None and not torch.is_tensor(value):
             raise ValueError(f"its {name} is {value!r:.80}")
         if value is not None and value.shape != (() if name == "step" else parameter.shape):
-            raise ValueError(f"its {name} is of shape {tuple(value.shape)}, a weight {tuple(parameter.shape)}")
+            raise ValueError(f"its {name} has shape {tuple(value.shape)}, but the weight {tuple(parameter.shape)}")
     if bad := not_finite(kept):
         raise ValueError(f"its {bad} is not finite")
 
 
 def same_kind(value, other) -> bool:
-    """Whether two settings of an optimizer are of the same kind, numbers finite."""
+    """Whether two optimizer settings have the same type; numbers must be finite."""
     if isinstance(other, (list, tuple)):
         same_length = isinstance(value, (list, tuple)) and len(value) == len(other)
         return same_length and all(map(same_kind, value, other))

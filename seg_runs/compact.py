@@ -1,9 +1,9 @@
-"""Copy the model of a run with its weights in half precision: half the size, to ship or to pass on.
+"""Copy the model of a run with half-precision weights, to ship or share it at half the size.
 
     python -m seg_runs.compact runs/NAME checkpoints/camvid_streetnet
 
-The copy loads in single precision, so it predicts like any other model. A tensor that float16 cannot hold stays as it
-is: one with a value that would overflow, or a variance that would become zero.
+The copy loads in single precision, so it predicts like any other model. A tensor stays in float32 if float16 cannot
+hold it: if a value would overflow, or a variance would become zero.
 """
 
 import os
@@ -21,7 +21,7 @@ WEIGHTS = "model.safetensors"
 
 
 def compact(run: Path, destination: Path) -> str:
-    """Write the copy; returns what was done, for the user. `run`: a run folder, or a saved model."""
+    """Write the copy. Returns a line for the user. `run` is a run folder or a saved model."""
     with ExitStack() as held:
         return _compact(run, destination, held)
 
@@ -35,8 +35,8 @@ def _compact(run: Path, destination: Path, held: ExitStack) -> str:
     if not (source / "config.json").is_file():
         raise RunError(f"{run} is neither a run folder with best/ nor a saved model")
     if destination.exists():
-        raise RunError(f"{destination} exists already: delete it or name another folder")
-    if (run / "args.yaml").is_file():  # a run that trains may replace best/ meanwhile
+        raise RunError(f"{destination} exists already: delete it or choose another folder")
+    if (run / "args.yaml").is_file():  # a run that is training could replace best/ meanwhile
         held.enter_context(locked(run, "run"))
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     config = read_json(source / "config.json")
@@ -57,13 +57,13 @@ def _compact(run: Path, destination: Path, held: ExitStack) -> str:
         write_checksums(temporary, [WEIGHTS])
         replace_folder(temporary, destination)
     size = (destination / WEIGHTS).stat().st_size / 2**20
-    stays = f"; {len(kept)} tensors stay in float32, as {kept[0]}" if kept else ""
+    stays = f"; {len(kept)} tensors stay in float32, for example {kept[0]}" if kept else ""
     return f"wrote {destination}: {len(halves)} tensors, {size:.1f} MiB{stays}"
 
 
 @contextmanager
 def removed_on_error(folder: Path) -> Iterator[None]:
-    """A full disk is not left fuller than it was."""
+    """Delete `folder` if an error occurs, so that a full disk does not stay full."""
     try:
         yield
     except BaseException:
@@ -72,7 +72,7 @@ def removed_on_error(folder: Path) -> Iterator[None]:
 
 
 def halved(tensor):
-    """The tensor in float16; itself if it is not float32, if it would overflow, or if a variance in it became zero."""
+    """Return `tensor` in float16, or unchanged if it is not float32, would overflow, or is a variance that became 0."""
     import torch
 
     if tensor.dtype != torch.float32:

@@ -1,11 +1,11 @@
-"""What each network costs: parameters, operations, memory for training and, on request, images a second.
+"""Print parameters, operations, training memory and, with --time, images per second of each network.
 
     python -m seg_runs.complexity                                       # every model
     python -m seg_runs.complexity segformer_b0 unet --size 375 1242 --norm evo --time --markdown
     python -m seg_runs.complexity unet_resnet50 deeplabv3plus_resnet50 --encoder convnext_tiny --output_stride 8
     python -m seg_runs.complexity --runs runs/* --plot miou_flops.png   # validation mIoU of runs against operations
 
-A program of its own: nothing imports it, and it may use several rooms. `seg_models/operations.py` says what is counted.
+`seg_models/operations.py` documents what is counted. No other module imports this program.
 """
 
 import argparse
@@ -26,7 +26,10 @@ COLUMNS = ("model", "parameters", "GMACs", "GFLOPs", "kept for backward", "image
 
 
 def plot(runs: list[str], size: tuple[int, int], path: str) -> None:
-    """Validation mIoU of complete runs against the operations of their networks."""
+    """Plot the validation mIoU of complete runs against the operations of their networks for images of `size` (H, W).
+
+    Raises `ModelError` if no run has a validation score, or if `path` cannot be written.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -58,18 +61,20 @@ def plot(runs: list[str], size: tuple[int, int], path: str) -> None:
     axes.grid(alpha=0.3)
     axes.scatter(*zip(*[point[:2] for point in points], strict=True), color="#2563eb")
     fewest, most = min(points)[0], max(points)[0]
-    for flops, score, name in points:  # names stay inside: to the left of points in the right half
+    for flops, score, name in points:  # names in the right half go to the left of their points, to stay inside
         offset, side = ((-6, 4), "right") if flops**2 > fewest * most else ((6, 4), "left")
         axes.annotate(name, (flops, score), textcoords="offset points", xytext=offset, ha=side, fontsize=8)
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as error:  # no such folder; no such format
+    except (OSError, ValueError) as error:  # missing folder, unknown format
         raise ModelError(f"--plot {path} cannot be written: {error}") from error
 
 
 def print_table(args: argparse.Namespace, size: tuple[int, int]) -> None:
-    """A row for each network that can be built as asked; for the others a line on stderr, or `ModelError` if it was
-    named on the command line."""
+    """Print a table with one row per network, for one image of `size` (H, W).
+
+    A network that cannot be built with the flags gets a line on stderr, or `ModelError` if the command line names it.
+    """
     print(
         f"one image of {size[0]}x{size[1]}, --norm {args.norm}; 1 MAC = 2 FLOPs; convolutions and products only, "
         "SegFormer's head as published\n"
@@ -99,16 +104,16 @@ def print_table(args: argparse.Namespace, size: tuple[int, int]) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="all if none is given")
-    parser.add_argument("--size", nargs=2, type=int, default=(375, 1242), help="height and width; by default KITTI's")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="models to measure (default: all)")
+    parser.add_argument("--size", nargs=2, type=int, default=(375, 1242), help="height and width (default: KITTI's)")
     parser.add_argument("--norm", default="batch")
     parser.add_argument("--num_labels", type=int, default=19)
-    parser.add_argument("--encoder", help="of timm's, instead of the model's own")
-    parser.add_argument("--output_stride", type=int, choices=(8, 16), help="instead of the model's own")
-    parser.add_argument("--time", action="store_true", help="measure images a second on this machine")
+    parser.add_argument("--encoder", help="timm encoder to use instead of the model's")
+    parser.add_argument("--output_stride", type=int, choices=(8, 16), help="output stride (default: the model's)")
+    parser.add_argument("--time", action="store_true", help="measure images per second on this machine")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--runs", nargs="+", help="run folders, for --plot")
-    parser.add_argument("--plot", help="a PNG of mIoU against operations")
+    parser.add_argument("--plot", help="file for a plot of mIoU against operations, instead of the table")
     args = parser.parse_args(argv)
     size = tuple(args.size)
     if min(size) < 1 or args.num_labels < 1:

@@ -1,4 +1,4 @@
-"""Optimizers, and the learning rate at each step."""
+"""Optimizers, learning rate schedules, and the moving average of the weights."""
 
 import math
 from collections.abc import Callable
@@ -11,19 +11,21 @@ POLY_POWER = 0.9  # Chen et al., 2017, arXiv 1606.00915, section 4.1
 
 
 def total_steps(steps_per_epoch: int, epochs: int, max_train_steps: int | None) -> int:
-    """Optimizer steps of the whole run."""
+    """Return the number of optimizer steps of the whole run."""
     return max_train_steps or steps_per_epoch * epochs
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the initial learning rate is multiplied by: a function of the step alone, so there is no state to save.
+    """Learning rate schedule: `schedule(step)` is the factor on the initial learning rate.
 
-    kind          one of `arguments.SCHEDULES`; restarts are warm: a cycle begins at 1 again (Loshchilov and Hutter,
-                  2017, arXiv 1608.03983), and cycles are equally long
+    The factor depends on the step alone, so there is no state to save.
+
+    kind          one of `arguments.SCHEDULES`. With restarts, each cycle begins at 1 again (Loshchilov and Hutter,
+                  2017, arXiv 1608.03983). All cycles have the same length.
     steps         optimizer steps of the run
-    warmup_steps  of them, linear from 1 / (warmup_steps + 1); the decay begins after
-    cycles        of `poly_with_restarts`
+    warmup_steps  steps of linear warm-up, from 1 / (warmup_steps + 1), before the decay begins
+    cycles        number of cycles of `poly_with_restarts`
     """
 
     kind: str
@@ -32,7 +34,7 @@ class Schedule:
     cycles: int = 1
 
     def __call__(self, step: int) -> float:
-        """The factor at `step` = 0 .. steps - 1."""
+        """Return the factor at `step`, which counts from 0 to steps - 1."""
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
         done, length = step - self.warmup_steps, self.steps - self.warmup_steps
@@ -47,16 +49,20 @@ class Schedule:
 
 
 def make_optimization(options: OptimizationOptions, defaults, model, in_head: Callable[[str], bool], steps: int):
-    """Optimizer and schedule of a run of `steps`: `defaults`, which belong to the model, where no flag says otherwise.
-    `in_head`: whether the parameter of a name is of the head.
+    """Return the optimizer and the schedule of a run.
+
+    options   flags; a flag that is None takes its value from `defaults`
+    defaults  training defaults of the model
+    in_head   returns whether the parameter with a given name belongs to the head
+    steps     optimizer steps of the run
 
     Raises RunError for flags that do not fit the optimizer, the schedule or the length of the run.
     """
     kind = options.optimizer or defaults.optimizer
     if options.momentum is not None and kind != "sgd":
-        raise RunError(f"--momentum is for --optimizer sgd, and this is {kind}")
+        raise RunError(f"--momentum needs --optimizer sgd, not {kind}")
     if options.learning_rate is None and kind != defaults.optimizer:
-        raise RunError(f"--optimizer {kind} is not the one that this network has by default: give --learning_rate")
+        raise RunError(f"--optimizer {kind} is not the default of this model: give a --learning_rate for it")
     optimizer = make_optimizer(
         model,
         kind,
@@ -70,20 +76,20 @@ def make_optimization(options: OptimizationOptions, defaults, model, in_head: Ca
 
 
 def make_schedule(options: OptimizationOptions, defaults, steps: int) -> Schedule:
-    """The learning rate of a run of `steps`; see `make_optimization`."""
+    """Return the learning rate schedule; see `make_optimization`."""
     kind, cycles = options.lr_scheduler_type or defaults.lr_scheduler_type, options.lr_num_cycles
     if cycles > 1 and kind != "poly_with_restarts":
-        raise RunError(f"--lr_num_cycles is for --lr_scheduler_type poly_with_restarts, and this is {kind}")
+        raise RunError(f"--lr_num_cycles needs --lr_scheduler_type poly_with_restarts, not {kind}")
     warmup = chosen(options.warmup_steps, round(defaults.warmup * steps))
     if cycles > max(1, (steps - warmup) // 2):
         raise RunError(f"--lr_num_cycles {cycles} is too many for the {steps - warmup} steps after warm-up")
     if warmup >= steps:
-        raise RunError(f"--warmup_steps {warmup} leaves nothing of the {steps} steps of this run")
+        raise RunError(f"--warmup_steps {warmup} must be less than the {steps} steps of this run")
     return Schedule(kind, steps, warmup, cycles)
 
 
 def chosen(given, default):
-    """What a flag says, or its default if it was not given."""
+    """Return `given`, or `default` if it is None."""
     return default if given is None else given
 
 
@@ -96,8 +102,11 @@ def make_optimizer(
     head_factor: float = 1.0,
     in_head: Callable[[str], bool] = lambda name: False,
 ):
-    """SGD decays every parameter, as torchvision's recipes do; AdamW spares norms and biases. `head_factor` times the
-    learning rate is that of the parameters whose name is `in_head`."""
+    """Return SGD or AdamW over the parameters of `model`.
+
+    SGD decays every parameter, as torchvision's recipes do. AdamW does not decay norms and biases. Parameters for whose
+    name `in_head` is true have `head_factor` times the learning rate.
+    """
     from torch.optim import SGD, AdamW
 
     groups = []
@@ -118,15 +127,18 @@ def make_optimizer(
 
 
 def set_learning_rate(optimizer, factor: float) -> float:
-    """Give each parameter group `factor` times its initial learning rate; returns the first group's."""
+    """Set each parameter group to `factor` times its initial learning rate. Returns that of the first group."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     return optimizer.param_groups[0]["lr"]
 
 
 def make_ema(model, decay: float):
-    """A moving average of weights and buffers whose decay warms up: 0.97 after 100 steps, 0.994 after 1,000, 0.999
-    after 10,000, then at most `decay`. `.update(model, step=n)`; the averaged model is `.module`."""
+    """Return a moving average of weights and buffers, whose decay warms up until it reaches `decay`.
+
+    The decay is 0.97 after 100 steps, 0.994 after 1,000 and 0.999 after 10,000. `.update(model, step=n)` adds the
+    current weights. `.module` is the averaged model.
+    """
     from timm.utils import ModelEmaV3
 
     return ModelEmaV3(model, decay, use_warmup=True, warmup_power=0.75)

@@ -1,18 +1,20 @@
-"""From a command line to dataclasses of options, with a recipe as its optional first argument.
+"""Parse a command line, optionally with a recipe as its first argument, into dataclasses of options.
 
-A script names a dataclass whose fields are the options of each room, in the order of `--help`. What a flag is stands in
-the room that uses it, in the metadata of its field. Beside `help`, `aliases`, `metavar`, `nargs` and `const`, which
-argparse knows, these are read here:
+A script passes a dataclass whose fields are the options of each package, in the order of `--help`. The metadata of a
+field describe its flag. argparse gets `help`, `aliases`, `metavar`, `nargs` and `const`. This module reads the others:
 
-    choices       the values that it takes, in any case
-    least, most   bounds of a number, or of each in a list; `above` is a bound that is not taken itself, `below` too
-    length        how many values a list has, and `takes`, what they are
-    needs         {other flag: its values}: without one of these the flag would have no effect, and is refused
-    needs_one_of  other flags, of which one has to be given
-    negated       what `--no_FLAG` does
-    may_change    True: a resumed run may change it
-    of_launch     True: it belongs to one launch, not to the run, and is not kept in args.yaml
-    added         True: args.yaml of older runs lacks it, and its default is what they did
+    choices       allowed values, compared without case
+    least, most   inclusive bounds of a number, or of each number in a list
+    above, below  exclusive bounds
+    length        number of values in a list
+    takes         what these values are, for error messages
+    needs         {other flag: values}: refuse the flag unless the other flag has one of these values, because it would
+                  have no effect
+    needs_one_of  refuse the flag unless one of these flags is given
+    negated       help of `--no_FLAG`
+    may_change    True if a resumed run may change the flag
+    of_launch     True if the flag belongs to one launch, not to the run: args.yaml does not keep it
+    added         True if args.yaml of older runs may lack the flag: they behaved as its default does
 """
 
 import argparse
@@ -33,20 +35,21 @@ from .launch import RunError, fail
 from .recipes import read_recipe
 
 FOR_ARGPARSE = ("help", "aliases", "metavar", "nargs", "const")
-LARGEST = 2**53  # of any number
+LARGEST = 2**53  # largest absolute value of a number
 OTHER_GROUPS = (
-    ": each step sees the same images, but dropout draws otherwise, and batch norm and --copyblob tutorial see other "
-    "groups of images"
+    ": each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see "
+    "other groups of images"
 )
 Arguments = TypeVar("Arguments")
 
 
 def parse_arguments(kind: type[Arguments], argv: list[str] | None = None) -> Arguments:
-    """Return an instance of the dataclass `kind` from a command line, by default the program's own.
+    """Return an instance of the dataclass `kind`, parsed from `argv` (default: the program's command line).
 
-    A first argument that ends in .yaml is a recipe: its entries become flags placed before the user's own, so the
-    user's win and both are checked in one place. A resumed run takes those of its args.yaml first. Raises RunError for
-    values that cannot be; ends the program, with exit code 2, for what is no flag.
+    A first argument that ends in .yaml is a recipe. Its entries become flags in front of the user's own, so the user's
+    flags win, and the same checks apply to both. A resumed run puts the flags of its args.yaml in front of all others.
+
+    Raises RunError for invalid values. Ends the program with exit code 2 for unknown flags.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0].endswith((".yaml", ".yml")):
@@ -68,23 +71,23 @@ def _parse(kind: type[Arguments], argv: list[str]) -> Arguments:
         if unknown:
             parser.error(f"unknown argument {unknown[0]}")
         return parts[0] if parts_of(kind) == [kind] else kind(*parts)
-    except ValueError as error:  # a room's own error, of options that contradict each other
+    except ValueError as error:  # from a dataclass: options that contradict each other
         raise error if isinstance(error, RunError) else RunError(str(error)) from error
 
 
 def parts_of(kind: type) -> list[type]:
-    """The dataclasses of options that the dataclass `kind` is made of: itself if its fields are flags."""
+    """Return the dataclasses of options that make up `kind`, or `[kind]` if its own fields are flags."""
     types = [get_type_hints(kind)[field.name] for field in dataclasses.fields(kind)]
     return types if all(map(dataclasses.is_dataclass, types)) else [kind]
 
 
 def flags_of(kind: type) -> dict[str, dataclasses.Field]:
-    """The fields that are flags of `kind`, by name."""
+    """Return {name: field} of all flags of `kind`."""
     return {field.name: field for part in parts_of(kind) for field in dataclasses.fields(part)}
 
 
 def flat(arguments) -> dict[str, Any]:
-    """The values of all flags, by name."""
+    """Return {name: value} of all flags."""
     values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
     if parts_of(type(arguments)) == [type(arguments)]:
         return values
@@ -92,7 +95,7 @@ def flat(arguments) -> dict[str, Any]:
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """One line of names for each flag: argparse's --crop-size for --crop_size works, and is not shown."""
+    """Show the names of a flag in one line, without the spelling with hyphens (--crop-size), which also works."""
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=32, width=120)
@@ -104,9 +107,9 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 class Parser(HfArgumentParser):
-    """One line per mistake instead of the whole usage, printed once under any launcher; titled groups in `--help`.
+    """HfArgumentParser with titled groups in `--help`, checks by field metadata, and one-line errors.
 
-    Values are checked by the metadata of their fields before a dataclass is made of them.
+    An error prints no usage, and appears once under any launcher. Values are checked before the dataclasses are built.
     """
 
     def __init__(self, kinds=None, **options):
@@ -126,7 +129,7 @@ class Parser(HfArgumentParser):
         actions = parser._option_string_actions
         for action in (actions[f"--{field.name}"], actions.get(f"--no_{field.name}")):
             if action is not None:
-                action.default = SUPPRESS  # what was given is told from what was not
+                action.default = SUPPRESS  # so that the namespace holds only the flags that were given
         if "negated" in marks:
             actions[f"--no_{field.name}"].help = marks["negated"]
 
@@ -149,7 +152,7 @@ class Parser(HfArgumentParser):
 
 
 def metavar(field: dataclasses.Field) -> str:
-    """What stands for the value of a flag in `--help`: its choices, N for a count, X for a number, or a word."""
+    """Return the placeholder of a flag's value in `--help`: its choices, N (integer), X (float), or a word."""
     if choices := field.metadata.get("choices"):
         return "|".join(map(str, choices))
     kinds = {field.type, *get_args(field.type)}
@@ -157,7 +160,7 @@ def metavar(field: dataclasses.Field) -> str:
 
 
 def description(field: dataclasses.Field) -> str:
-    """What `--help` says of a flag: its help, and its default if it has one."""
+    """Return the `--help` text of a flag, with its default if it has one."""
     value, text = default_of(field), field.metadata["help"]
     if value is None or value is False:
         return text
@@ -169,14 +172,14 @@ def default_of(field: dataclasses.Field):
 
 
 def in_its_case(value, choices: tuple | None):
-    """`value`, or each in a list, as it is written in `choices`."""
+    """Return `value`, or each item of a list, in the spelling of `choices`."""
     if isinstance(value, list):
         return [in_its_case(item, choices) for item in value]
     return next((choice for choice in choices or () if str(choice).lower() == str(value).lower()), value)
 
 
 def check_value(flag: str, value, marks: dict) -> None:
-    """Raise RunError for a value that its flag does not take. `marks`: the metadata of its field."""
+    """Raise RunError if `value` is not allowed by `marks`, the metadata of the field."""
     values = value if isinstance(value, list) else [value]
     if value is None:
         return
@@ -195,7 +198,7 @@ def check_range(flag: str, number: float, marks: dict) -> None:
     least, most = marks.get("least", -math.inf), marks.get("most", math.inf)
     above, below = marks.get("above", -math.inf), marks.get("below", math.inf)
     if abs(number) > LARGEST:
-        raise RunError(f"{flag} {str(number)[:40]} is out of range: it is absurdly large")
+        raise RunError(f"{flag} {str(number)[:40]} is out of range: it is too large")
     if least <= number <= most and above < number < below:
         return
     allowed = []
@@ -209,7 +212,7 @@ def check_range(flag: str, number: float, marks: dict) -> None:
 
 
 def check_needs(name: str, values: dict, marks: dict) -> None:
-    """Raise RunError for a flag that was given and would have no effect."""
+    """Raise RunError if the flag `name`, which was given, would have no effect."""
     for other, allowed in marks.get("needs", {}).items():
         if values[other] not in allowed:
             raise RunError(f"--{name} {without(other, values[other], allowed)}")
@@ -219,17 +222,17 @@ def check_needs(name: str, values: dict, marks: dict) -> None:
 
 
 def without(other: str, value, allowed: tuple) -> str:
-    """The second half of the sentence of `check_needs`."""
+    """Return the second half of the error message of `check_needs`."""
     if allowed == (False,):
         return f"and --{other} exclude each other"
     if allowed == (True,):
         return f"needs --{other}"
     wanted = " or ".join(map(str, allowed))
-    return f"needs --{other} {wanted}" + (f", and this is {value}" if value is not None else "")
+    return f"needs --{other} {wanted}" + (f", not {value}" if value is not None else "")
 
 
 def recipe_tokens(kind: type, path: Path) -> list[str]:
-    """The command line that a YAML file stands for."""
+    """Return the command line that a YAML file stands for."""
     flags = flags_of(kind)
     names = {name: name for name in flags}
     names |= {alias.removeprefix("--"): name for name in flags for alias in flags[name].metadata.get("aliases", ())}
@@ -247,12 +250,12 @@ def recipe_tokens(kind: type, path: Path) -> list[str]:
 
 
 def tokens_of(path: Path, key: str, value, field: dataclasses.Field) -> list[str]:
-    """The tokens of one entry of a recipe, so that no value can be taken for a flag."""
+    """Return the command-line tokens of one recipe entry, in a form that argparse cannot mistake for another flag."""
     takes = {field.type, *get_args(field.type)}
     texts, several = bool(takes & {str, list[str]}), any(get_origin(kind) is list for kind in takes)
     values = value if isinstance(value, list) else [value]
     if texts and any(isinstance(item, bool) for item in values):
-        raise RunError(f"recipe {path}: {key} is {value}: put a text into quotes")
+        raise RunError(f"recipe {path}: {key} is {value}: put quotes around text")
     if not several:
         if isinstance(value, list):
             raise RunError(f"recipe {path}: {key} takes one value, not a list")
@@ -263,20 +266,23 @@ def tokens_of(path: Path, key: str, value, field: dataclasses.Field) -> list[str
 
 
 def refuse_missing(kind: type, path: Path) -> None:
-    """Refuse to go on with a run whose args.yaml lacks a flag that decides its numbers: its default may be another."""
+    """Raise RunError if the args.yaml of a resumed run lacks a flag that affects its results.
+
+    The default may have changed since the run began.
+    """
     entries = read_recipe(path)
     for name, field in flags_of(kind).items():
         marks = field.metadata
         decides = not any(marks.get(mark) for mark in ("may_change", "of_launch", "added"))
         if decides and not {name, *(alias.removeprefix("--") for alias in marks.get("aliases", ()))} & entries.keys():
-            raise RunError(f"{path} has no {name}: a resumed run needs every flag that it was begun with, so add it")
+            raise RunError(f"{path} has no {name}: a resumed run needs every flag that it started with, so add it")
 
 
 def recipe_of(arguments) -> dict[str, Any]:
-    """The entries of a recipe for `arguments`, without those of this launch.
+    """Return the recipe entries of `arguments`, without the flags of this launch.
 
-    A flag that others have to allow is None where it has no effect, or its default: whoever repeats the run with
-    other flags is not told that this one, which nobody gave, does not fit them.
+    A flag that needs another flag becomes None if it has no effect or its default value. Otherwise, a user who repeats
+    the run with other flags would be told to remove a flag that nobody gave.
     """
     values, entries = flat(arguments), {}
     for name, field in flags_of(type(arguments)).items():
@@ -290,14 +296,16 @@ def recipe_of(arguments) -> dict[str, Any]:
 
 
 def save_arguments(arguments, path: Path) -> None:
-    """Write `arguments` as a recipe: run again with it, the same numbers come out, in a new folder."""
+    """Write `arguments` as a recipe. A new run with this recipe gives the same numbers."""
     with writing(path):
         write_atomically(path, yaml.safe_dump(recipe_of(arguments), sort_keys=False))
 
 
 def changed_flags(arguments, path: Path) -> list[str]:
-    """What differs from the flags that the run of `path`, its args.yaml, was begun with, in lines for the user; flags
-    that would make it another run are refused."""
+    """Compare the flags of a resumed run with those in its args.yaml, `path`.
+
+    Returns one line for the user per changed flag. Raises RunError if a flag changed that a resumed run must keep.
+    """
     kind = type(arguments)
     flags, now = flags_of(kind), flat(arguments)
     may_change = [name for name, field in flags.items() if field.metadata.get("may_change")]
@@ -307,8 +315,8 @@ def changed_flags(arguments, path: Path) -> list[str]:
             continue
         if name not in may_change:
             raise RunError(
-                f"--{name} {now[name]} is not what the run was begun with ({before}): a resumed run keeps its flags, "
-                f"except {', '.join(f'--{name}' for name in may_change)}"
+                f"--{name} {now[name]} differs from {before}, the value that the run started with: a resumed run keeps "
+                f"its flags, except {', '.join(f'--{name}' for name in may_change)}"
             )
         effect = OTHER_GROUPS if name == "gradient_accumulation_steps" else ""
         changes.append(f"--{name} {now[name]} instead of {before}{effect}")

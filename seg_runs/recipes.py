@@ -1,7 +1,7 @@
-"""Flags in YAML: recipes, and the args.yaml that a run writes.
+"""Read flags from YAML: recipes, and the args.yaml that a run writes.
 
-A file is a list of `flag: value` lines. A value is a number, a text, true or false, or a list of these; null stands
-for the default. Whatever else YAML can say is refused in one line: mappings within, aliases, a key that is there twice.
+A file consists of `flag: value` lines. A value is a number, a string, true, false, or a list of these. null stands for
+the default. The reader refuses everything else in YAML with a one-line error: nested mappings, aliases, repeated keys.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ SCALARS = (str, int, float, bool)
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """Refuses what PyYAML would take: aliases, which can stand for more than fits into memory, and double keys."""
+    """Refuse aliases, which a small file can expand beyond all memory, and repeated keys. PyYAML accepts both."""
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
@@ -29,22 +29,22 @@ class RecipeLoader(yaml.SafeLoader):
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen or key.tag == "tag:yaml.org,2002:merge":
-                what = "is there twice" if key.value in seen else "has no place in a recipe"
+                what = "is there twice" if key.value in seen else "is not allowed in a recipe"
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value} {what}", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
 def read_recipe(path: Path) -> dict:
-    """Return the entries of a YAML file, each a scalar, a list of scalars or None. Raises RunError for what is not."""
+    """Return the entries of a YAML file: scalars, lists of scalars, or None. Raises RunError for anything else."""
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise ValueError("it is no file")
+        if path.exists() and not path.is_file():  # reading a pipe would block
+            raise ValueError("it is not a file")
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
             raise ValueError(f"it has more than {LARGEST_FILE} bytes")
-        entries = yaml.load(content.decode(), RecipeLoader)  # noqa: S506 - a safe loader, with less in it
+        entries = yaml.load(content.decode(), RecipeLoader)  # noqa: S506 - a subclass of the safe loader
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else os_reason(error)
         raise RunError(f"cannot read recipe {path}: {reason[:300]}") from error
@@ -54,16 +54,19 @@ def read_recipe(path: Path) -> dict:
 
 
 def checked(path: Path, key, value):
-    """`value` as a flag takes it. In a list, `- fence: sidewalk`, a mapping to YAML, becomes fence:sidewalk."""
+    """Return `value` in the form that its flag takes.
+
+    YAML reads the list item `- fence: sidewalk` as a mapping. It becomes the string "fence:sidewalk".
+    """
     if not isinstance(key, str) or not is_printable(key):
-        raise RunError(f"recipe {path}: {key!r:.80} is no name of a flag")
+        raise RunError(f"recipe {path}: {key!r:.80} is not the name of a flag")
     if isinstance(value, list):
         value = [":".join(map(str, *item.items())) if is_pair(item) else item for item in value]
     for item in value if isinstance(value, list) else [value]:
         if item is None and not isinstance(value, list):
             continue
         if not isinstance(item, SCALARS) or (isinstance(item, str) and not is_printable(item)):
-            raise RunError(f"recipe {path}: {key} is {item!r:.80}, and it takes a number, a text, true or false")
+            raise RunError(f"recipe {path}: {key} is {item!r:.80}, but takes a number, a string, true or false")
     return value
 
 
@@ -74,5 +77,5 @@ def is_pair(item) -> bool:
 
 
 def is_printable(text: str) -> bool:
-    """Whether `text` is one line that can be shown."""
+    """Whether `text` is a single line of printable characters."""
     return all(character.isprintable() for character in text)

@@ -1,15 +1,16 @@
-"""The folder of a run, and how it is found again.
+"""Create, resume and find run folders.
 
 runs/camvid_streetnet_batch_20260101-120000/
     args.yaml            a recipe that reproduces the run
-    log_epoch.csv        a row per epoch
+    log_epoch.csv        one row per epoch
     learning_curve.png
-    preview.png          with --preview: what training sees
+    preview.png          with --preview: augmented training images and labels
     images/              validation pictures
     tensorboard/
     checkpoints/         to resume from
-    best/                the model at its best validation mIoU, for from_pretrained, complete by itself: weights,
-                         configuration, image processor, the code of the network, training.json and a card, README.md
+    best/                the model with the best validation mIoU, complete for from_pretrained: weights,
+                         configuration, image processor, the code of the network, training.json and the model card,
+                         README.md
     results.json         written when training is complete
 """
 
@@ -60,15 +61,18 @@ COLUMNS = (
     "seconds",
 )
 RUNS = Path("runs")
-BEST_IS_WHOLE = Lock()  # an upload in the background copies best/ while training may replace it
-MAX_SKIPPED_STEPS = 10  # in a row, for want of a finite gradient; fp16 skips a few until it has found its scale
+BEST_IS_WHOLE = Lock()  # keeps training from replacing best/ while a background upload copies it
+MAX_SKIPPED_STEPS = 10  # in a row, without a finite gradient; fp16 skips a few until it has found its scale
 
 
 class HeldRun:
-    """The folder of a run, from the first look at it to the end of training. The first process holds its lock, so that
-    no other program writes to it; the lock goes when `held` is closed, or with the process.
+    """The folder of a run, locked from the first look at it to the end of training.
 
-    `checkpoint`: what a resumed run goes on from, with `notes` on damaged ones that are newer; None for a new run.
+    The first process holds the lock, so no other program writes to the folder. Closing `held`, or the end of the
+    process, releases it.
+
+    checkpoint  the checkpoint to resume from, or None for a new run
+    notes       lines for the user about newer checkpoints that are damaged
     """
 
     def __init__(self, options: RunOptions, accelerator, held: ExitStack):
@@ -82,7 +86,7 @@ class HeldRun:
             self.lock(Path(options.output_dir))
 
     def lock(self, folder: Path, flag: str = "--output_dir") -> None:
-        """Hold `folder`, on the first process, which makes it; once is enough."""
+        """Lock `folder` on the first process, which creates it if necessary. Further calls do nothing."""
         if not self.locked:
             on_first_process(self.accelerator, self._enter, folder, flag)
             self.locked = True
@@ -91,7 +95,7 @@ class HeldRun:
         self.held.enter_context(locked(folder, flag))
 
     def create(self, name: str) -> Path:
-        """Make the folder of a new run and return it, on every process. `name`: of one that is named by itself."""
+        """Create the folder of a new run, --output_dir or one whose name begins with `name`. Every process gets it."""
         given = self.options.output_dir
         folder = Path(given) if given else on_first_process(self.accelerator, new_folder, name)
         self.lock(folder)
@@ -100,7 +104,13 @@ class HeldRun:
 
 
 def begin_run(arguments, held: HeldRun, name: str, pretrained: str, now: Conditions) -> tuple[Path, RunState]:
-    """The folder of a new run and its state. `arguments`: what args.yaml will hold; `pretrained`: `started_from`;"""
+    """Create a new run. Returns its folder and its state.
+
+    arguments   written to args.yaml
+    name        beginning of the folder's name without --output_dir
+    pretrained  name of the initial weights, from `started_from`
+    now         conditions of the run
+    """
     run = held.create(name)
     if held.accelerator.is_main_process:
         save_arguments(arguments, run / "args.yaml")
@@ -108,8 +118,10 @@ def begin_run(arguments, held: HeldRun, name: str, pretrained: str, now: Conditi
 
 
 def started_from(name: str | None, checkpoint: Path | None = None) -> str:
-    """The weights that a run begins with, for the public: `name`, or what the run of `checkpoint` noted. Of a path the
-    last part: whose folders these are is nobody's business."""
+    """Return a name of the initial weights that may be published, or "none".
+
+    A resumed run keeps the name in `checkpoint`. A path is reduced to its last part, because its folders are private.
+    """
     if checkpoint:
         return read_state(checkpoint).pretrained
     name = name or "none"
@@ -117,7 +129,7 @@ def started_from(name: str | None, checkpoint: Path | None = None) -> str:
 
 
 def refuse_worthless(run: Path, state: RunState) -> None:
-    """Stop a run that has ended without a weight to keep."""
+    """Raise RunError at the end of a run that has no weights worth keeping."""
     if state.skipped and state.skipped >= state.step:
         raise RunError(f"none of the {state.step} steps had a finite gradient: nothing was learned. {REMEDY}")
     if state.best_epoch is None:
@@ -125,7 +137,7 @@ def refuse_worthless(run: Path, state: RunState) -> None:
 
 
 def outcome(run: Path, state: RunState, select: str) -> str:
-    """The last line of a run, which keeps the weights that `select` says."""
+    """Return the last line that a run prints. `select` is `--select`."""
     score, skipped = state.best_mean_iou, state.skipped
     if score is None:
         what = "the last weights"
@@ -143,19 +155,25 @@ def outcome(run: Path, state: RunState, select: str) -> str:
 def resume_run(
     arguments, held: HeldRun, changes: list[str], model, ema, optimizer, now: Conditions
 ) -> tuple[Path, RunState]:
-    """The folder and the state of a run that goes on from a checkpoint, which is loaded. `arguments`: what args.yaml
-    will hold; `changes`: the `changed_flags`."""
+    """Load the checkpoint of `held` and prepare its run to continue. Returns its folder and its state.
+
+    arguments  written to args.yaml
+    changes    lines from `changed_flags`, printed together with changed conditions
+    now        conditions of the launch
+
+    Raises RunError if the data changed, the checkpoint is damaged, or nothing is left to do.
+    """
     accelerator, checkpoint = held.accelerator, held.checkpoint
     run, steps, steps_per_epoch = checkpoint.parent.parent, now.steps, now.steps_per_epoch
     given = held.options.output_dir
     if given and Path(given).resolve() != run.resolve():
-        raise RunError(f"--output_dir {given}: a resumed run goes on in its own folder, {run}")
+        raise RunError(f"--output_dir {given}: a resumed run stays in its own folder, {run}")
     changes = held.notes + changes
     state = read_state(checkpoint)
     before = state.conditions
     if steps_per_epoch != before.steps_per_epoch:
         raise RunError(
-            f"{run} was begun with {before.steps_per_epoch} steps in an epoch, and --dataset_path has images for "
+            f"{run} started with {before.steps_per_epoch} steps per epoch, but the images in --dataset_path make "
             f"{steps_per_epoch}: a resumed run keeps its data"
         )
     refuse_other_data(run, before.data, now.data)
@@ -166,10 +184,11 @@ def resume_run(
     if state.step > steps or (done and state.best_epoch is None):
         damaged = f"{run}/best {wrong}, and " if wrong else ""
         raise RunError(
-            f"{damaged}{checkpoint} leaves nothing to do in a run of {steps} steps: give more --epochs or steps"
+            f"{damaged}{checkpoint} leaves nothing to do in a run of {steps} steps: give more --epochs or "
+            "--max_train_steps"
         )
     if steps != before.steps:
-        changes.append(f"{steps} steps in all instead of {before.steps}: the learning rate follows the new length")
+        changes.append(f"{steps} steps in total instead of {before.steps}: the learning rate follows the new length")
     if now.precision != before.precision:
         changes.append(f"precision {now.precision} instead of {before.precision}")
     if now.processes != before.processes:
@@ -180,7 +199,7 @@ def resume_run(
         remove_later(checkpoint)
         with writing(run):
             cut_rows(run / "log_epoch.csv", state.epoch)
-            remove(*run.glob(".push-*"), *run.glob(".*.old"))  # what uploads and deletions leave that are killed
+            remove(*run.glob(".push-*"), *run.glob(".*.old"))  # left by killed uploads and deletions
             save_arguments(arguments, run / "args.yaml")
             if state.step < steps:
                 (run / "results.json").unlink(missing_ok=True)
@@ -189,21 +208,24 @@ def resume_run(
 
 
 def damage_of_best(run: Path, state: RunState) -> str:
-    """What is wrong with best/; nothing if all is well, or if there is none yet."""
+    """Return what is wrong with best/, or "" if it is intact or not written yet."""
     with writing(run):
         restore_best(run)
     if state.best_epoch is None:
         return ""
     if not (run / "best").is_dir():
-        return "is not there"
+        return "is missing"
     record = run / "best" / "training.json"
     if record.is_file() and read_json(record).get("epoch") != state.best_epoch:
-        return f"is not of epoch {state.best_epoch}, as the checkpoint has it"
+        return f"is not from epoch {state.best_epoch}, which the checkpoint names"
     return damage(run / "best")
 
 
 def refuse_other_data(run: Path, before: dict | None, now: dict) -> None:
-    """Refuse to go on with other data than a run was begun with. `before` is None in runs that did not note it."""
+    """Raise RunError if a resumed run has other data than before.
+
+    `before` and `now` are fingerprints. `before` is None in older runs that did not store one.
+    """
     if not isinstance(before, dict):
         return
     changed = [
@@ -213,8 +235,8 @@ def refuse_other_data(run: Path, before: dict | None, now: dict) -> None:
     ]
     if changed:
         raise RunError(
-            f"{run} was begun with other data: what differs is {', '.join(sorted(changed))}. A resumed run keeps its "
-            "data: give --dataset_path the same files, or begin a new run"
+            f"{run} started with other data, which differ in {', '.join(sorted(changed))}. A resumed run keeps its "
+            "data: give --dataset_path the same files, or start a new run"
         )
 
 
@@ -222,10 +244,12 @@ REMEDY = "Lower --learning_rate or give --max_grad_norm"
 
 
 def refuse_endless_skipping(run: Path, state: RunState, bad: str | None) -> None:
-    """Stop a run whose loss has become NaN or infinite for good. `bad`: a weight that is not finite, if there is one;
-    if not, the weights are still those of before."""
+    """Raise RunError after `MAX_SKIPPED_STEPS` steps in a row without a finite gradient.
+
+    `bad` names a weight that is not finite, or is None if all weights are finite.
+    """
     if state.skipped >= MAX_SKIPPED_STEPS:
-        weights = f"the weights are not finite either, as {bad}" if bad else "none of them changed a weight"
+        weights = f"the weights are not finite either ({bad})" if bad else "none of them changed a weight"
         raise RunError(
             f"the gradient was not finite in {MAX_SKIPPED_STEPS} steps in a row, from step "
             f"{state.step - MAX_SKIPPED_STEPS + 1} on; {weights}. {REMEDY}. {last_checkpoint(run)}"
@@ -233,7 +257,7 @@ def refuse_endless_skipping(run: Path, state: RunState, bad: str | None) -> None
 
 
 def new_folder(name: str) -> Path:
-    """Make a folder below runs/ that is this run's alone, also if several are begun in one second."""
+    """Create a folder in runs/ and return it. Its name is unique even if several runs start in the same second."""
     folder = RUNS / f"{name}_{time.strftime('%Y%m%d-%H%M%S')}"
     with writing(folder):
         RUNS.mkdir(parents=True, exist_ok=True)
@@ -246,7 +270,10 @@ def new_folder(name: str) -> Path:
 
 
 def create_run(folder: Path, overwrite: bool = False) -> None:
-    """Make a folder, which is held, that of a new run. One that holds a run already is refused unless `overwrite`."""
+    """Prepare the locked `folder` for a new run.
+
+    Deletes a run that is there already with `overwrite`, and raises RunError without.
+    """
     with writing(folder), ExitStack() as held:
         if overwrite and holds_run(folder):
             held.enter_context(locked(folder, "--output_dir", PREDICTING))
@@ -262,18 +289,18 @@ def create_run(folder: Path, overwrite: bool = False) -> None:
 
 
 def refuse_occupied(options: RunOptions) -> None:
-    """Refuse a folder that holds a run, before any work, unless that run is to go or to go on."""
+    """Raise RunError if --output_dir holds a run that is neither to be overwritten nor resumed."""
     if options.output_dir and not (options.overwrite_output_dir or options.resume_from_checkpoint):
         refuse_run(Path(options.output_dir))
 
 
 def refuse_run(folder: Path) -> None:
     if holds_run(folder):
-        what, goes_on = "a run", f"go on with it by --resume_from_checkpoint {shlex.quote(str(folder))}, "
+        what, goes_on = "a run", f"continue it with --resume_from_checkpoint {shlex.quote(str(folder))}, "
         if not list_checkpoints(folder / "checkpoints"):
             what, goes_on = "a run that ended before its first checkpoint", ""
         raise RunError(
-            f"--output_dir {folder} already holds {what}: choose another, {goes_on}or delete it by "
+            f"--output_dir {folder} already holds {what}: choose another folder, {goes_on}or delete it with "
             "--overwrite_output_dir"
         )
 
@@ -283,14 +310,14 @@ def holds_run(folder: Path) -> bool:
 
 
 def newest_run(runs: Path = RUNS) -> Path | None:
-    """The complete run below `runs` whose training ended last, or None if there is none."""
+    """Return the complete run in `runs` whose training ended last, or None if there is none."""
     results = sorted(runs.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
     complete = [path.parent for path in results if (path.parent / "best" / "config.json").exists()]
     return complete[-1] if complete else None
 
 
 def append_row(path: Path, row: dict) -> None:
-    """Add an epoch to log_epoch.csv; a value that was not measured is an empty cell."""
+    """Add the row of an epoch to log_epoch.csv. Values that were not measured become empty cells."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS)
     if not path.exists():
@@ -302,7 +329,7 @@ def append_row(path: Path, row: dict) -> None:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The rows of log_epoch.csv, as numbers; None where the cell is empty."""
+    """Return the rows of log_epoch.csv as numbers, with None for empty cells."""
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -312,22 +339,25 @@ def read_rows(path: Path) -> list[dict]:
 
 
 def cut_rows(path: Path, epochs: int) -> None:
-    """Keep the rows of the first `epochs` epochs: what a resumed run computes again is not logged twice."""
-    if epochs == 0 or not path.exists():  # there may be half a header, of a run that was killed
+    """Keep the rows of the first `epochs` epochs, so that a resumed run logs no epoch twice."""
+    if epochs == 0 or not path.exists():  # a killed run may have left half a header
         path.unlink(missing_ok=True)
-    else:  # the row of each epoch was written before its checkpoint
+    else:  # a run writes the row of an epoch before its checkpoint
         write_atomically(path, b"".join(path.read_bytes().splitlines(keepends=True)[: 1 + epochs]))
 
 
 def restore_best(run: Path) -> None:
-    """Undo a replacement of best/ that was killed between its two renames."""
+    """Restore best/ if the run was killed between the two renames that replace it."""
     if not (run / "best").exists() and (run / ".best.old").exists():
         (run / ".best.old").rename(run / "best")
 
 
 def save_best(run: Path, model, processor, state: RunState, facts: CardFacts, scores: dict | None = None) -> None:
-    """Replace best/ by `model` and its image processor, with a card; old or new, never half. `facts`: for the
-    card; `scores`: of the metric on the validation split, if there was a validation."""
+    """Replace best/ with `model`, its image processor and a card. A failure leaves the old folder intact.
+
+    facts   facts for the card
+    scores  `mean_iou` scores on the validation split, or None without validation
+    """
     restore_best(run)
     new, old, best = run / ".best.new", run / ".best.old", run / "best"
     remove(new, old)
@@ -346,14 +376,14 @@ def save_best(run: Path, model, processor, state: RunState, facts: CardFacts, sc
             sync(run)
             remove(old)
     except RunError:
-        with suppress(OSError):  # the first refusal is the one to tell
+        with suppress(OSError):  # report the first error, not one from cleaning up
             remove(new)
             restore_best(run)
         raise
 
 
 def seconds_until_now(run: Path, state: RunState) -> float:
-    """What the epochs that are logged took, and the steps of the one that is not yet."""
+    """Return the seconds of training so far: of the logged epochs, and of the steps of the current one."""
     path = run / "log_epoch.csv"
     return state.seconds + sum(row["seconds"] or 0.0 for row in (read_rows(path) if path.exists() else ()))
 
@@ -365,7 +395,7 @@ def make_folders(*folders: Path) -> None:
 
 
 def remove(*folders: Path) -> None:
-    """Delete those that are there; a link, or a file of such a name, too."""
+    """Delete folders that exist. Files and links of these names are deleted too."""
     for folder in folders:
         if folder.is_dir() and not folder.is_symlink():
             discard(folder)

@@ -1,4 +1,4 @@
-"""What a run knows of itself: where it stands, and under which conditions. A checkpoint keeps it in state.json."""
+"""The state of a run: its progress and its conditions. A checkpoint stores it in state.json."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -11,34 +11,36 @@ from .launch import RunError
 
 
 class Totals(NamedTuple):
-    """Sums over the steps of an epoch, or of one step, and over all processes."""
+    """Sums over all processes, for one step or for the steps of an epoch."""
 
     loss: float = 0.0
-    weight: float = 0.0  # of the loss
-    correct: float = 0.0  # pixels
-    pixels: float = 0.0  # with a label
+    weight: float = 0.0  # denominator of the mean loss
+    correct: float = 0.0  # correctly classified pixels
+    pixels: float = 0.0  # labelled pixels
 
     def plus(self, other: "Totals") -> "Totals":
         return Totals(*(mine + its for mine, its in zip(self, other, strict=True)))
 
     @property
     def mean_loss(self) -> float | None:
-        """None if no step counted."""
+        """Mean loss per unit of weight, or None if the weight is 0."""
         return self.loss / self.weight if self.weight else None
 
     @property
     def accuracy(self) -> float | None:
-        """Share of the labelled pixels that are correct; None if there are none."""
+        """Share of labelled pixels that are correct, or None without labelled pixels."""
         return self.correct / self.pixels if self.pixels else None
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under which a run goes on: kept so that a change can be said or refused.
+    """Conditions of a run. When it resumes, changes are reported or refused.
 
-    steps, steps_per_epoch  optimizer steps of the whole run, and of an epoch
-    precision, processes    of the launch
-    data                    the fingerprint of `data_scripts.fingerprint`; None in runs that did not note it
+    steps            optimizer steps of the whole run
+    steps_per_epoch  optimizer steps of one epoch
+    precision        mixed precision of the launch
+    processes        number of processes of the launch
+    data             fingerprint from `data_scripts.fingerprint`, or None in older runs that did not store it
     """
 
     steps: int
@@ -50,13 +52,15 @@ class Conditions:
 
 @dataclass
 class RunState:
-    """Where a run stands.
+    """Progress of a run.
 
-    pretrained     name of the weights that it began with
-    epoch, step    how many are complete
-    skipped        steps in a row, up to now, without a finite gradient
-    totals         of the epoch so far, and the `seconds` that its steps took
-    best_mean_iou, best_epoch  of the weights in best/; None without validation, and before the first one
+    pretrained     name of the initial weights, or "none"
+    epoch, step    numbers of completed epochs and optimizer steps
+    skipped        number of latest steps in a row that had no finite gradient
+    totals         sums over the current epoch so far
+    seconds        time that the steps of the current epoch took so far
+    best_mean_iou  validation mIoU of the weights in best/; None without validation, and before the first one
+    best_epoch     epoch of the weights in best/; None before they are saved
     """
 
     conditions: Conditions
@@ -70,38 +74,38 @@ class RunState:
     best_epoch: int | None = None
 
     def count_step(self, totals: Totals) -> None:
-        """A step has changed the weights."""
+        """Count a step that changed the weights."""
         self.step, self.skipped = self.step + 1, 0
         self.totals = self.totals.plus(totals)
 
     def skip_step(self) -> None:
-        """A step had no finite gradient, and has changed nothing."""
+        """Count a step that changed nothing, because its gradient was not finite."""
         self.step, self.skipped = self.step + 1, self.skipped + 1
 
     def end_epoch(self) -> None:
         self.epoch, self.totals, self.seconds = self.epoch + 1, Totals(), 0.0
 
     def keep_best(self, epoch: int, mean_iou: float | None) -> None:
-        """best/ holds the weights of `epoch` from now on."""
+        """Note that best/ now holds the weights of `epoch`."""
         self.best_epoch, self.best_mean_iou = epoch, mean_iou
 
     def lose_best(self) -> None:
-        """What best/ holds cannot be trusted."""
+        """Note that best/ is damaged, so that the next validation replaces it."""
         self.best_epoch = self.best_mean_iou = None
 
     def results(self) -> dict:
-        """What results.json holds."""
+        """Return the content of results.json."""
         return {"step": self.step, "best_mean_iou": self.best_mean_iou, "best_epoch": self.best_epoch}
 
     def to_json(self) -> dict:
-        """One level of keys, as in state.json."""
+        """Return the content of state.json, a flat dict."""
         entries = asdict(self)
         conditions = entries.pop("conditions")
         return {**entries, "totals": list(self.totals), **conditions}
 
     @classmethod
     def from_json(cls, entries: dict, path: Path) -> "RunState":
-        """What `to_json` has written to `path`. Raises RunError for anything else."""
+        """Return the state from `entries`, the content of `path`. Raises RunError if an entry is missing or invalid."""
         found = {key: entries.get(key, MISSING.get(key, "missing")) for key in SOUND}
         wrong = next((key for key, value in found.items() if not SOUND[key](value)), None)
         if wrong:
@@ -114,7 +118,7 @@ class RunState:
 
 
 def read_state(checkpoint: Path) -> RunState:
-    """The state that a checkpoint keeps. Raises RunError if it is not what a run writes."""
+    """Return the state stored in a checkpoint. Raises RunError if its state.json is damaged."""
     path = checkpoint / "state.json"
     return RunState.from_json(read_json(path), path)
 
@@ -128,8 +132,8 @@ def is_number(value) -> bool:
 
 
 PRECISIONS = ("no", "fp16", "bf16", "fp8")  # accelerate's
-MISSING = {"pretrained": "none", "data": None}  # in the state of older runs
-SOUND = {  # how each entry of state.json looks
+MISSING = {"pretrained": "none", "data": None}  # values of entries that the state of older runs lacks
+SOUND = {  # entry of state.json -> whether a value is valid
     "epoch": is_count,
     "step": is_count,
     "skipped": is_count,
