@@ -1,6 +1,6 @@
-"""The flags of the network, of its loss, and of how a trained network looks at an image.
+"""Flags of the network, the loss, and the views that prediction averages over.
 
-Field metadata are plain facts, which `seg_runs.parsing` reads; its docstring lists them.
+`seg_runs.parsing` reads the metadata of each field. Its docstring lists the keys.
 """
 
 from dataclasses import dataclass
@@ -18,127 +18,134 @@ ONLY_BATCH = {"needs": {"norm": ("batch",)}}
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """What is trained, and the weights that it starts from."""
+    """The network to train, and its initial weights."""
 
     _argument_group_name: ClassVar[str] = "Network"
 
     model: str = HfArg(
         default="deeplabv3_resnet50",
-        help=f"{', '.join(MODELS)}; or one of {', '.join(decoders_of_any_encoder())} with an encoder: resnet18, 34, "
-        "50, 101 or one of timm's, as unet_convnext_tiny",
+        help=f"{', '.join(MODELS)}; or DECODER_ENCODER, such as unet_convnext_tiny, where DECODER is one of "
+        f"{', '.join(decoders_of_any_encoder())} and ENCODER is resnet18, resnet34, resnet50, resnet101 or a timm "
+        "model that returns feature maps",
     )
     encoder: str | None = HfArg(
         default=None,
-        help="instead of the model's own: any of timm's that gives feature maps, as convnext_tiny",
+        help="replace the model's encoder, for example with convnext_tiny or another timm model that returns feature "
+        "maps",
         metadata={"added": True},
     )
-    norm: str = HfArg(default="batch", help="of every layer (SegFormer: of the head)", metadata={"choices": NORMS})
+    norm: str = HfArg(
+        default="batch", help="normalisation of all layers (SegFormer: of the head)", metadata={"choices": NORMS}
+    )
     output_stride: int | None = HfArg(
         default=None,
-        help="the encoder's, by dilation, in training; by default the model's",
+        help="stride of the encoder's last feature map in training, set by dilation (default: the model's)",
         metadata={"choices": OUTPUT_STRIDES, "added": True},
     )
     eval_output_stride: int | None = HfArg(
         default=None,
-        help="in validation and in the saved model; by default as in training",
+        help="output stride for validation and in the saved model (default: as in training)",
         metadata={"choices": OUTPUT_STRIDES, "added": True},
     )
     test_size: list[int] | None = HfArg(
         default=None,
-        help="height and width that images are validated at; their own if not given",
+        help="resize images to this height and width for validation (default: do not resize)",
         metadata={**SIZE},
     )
     pretrained_encoder: str | None = HfArg(
         default=None,
-        help="weights that the encoder starts from: a file or folder, a name of timm's (resnet50.a1_in1k) or "
-        "torchvision's (ResNet50_Weights.IMAGENET1K_V2), or a hub id (nvidia/mit-b0); none if not given",
+        help="initial weights of the encoder: a file, a folder, a hub id (nvidia/mit-b0), or weights of timm "
+        "(resnet50.a1_in1k) or torchvision (ResNet50_Weights.IMAGENET1K_V2); default: random",
         metadata={"added": True},
     )
     init_from: str | None = HfArg(
         default=None,
-        help="weights that the whole network starts from, as far as they fit: a run folder, a saved model, a "
-        ".safetensors or .pth file, or a hub id, with @REVISION if need be; none if not given",
+        help="initial weights of the whole network, loaded where they fit: a run folder, a saved model, a "
+        ".safetensors or .pth file, or a hub id, optionally with @REVISION; default: random",
         metadata={"added": True},
     )
-    sync_bn: bool = HfArg(default=False, help="batch norm over the images of all GPUs", metadata={**ONLY_BATCH})
+    sync_bn: bool = HfArg(default=False, help="synchronise batch norm across processes", metadata={**ONLY_BATCH})
     freeze_bn: bool = HfArg(
         default=False,
-        help="with --init_from or --pretrained_encoder: the encoder's batch norms keep statistics, weights and biases",
+        help="freeze statistics, weights and biases of the encoder's batch norm layers; needs --init_from or "
+        "--pretrained_encoder",
         metadata={**ONLY_BATCH, "needs_one_of": ("init_from", "pretrained_encoder"), "added": True},
     )
     gradient_checkpointing: bool = HfArg(
         default=False,
-        help="compute each block again for its backward pass: less memory, more time, the same numbers",
+        help="save memory by recomputing activations in the backward pass; slower, with the same results",
         metadata={"added": True},
     )
 
     def __post_init__(self):
         if self.init_from and self.pretrained_encoder:
-            raise ModelError(
-                "--init_from and --pretrained_encoder exclude each other: a network comes with its encoder"
-            )
+            raise ModelError("--init_from and --pretrained_encoder exclude each other: a network includes its encoder")
         if self.sync_bn and self.freeze_bn:
             raise ModelError("--sync_bn and --freeze_bn exclude each other: frozen norms have nothing to synchronise")
 
 
 @dataclass(frozen=True)
 class LossOptions:
-    """What is minimised."""
+    """The loss to minimise."""
 
     _argument_group_name: ClassVar[str] = "Loss"
 
-    loss: str = HfArg(default="ce", help="ce is cross entropy", metadata={"choices": LOSSES})
+    loss: str = HfArg(
+        default="ce",
+        help="cross entropy (ce), weighted by class (weighted_ce), or focal loss",
+        metadata={"choices": LOSSES},
+    )
     class_weights: str | None = HfArg(
         default=None,
-        help="the MiniCity challenge's, for Cityscapes classes (challenge), or from the training pixels of each class "
-        "(enet); by default challenge where it applies",
+        help="weights for weighted_ce: those of the MiniCity challenge, for Cityscapes classes only (challenge), or "
+        "computed from the training labels (enet); default: challenge for Cityscapes classes, else enet",
         metadata={"choices": CLASS_WEIGHTS, "needs": {"loss": ("weighted_ce",)}},
     )
     class_weights_constant: float = HfArg(
         default=1.02,
-        help="c in 1 / ln(c + share of the pixels), larger is gentler",
+        help="c in the enet weights, 1 / ln(c + share of pixels); larger values make the weights more alike",
         metadata={"needs": {"class_weights": ("enet",)}, "above": 1, "added": True},
     )
     focal_gamma: float = HfArg(
-        default=2.0, help="of the focal loss", metadata={"needs": {"loss": ("focal",)}, "least": 0}
+        default=2.0, help="gamma of the focal loss", metadata={"needs": {"loss": ("focal",)}, "least": 0}
     )
     aux_weight: float | None = HfArg(
         default=None,
-        help="weight of the loss of an auxiliary head, for example 0.4; by default the model's, none for most",
+        help="weight of the auxiliary loss, for example 0.4 (default: the model's, 0 for most)",
         metadata={"least": 0},
     )
 
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """How a trained network looks at an image."""
+    """The views of an image that a trained network averages over."""
 
     _argument_group_name: ClassVar[str] = "Views"
 
     test_size: list[int] | None = HfArg(
         default=None,
-        help="height and width that images are predicted at; as in validation if not given",
+        help="resize images to this height and width for the network (default: as in validation)",
         metadata={**SIZE},
     )
-    mst: bool = HfArg(default=False, help=f"average over scales {' '.join(map(str, MULTI_SCALE))} and flips")
+    mst: bool = HfArg(default=False, help=f"average over scales {' '.join(map(str, MULTI_SCALE))} and flipped images")
     scales: list[float] | None = HfArg(
-        default=None, help="average over these scales, and flips, instead", metadata={"above": 0, "metavar": "X"}
+        default=None, help="average over these scales and flipped images", metadata={"above": 0, "metavar": "X"}
     )
     flip: bool = HfArg(
         default=True,
-        help="with --mst or --scales, predict mirrored images too",
-        metadata={"negated": "with --mst or --scales, do not predict mirrored images"},
+        help="with --mst or --scales, also predict horizontally flipped images",
+        metadata={"negated": "with --mst or --scales, do not predict flipped images"},
     )
     average: str = HfArg(
-        default="probabilities", help="what is averaged of several views", metadata={"choices": AVERAGES}
+        default="probabilities", help="what to average over several views", metadata={"choices": AVERAGES}
     )
     eval_output_stride: int | None = HfArg(
-        default=None, help="instead of the model's own", metadata={"choices": OUTPUT_STRIDES}
+        default=None, help="output stride of the encoder (default: the model's)", metadata={"choices": OUTPUT_STRIDES}
     )
 
     def __post_init__(self):
         if self.mst and self.scales:
-            raise ModelError("--mst and --scales exclude each other: the usual scales, or these")
+            raise ModelError("--mst and --scales exclude each other: --mst stands for a fixed list of scales")
         if not (self.mst or self.scales) and (not self.flip or self.average == "logits"):
             given = "--average logits" if self.flip else "--no_flip"
-            raise ModelError(f"{given} is for several views: give --mst or --scales")
+            raise ModelError(f"{given} only applies to several views: give --mst or --scales")

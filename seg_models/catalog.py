@@ -1,19 +1,22 @@
-"""The models that `--model` can name, with their parts and their training defaults. Plain data, without torch.
+"""The models that `--model` lists, with their parts and their training defaults. Plain data, without torch.
 
-Any encoder can stand behind a decoder in a name, as in unet_convnext_tiny: `models.find_model` resolves names.
+`--model` also takes names of the form DECODER_ENCODER, such as unet_convnext_tiny. `models.find_model` resolves names.
 """
 
 from dataclasses import dataclass, replace
 
-OUTPUT_STRIDES = (8, 16)  # that a flag can ask for
+OUTPUT_STRIDES = (8, 16)  # choices of the flags
 CLASS_WEIGHTS = ("challenge", "enet")
 
 
 @dataclass(frozen=True)
 class TrainingDefaults:
-    """How a model is trained when no flag says otherwise: the one home of these numbers. `warmup` is the share of the
-    steps over which the learning rate rises, `head_factor` multiplies the learning rate of the head, `aux_weight` the
-    losses beside the main one."""
+    """Training settings of a model, used where no flag is given.
+
+    warmup       share of the steps with linear warm-up
+    head_factor  factor on the learning rate of the head
+    aux_weight   weight of the auxiliary losses
+    """
 
     optimizer: str
     learning_rate: float
@@ -27,23 +30,23 @@ class TrainingDefaults:
 
 @dataclass(frozen=True)
 class Model:
-    """A line of `MODELS`: fields of the configuration, and the training defaults."""
+    """An entry of `MODELS`: fields of the configuration, and training defaults."""
 
     config: dict
     training: TrainingDefaults
 
 
 SGD = TrainingDefaults("sgd", learning_rate=1e-2, weight_decay=1e-4, lr_scheduler_type="cosine")
-# The paper has 0.7 for the logits, 0.6 for the coarse ones and 0.4 for the second head.
+# The paper weights the logits by 0.7, the coarse logits by 0.6, and the second head by 0.4.
 ACFNET = replace(SGD, aux_weight=0.6)
 ADAMW = TrainingDefaults("adamw", learning_rate=1e-3, weight_decay=5e-2, lr_scheduler_type="poly")
-# Section 4.1 of the paper, but for the power of the decay (there 1.0) and the warm-up (in its code 1,500 of 160,000
-# steps).
+# Section 4.1 of the paper. Two settings differ: its decay has power 1.0, and its code warms up for 1,500 of 160,000
+# steps.
 SEGFORMER = TrainingDefaults(
     "adamw", learning_rate=6e-5, weight_decay=1e-2, lr_scheduler_type="poly", warmup=0.05, head_factor=10.0
 )
 
-# Widths, blocks of each stage and width of the head: tables 1 and 6 of the paper.
+# Widths, blocks per stage, and width of the head, from tables 1 and 6 of the paper.
 B0 = {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256}
 B1 = {"hidden_sizes": [64, 128, 320, 512], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256}
 B2 = {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 4, 6, 3], "decoder_hidden_size": 768}
@@ -75,6 +78,6 @@ MODELS = {
 
 
 def decoders_of_any_encoder() -> list[str]:
-    """Decoders that the table has with a ResNet: they take any other encoder too."""
+    """Return the decoders that work with any encoder: those that `MODELS` combines with a ResNet."""
     parts = [model.config for model in MODELS.values()]
     return sorted({part["decoder"] for part in parts if str(part.get("encoder")).startswith("resnet")})

@@ -1,4 +1,4 @@
-"""Models on the hub, as folders on this machine: `USER/NAME` or `USER/NAME@REVISION`."""
+"""Download models from the hub."""
 
 import os
 
@@ -14,7 +14,10 @@ from .errors import ModelError, first_line
 
 
 def hub_folder(name: str, flag: str) -> str:
-    """Where huggingface_hub keeps a model of the hub, `USER/NAME` or `USER/NAME@REVISION`, downloaded now or before."""
+    """Return the local folder of the model `USER/NAME` or `USER/NAME@REVISION`. Downloads it if necessary.
+
+    `flag` names the flag in errors. Raises `ModelError` if there is no such model, or if the hub cannot be reached.
+    """
     repository, _, revision = name.partition("@")
     files = ["*.json", "*.safetensors", "*.py"]
     try:
@@ -25,10 +28,10 @@ def hub_folder(name: str, flag: str) -> str:
     except HFValidationError as error:
         raise ModelError(f"{flag} {name}: no such file or folder here, and it cannot be a hub id") from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        why = "the hub has no such model or revision, or shows it only to those who are logged in"
+        why = "the hub has no such model or revision, or shows it only after login"
         raise ModelError(f"{flag} {name}: no such file or folder here, and {why}") from error
     except LocalEntryNotFoundError as error:
-        why = "the hub cannot be reached (offline?), and it was not downloaded before"
+        why = "the hub cannot be reached (offline?), and the model was not downloaded before"
         raise ModelError(f"{flag} {name}: no such file or folder here, {why}") from error
-    except Exception as error:  # whatever the hub, or the way to it, says
+    except Exception as error:  # any other error of the hub or the network
         raise ModelError(f"{flag} {name}: {first_line(error)}") from error

@@ -1,22 +1,23 @@
-"""What became of the tensors of a file that a network starts from, in lines for the user."""
+"""Report which initial weights were loaded and which were not, in lines for the user."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass
 class Report:
-    """What became of a file's tensors: layers by outcome."""
+    """Outcome of loading a file into a network."""
 
-    loaded: set[str] = field(default_factory=set)  # names of tensors
-    rows: dict[str, list[str]] = field(default_factory=dict)  # classifier -> classes that kept their row
-    refused: dict[str, list[str]] = field(default_factory=dict)  # why -> layers
+    loaded: set[str] = field(default_factory=set)  # names of loaded tensors
+    rows: dict[str, list[str]] = field(default_factory=dict)  # classifier -> classes whose row was loaded
+    refused: dict[str, list[str]] = field(default_factory=dict)  # reason -> layers that were not loaded
 
 
 def describe(report: Report, target: dict, tensors: dict, title: str) -> str:
-    """Lines for the user: how much of `target` was loaded, what was not and why, and which of `tensors` had no use.
+    """Return lines for the user: how much was loaded, which layers were not and why, and which tensors are unused.
 
-    target   the network's tensors by name
-    tensors  those of the file, under the network's names
+    target   {name: tensor} of the network
+    tensors  {name: tensor} of the file, under the network's names
+    title    beginning of the first line
     """
     counted = {key for key in target if not key.endswith("num_batches_tracked")}
     loaded = counted & report.loaded
@@ -25,15 +26,15 @@ def describe(report: Report, target: dict, tensors: dict, title: str) -> str:
     for layer, kept in report.rows.items():
         classes = len(target[f"{layer}.weight"])
         which = "every class" if len(kept) == classes else f"{len(kept)} of {classes} classes: {', '.join(kept)}"
-        lines.append(f"  {layer} keeps the rows of {which}")
-    lines += [f"  new, {why}: {some(layers)}" for why, layers in report.refused.items()]
+        lines.append(f"  {layer} takes the rows of {which}")
+    lines += [f"  not loaded, {why}: {some(layers)}" for why, layers in report.refused.items()]
     unused = {key.rpartition(".")[0] for key in tensors} - {key.rpartition(".")[0] for key in target}
     if unused:
-        lines.append(f"  of no use here: {some(sorted(unused))}")
+        lines.append(f"  unused: {some(sorted(unused))}")
     return "\n".join(lines)
 
 
 def some(names: list[str], most: int = 6) -> str:
-    """The first `most` different names, and how many more there are."""
+    """Return the first `most` distinct names in one string, and the number of the others."""
     names = list(dict.fromkeys(names))
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,7 +1,7 @@
-"""Networks by name, and their registration with transformers' Auto classes: import this module to load a saved one.
+"""Build networks by name, and register them with transformers' Auto classes.
 
-`catalog.MODELS` lists each name with its parts. Any encoder can stand behind a decoder of `modeling.DECODERS` in a
-name, as in unet_convnext_tiny.
+Import this module before you load a saved network. `catalog.MODELS` lists the names. A name can also combine a decoder
+of `modeling.DECODERS` with any encoder, such as unet_convnext_tiny.
 """
 
 import torch
@@ -22,16 +22,16 @@ from .short_heads import shorten_heads
 for config_class, model_class in ((SegmentationConfig, SegmentationModel), (SegFormerConfig, SegFormer)):
     AutoConfig.register(config_class.model_type, config_class)
     AutoModelForSemanticSegmentation.register(config_class, model_class)
-    # Saving copies the file of the class, and what it imports by `from .x import`, for those without this package.
+    # Saving then copies the code of the class, and of its `from .x import` imports, for users without this package.
     config_class.register_for_auto_class()
     model_class.register_for_auto_class("AutoModelForSemanticSegmentation")
 
 
 def find_model(name: str) -> tuple[Model, str | None]:
-    """Return the entry of `MODELS` for `name` (in any case), and the encoder that the name adds, or None.
+    """Return the entry of `MODELS` for `name`, in upper or lower case, and the encoder that the name adds, or None.
 
-    unet_convnext_tiny is the U-Net entry with convnext_tiny. A decoder without an entry is trained as CNNs are.
-    Raises ModelError with the list of names if `name` is unknown.
+    unet_convnext_tiny gives the U-Net entry and convnext_tiny. A decoder without an entry gets the training defaults of
+    the CNNs. Raises ModelError with the list of names if `name` is unknown.
     """
     lower = name.lower()
     if lower in MODELS:
@@ -46,13 +46,15 @@ def find_model(name: str) -> tuple[Model, str | None]:
 
 
 def model_entry(name: str) -> Model:
-    """The line of `MODELS` that says how `name` is trained."""
+    """Return the entry of `MODELS` for `name`, which holds its training defaults."""
     return find_model(name)[0]
 
 
 def in_head(name: str) -> bool:
-    """Whether the parameter of this name is of the head, in our networks and in transformers' SegFormer. An auxiliary
-    head is not."""
+    """Whether the parameter `name` belongs to the head, in our networks and in transformers' SegFormer.
+
+    Parameters of an auxiliary head do not count.
+    """
     return name.startswith(("classifier.", "decode_head."))
 
 
@@ -64,7 +66,7 @@ def build_model(
     auxiliary: bool = False,
     **options,
 ) -> PreTrainedModel:
-    """`build_network` for a name of a model and one of `NORMS`; `options` are further fields of `NetworkOptions`."""
+    """Call `build_network` with a model name, one of `NORMS`, and further fields of `NetworkOptions`."""
     return build_network(NetworkOptions(model=name, norm=norm, **options), id2label, dataset, auxiliary)
 
 
@@ -78,17 +80,17 @@ def build_network(
     """Return the network that `options` describe, with random weights.
 
     id2label    train id -> class name
-    dataset     the label set that the classes come from, kept in the configuration
-    auxiliary   with a second head while it trains
-    provenance  further entries of the configuration: what the network is trained on, and how
+    dataset     name of the data set that defines the classes, stored in the configuration
+    auxiliary   whether to add an auxiliary head for training
+    provenance  further entries of the configuration, which say how the network is trained
 
-    Raises ModelError if there is no such network, or if it cannot have `eval_output_stride` later.
+    Raises ModelError if there is no such network, or if it does not support `eval_output_stride`.
     """
     entry, named_encoder = find_model(options.model)
     if options.encoder and named_encoder:
         raise ModelError(
-            f"--model {options.model} names an encoder, and --encoder {options.encoder} another one: leave one of them "
-            "out"
+            f"--model {options.model} names an encoder, but --encoder {options.encoder} names another: leave out one "
+            "of them"
         )
     if options.norm not in NORMS:
         raise ModelError(f"--norm {options.norm} is not known: choose one of {', '.join(NORMS)}")
@@ -116,10 +118,10 @@ def build_network(
 
 
 def _build_segformer(options: NetworkOptions, fields: dict, native: bool) -> PreTrainedModel:
-    """transformers' own class where it can be (`native`: without an auxiliary head), else ours."""
+    """Return transformers' own class if it supports the options, else ours. `native` is False for an auxiliary head."""
     if options.encoder or options.output_stride:
         flag = "--encoder" if options.encoder else "--output_stride"
-        raise ModelError(f"{flag} is not for --model {options.model}")
+        raise ModelError(f"{flag} does not apply to --model {options.model}")
     if options.norm != "batch" or not native:
         return SegFormer(SegFormerConfig(**fields))
     model = NativeSegFormer(NativeSegFormerConfig(**fields))
@@ -131,7 +133,10 @@ def _build_ours(name: str, fields: dict, encoder: str | None, output_stride: int
     if encoder:
         own = fields["encoder"]
         if own in OTHER_ENCODERS and own != "swin_tiny" and encoder != own:
-            raise ModelError(f"--encoder is not for --model {name}, which has its own: for example unet_resnet50")
+            raise ModelError(
+                f"--encoder does not apply to --model {name}, which has its own encoder: choose another model, such as "
+                "unet_resnet50"
+            )
         fields |= {"encoder": encoder}
         fields |= {"output_stride": OTHER_ENCODERS[encoder][1]} if encoder in OTHER_ENCODERS else {}
     fields |= {"output_stride": output_stride} if output_stride else {}
@@ -141,11 +146,11 @@ def _build_ours(name: str, fields: dict, encoder: str | None, output_stride: int
         return SegmentationModel(SegmentationConfig(**fields))
     except (AssertionError, IndexError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"--model {name} cannot be built as asked: {reason}") from error
+        raise ModelError(f"--model {name} cannot be built with these flags: {reason}") from error
 
 
 def check_fit(config: SegmentationConfig) -> None:
-    """Raise ValueError if an encoder and a decoder do not work together. Nothing is computed: shapes are enough."""
+    """Raise ValueError if encoder and decoder do not work together. Runs on the meta device, where shapes suffice."""
     height, width = 97, 161
     with torch.device("meta"), torch.enable_grad():
         model, images = SegmentationModel(config).train(), torch.empty(2, 3, height, width)

@@ -1,7 +1,7 @@
-"""What a network costs: parameters, operations, memory for training, images a second.
+"""Measure the cost of a network: parameters, operations, training memory, images per second.
 
-Operations are torch's count, of convolutions and matrix products of one forward pass of one image, and nothing else; a
-multiplication with its addition is one MAC and two FLOPs. SegFormer's heads (short_heads.py) are counted as published.
+torch counts the operations: those of convolutions and matrix products in the forward pass of one image, and no others.
+A multiplication with its addition is one MAC, or two FLOPs. SegFormer's heads (short_heads.py) count as published.
 Memory is what a forward pass in float32 keeps for backward. `python -m seg_runs.complexity` prints a table.
 """
 
@@ -16,9 +16,10 @@ from .short_heads import shorten_heads
 
 
 def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict[str, float]:
-    """Count, for one image of `size` (H, W), what the network that `build` makes costs; nothing is computed.
+    """Count what the network made by `build` costs for one image of `size` (H, W), on the meta device.
 
-    Returns parameters, macs, flops, and memory: bytes kept for backward. Raises `ModelError` if the image is too small.
+    Returns parameters, macs, flops, and memory, the bytes kept for backward. Raises `ModelError` if the image is too
+    small.
     """
     with torch.device("meta"):
         model, images = build(), torch.empty(1, 3, *size)
@@ -31,11 +32,11 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
         def keep(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()
             if storage._cdata not in own:
-                kept[storage._cdata] = storage  # held, so that no other can take its place
+                kept[storage._cdata] = storage  # a reference, so that no new storage gets the same address
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            output = model.train()(torch.empty(2, 3, *size))  # of two: batch norm refuses one value per channel
+            output = model.train()(torch.empty(2, 3, *size))  # 2 images: batch norm refuses one value per channel
     flops, memory = counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values()) / 2
     del output
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -43,9 +44,9 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
 
 
 def images_per_second(build: Callable[[], torch.nn.Module], size: tuple[int, int], repeats: int = 5) -> float:
-    """Time forward passes of a single image of `size` (H, W), on the GPU if there is one, in float32.
+    """Time forward passes of one image of `size` (H, W) in float32, on the GPU if there is one.
 
-    The heads are shortened, as a `Predictor` has them. Returns the rate of the fastest of `repeats` passes.
+    Shortens the heads, as `Predictor` does. Returns images per second of the fastest of `repeats` passes.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build().to(device).eval()

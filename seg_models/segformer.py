@@ -1,8 +1,8 @@
 """SegFormer (Xie et al., 2021, arXiv 2105.15203), with any norm in its head and an optional auxiliary head.
 
-The published network, with batch norm in the head, is `transformers`' own `SegformerForSemanticSegmentation`, which
-loads anywhere. With another norm or an auxiliary head it is `SegFormer`, which has its own model type: the native class
-would load it with batch norm and compute wrong logits.
+The published network has batch norm in its head. It uses `transformers`' own `SegformerForSemanticSegmentation`, which
+loads without this package. With another norm or an auxiliary head, the network is `SegFormer`. It has its own model
+type, because the native class would load it with batch norm and compute wrong logits.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """Compute SegFormer's head (Xie et al., 2021, arXiv 2105.15203, section 3.2) with fewer operations.
 
-The short way is taken in training, and in eval mode once a `Predictor` holds the network. Otherwise eval mode computes
-as published, which is what operations.py counts.
+The short way is used in training, and in eval mode once a `Predictor` holds the network. Otherwise, eval mode computes
+the head as published, and operations.py counts it so.
 """
 
 import torch
@@ -32,8 +32,8 @@ class ShortHead(SegformerDecodeHead):
 
     @classmethod
     def of(cls, head: SegformerDecodeHead) -> "ShortHead":
-        """Return a short head that uses the layers of `head` itself."""
-        with torch.device("meta"):  # its own layers are replaced below
+        """Return a short head that shares the layers of `head`."""
+        with torch.device("meta"):  # the loop below replaces these layers
             short = cls(head.config)
         for name, layer in head.named_children():
             setattr(short, name, layer)
@@ -56,13 +56,13 @@ class ShortHead(SegformerDecodeHead):
 
 
 def shorten_heads(model: nn.Module, in_eval: bool = False) -> None:
-    """Make the heads of `model` take the short way in training, and with `in_eval` in eval mode too, in place.
+    """Make the heads of `model` use the short way in training, and also in eval mode with `in_eval`, in place.
 
-    Saved weights and configuration do not change.
+    This does not change the saved weights or the configuration.
     """
     for parent in list(model.modules()):
         for name, module in parent.named_children():
-            if type(module) is SegformerDecodeHead:  # no subclasses
+            if type(module) is SegformerDecodeHead:  # not a subclass
                 setattr(parent, name, ShortHead.of(module))
     for module in model.modules():
         if hasattr(module, "in_eval"):  # not isinstance: a head loaded from a model's own code is another class

@@ -1,6 +1,6 @@
-"""Tensors by name, from a file, a folder, the hub, torchvision or timm.
+"""Read named tensors from a file, a folder, the hub, torchvision or timm.
 
-Only tensors are read, from safetensors or with `weights_only=True`: no code of others runs here.
+Reads only safetensors, or other files with `weights_only=True`, so no code from a file runs.
 """
 
 import json
@@ -19,7 +19,7 @@ from .hub_folders import hub_folder
 
 @dataclass
 class Weights:
-    """Tensors by name, of a file; `labels`: class names by id and `norm`, where the file or its folder says so."""
+    """Named tensors of a file, with the class names in order of their ids, and the norm, where the file names them."""
 
     tensors: dict[str, torch.Tensor]
     labels: list[str] | None = None
@@ -27,7 +27,10 @@ class Weights:
 
 
 def read_weights(name: str, flag: str) -> Weights:
-    """Of a file, a run folder, a saved model, or a model on the hub."""
+    """Read the weights of a file, a run folder, a saved model, or a model on the hub.
+
+    `flag` names the flag in errors. Raises `ModelError` if there are no weights, or if they cannot be read.
+    """
     if os.path.isfile(name):
         return read_file(name, flag)
     folder = name if os.path.isdir(name) else hub_folder(name, flag)
@@ -49,49 +52,52 @@ def read_weights(name: str, flag: str) -> Weights:
 
 
 def read_config(path: str, flag: str) -> tuple[list[str] | None, str | None]:
-    """Class names, None where there are none, and norm, of a saved model's configuration."""
+    """Return class names and norm from a saved model's configuration. Each is None if it is missing."""
     try:
         with open(path) as file:
             config = json.load(file)
         labels = [label for _, label in sorted((int(i), label) for i, label in config.get("id2label", {}).items())]
-        if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):  # what transformers calls classes without names
+        if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):  # transformers' names for unnamed classes
             labels = None
         return labels, config.get("norm")
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ModelError(f"{flag}: {path} is no configuration of a model: {error}") from error
+        raise ModelError(f"{flag}: {path} is not the configuration of a model: {error}") from error
 
 
 def read_file(path: str, flag: str) -> Weights:
-    """Of .safetensors, or of a .pth, .pt or .bin, read with `weights_only=True`."""
+    """Read the weights of a .safetensors file, or of a .pth, .pt or .bin file with `weights_only=True`."""
     try:
         if path.endswith(".safetensors"):
             return Weights(load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{flag}: {path} holds more than weights, or is damaged, and is not read: loading objects runs code. Where "
-            "you trust it, save its state_dict alone, or convert it to safetensors"
+            f"{flag}: {path} is damaged, or holds objects besides weights, and loading objects runs code. If you trust "
+            "it, save its state_dict alone, or convert it to safetensors"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"{flag}: cannot read {path}: {' '.join(str(error).split())[:300]}") from error
     content = by_name(content)
     meta = by_name(content.get("meta"))
     meta = {key.lower(): value for key, value in {**meta, **by_name(meta.get("dataset_meta"))}.items()}
-    for key in ("state_dict", "model", "model_state_dict"):  # what training code packs them into
+    for key in ("state_dict", "model", "model_state_dict"):  # keys under which training code stores weights
         content = by_name(content.get(key)) or content
     tensors = {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        raise ModelError(f"{flag}: {path} holds no weights by name")
+        raise ModelError(f"{flag}: {path} holds no named weights")
     return Weights(tensors, list(meta["classes"]) if meta.get("classes") else None)
 
 
 def by_name(content: object) -> dict:
-    """What of an object read from a file has a name."""
+    """Return the entries of a dict whose keys are strings, or {} if `content` is not a dict."""
     return {key: value for key, value in content.items() if isinstance(key, str)} if isinstance(content, dict) else {}
 
 
 def read_encoder(name: str) -> Weights:
-    """Of a file, folder or hub id, a name of torchvision's (ResNet50_Weights.IMAGENET1K_V2), or one of timm's."""
+    """Read the weights of a file, a folder or a hub id, or those that torchvision or timm have under this name.
+
+    A name of torchvision's is for example ResNet50_Weights.IMAGENET1K_V2. Raises `ModelError` if there are none.
+    """
     flag = "--pretrained_encoder"
     if os.path.exists(name) or "/" in name:
         return read_weights(name, flag)
@@ -107,5 +113,5 @@ def read_encoder(name: str) -> Weights:
         return Weights(timm.create_model(name, pretrained=True).state_dict())
     except ModelError:
         raise
-    except Exception as error:  # of either library, or of the way to its weights
-        raise ModelError(f"{flag} {name}: cannot be had: {first_line(error)}") from error
+    except Exception as error:  # from either library, or from the download
+        raise ModelError(f"{flag} {name}: cannot get these weights: {first_line(error)}") from error

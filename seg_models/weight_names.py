@@ -1,7 +1,4 @@
-"""Names of layers in other people's files, and what the same layers are called here.
-
-Names here are those of torchvision and `transformers`; the tables lead there from those of other code.
-"""
+"""Translate the layer names of other code into ours, which are those of torchvision and `transformers`."""
 
 import os
 import re
@@ -11,8 +8,8 @@ import torch
 
 from .weight_files import Weights
 
-# What layers of SegFormer and Swin are called while they run, in newer versions of `transformers` -> in files, in all
-# versions. Swin is `backbone.swin.swin` in our networks, and `backbone.swin` in their files.
+# Names of SegFormer's and Swin's layers in the modules of newer `transformers` versions -> names in the files of all
+# versions. Swin is `backbone.swin.swin` in our modules, and `backbone.swin` in our files.
 SAVED = (
     (r"^segformer\.stages\.(\d)\.patch_embeddings\.", r"segformer.encoder.patch_embeddings.\1."),
     (r"^segformer\.stages\.(\d)\.blocks\.", r"segformer.encoder.block.\1."),
@@ -32,7 +29,7 @@ SAVED = (
     (r"(\.encoder\.block\..*)\.layernorm_after\.", r"\1.layer_norm_2."),
     (r"^decode_head\.linear_projections\.", "decode_head.linear_c."),
 )
-# Within a block, the same in MMSegmentation and in the code that the paper came with.
+# Names within a block, which MMSegmentation and the paper's code share.
 BLOCK = (
     (r"^(segformer\..*)\.norm(1|2)\.", r"\1.layer_norm_\2."),
     (r"^(segformer\..*)\.attn\.sr\.", r"\1.attention.self.sr."),
@@ -81,12 +78,12 @@ MMSEG_DEEPLABV3 = (
 
 @dataclass(frozen=True)
 class Format:
-    """How other code names the tensors of a network.
+    """The names that other code gives to the tensors of a network.
 
-    mark    a pattern that only names of this format match
-    title   what the format is called in lines for the user
-    table   (pattern, replacement) of each name that is another one here, applied in this order
-    unfit   patterns of names that have no counterpart here: why
+    mark    pattern that only names of this format match
+    title   name of the format in lines for the user
+    table   (pattern, replacement) pairs that lead to our names, applied in this order
+    unfit   {pattern: reason} for names that have no counterpart here
     """
 
     mark: str
@@ -101,8 +98,8 @@ FORMATS = (
         "MMSegmentation's SegFormer",
         MMSEG_SEGFORMER,
         {
-            r"^decode_head\.(convs|fusion_conv|conv_seg)\.": "its head has a norm and a ReLU in each branch, which the "
-            "paper's and transformers' have not, so none of it fits"
+            r"^decode_head\.(convs|fusion_conv|conv_seg)\.": "its head has a norm and a ReLU in each branch, unlike "
+            "the paper's and transformers' heads, so none of it fits"
         },
     ),
     Format(r"^(backbone\.)?block1\.0\.attn\.", "the paper's SegFormer", PAPERS_SEGFORMER, {}),
@@ -117,8 +114,11 @@ OURS = Format("", "", (), {})  # names of this package, torchvision or `transfor
 
 
 def translate(weights: Weights) -> tuple[Weights, str, dict[str, str]]:
-    """Return the weights under the names used here, the title of their format ("" for none of `FORMATS`), and
-    {name: why} of tensors that have no counterpart here."""
+    """Translate names of one of `FORMATS` into ours.
+
+    Returns the weights under our names, the title of their format ("" for none of `FORMATS`), and {name: reason} for
+    the tensors that have no counterpart here.
+    """
     known = (form for form in FORMATS if any(re.search(form.mark, key) for key in weights.tensors))
     form = next(known, OURS)
     tensors, without = {}, {}
@@ -129,7 +129,7 @@ def translate(weights: Weights) -> tuple[Weights, str, dict[str, str]]:
             continue
         for part, value in split_attention(key, tensor):
             part = renamed(part, form.table)
-            if form.table is PAPERS_SEGFORMER:  # which counts stages from 1
+            if form.table is PAPERS_SEGFORMER:  # it counts stages from 1
                 count_down = r"^(segformer\.encoder\.\w+|decode_head\.linear_c)\.(\d)"
                 part = re.sub(count_down, lambda m: f"{m[1]}.{int(m[2]) - 1}", part)
             if form.table is MMSEG_SEGFORMER and part.endswith(
@@ -141,7 +141,7 @@ def translate(weights: Weights) -> tuple[Weights, str, dict[str, str]]:
 
 
 def split_attention(key: str, tensor: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """[(name, tensor)]: the projections of query, key and value apart, where a file has two or three in one tensor."""
+    """Return [(name, tensor)], with the projections of query, key and value split if the file joins them."""
     joined = re.search(r"\.attn\.attn\.in_proj_(weight|bias)$", key)
     if joined:
         name = key[: joined.start()]
@@ -154,20 +154,22 @@ def split_attention(key: str, tensor: torch.Tensor) -> list[tuple[str, torch.Ten
 
 
 def renamed(key: str, table: tuple[tuple[str, str], ...]) -> str:
-    """`key` after each replacement of `table` in turn."""
+    """Apply the replacements of `table` to `key`, in order."""
     for pattern, name in table:
         key = re.sub(pattern, name, key)
     return key
 
 
 def common_name(key: str) -> str:
-    """The one name of a tensor that has several: SegFormer's and Swin's in files; timm flattens `stages.0` to
-    `stages_0` where it returns features."""
+    """Return a name that is the same for all spellings of a tensor's name.
+
+    SegFormer and Swin get their names in files. timm's feature extractors spell `stages.0` as `stages_0`.
+    """
     return renamed(key, SAVED).replace("_", ".")
 
 
 def under_our_names(tensors: dict, target: dict) -> dict:
-    """Return `tensors` under the names of `target`, with the prefix removed or added that lets most of them match."""
+    """Return `tensors` under the names of `target`. Removes or adds the prefix with which most names match."""
     inside = os.path.commonprefix(list(target)).rpartition(".")[0]
     ours = {common_name(key): key for key in target}
     found = []

@@ -1,8 +1,8 @@
-"""Weights to start from, `--init_from` and `--pretrained_encoder`: which layers of a file fit a network, and load them.
+"""Load initial weights, from `--init_from` or `--pretrained_encoder`, into the layers that they fit.
 
-A layer is loaded whole or not at all: a convolution with a bias is none without, batch norm's weights mean nothing to
-a group norm. `weight_files.py` reads the files, `weight_names.py` knows what other code calls the layers, and
-`load_report.py` words what was loaded and what was not.
+A layer is loaded completely or not at all. A convolution with a bias does not fit one without, and batch norm does not
+fit group norm. `weight_files.py` reads the files, `weight_names.py` translates the layer names of other code, and
+`load_report.py` words the report.
 """
 
 import torch
@@ -17,8 +17,11 @@ from .weight_names import translate, under_our_names
 
 
 def start_weights(model: PreTrainedModel, init_from: str | None, pretrained_encoder: str | None) -> str:
-    """Load, in place, what fits of one of the two; "" for neither. Lines for the user: what was loaded, what not, why.
-    Raises `ModelError` for what cannot be read and where nothing fits."""
+    """Load initial weights into `model`, in place, from the flag that was given.
+
+    Returns lines for the user that say what was loaded, and what was not and why, or "" without either flag. Raises
+    `ModelError` if the weights cannot be read, or if nothing fits.
+    """
     if init_from:
         return load_into(model, read_weights(init_from, "--init_from"), f"--init_from {init_from}")
     if pretrained_encoder:
@@ -28,7 +31,13 @@ def start_weights(model: PreTrainedModel, init_from: str | None, pretrained_enco
 
 
 def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only: bool = False) -> str:
-    """Load what fits, in place; lines for the user."""
+    """Load the weights that fit into `model`, in place.
+
+    title         beginning of the report
+    encoder_only  whether to leave the head alone
+
+    Returns the report, lines for the user. Raises `ModelError` if nothing fits.
+    """
     weights, form, without = translate(weights)
     target = dict(model.state_dict())
     encoder = "backbone." if hasattr(model, "backbone") else "segformer."
@@ -59,7 +68,11 @@ def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only
 
 
 def misfit(module: nn.Module, ours: dict, theirs: dict, other_norm: bool) -> str | None:
-    """Why a layer, tensors of ours by name, cannot be loaded from theirs; None if it can."""
+    """Return why a layer cannot be loaded, or None if it can.
+
+    ours, theirs  {name: tensor} of the layer in our network and in the file
+    other_norm    whether the file's configuration names another norm than ours
+    """
     if not theirs:
         return "not in it"
     counters = {key for key in {**ours, **theirs} if key.endswith("num_batches_tracked")}
@@ -77,14 +90,18 @@ def shape(tensor: torch.Tensor) -> str:
 
 
 def is_classifier(module: nn.Module, num_labels: int) -> bool:
-    """Whether a layer gives a score to each class."""
+    """Whether `module` is the layer that gives one score per class."""
     return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.out_channels == num_labels
 
 
 def load_rows(
     layer: str, ours: dict, theirs: dict, labels: list[str], their_labels: list[str] | None, report: Report
 ) -> str | None:
-    """Rows of a classifier, by class name; without names all of them where there are as many. Why not, if not."""
+    """Load the rows of a classifier whose class names match, in place.
+
+    Without class names in the file, loads all rows if the number of classes is the same. Returns why nothing was
+    loaded, or None.
+    """
     if ours.keys() != theirs.keys() or any(value.shape[1:] != theirs[key].shape[1:] for key, value in ours.items()):
         key = f"{layer}.weight"
         return f"shape {shape(theirs[key])} there, {shape(ours[key])} here" if key in theirs else "other parts there"
@@ -95,7 +112,7 @@ def load_rows(
         their_labels = labels
     kept = [name for name in labels if name in their_labels]
     if not kept:
-        return f"none of its {number} classes has a name of ours"
+        return f"none of its {number} class names is one of ours"
     with torch.no_grad():
         for key, value in ours.items():
             for name in kept:
