@@ -1,6 +1,6 @@
-"""The flags of the data: what is read, and what is done to training images.
+"""Flags that select the data and augment the training images.
 
-Field metadata are plain facts, which `seg_runs.parsing` reads; its docstring lists them.
+`seg_runs.parsing` reads the metadata of each field. Its docstring lists the keys.
 """
 
 from dataclasses import dataclass
@@ -19,137 +19,139 @@ SHARE = {"least": 0, "most": 1}
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Where images and labels are: the same for training and prediction."""
+    """Where to find images and labels, for training and for prediction."""
 
-    dataset: str = HfArg(default="minicity", help="whose files and classes", metadata={"choices": tuple(DATASETS)})
+    dataset: str = HfArg(default="minicity", help="data set to read", metadata={"choices": tuple(DATASETS)})
     dataset_path: str | None = HfArg(
-        default=None, help="its folder; ./NAME-OF-THE-DATASET if not given", metadata={"may_change": True}
+        default=None, help="folder of the data set (default: ./NAME-OF-THE-DATASET)", metadata={"may_change": True}
     )
     folds: str | None = HfArg(
         default=None,
-        help="a JSON file of folds, each with the names of the images that it holds out of training",
+        help="JSON file that maps the name of each fold to the names of its held-out images",
         metadata={"may_change": True, "added": True},
     )
     fold: str | None = HfArg(
         default=None,
-        help="of --folds: validate on this fold, train on the other images",
+        help="fold of --folds to validate on; training uses the other images",
         metadata={"added": True},
     )
     num_workers: int = HfArg(
         default=2,
-        help="worker processes that prepare data, per training process",
+        help="data loading workers per process",
         metadata={"least": 0, "may_change": True},
     )
 
     def __post_init__(self):
         if (self.folds is None) != (self.fold is None):
             given, missing = ("--folds", "--fold") if self.folds else ("--fold", "--folds")
-            raise DataError(f"{given} needs {missing}: a file of folds, and the fold of it that is held out")
+            raise DataError(f"{given} needs {missing}: name both the file of folds and the fold to hold out")
 
 
 @dataclass(frozen=True)
 class DataOptions(SourceOptions):
-    """What a training reads, and how often."""
+    """Which images training reads, and how often."""
 
     _argument_group_name: ClassVar[str] = "Data"
 
     train_on: str = HfArg(
         default="train",
-        help="train+val is for a final run without validation (a fold is held out of these)",
+        help="splits to train on; train+val leaves no validation images, unless --fold holds some out",
         metadata={"choices": tuple(TRAIN_ON), "added": True},
     )
     train_size: list[int] | None = HfArg(
         default=None,
-        help="height and width that training images are resized to before augmentation; their own if not given",
+        help="resize training images to this height and width before augmentation (default: do not resize)",
         metadata={**SIZE},
     )
     sampling: str = HfArg(
         default="shuffle",
-        help="of images: each once an epoch (shuffle), classes drawn by inverse frequency (rare) or in turn (balanced)",
+        help="draw each image once per epoch (shuffle), or draw a class, by inverse frequency (rare) or in turn "
+        "(balanced), and then an image that shows it",
         metadata={"choices": SAMPLING, "added": True},
     )
     cache: bool = HfArg(
         default=True,
-        help="decode images once, into files below $MINICITY_SEG_CACHE or ~/.cache/minicity-seg, if they take at most "
-        "half of the free memory and disk",
-        metadata={"negated": "decode images each time that they are seen", "may_change": True, "added": True},
+        help="decode images once and keep them in $MINICITY_SEG_CACHE or ~/.cache/minicity-seg, if they fit into half "
+        "of the free memory and half of the free disk space",
+        metadata={"negated": "decode images each time they are read", "may_change": True, "added": True},
     )
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits of `load_data` that are trained on: a fold is held out of its "train" already."""
+        """Splits of `load_data` to train on. With a fold, its "train" split already leaves out the held-out images."""
         return ("train",) if self.fold is not None else TRAIN_ON[self.train_on]
 
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """What is done to a training image, in the order in which it is done."""
+    """Augmentations of a training image, in the order in which they are applied."""
 
     _argument_group_name: ClassVar[str] = "Augmentation"
 
     crop_size: list[int] | None = HfArg(
         default=None,
-        help="height and width of training crops; by default the data set's, or the image where that is smaller",
+        help="height and width of training crops (default: the data set's, reduced for smaller images)",
         metadata={**SIZE},
     )
     scale_range: list[float] = HfArg(
         default_factory=lambda: [0.75, 2.0],
-        help="random scale: lowest highest",
+        help="range of the random scale: lowest and highest factor",
         metadata={"length": 2, "takes": "the lowest and the highest scale", "metavar": "X"},
     )
     rotation: float = HfArg(
         default=0.0,
-        help="random rotation by up to this many degrees either way",
+        help="largest random rotation in degrees, in either direction",
         metadata={"least": 0, "most": 180, "added": True},
     )
     hflip: bool = HfArg(
         default=True,
-        help="mirror half of the training images",
-        metadata={"negated": "do not mirror training images"},
+        help="flip half of the training images horizontally",
+        metadata={"negated": "do not flip training images"},
     )
     class_crop_prob: float = HfArg(
         default=0.0,
-        help="share of crops that contain a pixel of a class drawn by inverse frequency",
+        help="probability of placing a crop on a class that is drawn by inverse frequency",
         metadata={**SHARE, "added": True},
     )
     copyblob: str = HfArg(
         default="none",
-        help="paste objects of rare classes where they belong: from all training images and in perspective (bank, "
-        "which --copyblob alone means), or from the images of the batch and as they are (tutorial)",
+        help="paste objects of rare classes onto matching ground; bank takes objects from all training images and "
+        "scales them to the perspective, tutorial takes unscaled objects from the same batch; --copyblob without a "
+        "value means bank",
         metadata={"nargs": "?", "const": "bank", "choices": COPYBLOB, "added": True},
     )
     copyblob_rules: list[str] | None = HfArg(
         default=None,
-        help="what is pasted and what it stands on, as in fence:sidewalk; the data set's if not given",
+        help="OBJECT:GROUND pairs of classes for --copyblob, such as fence:sidewalk (default: the data set's)",
         metadata={"needs": {"copyblob": ("bank", "tutorial")}, "metavar": "CLASS:CLASS", "added": True},
     )
     copyblob_prob: float = HfArg(
         default=0.5,
-        help="probability of each of an image's three pastes (tutorial pastes whatever it can)",
+        help="probability of each of an image's three pastes (bank only)",
         metadata={"needs": {"copyblob": ("bank",)}, **SHARE, "added": True},
     )
     colorjitter_factor: float = HfArg(
         default=0.3,
-        help="brightness, contrast, saturation and hue jitter; 0 is none",
+        help="strength of brightness, contrast, saturation and hue jitter; 0 turns it off",
         metadata={"needs": {"photometric": (False,)}, **SHARE},
     )
     photometric: bool = HfArg(
-        default=False, help="SSD's photometric distortion instead of colour jitter", metadata={"added": True}
+        default=False, help="use SSD's photometric distortion instead of colour jitter", metadata={"added": True}
     )
     cutmix: bool = HfArg(
-        default=False, help="replace boxes of each training image by another's", metadata={"added": True}
+        default=False, help="replace boxes in each image with the same boxes of another", metadata={"added": True}
     )
     cutmix_prob: float = HfArg(
         default=1.0,
-        help="share of images that are mixed",
+        help="probability of applying CutMix to an image",
         metadata={"needs": {"cutmix": (True,)}, **SHARE, "added": True},
     )
     cutmix_boxes: int = HfArg(
-        default=1, help="how many boxes", metadata={"needs": {"cutmix": (True,)}, "least": 1, "added": True}
+        default=1, help="boxes per image", metadata={"needs": {"cutmix": (True,)}, "least": 1, "added": True}
     )
     cutmix_beta: float = HfArg(
         default=1.0,
-        help="the boxes' share of the image is drawn from Beta(B, B)",
+        help="draw the boxes' share of the image from Beta(B, B), where B is this value",
         metadata={"needs": {"cutmix": (True,)}, "above": 0, "added": True},
     )
 
@@ -161,21 +163,21 @@ class AugmentOptions:
 
 @dataclass(frozen=True)
 class InputOptions(SourceOptions):
-    """What is predicted."""
+    """Images to predict."""
 
     _argument_group_name: ClassVar[str] = "Images"
 
     dataset: str | None = HfArg(
         default=None,
-        help="by default the one that the run was trained on",
+        help="data set to read (default: the one the model was trained on)",
         metadata={"choices": tuple(DATASETS)},
     )
     splits: list[str] | None = HfArg(
         default=None,
-        help="val and, where there is one, test if not given",
+        help="splits to predict (default: val and test, as far as the data set has them)",
         metadata={"choices": tuple(SPLITS)},
     )
-    input: str | None = HfArg(default=None, help="a photo, or a folder of them, to predict instead of splits")
+    input: str | None = HfArg(default=None, help="photo or folder of photos to predict instead of splits")
 
     def __post_init__(self):
         super().__post_init__()

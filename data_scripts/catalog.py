@@ -1,39 +1,39 @@
-"""The data sets that `--dataset` can name, with their facts. This is plain data: nothing here reads a file.
+"""The data sets that `--dataset` can name, with their facts. Plain data: this module reads no files.
 
-`sources.py` finds the files of each layout. `labels.py` says what the ids mean.
+`sources.py` finds the files of each layout. `labels.py` defines the classes.
 """
 
 from dataclasses import dataclass
 
 from .labels import CAMVID, CITYSCAPES, DataError, LabelInfo
 
-SPLITS = {"train": "train", "val": "validation", "test": "test"}  # name of the folder: name of the split
-TRAIN_ON = {"train": ("train",), "train+val": ("train", "validation")}  # --train_on: splits of a data set
+SPLITS = {"train": "train", "val": "validation", "test": "test"}  # name of the folder -> name of the split
+TRAIN_ON = {"train": ("train",), "train+val": ("train", "validation")}  # value of --train_on -> splits
 TOYCITY_COMMAND = "python -m data_scripts.toycity toycity"
 
 
 @dataclass(frozen=True)
 class DataNote:
-    """What a card says about a data set."""
+    """Text about a data set for model cards."""
 
     title: str
     link: str | None
-    licence: str  # of weights trained on it, by the hub's name for it
-    note: str  # on the licence
-    limits: str  # what the data set does not teach
+    licence: str  # the hub's name of the licence for weights trained on this data
+    note: str  # explains the licence
+    limits: str  # what a model cannot learn from this data
     publishable: bool = True  # whether its images may be shown in public
-    validation: str = ""  # what scores on its validation split measure, if that is unexpected
+    validation: str = ""  # warning about scores on the validation split, if one is needed
 
 
 @dataclass(frozen=True)
 class Source:
     """A data set that `--dataset` can name.
 
-    layout     how its files are arranged: a key of `sources.LAYOUTS`
-    labels     what its ids mean
+    layout     arrangement of the files, a key of `sources.LAYOUTS`
+    labels     its classes, ids and colours
     crop_size  default (H, W) of training crops, reduced for smaller images (see `check.fit_crop`)
-    help       what to do when the folder is missing
-    note       what a model card says about it
+    help       what to do if the folder is missing
+    note       text for model cards
     """
 
     layout: str
@@ -53,8 +53,8 @@ DATASETS = {
         "cityscapes",
         CITYSCAPES,
         (576, 1152),
-        "get MiniCity (link and rules: https://vipriors.github.io) and unpack it so that ./minicity/leftImg8bit and "
-        f"./minicity/gtFine exist, or make a stand-in, {TOYCITY_COMMAND}, and train with --dataset toycity",
+        "download MiniCity (link and rules: https://vipriors.github.io) and unpack it to ./minicity/leftImg8bit and "
+        f"./minicity/gtFine, or make a stand-in with {TOYCITY_COMMAND} and train with --dataset toycity",
         DataNote("MiniCity", "https://vipriors.github.io", "other", CITYSCAPES_TERMS, STREETS, publishable=False),
     ),
     "cityscapes": Source(
@@ -86,7 +86,7 @@ DATASETS = {
         "cityscapes",
         CITYSCAPES,
         (256, 512),
-        f"make it: {TOYCITY_COMMAND}",
+        f"create it with {TOYCITY_COMMAND}",
         DataNote(
             "ToyCity",
             None,
@@ -106,7 +106,7 @@ def source_of(dataset: str) -> Source:
 
 
 def data_note(dataset: str | None) -> DataNote:
-    """Return the note on a data set, or a cautious one if it is unknown."""
+    """Return the note on a data set. For an unknown one, the note warns that its licence is not known."""
     if dataset in DATASETS:
         return DATASETS[dataset].note
     title = dataset or "unnamed data"

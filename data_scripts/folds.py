@@ -1,6 +1,6 @@
-"""Folds: which labelled images are held out of training, to validate on them instead.
+"""Folds: hold labelled images out of training, and validate on them instead.
 
-A folds file is JSON: the name of a fold, then the names of the images that it holds out.
+A folds file is JSON. It maps the name of each fold to the names of the images that it holds out.
 
     {"T": ["0006R0_f00930", "0006R0_f00960"], "U": ["0016E5_00390"]}
 
@@ -22,7 +22,7 @@ from .sources import load_source
 def load_data(
     dataset: str, path: str | None, folds: str | None = None, fold: str | None = None, train_on: str = "train"
 ) -> tuple[DatasetDict, LabelInfo]:
-    """`load_source`; with `fold`, the images of `train_on` are divided into "train" and "validation" anew."""
+    """Call `load_source`. With `fold`, divide the images of `train_on` into new "train" and "validation" splits."""
     data, labels = load_source(dataset, path)
     if fold is not None:
         data = hold_out(data, TRAIN_ON[train_on], read_fold(folds, fold), f"fold {fold} of --folds {folds}")
@@ -30,7 +30,10 @@ def load_data(
 
 
 def read_fold(path: str, fold: str) -> list[str]:
-    """The names of the images that `fold` of the folds file `path` holds out."""
+    """Return the names of the images that `fold` of the folds file `path` holds out.
+
+    Raises DataError if the file cannot be read or has no such fold.
+    """
     try:
         folds = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
@@ -46,13 +49,14 @@ def read_fold(path: str, fold: str) -> list[str]:
 
 
 def hold_out(data: DatasetDict, train_on: tuple[str, ...], names: list[str], where: str) -> DatasetDict:
-    """Split the images of `train_on` anew: those in `names` become "validation", the others "train".
+    """Return new splits: the images of `train_on` in `names` become "validation", the others "train".
 
     data      splits with the columns of `load_source`; a "test" split stays as it is
-    train_on  the splits of `data` that are divided; other labelled images take no part
-    where     names the fold in errors
+    train_on  the splits of `data` to divide; labelled images of other splits are left out
+    names     names of the images to hold out
+    where     name of the fold in errors
 
-    Raises DataError if a name is not there, or if nothing is left to train on.
+    Raises DataError if a name is unknown or ambiguous, or if no training image remains.
     """
     pool = training_split(*(data[split] for split in train_on))
     known, held_out = set(pool["name"]), set(names)
@@ -75,5 +79,5 @@ def hold_out(data: DatasetDict, train_on: tuple[str, ...], names: list[str], whe
 
 
 def _rows(pool: Dataset, chosen: np.ndarray) -> Dataset:
-    """The chosen rows of `pool`, with a new `index`."""
+    """Return the rows of `pool` where `chosen` is true, with a new `index`."""
     return training_split(pool.select(np.flatnonzero(chosen)))

@@ -1,4 +1,4 @@
-"""The order of batches, and data loaders."""
+"""Order the images of an epoch into batches, and make data loaders."""
 
 import os
 import signal
@@ -17,12 +17,15 @@ from .transforms import SharedEpoch, item_generator
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How the images of an optimizer step are shared out, or a DataError if that cannot be.
+    """Divides the images of an optimizer step among processes and micro-batches.
 
-    num_images    of an epoch
-    batch_size    images of a step, over all processes and accumulation steps
-    accumulation  parts that a process computes one after another
-    processes, rank  how many there are, and which of them this is
+    num_images    images per epoch
+    batch_size    images per step, over all processes and accumulation steps
+    accumulation  micro-batches that each process computes per step
+    processes     number of processes
+    rank          index of this process
+
+    Raises DataError if the batch does not divide evenly, or is larger than the epoch.
     """
 
     num_images: int
@@ -35,8 +38,8 @@ class BatchPlan:
         shares = self.processes * self.accumulation
         if self.batch_size % shares:
             raise DataError(
-                f"--batch_size {self.batch_size} does not divide evenly: it is images per optimizer step = images per "
-                f"process x {self.processes} processes x {self.accumulation} accumulation steps, so give a multiple of "
+                f"--batch_size {self.batch_size} does not divide evenly: it counts the images of an optimizer step "
+                f"over {self.processes} processes x {self.accumulation} accumulation steps, so give a multiple of "
                 f"{shares}"
             )
         if self.num_images < self.batch_size:
@@ -49,7 +52,7 @@ class BatchPlan:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of an epoch. The images that are left over are dropped: another order follows."""
+        """Optimizer steps per epoch. Drops the images of an incomplete step; the next epoch has another order."""
         return self.num_images // self.batch_size
 
 
@@ -57,11 +60,11 @@ Order = Callable[[np.random.Generator], list[int]]
 
 
 class TrainBatches:
-    """Indices of each micro-batch of one process: a pure function of (seed, epoch).
+    """Batch sampler: yields the indices of each micro-batch of one process. They depend only on (seed, epoch).
 
-    An optimizer step takes the next `batch_size` items of the epoch's order, over all processes and accumulation steps,
-    so a step sees the same images however they are spread. `order` makes it from the epoch's generator: one of
-    `sampling.make_order`, or None for a permutation of the images.
+    An optimizer step takes the next `batch_size` items of the epoch's order, over all processes and accumulation steps.
+    So a step sees the same images, however they are divided. `order` makes the order from the epoch's generator, as
+    `sampling.make_order` does; None stands for a permutation of the images.
     """
 
     def __init__(self, plan: BatchPlan, seed: int, epoch: SharedEpoch, order: Order | None = None):
@@ -70,7 +73,7 @@ class TrainBatches:
         self.first_step = 0
 
     def start_at(self, step: int) -> None:
-        """Begin the next iterations at this step of the epoch: where a resumed run goes on."""
+        """Start the next iterations at this step of the epoch, where a resumed run continues."""
         self.first_step = step
 
     def __len__(self) -> int:
@@ -86,8 +89,11 @@ class TrainBatches:
 
 
 def start_worker(_: int) -> None:
-    """A worker is one thread: more would take the cores from the others. Ctrl-C in a terminal goes to the whole process
-    group; the worker leaves it, because the run wants to end in its own time."""
+    """Initialise a data loading worker.
+
+    It uses one thread, so that the workers do not compete for cores. It ignores Ctrl-C and leaves the process group, so
+    that the run can finish its step before it stops.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
@@ -96,16 +102,16 @@ def start_worker(_: int) -> None:
 
 
 def train_loader(split: Dataset, batches: TrainBatches, num_workers: int, pin_memory: bool) -> DataLoader:
-    """Micro-batches of one process; workers start once and live for the whole run.
+    """Return a loader of the micro-batches of one process. Its workers live for the whole run.
 
-    A loader draws a seed for each of its iterators: from a generator of its own, because the global one is dropout's.
+    A loader draws a seed for each of its iterators. It gets its own generator, because dropout uses the global one.
     """
     workers = {"num_workers": num_workers, "worker_init_fn": start_worker, "persistent_workers": num_workers > 0}
     return DataLoader(split, batch_sampler=batches, pin_memory=pin_memory, generator=torch.Generator(), **workers)
 
 
 def eval_loader(split: Dataset, processes: int, rank: int, num_workers: int, pin_memory: bool) -> DataLoader:
-    """Single items, every image in exactly one process: nothing is padded, so nothing is counted twice."""
+    """Return a loader of single items. Each image goes to exactly one process, without padding, so it counts once."""
     mine = range(rank, len(split), processes)
     workers = {"num_workers": min(num_workers, len(mine)), "worker_init_fn": start_worker}
     return DataLoader(

@@ -1,4 +1,4 @@
-"""Which images and classes training sees more often than they occur: rare ones."""
+"""Sample rare classes more often than they occur."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -6,24 +6,22 @@ from collections.abc import Callable
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-REPEATS = 64  # times that one image can be augmented anew within an epoch; after that the first ones come again
+REPEATS = 64  # different augmentations of one image within an epoch; further draws repeat them
 
 
 def inverse_frequency(pixels: np.ndarray) -> np.ndarray:
-    """(C,) weights that sum to 1: the inverse of each class's share of the pixels (C,), 0 for a class without any."""
+    """Return weights (C,) that sum to 1, proportional to 1 / `pixels` (C,); 0 for a class without pixels."""
     weights = np.divide(1.0, pixels, out=np.zeros(len(pixels)), where=np.asarray(pixels) > 0)
     return weights / weights.sum()
 
 
 def make_order(sampling: str, counts: np.ndarray) -> Callable[[np.random.Generator], list[int]]:
-    """A function from an epoch's generator to the epoch's items, in order: as many as images, by their `index`.
+    """Return a function that maps an epoch's generator to the indices of the epoch's N items, in order.
 
-    counts  (N, C): pixels of each class in each image
-
-    rare      each draws a class by inverse frequency, then one of the images that show it (rare class sampling; Hoyer
-              et al., 2022, arXiv 2111.14887, damp the weights; without, a class that one image alone shows brings
-              that image again and again)
-    balanced  the same with the classes in turn, in a new order each round
+    counts    (N, C): pixels of each class in each image
+    sampling  "rare" draws, for each item, a class by inverse frequency, then one of the images that show it. This is
+              rare class sampling (Hoyer et al., 2022, arXiv 2111.14887) without damped weights, so a rare class in a
+              single image repeats that image often. "balanced" takes the classes in turn, in a new order each round.
     """
     count = len(counts)
     weights = inverse_frequency(counts.sum(0))
@@ -47,12 +45,12 @@ def make_order(sampling: str, counts: np.ndarray) -> Callable[[np.random.Generat
 
 
 def training_split(*splits: Dataset) -> Dataset:
-    """The splits as one, with a new `index`."""
+    """Concatenate the splits and give them a new `index`."""
     columns = [column for column in splits[0].column_names if all(column in split.column_names for split in splits)]
     joined = concatenate_datasets([split.select_columns(columns).remove_columns("index") for split in splits])
     return joined.add_column("index", np.arange(len(joined)))
 
 
 def repeated(num_images: int) -> Dataset:
-    """Items that `make_order` may name where images come several times: image i at i, N + i, 2 N + i and so on."""
+    """Return the items for `make_order`, in which image i has the indices i, N + i, 2 N + i and so on."""
     return Dataset.from_dict({"index": np.arange(REPEATS * num_images)})

@@ -1,4 +1,4 @@
-"""The zip file that a challenge's server takes: one id image per image of the split, checked before it is sent."""
+"""Write the zip file for a challenge server: one checked id image per image of the split."""
 
 import zipfile
 from pathlib import Path
@@ -12,9 +12,11 @@ from .reader import describe, read_label, upright_size
 
 
 def write_submission(split: Dataset, labels: LabelInfo, results: Path) -> Path:
-    """results_NAME/ -> results_NAME.zip, each file by its image's name. Raises `DataError` for an image that has no
-    prediction, or one of another size or with an id that the label set does not predict, and for a disk that refuses;
-    what else lies in the folder stays out."""
+    """Pack the id images of `split` from results_NAME/ into results_NAME.zip, and return its path.
+
+    Leaves out other files in the folder. Raises `DataError` if a prediction is missing, has another size than its
+    image, or holds an id that is no class, or if the file cannot be written.
+    """
     path = results.with_name(f"{results.name}.zip")
     files = [results / f"{name}.png" for name in split["name"]]
     for file, image in zip(files, split["image"], strict=True):
@@ -22,7 +24,7 @@ def write_submission(split: Dataset, labels: LabelInfo, results: Path) -> Path:
             raise DataError(f"no prediction {file} of image {describe(image)}: predict it first")
         ids, size = read_label(str(file)), upright_size(image)
         if ids.shape != size:
-            raise DataError(f"{file} is {ids.shape[0]}x{ids.shape[1]} but its image is {size[0]}x{size[1]}")
+            raise DataError(f"{file} is {ids.shape[0]}x{ids.shape[1]}, but its image is {size[0]}x{size[1]}")
         strange = np.setdiff1d(ids, labels.source_ids)
         if len(strange):
             raise DataError(f"{file} holds id {strange[0]}, which is no class of {labels.name}")

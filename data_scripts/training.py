@@ -1,4 +1,4 @@
-"""The data of a training run: files are checked, decoded once if there is room, and become items."""
+"""Prepare the data of a training run: check the files, decode them once if there is room, and make items of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,9 +21,12 @@ from .transforms import EvalTransform, RareClasses, SharedEpoch, TrainTransform
 
 @dataclass
 class TrainingData:
-    """train       `pixel_values` and `labels` of augmented items, see `transform`
-    order       of an epoch's items, as `TrainBatches` takes it
-    validation  items in evaluation, None when they are trained on
+    """The data of a training run.
+
+    train       augmented items with `pixel_values` and `labels`
+    order       order of an epoch's items, for `TrainBatches`
+    validation  evaluation items, or None if the run trains on them
+    transform   the transform of `train`
     counts      (N, C): pixels of each train id in each training image
     """
 
@@ -35,12 +38,12 @@ class TrainingData:
 
 
 def load_training_data(options: DataOptions) -> tuple[DatasetDict, LabelInfo]:
-    """The splits that a run has to do with, and what their ids mean. Files are found, not opened."""
+    """Return the splits of a run and their `LabelInfo`. Finds the files, but does not open them."""
     return load_data(options.dataset, options.dataset_path, options.folds, options.fold, options.train_on)
 
 
 def count_images(options: DataOptions, data: DatasetDict) -> int:
-    """How many images are trained on."""
+    """Return the number of training images."""
     return sum(len(data[name]) for name in options.splits)
 
 
@@ -53,12 +56,12 @@ def make_training_data(
     seed: int,
     once: Callable,
 ) -> TrainingData:
-    """Look at every file, build what is kept in the cache, and say how items are made.
+    """Check every file, fill the cache, and return the items of a training run.
 
-    once  `once(function, *args)`: the result, or the error, of a call in one of several processes
+    once  `once(function, *args)` calls a function in one process and returns its result, or raises its error, in all
     """
     rules = ()
-    if augmentation.copyblob != "none":  # wrong ones are refused before the files are looked at
+    if augmentation.copyblob != "none":  # refuse wrong rules before the long check of the files
         rules = parse_rules(augmentation.copyblob_rules or labels.copyblob, labels)
     counts, sizes = once(check_data, data, labels, options.splits, True)
     images = training_split(*(data[name] for name in options.splits))
@@ -87,7 +90,7 @@ def make_training_data(
 
 
 def pixels_of(split: Dataset, labels: LabelInfo, size, name: str, cache: bool, once: Callable) -> Pixels:
-    """The pixels of `split`, kept in the cache if they may and fit. `size`: (H, W) that they are resized to."""
+    """Return the pixels of `split`, resized to `size` (H, W) if given, and cached if `cache` is set and they fit."""
     folder, refusal = once(build_decoded, split, labels, size, name, True) if cache else (None, "")
     if refusal:
         note(refusal)

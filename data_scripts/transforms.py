@@ -1,7 +1,7 @@
-"""From files to training and evaluation items.
+"""Turn images into training and evaluation items.
 
-All randomness of an item belongs to (seed, epoch, index): results depend neither on the number of workers nor on
-interruptions. The one exception is CopyBlob as the tutorial has it, which needs the other images of the batch.
+All randomness of an item follows from (seed, epoch, index), so results depend neither on the number of workers nor on
+interruptions. The one exception is the tutorial's CopyBlob, which needs the other images of the batch.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from .pixels import Pixels
 
 
 def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """A counter-based generator for one item: the same whichever worker or process asks."""
+    """Return the random generator of an item, which is the same in every worker and process."""
     return np.random.Generator(np.random.Philox(key=[seed, (epoch << 32) + index]))
 
 
 class SharedEpoch:
-    """The epoch, in shared memory: workers that live for the whole run see it change."""
+    """The current epoch in shared memory, where workers that live for the whole run see it change."""
 
     def __init__(self):
         self._value = torch.zeros(1, dtype=torch.int64).share_memory_()
@@ -38,17 +38,17 @@ class SharedEpoch:
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """uint8 (H, W, 3) -> uint8 (3, H, W): bytes travel, the device normalises."""
+    """Convert uint8 (H, W, 3) to a uint8 tensor (3, H, W). The device normalises later, so workers send only bytes."""
     return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 
 @dataclass(frozen=True)
 class RareClasses:
-    """What augmentation knows of the classes of the training split.
+    """Facts about the classes of the training split, for augmentation.
 
-    weights      (C,): by which a class is drawn for `class_crop_prob`
-    blobs        to paste from; up to `MOST_BLOBS` in an image, each with `copyblob_prob`
-    batch_rules  pairs of train ids: CopyBlob between the images of a batch
+    weights      (C,) weights with which `class_crop_prob` draws a class
+    blobs        objects to paste, up to `MOST_BLOBS` per image, each with probability `copyblob_prob`; None for none
+    batch_rules  (object, ground) pairs of train ids for CopyBlob between the images of a batch
     """
 
     weights: np.ndarray | None = None
@@ -57,10 +57,10 @@ class RareClasses:
 
 
 class TrainTransform:
-    """For `Dataset.with_transform` on a `training_split`: rows -> `pixel_values` uint8 (3, h, w) and `labels` uint8
-    (h, w), train ids. Item `index` shows image `index` modulo the number of images in `pixels`.
+    """Training transform for `Dataset.with_transform` on a `training_split`.
 
-    `options` have a `crop_size`.
+    Maps rows to `pixel_values`, uint8 (3, h, w), and `labels`, uint8 train ids (h, w). Item `index` shows image `index`
+    modulo the number of images in `pixels`. `options.crop_size` must not be None.
     """
 
     def __init__(
@@ -81,7 +81,8 @@ class TrainTransform:
         return {"pixel_values": images, "labels": labels}
 
     def crops(self, indices: Sequence[int], instances: bool = False) -> list[Crop]:
-        """The items of a batch; with `instances`, their instance maps too, in which pasted blobs are above `PASTED`."""
+        """Return the items of a batch. With `instances`, they have instance maps, in which ids of pasted blobs exceed
+        `PASTED`."""
         crops = [self._item(index, instances) for index in indices]
         if self.rare.batch_rules:
             rng = item_generator(self.seed, self.epoch.get(), 2**31 + indices[0])
@@ -100,7 +101,7 @@ class TrainTransform:
         return crop
 
     def _augmented(self, rng: np.random.Generator, index: int, instances: bool, first_id: int = PASTED + 1) -> Crop:
-        """One image on its own: crop, blobs, with instance ids from `first_id` on, colour, mirror."""
+        """Augment one image: crop it, paste blobs (instance ids from `first_id`), change colours, flip."""
         options, blobs = self.options, self.rare.blobs
         image, label = self.pixels.image(index), self.pixels.label(index)
         instance = self.pixels.instances(index) if instances else None
@@ -127,7 +128,7 @@ class TrainTransform:
 
 
 def sample_pixel(rng: np.random.Generator, label: np.ndarray, class_weights: np.ndarray) -> tuple[int, int] | None:
-    """(row, column) of a pixel of a class that is drawn by its weight from those in `label`; None if all is void."""
+    """Draw a class in `label` by its weight, and return (row, column) of one of its pixels; None if all are void."""
     present = cv2.calcHist([label], [0], None, [256], [0, 256]).reshape(-1)[: len(class_weights)] > 0
     weights = class_weights * present
     if not weights.any():
@@ -139,9 +140,12 @@ def sample_pixel(rng: np.random.Generator, label: np.ndarray, class_weights: np.
 
 
 class EvalTransform:
-    """For `Dataset.with_transform`: rows -> `pixel_values` uint8 (3, H, W), `name` and, where the split of `pixels` has
-    labels, `labels` uint8 (H, W), train ids. Nothing is resized: the predictor does that, and scores at the label's
-    size. With `pass_errors`, items whose files cannot be read hold `name` and `error` instead, one item at a time."""
+    """Evaluation transform for `Dataset.with_transform`.
+
+    Maps rows to `name`, `pixel_values`, uint8 (3, H, W), and, if the split of `pixels` has labels, `labels`, uint8
+    train ids (H, W). Does not resize: the predictor does, and returns scores at the size of the label. With
+    `pass_errors`, an item whose files cannot be read holds `name` and `error` instead; this needs batches of one item.
+    """
 
     def __init__(self, pixels: Pixels, pass_errors: bool = False):
         self.pixels, self.pass_errors = pixels, pass_errors
