@@ -1,13 +1,15 @@
-"""Train the runs of an ablation one after the other, and print what each change gives, with intervals.
+"""Train the runs of an ablation and print the gain of each change, with intervals.
 
     python benchmarks/ablation.py benchmarks/camvid_ablation.yaml --dataset_path camvid --out runs/ablation
     python benchmarks/ablation.py benchmarks/camvid_ablation.yaml --dataset_path camvid --out runs/ablation --table
 
-The YAML file has the flags that all runs share (`common`) and what each changes (`runs`); the first run is the
-baseline. `--flags`, at the end, changes flags of all runs. Begun again after an interruption, it goes on where it was.
-The table has the mIoU on the validation images at one scale and the difference to the baseline, each with a 95 %
-bootstrap interval over images (paired for the difference). An interval says how much the choice of images matters;
-seeds add to that.
+The YAML file lists the flags that all runs share (`common`) and those that each run changes (`runs`). The first run is
+the baseline. `--flags`, at the end of the command, changes flags of all runs. Started again after an interruption, the
+program continues where it stopped.
+
+The table shows the mIoU on the validation images at one scale, and the difference to the baseline, each with a 95 %
+bootstrap interval over images (paired for the difference). The intervals cover the choice of images. Different seeds
+add further variation.
 """
 
 import argparse
@@ -33,19 +35,19 @@ from seg_runs.run_folder import read_rows  # noqa: E402
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ablation", type=Path, help="the YAML file")
+    parser.add_argument("ablation", type=Path, help="YAML file of the runs")
     parser.add_argument("--dataset_path", required=True)
-    parser.add_argument("--out", type=Path, required=True, help="where the run folders go")
-    parser.add_argument("--only", nargs="+", metavar="RUN", help="these runs alone (the baseline always counts)")
-    parser.add_argument("--seed", type=int, default=0, help="of the runs that set none")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; with several, each has a log file")
-    parser.add_argument("--mixed_precision", default="no", help="bf16 on a CPU or GPU that has it")
-    parser.add_argument("--table", action="store_true", help="train nothing, print the table of what is complete")
-    parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="the last: flags of train_seg.py")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the run folders")
+    parser.add_argument("--only", nargs="+", metavar="RUN", help="train only the baseline and these runs")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the runs that set none")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs; with 2 or more, each writes to a log file")
+    parser.add_argument("--mixed_precision", default="no", help="bf16 on hardware that supports it")
+    parser.add_argument("--table", action="store_true", help="do not train; print the table of the complete runs")
+    parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="flags of train_seg.py; must come last")
     args = parser.parse_args()
     content = yaml.safe_load(args.ablation.read_text())
     if unknown := set(args.only or ()) - set(content["runs"]):
-        parser.error(f"{args.ablation} has no run {min(unknown)}: choose of {', '.join(content['runs'])}")
+        parser.error(f"{args.ablation} has no run {min(unknown)}: choose from {', '.join(content['runs'])}")
     baseline, *others = content["runs"]
     names = [baseline, *(name for name in others if not args.only or name in args.only)]
     folders = {name: args.out / f"{re.sub('[^a-z0-9.]+', '-', name.lower())}-seed{args.seed}" for name in names}
@@ -65,7 +67,7 @@ def main() -> None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a run is trained and its validation images are predicted at one scale."""
+    """Whether a run has been trained and its validation images have been predicted at one scale."""
     if not (folder / "scores_val.json").exists():
         return False
     settings = json.loads((folder / "scores_val.json").read_text())["settings"]
@@ -73,7 +75,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def train(folder: Path, flags: dict, args: argparse.Namespace) -> None:
-    """Train the run of `folder`, or what is left of it, and predict its validation images."""
+    """Train the run of `folder`, or resume it, and predict its validation images."""
     log = folder.with_name(f"{folder.name}.log") if args.jobs > 1 else None
     common = {"precision": args.mixed_precision, "log": log}
     if not (folder / "results.json").exists():
@@ -89,7 +91,7 @@ def train(folder: Path, flags: dict, args: argparse.Namespace) -> None:
 
 
 def launch(script: str, *flags, precision: str, log: Path | None = None) -> None:
-    """Run one of the scripts in a process of its own; `log` takes what it prints."""
+    """Run a script in a separate process. Its output goes to the file `log`, if given."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
     command += ["--dynamo_backend", "no", "--mixed_precision", precision, str(ROOT / script), *map(str, flags)]
     if log:
@@ -99,7 +101,7 @@ def launch(script: str, *flags, precision: str, log: Path | None = None) -> None
 
 
 def print_table(folders: dict[str, Path], args: argparse.Namespace) -> None:
-    """Markdown: a row for each run, the first one being what the others are compared with."""
+    """Print a Markdown table with one row per run. The first run is the baseline."""
     print("| run | mIoU | 95 % interval | difference | 95 % interval | minutes |\n|---|---|---|---|---|---|")
     baseline = None
     for name, folder in folders.items():
@@ -115,7 +117,7 @@ def print_table(folders: dict[str, Path], args: argparse.Namespace) -> None:
 
 
 def validation_counts(folder: Path, dataset_path: str) -> np.ndarray:
-    """Pixels by (label, prediction) of each validation image of a run, int64 (N, C, C)."""
+    """Return the pixel counts by (label, prediction) of each validation image of a run, int64 (N, C, C)."""
     flags = yaml.safe_load((folder / "args.yaml").read_text())
     data, labels = load_data(flags["dataset"], dataset_path, flags["folds"], flags["fold"], flags["train_on"])
     tables = []

@@ -1,13 +1,13 @@
-"""What preparing training data costs, on one core, at MiniCity's sizes.
+"""Measure the cost of preparing training data on one core, at MiniCity's sizes.
 
     python benchmarks/data.py mixing|loader [--images 16]
 
-mixing   CopyBlob's paste with a blob of 5 % of a 576x1152 crop, beside the tutorial's way; CutMix beyond fetching the
-         second item; the bank of blobs, for 200 images of 1024x2048
-loader   one training sample, 1024x2048 PNG -> 576x1152: scale, crop, mirror, four-way colour jitter, label; beside
-         albumentations and torchvision v2 (pip install -e '.[bench]'); two workers beside one
+mixing   pasting a blob of 5 % of a 576x1152 crop with CopyBlob, compared with the tutorial's code; CutMix, without
+         fetching the second item; building the bank of blobs, for 200 images of 1024x2048
+loader   one training sample, from a 1024x2048 PNG to 576x1152: scale, crop, mirror, four-way colour jitter, label;
+         compared with albumentations and torchvision v2 (pip install -e '.[bench]'); two workers compared with one
 
-Images are ToyCity's. Times are medians; run it on an otherwise idle machine.
+The images are ToyCity's. Times are medians. Run it on an otherwise idle machine.
 """
 
 import argparse
@@ -45,12 +45,11 @@ from data_scripts.transforms import SharedEpoch, TrainTransform
 CROP = (576, 1152)
 ALL_CORES = os.sched_getaffinity(0)
 ROAD, BUS = 0, 15
-FILL = (124, 116, 104)  # the mean colour, where a crop is larger than the image
+FILL = (124, 116, 104)  # mean colour, pads images that are smaller than the crop
 
 
 def tutorial_paste(donor: Crop, target: Crop, kind: int, ground: int) -> None:
-    """The tutorial's paste as it works there: indices of all the class's pixels, a Python loop to press them onto the
-    border."""
+    """Paste as the tutorial's code does: index all pixels of the class, and clip them at the border in a loop."""
     rows, columns = np.where(donor.label == kind)
     sums = [rows[i] + columns[i] for i in range(len(rows))]
     first = int(np.argmin(sums))
@@ -91,14 +90,14 @@ def mixing(folder: Path, images: int) -> None:
     larger = milliseconds(lambda: paste(target, bank, turned))
     paste(donor, bank, placement)
     theirs = milliseconds(lambda: tutorial_paste(donor, crop(), BUS, ROAD), 10) - milliseconds(crop)
-    row("CopyBlob: to draw a place", draw)
-    row("CopyBlob: to paste a blob of 5 % of the crop", same)
-    row("CopyBlob: the same mirrored and 1.3 times as large", larger)
-    row("the tutorial's way", theirs)
-    row("ratio, place and paste", theirs / (draw + same), "x")
+    row("CopyBlob: draw a place", draw)
+    row("CopyBlob: paste a blob of 5 % of the crop", same)
+    row("CopyBlob: the same, mirrored and 1.3 times as large", larger)
+    row("the tutorial's paste", theirs)
+    row("the tutorial's paste / CopyBlob's place and paste", theirs / (draw + same), "x")
     for boxes in (1, 4):
         row(
-            f"CutMix, {boxes} box(es), beyond fetching the second item",
+            f"CutMix, {boxes} box(es), without fetching the second item",
             milliseconds(lambda: cutmix(target, donor, sample_boxes(rng, CROP, boxes))),  # noqa: B023
         )
     write_toycity(folder / "city", train=images, val=1, test=1, size=(1024, 2048), seed=0)
@@ -133,7 +132,7 @@ def loader(folder: Path, images: int) -> None:
 
 
 def one_sample(split: Dataset, table: np.ndarray, kinds: dict[str, Pixels]) -> None:
-    """Times of a training sample, ours beside those of others; `table` leads from source ids to train ids."""
+    """Print the time of a training sample, ours and other libraries'. `table` maps source ids to train ids."""
     files = list(zip(split["image"], split["label"], strict=True))
 
     def decode(i: int) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +164,7 @@ def one_sample(split: Dataset, table: np.ndarray, kinds: dict[str, Pixels]) -> N
 
 
 def albumentations_sample(decode: Callable[[int], tuple]) -> Callable[[int], tuple]:
-    """The same augmentation by albumentations, of the images that `decode` reads."""
+    """Return a function that makes sample i with albumentations, from the image that `decode` reads."""
     import albumentations
 
     transform = albumentations.Compose(
@@ -187,7 +186,7 @@ def albumentations_sample(decode: Callable[[int], tuple]) -> Callable[[int], tup
 
 
 def torchvision_sample(decode: Callable[[int], tuple]) -> Callable[[int], tuple]:
-    """The same augmentation by torchvision's second transforms, of the images that `decode` reads."""
+    """Return a function that makes sample i with torchvision's v2 transforms, from the image that `decode` reads."""
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 
@@ -209,7 +208,7 @@ def torchvision_sample(decode: Callable[[int], tuple]) -> Callable[[int], tuple]
 
 
 def second_epoch(split: Dataset, pixels: Pixels, workers: int) -> tuple[float, float]:
-    """Samples a second of the second epoch, when the workers have started, and seconds until its first batch."""
+    """Return samples per second in the second epoch, when the workers run already, and seconds to its first batch."""
     epoch = SharedEpoch()
     transform = TrainTransform(pixels, 255, 0, epoch, AugmentOptions(CROP))
     batches = TrainBatches(BatchPlan(len(split), 4), 0, epoch)
@@ -228,7 +227,7 @@ PARTS = {"mixing": mixing, "loader": loader}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--images", type=int, default=16, help="of ToyCity, 1024x2048")
+    parser.add_argument("--images", type=int, default=16, help="number of ToyCity images, 1024x2048")
     args = parser.parse_args()
     one_core()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,10 +1,10 @@
-"""What counting a pair of 1024x2048 maps costs on one core, beside others' ways, and what it keeps in memory.
+"""Measure how long the metric takes to count a pair of 1024x2048 maps on one core, and how much memory it keeps.
 
     python benchmarks/metric.py
 
-The others: what `evaluate`'s mean_iou, whose script is on the hub, does for a pair (three histograms of the masked
-maps); a masked bincount; torchmetrics and cityscapesscripts where they are installed (pip install -e '.[bench]'). It is
-checked that all but the last count the same pixels. Times are medians.
+Compares it with the three histograms of masked maps that `evaluate`'s mean_iou on the hub computes, with a masked
+bincount, and with torchmetrics and cityscapesscripts if they are installed (pip install -e '.[bench]'). Checks that all
+but cityscapesscripts count the same pixels. Times are medians.
 """
 
 import os
@@ -26,7 +26,7 @@ LABELS, VOID = 19, 255
 
 
 def maps() -> tuple[np.ndarray, np.ndarray]:
-    """A reference of blocks with a void border, and a prediction that is wrong in places."""
+    """Return a reference of blocks with void rows at top and bottom, and a prediction with some errors."""
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, LABELS, (32, 64), dtype=np.uint8)
     reference = np.kron(blocks, np.ones((32, 32), np.uint8))
@@ -60,10 +60,10 @@ def measure(folder: Path) -> None:
     times = {name: milliseconds(way, 30) for name, way in ways.items()}
     if pair := cityscapes_way(reference, prediction, folder):
         way, decoding = pair
-        print(f"cityscapesscripts reads its pairs from files: {decoding:.1f} ms of decoding are taken off")
+        print(f"cityscapesscripts reads its pairs from files: {decoding:.1f} ms for decoding are subtracted")
         times["cityscapesscripts"] = milliseconds(way, 30) - decoding
     for name, value in times.items():
-        print(f"{name:<40} {value:8.2f} ms a pair   {value / times['mean_iou here']:6.1f} x")
+        print(f"{name:<40} {value:8.2f} ms per pair   {value / times['mean_iou here']:6.1f} x")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(1000):
         ours()
@@ -72,7 +72,7 @@ def measure(folder: Path) -> None:
 
 
 def histograms(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The intersection and the union, by class, as `evaluate`'s script on the hub counts them."""
+    """Return intersection and union by class, counted as `evaluate`'s script on the hub does."""
     valid = reference != VOID
     predicted, true = prediction[valid], reference[valid]
     hits, *areas = (
@@ -83,14 +83,14 @@ def histograms(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarra
 
 
 def bincount(reference: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """The confusion counts (LABELS, LABELS), references in rows."""
+    """Return confusion counts (LABELS, LABELS) with references in rows."""
     valid = reference != VOID
     pairs = LABELS * reference[valid].astype(np.int64) + prediction[valid]
     return np.bincount(pairs, minlength=LABELS**2).reshape(LABELS, LABELS)
 
 
 def torchmetrics_way(reference: np.ndarray, prediction: np.ndarray, counts: np.ndarray) -> Callable | None:
-    """A function that counts the pair by torchmetrics, or None if it is not installed."""
+    """Return a function that counts the pair with torchmetrics, or None if it is not installed."""
     try:
         from torchmetrics.classification import MulticlassConfusionMatrix
     except ImportError:
@@ -104,8 +104,10 @@ def torchmetrics_way(reference: np.ndarray, prediction: np.ndarray, counts: np.n
 
 
 def cityscapes_way(reference: np.ndarray, prediction: np.ndarray, folder: Path) -> tuple[Callable, float] | None:
-    """A function that counts the pair by cityscapesscripts, from files in `folder`, and the milliseconds that decoding
-    them takes; None if it is not installed."""
+    """Return a function that counts the pair with cityscapesscripts, and the milliseconds that it spends on decoding.
+
+    Writes the pair to files in `folder`. Returns None if cityscapesscripts is not installed.
+    """
     try:
         from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
     except ImportError:

@@ -1,9 +1,9 @@
-"""How far position and colour alone go: a table of class counts per (row, column, red, green, blue) bin.
+"""Predict classes from position and colour alone, with class counts per (row, column, red, green, blue) bin.
 
     python benchmarks/pixel_baseline.py --dataset camvid --dataset_path camvid
 
-A network that does not beat this has learned nothing about shape. The table is fitted on the training split and
-scored on the validation split, at full resolution, with the project's own metric definition.
+A network that does not beat this has learned nothing about shape. The counts come from the training split. The score is
+the project's mIoU on the validation split at full resolution.
 """
 
 import argparse
@@ -17,18 +17,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data_scripts.reader import read_image, read_label  # noqa: E402
 from data_scripts.sources import load_source  # noqa: E402
 
-BINS = ((16, 16, 8), (8, 8, 6), (8, 4, 4), (6, 1, 2), (1, 1, 2))  # rows, columns, levels of each colour: fine to coarse
+BINS = ((16, 16, 8), (8, 8, 6), (8, 4, 4), (6, 1, 2), (1, 1, 2))  # (rows, columns, levels per colour), fine to coarse
 
 
 class PixelBaseline:
-    """P(class | position, colour) from counts; each bin leans on the next coarser one, as if seen `prior` times."""
+    """P(class | position, colour) from counts. Each bin adds the next coarser bin as a prior of `prior` pixels."""
 
     def __init__(self, num_classes: int, bins=BINS, prior: float = 20.0):
         self.num_classes, self.bins, self.prior = num_classes, bins, prior
         self.counts = [np.zeros((rows * columns * levels**3, num_classes), np.int64) for rows, columns, levels in bins]
 
     def cells(self, image: np.ndarray, bins: tuple[int, int, int]) -> np.ndarray:
-        """(H, W, 3) uint8 -> the bin of each pixel (H, W)."""
+        """Return the bin of each pixel, (H, W), of a uint8 image (H, W, 3)."""
         rows, columns, levels = bins
         height, width = image.shape[:2]
         y = (np.arange(height) * rows // height)[:, None]
@@ -37,14 +37,14 @@ class PixelBaseline:
         return ((((y * columns + x) * levels) + red) * levels + green) * levels + blue
 
     def fit(self, image: np.ndarray, label: np.ndarray) -> None:
-        """Count the pixels of an image whose train ids (H, W) are below `num_classes`."""
+        """Count the pixels of an image. Leaves out those whose train ids in `label` (H, W) are not classes."""
         valid = label < self.num_classes
         for bins, counts in zip(self.bins, self.counts, strict=True):
             pairs = self.cells(image, bins)[valid] * self.num_classes + label[valid]
             counts += np.bincount(pairs, minlength=counts.size).reshape(counts.shape)
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """Train ids (H, W), uint8."""
+        """Return train ids (H, W), uint8."""
         probability = np.full(self.num_classes, 1 / self.num_classes)
         for bins, counts in zip(reversed(self.bins), reversed(self.counts), strict=True):
             seen = counts[self.cells(image, bins)]
@@ -53,7 +53,7 @@ class PixelBaseline:
 
 
 def score(pairs, num_classes: int) -> np.ndarray:
-    """IoU by class over (prediction, label) maps; nan for a class that does not occur."""
+    """Return the IoU by class (C,) over (prediction, label) pairs of maps, with nan for classes that do not occur."""
     counts = np.zeros((num_classes, num_classes), np.int64)
     for prediction, label in pairs:
         valid = label < num_classes

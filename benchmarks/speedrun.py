@@ -1,17 +1,17 @@
-"""What so many minutes on this machine are worth: ours beside the usual ways to train, each from nothing.
+"""Compare the mIoU that a few minutes of training on this machine give: our recipe and two usual ones, from scratch.
 
     python benchmarks/speedrun.py --dataset_path camvid --minutes 10 --out runs/speedrun
     python benchmarks/speedrun.py --dataset_path camvid --minutes 10 --out runs/speedrun --fold T
 
-    ours       recipes/camvid_speedrun.yaml
-    deeplabv3  torchvision's DeepLabV3-R50 with the settings of its reference script: SGD 0.01, poly, auxiliary loss
-               0.5, 8 images a step, scale 0.5 to 2, mirror
-    segformer  transformers' SegFormer-B0 with the settings of its example script: AdamW 5e-5, linear decay (poly's
-               power is 0.9 here), 8 images a step, crops at native size, mirror
+ours       recipes/camvid_speedrun.yaml
+deeplabv3  torchvision's DeepLabV3-R50 with the settings of its reference script: SGD 0.01, poly, auxiliary loss 0.5,
+           8 images per step, scale 0.5 to 2, mirror
+segformer  transformers' SegFormer-B0 with the settings of its example script: AdamW 5e-5, linear decay (here poly
+           with power 0.9), 8 images per step, crops at native size, mirror
 
-A few steps are timed first, and the number of steps follows from the minutes (checkpoints come on top). All three
-run through the same loop, which is no slower than the peers' own (docs/benchmarks.md). The minutes in the table include
-the one validation at the end.
+The program first times a few steps, and derives the number of steps from --minutes. Checkpoints take extra time. All
+three runs use the same training loop, which is no slower than the peers' own (docs/benchmarks.md). The minutes in the
+table include the one validation at the end.
 """
 
 import argparse
@@ -29,17 +29,19 @@ PEERS = {
     "segformer": "--model segformer_b0 --batch_size 8 --learning_rate 5e-5 --warmup_steps 0 --weight_decay 0 "
     "--scale_range 1.0 1.0 --colorjitter_factor 0",
 }
-SHORT, LONG = 4, 14  # steps that are timed
+SHORT, LONG = 4, 14  # steps of the two timed runs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset_path", required=True, help="CamVid's folder")
-    parser.add_argument("--out", type=Path, required=True, help="where the run folders go")
+    parser.add_argument("--dataset_path", required=True, help="folder of CamVid")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the run folders")
     parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--fold", help="of recipes/camvid_folds.json; CamVid's validation split if not given")
+    parser.add_argument(
+        "--fold", help="fold of recipes/camvid_folds.json to validate on (default: CamVid's validation split)"
+    )
     parser.add_argument("--only", nargs="+", choices=["ours", *PEERS])
-    parser.add_argument("--mixed_precision", default="no", help="bf16 on a CPU that has its instructions")
+    parser.add_argument("--mixed_precision", default="no", help="bf16 on a CPU that has the instructions")
     args = parser.parse_args()
     common = ["--dataset", "camvid", "--select", "last", "--num_workers", "1"]
     runs = {"ours": [ROOT / "recipes" / "camvid_speedrun.yaml"]}
@@ -63,18 +65,18 @@ def fold_flags(args: argparse.Namespace) -> list:
 
 
 def seconds_per_step(name: str, flags: list, args: argparse.Namespace) -> float:
-    """Measured on two runs without validation, so that what every run does once does not count."""
+    """Return the seconds of a step: the difference of a long and a short run, so that start-up does not count."""
     seconds = []
     for steps in (SHORT, LONG):
         folder = args.out / f"timing_{name}_{steps}"
         train(flags, folder, steps, ["--train_on", "train+val"], args)
         seconds.append(sum(row["seconds"] for row in read_rows(folder / "log_epoch.csv")))
     difference = float(np.diff(seconds)[0]) / (LONG - SHORT)
-    return difference if difference > 0 else seconds[1] / LONG  # a disturbed machine
+    return difference if difference > 0 else seconds[1] / LONG  # other work disturbed the timing
 
 
 def train(flags: list, folder: Path, steps: int, more: list, args: argparse.Namespace) -> None:
-    """Train `steps` steps in `folder`, validated once at the end."""
+    """Train for `steps` steps in `folder`, and validate once at the end."""
     length = ["--max_train_steps", steps, "--eval_every", steps]
     where = ["--dataset_path", args.dataset_path, "--output_dir", folder, "--overwrite_output_dir"]
     launch("train_seg.py", *flags, *more, *length, *where, precision=args.mixed_precision)

@@ -1,4 +1,4 @@
-"""How the benchmarks measure and print."""
+"""Time functions and print rows, for the benchmarks."""
 
 import math
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def times(function: Callable[[], object], repeats: int, before: int = 0) -> list[float]:
-    """The seconds of each call, after some that are not timed."""
+    """Return the seconds of each of `repeats` calls, after `before` calls that are not timed."""
     taken = []
     for _ in range(before + repeats):
         begun = time.perf_counter()
@@ -18,15 +18,18 @@ def times(function: Callable[[], object], repeats: int, before: int = 0) -> list
 
 
 def seconds(function: Callable[[], object], repeats: int, before: int = 0) -> float:
-    """The median time of a call, after some that are not timed."""
+    """Return the median time of a call in seconds, after `before` calls that are not timed."""
     return statistics.median(times(function, repeats, before))
 
 
 def median_of(values: list[float]) -> tuple[float, float, float]:
-    """(low, median, high): the median lies between the two of its neighbours in order that the sign test at 95 %
-    leaves, whatever the distribution. Six values or more; of fewer they are the smallest and the largest."""
+    """Return (low, median, high), where low and high are a 95 % confidence interval of the median by the sign test.
+
+    The interval holds for any distribution. It needs six values or more; with fewer, low and high are the smallest and
+    the largest.
+    """
     values = sorted(values)
-    below = 0  # values that can be left out at each end
+    below = 0  # values outside the interval at each end
     while 2 * sum(math.comb(len(values), k) for k in range(below + 2)) <= 0.05 * 2 ** len(values):
         below += 1
     return values[below], statistics.median(values), values[-1 - below]
@@ -41,7 +44,7 @@ def row(name: str, value: float, unit: str = "ms") -> None:
 
 
 def one_core() -> None:
-    """This process and its threads on one core, whatever has threads."""
+    """Restrict this process and all libraries in it to one core."""
     import cv2
     import torch
 

@@ -1,26 +1,26 @@
-"""What a training step costs, and how long it waits for data.
+"""Measure the time of a training step, and how long it waits for data.
 
-    python benchmarks/train_step.py deeplab                                  # beside plain torchvision, and the peak
+    python benchmarks/train_step.py deeplab                                 # against plain torchvision and the peak
     python benchmarks/train_step.py feed --dataset camvid --dataset_path camvid
     python benchmarks/train_step.py norms                                   # every --norm, and timm's EvoNorm-S0
-    python benchmarks/train_step.py peers                                   # beside segmentation_models.pytorch
+    python benchmarks/train_step.py peers                                   # against segmentation_models.pytorch
     python benchmarks/train_step.py heads                                   # the short way through SegFormer's head
 
-deeplab  DeepLabV3-R50, batch 2 at 288x576: this project's step in bf16 and channels_last, the plain torchvision step in
-         fp32 with the system's malloc, and the share of the machine's bf16 peak, which is that of its best dense kernel
-         among those tried
-feed     StreetNet, batch 4 at 360x480 in bf16, with one worker: the time a step waits for data, and the throughput
-         beside steps on one batch that is there already
-norms    DeepLabV3-R50 as above with each norm, and with timm's EvoNorm-S0 in every place of ours: the time of a step
-         and the most memory that its process had at a time, libraries included. Each has three processes of its own, in
-         turn with the others
+deeplab  DeepLabV3-R50, batch 2 at 288x576: this project's step in bf16 and channels_last, and the plain torchvision
+         step in fp32 with the system's malloc. Also the share of the machine's bf16 peak, which is the rate of the best
+         of several dense kernels.
+feed     StreetNet, batch 4 at 360x480 in bf16, with one worker: the time that a step waits for data, and the throughput
+         relative to steps that repeat one batch in memory.
+norms    DeepLabV3-R50 as above with each norm, and with timm's EvoNorm-S0 in place of ours: the time of a step and the
+         peak memory of its process, libraries included. Each norm runs in three separate processes, which alternate
+         with those of the other norms.
 peers    networks with a counterpart in segmentation_models.pytorch (FCN: torchvision) on the same encoder, batch 2 at
-         288x576: both in bf16 and channels_last, by this project's step, in turn; the ratio is the median of the pairs'
-         with an interval that holds it with 95 % confidence if the pairs are independent (six or more of them)
-heads    a forward pass of one image of 512x1024 in eval mode, in bf16: as published and by the short way of
-         seg_models/short_heads.py, in turn
+         288x576. Both run this project's step in bf16 and channels_last, alternately. The ratio is the median over the
+         pairs, with a 95 % confidence interval if there are six or more independent pairs.
+heads    a forward pass of one 512x1024 image in eval mode, in bf16: as published, and the short way of
+         seg_models/short_heads.py, alternately.
 
-Times are medians; run it on an otherwise idle machine, with OMP_WAIT_POLICY=passive.
+Times are medians. Run it on an otherwise idle machine, with OMP_WAIT_POLICY=passive.
 """
 
 import argparse
@@ -61,7 +61,7 @@ from train_seg import train_step
 
 
 def network(name: str, num_labels: int, norm: str = "batch") -> torch.nn.Module:
-    """`norm`: one of `NORMS`, or timm_evo."""
+    """Build the network `name`. `norm` is one of `NORMS`, or "timm_evo" for timm's EvoNorm-S0."""
     model = build_model(name, norm.removeprefix("timm_"), {i: str(i) for i in range(num_labels)})
     if norm == "timm_evo":
         use_timms_evonorm(model)
@@ -69,7 +69,7 @@ def network(name: str, num_labels: int, norm: str = "batch") -> torch.nn.Module:
 
 
 def stepper(model: torch.nn.Module, num_labels: int):
-    """A function that makes one step of this project with a batch."""
+    """Return a function that runs one training step of this project on a batch."""
     accelerator = launch.make_accelerator()
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
@@ -94,7 +94,7 @@ def batch_of(images: int, size: tuple[int, int], num_labels: int) -> dict[str, t
 
 
 def bf16_peak() -> float:
-    """Operations a second of the best of some dense kernels in bf16: products, and convolutions as networks have."""
+    """Return the FLOP/s of the fastest of several dense bf16 kernels: matrix products and typical convolutions."""
     best = 0.0
     for side in (1024, 2048, 4096):
         a, b = (torch.randn(side, side, dtype=torch.bfloat16) for _ in range(2))
@@ -110,7 +110,7 @@ def bf16_peak() -> float:
 
 
 def plain_torchvision(batch: dict[str, torch.Tensor], num_labels: int, repeats: int) -> float:
-    """Seconds of a step as one would write it down first."""
+    """Return the seconds of a step in plain torchvision code."""
     from torchvision.models.segmentation import deeplabv3_resnet50
 
     model = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=num_labels).train()
@@ -128,19 +128,19 @@ def plain_torchvision(batch: dict[str, torch.Tensor], num_labels: int, repeats: 
 
 def deeplab(args) -> None:
     batch = batch_of(2, (288, 576), 19)
-    theirs = plain_torchvision(batch, 19, args.repeats)  # first: with the system's malloc
+    theirs = plain_torchvision(batch, 19, args.repeats)  # first, while malloc has the system's settings
     peak = bf16_peak()
     step = stepper(network("deeplabv3_resnet50", 19), 19)
     ours = seconds(lambda: step(batch), args.repeats, before=2)
     with FlopCounterMode(display=False) as counter:
         step(batch)
     operations = counter.get_total_flops()
-    row("torchvision's, fp32", 1000 * theirs, "ms a step")
-    row("DeepLabV3-R50 here, bf16 channels_last", 1000 * ours, "ms a step")
-    row("ratio", theirs / ours, "x")
+    row("torchvision, fp32", 1000 * theirs, "ms per step")
+    row("ours, bf16 channels_last", 1000 * ours, "ms per step")
+    row("torchvision / ours", theirs / ours, "x")
     row("best dense bf16 kernel", peak / 1e9, "GFLOP/s")
     row("operations of a step, forward and backward", operations / 1e9, "GFLOP")
-    row("of the peak", 100 * operations / ours / peak, "%")
+    row("share of the peak", 100 * operations / ours / peak, "%")
 
 
 def feed(args) -> None:
@@ -149,7 +149,7 @@ def feed(args) -> None:
     step = stepper(network("streetnet", len(labels.names)), len(labels.names))
     there = batch_of(4, size, len(labels.names))
     bare = seconds(lambda: step(there), args.repeats, before=2)
-    row("a step on a batch that is there", 1000 * bare, "ms")
+    row("a step on a batch in memory", 1000 * bare, "ms")
     folder, refusal = build_decoded(split, labels, None, "training", progress=False)
     for name, kept in (("files", None), *((("the decoded file", folder),) if folder else ())):
         transform = TrainTransform(Pixels(split, labels, None, kept), 255, 0, epoch, AugmentOptions(size))
@@ -165,12 +165,12 @@ def feed(args) -> None:
         total = time.perf_counter() - begun
         row(f"a step on a batch from {name}", 1000 * total / args.repeats, "ms")
         row("    waiting for data", 100 * waited / total, "%")
-        row("    throughput beside the bare step", 100 * bare * args.repeats / total, "%")
+        row("    throughput relative to the bare step", 100 * bare * args.repeats / total, "%")
     print(refusal or "", end="")
 
 
 def steps_with(norm: str, repeats: int) -> tuple[list[float], float]:
-    """(seconds of each of some steps, the most memory of this process in GiB)."""
+    """Return the seconds of each of `repeats` steps, and the peak memory of this process in GiB."""
     step = stepper(network("deeplabv3_resnet50", 19, norm), 19)
     batch = batch_of(2, (288, 576), 19)
     return times(lambda: step(batch), repeats, before=1), most_memory()
@@ -179,7 +179,7 @@ def steps_with(norm: str, repeats: int) -> tuple[list[float], float]:
 def norms(args) -> None:
     variants, rounds = (*NORMS, "timm_evo"), 3
     taken, memory = {norm: [] for norm in variants}, dict.fromkeys(variants, 0.0)
-    # A process for each task: memory that has once been had stays, and would count for the next norm.
+    # A process per task, because the peak memory of a process never falls, and would count for the next norm too.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, prepare, (args.default_malloc,), max_tasks_per_child=1) as one_at_a_time:
         for norm in variants * rounds:
@@ -188,12 +188,12 @@ def norms(args) -> None:
             memory[norm] = max(memory[norm], most)
     for norm in variants:
         step = statistics.median(taken[norm])
-        row(norm, 1000 * step, f"ms a step, {step / statistics.median(taken['batch']):5.2f} x batch")
-        row("    most memory at a time", memory[norm], f"GiB,       {memory[norm] / memory['batch']:5.2f} x batch")
+        row(norm, 1000 * step, f"ms per step, {step / statistics.median(taken['batch']):5.2f} x batch")
+        row("    peak memory", memory[norm], f"GiB,         {memory[norm] / memory['batch']:5.2f} x batch")
 
 
 class Peer(torch.nn.Module):
-    """Another library's network, with the output of ours."""
+    """Another library's network, wrapped to return the same output as ours."""
 
     def __init__(self, model: torch.nn.Module):
         super().__init__()
@@ -215,7 +215,7 @@ def peer_of(name: str) -> torch.nn.Module:
     if decoder == "segformer":
         width = VARIANTS[encoder]["decoder_hidden_size"]
         return smp.Segformer(f"mit_{encoder}", encoder_weights=None, classes=19, decoder_segmentation_channels=width)
-    if decoder == "pspnet":  # theirs leaves the last stages out unless told otherwise
+    if decoder == "pspnet":  # theirs leaves out the last stages by default
         model = smp.PSPNet(encoder, encoder_weights=None, encoder_depth=5, classes=19, upsampling=8)
         model.encoder.make_dilated(8)
         return model
@@ -238,7 +238,9 @@ def peers(args) -> None:
                 taken[which] += times(lambda: steps[which](batch), 1, before=0 if turn else 1)  # noqa: B023
         ours, theirs = map(statistics.median, taken)
         low, ratio, high = median_of([one / other for one, other in zip(*taken, strict=True)])
-        row(name, 1000 * ours, f"ms a step, the other's {1000 * theirs:8.2f}: {ratio:.2f} x ({low:.2f} to {high:.2f})")
+        row(
+            name, 1000 * ours, f"ms per step, the other's {1000 * theirs:8.2f}: {ratio:.2f} x ({low:.2f} to {high:.2f})"
+        )
 
 
 def heads(args) -> None:
@@ -252,10 +254,10 @@ def heads(args) -> None:
                     shorten_heads(model, in_eval=short)
                     taken[short] += times(lambda: model(images), 1, before=0 if turn else 1)  # noqa: B023
         long, short = (statistics.median(taken[key]) for key in (False, True))
-        row(name, 1000 * short, f"ms an image, as published {1000 * long:8.2f}: {short / long:5.2f} x")
+        row(name, 1000 * short, f"ms per image, as published {1000 * long:8.2f}: {short / long:5.2f} x")
         with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
             model.to("meta")(torch.empty(1, 3, 375, 1242))
-        row("    of 375x1242", counter.get_total_flops() / 2e9, "GMACs")
+        row("    one image of 375x1242", counter.get_total_flops() / 2e9, "GMACs")
 
 
 def most_memory() -> float:
@@ -276,12 +278,12 @@ def main() -> None:
     parser.add_argument("--dataset", default="camvid")
     parser.add_argument("--dataset_path")
     parser.add_argument("--repeats", type=int, default=12)
-    parser.add_argument("--default_malloc", action="store_true", help="as glibc has it, not as the scripts set it")
+    parser.add_argument("--default_malloc", action="store_true", help="keep glibc's malloc settings")
     args = parser.parse_args()
     prepare(args.default_malloc)
     PARTS[args.part](args)
-    if args.part != "norms":  # which has processes of its own
-        row("most memory at a time", most_memory(), "GiB")
+    if args.part != "norms":  # it reports the memory of its own processes
+        row("peak memory", most_memory(), "GiB")
 
 
 if __name__ == "__main__":
