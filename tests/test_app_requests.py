@@ -193,15 +193,15 @@ def test_only_uploads_are_photos(app, value):
     [
         ([], "at least one scale"),
         ([2.2] * 100, "100 scales"),
-        ([1.0, 1.0], "given twice"),
-        ([50.0], "50.0 is no scale"),
-        ([0], "0 is no scale"),
-        ([-1.0], "-1.0 is no scale"),
-        (["1.0"], "1.0 is no scale"),
-        ([True], "True is no scale"),
-        ([None], "None is no scale"),
-        ([[1.0]], "no scale"),
-        ([10**400], "no scale"),
+        ([1.0, 1.0], "occurs twice"),
+        ([50.0], "50.0 is not an available scale"),
+        ([0], "0 is not an available scale"),
+        ([-1.0], "-1.0 is not an available scale"),
+        (["1.0"], "1.0 is not an available scale"),
+        ([True], "True is not an available scale"),
+        ([None], "None is not an available scale"),
+        ([[1.0]], "not an available scale"),
+        ([10**400], "not an available scale"),
         (1.0, "a list of"),
         ("1.0", "a list of"),
         (None, "a list of"),
@@ -219,7 +219,7 @@ def test_numbers_that_are_none_are_refused(app):
         body = f'{{"data": [null, "{app.model}", [{number}], false]}}'
         posted = httpx.post(f"{app.url}/{API}/call/segment", content=body, headers={"content-type": "application/json"})
         event = posted.json()["event_id"]
-        assert "no scale" in httpx.get(f"{app.url}/{API}/call/segment/{event}", timeout=60).text
+        assert "not an available scale" in httpx.get(f"{app.url}/{API}/call/segment/{event}", timeout=60).text
 
 
 def test_other_models_and_flips_are_one_sentence_without_paths(app):
@@ -348,7 +348,7 @@ def test_too_much_work_is_refused_with_the_numbers(app, tmp_path):
     Image.new("RGB", (1000, 900)).save(tmp_path / "large.png")
     stored = app.upload(tmp_path / "large.png")
     answer = app.call([file_data(stored), app.model, [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2], True])
-    assert "32 megapixels and the limit is 10" in answer and "fewer or smaller scales" in answer
+    assert "32 megapixels, but the limit is 10" in answer and "fewer or smaller scales" in answer
 
 
 def test_a_client_that_goes_away_does_not_stop_the_others(app, tmp_path):
@@ -432,8 +432,8 @@ def test_memory_that_would_not_suffice_is_refused_before_the_photo_is_decoded(tm
 @pytest.mark.parametrize(
     "error, sentence, logged",
     [
-        (MemoryError(), "memory does not suffice", False),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: tried"), "does not suffice", False),
+        (MemoryError(), "out of memory", False),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: tried"), "out of memory", False),
         (OSError(28, "No space left on device", "/srv/secret"), "its disk may be full", False),
         (KeyError("/srv/secret"), "its log says why", True),
     ],

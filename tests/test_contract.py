@@ -389,14 +389,14 @@ def test_encoders_that_cannot_be_are_refused():
         ("unet_resnet50", "inception_v4"): "do not cover the image",
         ("pspnet_resnet50", "swin_tiny"): "cannot be built|would not be used",
         ("streetnet", "resnet50"): "has its own",
-        ("segformer_b0", "resnet50"): "--encoder is not for --model segformer_b0",
+        ("segformer_b0", "resnet50"): "--encoder does not apply to --model segformer_b0",
     }
     for (name, encoder), reason in cases.items():
         with pytest.raises(ModelError, match=reason):
             build(name, encoder=encoder)
     with pytest.raises(ModelError, match="neither this package nor timm has an encoder nonsense"):
         build("unet_nonsense")
-    with pytest.raises(ModelError, match="leave one of them out"):
+    with pytest.raises(ModelError, match="leave out one of them"):
         build("unet_resnet34", encoder="resnet18")
     with pytest.raises(ModelError, match="norm evo does not reach into timm's resnet26"):
         build("unet_resnet50", "evo", encoder="resnet26")

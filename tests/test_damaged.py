@@ -391,7 +391,7 @@ def test_printed_commands_can_be_pasted(tmp_path):
     words = shlex.split(outcome(run, STATE, "best").partition("Next: ")[2])
     assert words[words.index("--model_name_or_path") + 1] == str(run)
     (run / "checkpoints" / "step_000003").mkdir(parents=True)
-    words = shlex.split(checkpoints.last_checkpoint(run).partition("go on with ")[2])
+    words = shlex.split(checkpoints.last_checkpoint(run).partition("continue with ")[2])
     assert words == ["--resume_from_checkpoint", str(run)]
 
 
@@ -415,6 +415,6 @@ def test_a_best_model_of_another_epoch_than_the_checkpoints_is_not_trusted(run):
 
     (run / "best").mkdir(exist_ok=True)
     (run / "best" / "training.json").write_text('{"epoch": 4}')
-    assert damage_of_best(run, STATE) == "is not of epoch 1, as the checkpoint has it"
+    assert damage_of_best(run, STATE) == "is not from epoch 1, which the checkpoint names"
     (run / "best" / "training.json").write_text('{"epoch": 1}')
     assert damage_of_best(run, STATE) == ""

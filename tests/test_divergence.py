@@ -84,7 +84,7 @@ def test_weights_that_are_not_finite_are_not_kept(toycity, in_process, tmp_path,
     run = tmp_path / "r"
     flags = ["--dataset_path", toycity, "--epochs", 2, "--eval_every", 1, "--checkpointing_steps", 1]
     line = refusal(in_process, capsys, "train_seg", *FAST, *flags, "--output_dir", run)
-    assert "no longer finite" in line and f"{run}/checkpoints/step_000003: go on with" in line
+    assert "no longer finite" in line and f"{run}/checkpoints/step_000003: continue with" in line
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step_000002", "step_000003"]
     for folder in (run / "checkpoints" / "step_000003", run / "best"):
         assert all(tensor.isfinite().all() for tensor in load_file(folder / "model.safetensors").values())
@@ -181,7 +181,7 @@ def test_a_run_does_not_go_on_with_other_data(files, what, toycity, in_process, 
     pixels[:9, :9] = pixels[-1, -1]
     Image.fromarray(pixels).save(path)
     resume = ["train_seg", "--resume_from_checkpoint", run, "--max_train_steps", 2]
-    assert f"was begun with other data: what differs is validation {what} (" in refusal(in_process, capsys, *resume)
+    assert f"started with other data, which differ in validation {what} (" in refusal(in_process, capsys, *resume)
     state = run / "checkpoints" / "step_000001" / "state.json"
     old = json.loads(state.read_text())
     del old["data"]  # an older run, which did not record it, goes on

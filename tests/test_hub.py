@@ -307,7 +307,7 @@ def test_a_failed_upload_loses_nothing_and_its_command_repeats_it(hub, tmp_path)
 @pytest.mark.parametrize(
     "words, said",
     [
-        (["--hub_model_id", "a/b/c"], "--hub_model_id 'a/b/c' is no id of a model"),
+        (["--hub_model_id", "a/b/c"], "--hub_model_id 'a/b/c' is not a hub id"),
         (["--hub_model_id", "user/x"], "offline mode is on"),
         ([], "--hub_model_id"),
         (["--hub_model_id", "user/x", "--nonsense"], "--nonsense"),

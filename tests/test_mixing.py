@@ -581,7 +581,10 @@ def test_the_order_of_the_sampling_is_that_of_training(in_process, toycity, monk
             ("--copyblob", "tutorial", "--gradient_accumulation_steps", 2),
             "--copyblob tutorial pastes between the images",
         ),
-        (("--resume_from_checkpoint", "run", "--cutmix"), "--cutmix True is not what the run was begun with (False)"),
+        (
+            ("--resume_from_checkpoint", "run", "--cutmix"),
+            "--cutmix True differs from False, the value that the run started with",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(in_process, toycity, tmp_path, capsys, flags, named):

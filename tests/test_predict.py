@@ -234,7 +234,7 @@ def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicte
     with pytest.raises(SystemExit):
         predict("--input", folder)
     said = capsys.readouterr().err
-    assert "image vast of 80x80 takes about 0.0 GB of memory" in said and "1 of 3 images were not predicted" in said
+    assert "image vast of 80x80 needs about 0.0 GB of memory" in said and "1 of 3 images could not be predicted" in said
     assert sorted(ids_of(tmp_path / "results_album")) == ["small.png", "tiny.png"]
 
 

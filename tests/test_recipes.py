@@ -78,8 +78,8 @@ WRONG = {
     "copyblob_rules: [--help]": "copyblob_rules is",
     "batch_size: 4\nbatch_size: 8": "batch_size is there twice",
     "lr_init: 0.1\nlearning_rate: 0.2": "lr_init and learning_rate are the same flag",
-    "model: true": "model is True: put a text into quotes",
-    "fold: no": "fold is False: put a text into quotes",
+    "model: true": "model is True: put quotes around text",
+    "fold: no": "fold is False: put quotes around text",
     "batch_size: yes": "invalid int value: 'True'",
     "batch_size: 4.0": "invalid int value: '4.0'",
     "batch_size: 2026-11-26": "batch_size is",
@@ -88,7 +88,7 @@ WRONG = {
     "learning_rate: .inf": "--learning_rate inf is not a finite number",
     "learning_rate: 1e400": "--learning_rate inf is not a finite number",
     "learning_rate: -1": "--learning_rate -1.0 is out of range",
-    "learning_rate: 1.0e+300": "absurdly large",
+    "learning_rate: 1.0e+300": "too large",
     f"epochs: {10**30}": "--epochs 1000000000000000000000000000000 is out of range",
     f"epochs: {'9' * 5000}": "cannot read recipe",
     "seed: 4294967296": "--seed 4294967296 is out of range",
@@ -96,10 +96,10 @@ WRONG = {
     "output_dir: --help": None,  # a value, not a flag
     'output_dir: "a\\nb"': "output_dir is",
     'output_dir: "a\\0b"': "output_dir is",
-    "1: 2": "1 is no name of a flag",
-    "null: 2": "None is no name of a flag",
+    "1: 2": "1 is not the name of a flag",
+    "null: 2": "None is not the name of a flag",
     "? [a]\n: b": "cannot read recipe",
-    '"a\\nb": 3': "is no name of a flag",
+    '"a\\nb": 3': "is not the name of a flag",
     "no_such_flag: 1": "there is no flag --no_such_flag",
     "help: true": "there is no flag --help",
     "a: &a [*a]": "cannot read recipe",
@@ -160,7 +160,7 @@ def test_a_recipe_that_is_no_file_is_one_line(name, tmp_path, capsys):
         ("--epochs -9223372036854775809", "out of range"),
         ("--crop_size 3 99999999999999999999", "--crop_size 99999999999999999999 is out of range"),
         ("--dataset nowhere", "--dataset nowhere is not known: choose one of minicity, cityscapes, camvid, toycity"),
-        ("--focal_gamma 0", "--focal_gamma needs --loss focal, and this is ce"),
+        ("--focal_gamma 0", "--focal_gamma needs --loss focal, not ce"),
         ("--cutmix_prob 1", "--cutmix_prob needs --cutmix"),
         ("--hflip perhaps", "perhaps"),
     ],
@@ -207,7 +207,7 @@ def test_an_old_runs_flags_may_change_where_they_may(tmp_path):
     args = parse_arguments(TrainArguments, ["--resume_from_checkpoint", str(run), "--epochs", "3"])
     assert changed_flags(args, run / "args.yaml") == ["--epochs 3 instead of 2"]
     args = parse_arguments(TrainArguments, ["--resume_from_checkpoint", str(run), "--ema_decay", "0.5"])
-    with pytest.raises(RunError, match="--ema_decay 0.5 is not what the run was begun with"):
+    with pytest.raises(RunError, match="--ema_decay 0.5 differs from"):
         changed_flags(args, run / "args.yaml")
 
 
@@ -260,7 +260,7 @@ def test_help_shows_each_flag_once_in_titled_groups_without_loading_torch(script
         groups = ["Data", "Network", "Augmentation", "Loss", "Optimisation", "Run", "Hub"]
         assert titles == ["options", *groups]
         words = " ".join(shown.stdout.split())
-        assert "--hflip mirror half of the training images (default: True) --no_hflip do not mirror" in words
+        assert "--hflip flip half of the training images horizontally (default: True) --no_hflip do not flip" in words
         assert "--no_cache decode images each time" in words and "(default: None)" not in words
         assert set(flags) >= {f"--{name}" for name in flags_of(TrainArguments)}
 

@@ -68,7 +68,7 @@ def test_photos_are_predicted_where_there_is_no_run(in_process, tmp_path, capsys
     output = tmp_path / "predictions" / "camvid_streetnet"
     ids = np.asarray(Image.open(output / "results_photos" / "grey.png"))
     assert ids.shape == (60, 80) and ids.max() < 11
-    assert "the network that comes along" in capsys.readouterr().out
+    assert "the network that comes with the project" in capsys.readouterr().out
     assert sorted(SHIPPED.rglob("*")) == before  # nothing is written into the project
 
 
@@ -94,7 +94,7 @@ def test_the_second_network_says_what_it_was_trained_on():
 def test_without_any_model_one_line_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trained_model, "SHIPPED", tmp_path / "nothing")
-    with pytest.raises(RunError, match="no complete run below runs/: train one with train_seg.py"):
+    with pytest.raises(RunError, match="no complete run in runs/: train one with train_seg.py"):
         find_model(None)
 
 
