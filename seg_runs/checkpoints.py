@@ -226,9 +226,9 @@ def load_checkpoint(accelerator, folder: Path, model, ema, optimizer) -> None:
         load_optimizer(optimizer, training["optimizer"])
         if accelerator.scaler is not None and "scaler" in training:
             accelerator.scaler.load_state_dict(training["scaler"])
-        if rng is not None:  # a process that the checkpoint does not know keeps the state from its seed
+        if rng is not None:  # None for an added process, which keeps the state from its seed
             set_rng_state(rng)
-    except Exception as error:  # likewise
+    except Exception as error:  # a state that does not fit can raise anything
         raise RunError(f"checkpoint {folder} belongs to another model or optimizer: {os_reason(error)}") from error
 
 

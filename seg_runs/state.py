@@ -113,7 +113,7 @@ class RunState:
         conditions = Conditions(**{key: found.pop(key) for key in Conditions.__dataclass_fields__})
         state = cls(conditions, **{**found, "totals": Totals(*found["totals"])})
         if not 0 <= state.step - state.epoch * conditions.steps_per_epoch <= conditions.steps_per_epoch:
-            raise RunError(f"cannot read {path}: step {state.step} is not of epoch {state.epoch}")
+            raise RunError(f"cannot read {path}: step {state.step} does not belong to epoch {state.epoch}")
         return state
 
 
