@@ -42,7 +42,7 @@ class ShortHead(SegformerDecodeHead):
 
     def forward(self, encoder_hidden_states: list[torch.Tensor], **kwargs) -> torch.Tensor:
         """Map features (B, C_i, H_i, W_i), largest first, to logits (B, C, H_0, W_0)."""
-        if not (self.training or self.in_eval) or encoder_hidden_states[-1].ndim == 3:  # 3: a flattened map
+        if not (self.training or self.in_eval) or encoder_hidden_states[-1].ndim == 3:  # 3 dimensions: a flattened map
             return super().forward(encoder_hidden_states, **kwargs)
         projections = [mlp.proj for mlp in next(m for m in self.children() if isinstance(m, nn.ModuleList))]
         fuse = self.linear_fuse.weight.flatten(1).chunk(len(projections), dim=1)[::-1]  # stored smallest map first

@@ -110,7 +110,7 @@ FORMATS = (
         {r"^backbone\.stem\.": "ResNetV1c begins with three 3x3 convolutions, torchvision's ResNet with one of 7x7"},
     ),
 )
-OURS = Format("", "", (), {})  # names of this package, torchvision or `transformers`
+OURS = Format("", "", (), {})  # names that need no translation
 
 
 def translate(weights: Weights) -> tuple[Weights, str, dict[str, str]]:
@@ -134,7 +134,7 @@ def translate(weights: Weights) -> tuple[Weights, str, dict[str, str]]:
                 part = re.sub(count_down, lambda m: f"{m[1]}.{int(m[2]) - 1}", part)
             if form.table is MMSEG_SEGFORMER and part.endswith(
                 (".mlp.dense1.weight", ".mlp.dense2.weight")
-            ):  # 1x1 there
+            ):  # 1x1 convolutions there
                 value = value.flatten(1)
             tensors[part] = value
     return Weights(tensors, weights.labels, weights.norm), form.title, without

@@ -74,14 +74,14 @@ def misfit(module: nn.Module, ours: dict, theirs: dict, other_norm: bool) -> str
     other_norm    whether the file's configuration names another norm than ours
     """
     if not theirs:
-        return "not in it"
+        return "missing in the file"
     counters = {key for key in {**ours, **theirs} if key.endswith("num_batches_tracked")}
     norm = isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, EvoNorm))
     if ours.keys() - counters != theirs.keys() - counters or (norm and other_norm):
-        return "another norm there" if norm else "other parts there (a bias?)"
+        return "another norm in the file" if norm else "other tensors in the file (a bias?)"
     for key, value in ours.items():
         if key in theirs and value.shape != theirs[key].shape:
-            return f"shape {shape(theirs[key])} there, {shape(value)} here"
+            return f"shape {shape(theirs[key])} in the file, {shape(value)} here"
     return None
 
 
@@ -104,11 +104,15 @@ def load_rows(
     """
     if ours.keys() != theirs.keys() or any(value.shape[1:] != theirs[key].shape[1:] for key, value in ours.items()):
         key = f"{layer}.weight"
-        return f"shape {shape(theirs[key])} there, {shape(ours[key])} here" if key in theirs else "other parts there"
+        return (
+            f"shape {shape(theirs[key])} in the file, {shape(ours[key])} here"
+            if key in theirs
+            else "other tensors in the file"
+        )
     number = len(next(iter(theirs.values())))
     if their_labels is None or len(their_labels) != number:
         if number != len(labels):
-            return f"{number} classes without names there, {len(labels)} here"
+            return f"{number} unnamed classes in the file, {len(labels)} here"
         their_labels = labels
     kept = [name for name in labels if name in their_labels]
     if not kept:
