@@ -68,7 +68,7 @@ def hold_out(data: DatasetDict, train_on: tuple[str, ...], names: list[str], whe
     if unknown := sorted(held_out - known):
         splits = " and ".join(train_on)
         raise DataError(
-            f"{where} names {unknown[0]}: there is no such image in {splits} ({len(unknown)} names unknown)"
+            f"{where} names {unknown[0]}: there is no such image in {splits} ({len(unknown)} unknown names)"
         )
     if known == held_out:
         raise DataError(f"{where} holds out all {len(known)} images and leaves none to train on")

@@ -27,7 +27,7 @@ def write_submission(split: Dataset, labels: LabelInfo, results: Path) -> Path:
             raise DataError(f"{file} is {ids.shape[0]}x{ids.shape[1]}, but its image is {size[0]}x{size[1]}")
         strange = np.setdiff1d(ids, labels.source_ids)
         if len(strange):
-            raise DataError(f"{file} holds id {strange[0]}, which is no class of {labels.name}")
+            raise DataError(f"{file} holds id {strange[0]}, which is not a class of {labels.name}")
 
     def pack(temporary: Path) -> None:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already

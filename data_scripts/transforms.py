@@ -94,7 +94,7 @@ class TrainTransform:
         rng = item_generator(self.seed, self.epoch.get(), index)
         crop = self._augmented(rng, index % count, instances)
         if options.cutmix and count > 1 and rng.random() < options.cutmix_prob:
-            # Never an image with itself, which is patented (US11687780B2).
+            # Never mix an image with itself: that is patented (US11687780B2).
             other = (index + 1 + int(rng.integers(count - 1))) % count
             boxes = sample_boxes(rng, crop.label.shape, options.cutmix_boxes, options.cutmix_beta)
             cutmix(crop, self._augmented(rng, other, instances, PASTED + 1 + MOST_BLOBS), boxes)
