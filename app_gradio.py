@@ -119,7 +119,7 @@ class Photo:
         megapixels = self._read(number_of_pixels) / 1e6
         if megapixels > max_megapixels:  # check before reading the orientation, which decodes some PNGs
             raise refusal(
-                f"This photo has {megapixels:.0f} megapixels and the limit is {max_megapixels}: "
+                f"This photo has {megapixels:.0f} megapixels, but the limit is {max_megapixels}: "
                 "make it smaller, or start the app with a larger --max_megapixels."
             )
         self.size = self._read(upright_size)
@@ -166,7 +166,7 @@ class Segmenter:
 
     def _memory(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> int:
         """Return the bytes that predicting a photo of `size` (H, W) takes on the device."""
-        self._predictor(scales, flip)  # prepares the network, which changes what it needs
+        self._predictor(scales, flip)  # prepares the network for prediction, which changes its memory use
         return prediction_memory(self.model, size, scales, flip, self.size)
 
     def free_memory(self, wanted: int) -> int:
@@ -189,7 +189,7 @@ class Requests:
 
     def __init__(self, segmenters: dict[str, Segmenter], folder: Path, max_megapixels: int):
         self.segmenters, self.folder, self.max_megapixels = segmenters, folder, max_megapixels
-        self.one_at_a_time = threading.Lock()  # even if a call does not come through the queue
+        self.one_at_a_time = threading.Lock()  # a second guard besides the queue
 
     def segment(self, photo: dict | None, name: str, scales: list[float], flip: bool) -> tuple:
         """Return the values of the page's outputs in the form that gradio sends, so gradio opens no files itself."""

@@ -104,7 +104,7 @@ def test_a_photo_that_is_too_large_is_refused_before_it_is_decoded(client, train
     Image.new("L", (1500, 1000)).save(tmp_path / "large.png")
     whole = (tmp_path / "large.png").read_bytes()
     (tmp_path / "large.png").write_bytes(whole[:200])  # if it were decoded, the message would be another
-    with pytest.raises(AppError, match=r"2 megapixels and the limit is 1"):
+    with pytest.raises(AppError, match=r"2 megapixels, but the limit is 1"):
         segment(client, tmp_path / "large.png", trained)
 
 

@@ -54,7 +54,7 @@ def test_official_deeplabv3_state_dicts_load_whole(tmp_path):
     for key, value in theirs.state_dict().items():
         expected = before[key] if key in classifiers else value
         assert torch.equal(ours.state_dict()[key], expected), key
-    assert "21 classes without names there, 3 here: classifier.4, aux_classifier.4" in report
+    assert "21 unnamed classes in the file, 3 here: classifier.4, aux_classifier.4" in report
 
 
 def test_another_norm_is_not_mistaken_for_batch_norm():
@@ -63,7 +63,7 @@ def test_another_norm_is_not_mistaken_for_batch_norm():
     report = load_into(ours, Weights(state(source)), "--init_from x")
     changed = differences(ours, before)
     assert all(ours.state_dict()[key].ndim == 4 for key in changed - {"classifier.classifier.bias"})
-    assert "another norm there" in report and "backbone.bn1" in report
+    assert "another norm in the file" in report and "backbone.bn1" in report
     one, other = network("streetnet", "group", seed=1), network("streetnet", "instance")
     before = state(other)
     load_into(other, Weights(state(one), norm="group"), "--init_from x")
@@ -108,7 +108,7 @@ def test_a_segformer_of_the_hub_with_other_classes(tmp_path):
     for key, value in source.state_dict().items():
         if not key.startswith(("decode_head.batch_norm", "decode_head.classifier")):
             assert torch.equal(ours.state_dict()[key], value), key
-    assert "another norm there: decode_head.batch_norm" in report and "road, sky" in report
+    assert "another norm in the file: decode_head.batch_norm" in report and "road, sky" in report
 
 
 # MMSegmentation, and the paper's code
@@ -283,8 +283,8 @@ def test_mmsegmentations_deeplabv3_says_what_does_not_fit():
         torch.equal(ours.state_dict()[key], source[key]) for key in source if key.startswith(("backbone.layer", "aux"))
     )
     assert "ResNetV1c begins with three 3x3 convolutions" in report
-    assert "shape 512x2048x1x1 there, 256x2048x1x1 here: classifier.0.convs.0.0" in report
-    assert "shape 3x512x1x1 there, 3x256x1x1 here: classifier.4" in report
+    assert "shape 512x2048x1x1 in the file, 256x2048x1x1 here: classifier.0.convs.0.0" in report
+    assert "shape 3x512x1x1 in the file, 3x256x1x1 here: classifier.4" in report
 
 
 # encoders
