@@ -280,7 +280,7 @@ def test_a_moving_average_is_not_dropped_without_a_word(run):
     newest = run / "checkpoints" / "step_000003"
     shutil.copy(newest / "model.safetensors", newest / "ema.safetensors")
     network, optimizer = network_and_optimizer()
-    with pytest.raises(RunError, match="it holds a moving average, and the run has no --ema_decay"):
+    with pytest.raises(RunError, match="it holds a moving average, but the run has no --ema_decay"):
         checkpoints.load_checkpoint(Alone(), newest, network, None, optimizer)
 
 
