@@ -1,13 +1,19 @@
 """What a run knows of itself: where it stands, and under which conditions. A checkpoint keeps it in state.json."""
 
 import math
-from dataclasses import asdict, dataclass
+import secrets
+from dataclasses import asdict, dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
 from .files import read_json
 from .launch import RunError
+
+
+def new_tracking_id() -> str:
+    """Return a random id, whatever the seed: a run that is repeated is another run."""
+    return secrets.token_hex(6)
 
 
 class Totals(NamedTuple):
@@ -57,6 +63,8 @@ class RunState:
     skipped        steps in a row, up to now, without a finite gradient
     totals         of the epoch so far, and the `seconds` that its steps took
     best_mean_iou, best_epoch  of the weights in best/; None without validation, and before the first one
+    unlogged       values of the last step of an epoch that has not ended; trackers get them in one row with its scores
+    tracking_id    identifies the run to trackers, also after it is resumed
     """
 
     conditions: Conditions
@@ -68,6 +76,8 @@ class RunState:
     seconds: float = 0.0
     best_mean_iou: float | None = None
     best_epoch: int | None = None
+    unlogged: dict[str, float] = field(default_factory=dict)
+    tracking_id: str = field(default_factory=new_tracking_id)
 
     def count_step(self, totals: Totals) -> None:
         """A step has changed the weights."""
@@ -80,6 +90,7 @@ class RunState:
 
     def end_epoch(self) -> None:
         self.epoch, self.totals, self.seconds = self.epoch + 1, Totals(), 0.0
+        self.unlogged = {}
 
     def keep_best(self, epoch: int, mean_iou: float | None) -> None:
         """best/ holds the weights of `epoch` from now on."""
@@ -102,7 +113,8 @@ class RunState:
     @classmethod
     def from_json(cls, entries: dict, path: Path) -> "RunState":
         """What `to_json` has written to `path`. Raises RunError for anything else."""
-        found = {key: entries.get(key, MISSING.get(key, "missing")) for key in SOUND}
+        entries = {**OLDER, "tracking_id": new_tracking_id(), **entries}
+        found = {key: entries.get(key, "missing") for key in SOUND}
         wrong = next((key for key, value in found.items() if not SOUND[key](value)), None)
         if wrong:
             raise RunError(f"cannot read {path}: {wrong} is {found[wrong]!r:.80}")
@@ -128,7 +140,7 @@ def is_number(value) -> bool:
 
 
 PRECISIONS = ("no", "fp16", "bf16", "fp8")  # accelerate's
-MISSING = {"pretrained": "none", "data": None}  # in the state of older runs
+OLDER = {"pretrained": "none", "data": None, "unlogged": {}}  # what the state of older runs lacks
 SOUND = {  # how each entry of state.json looks
     "epoch": is_count,
     "step": is_count,
@@ -137,6 +149,8 @@ SOUND = {  # how each entry of state.json looks
     "seconds": is_number,
     "best_mean_iou": lambda value: value is None or is_number(value),
     "best_epoch": lambda value: value is None or is_count(value),
+    "unlogged": lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
+    "tracking_id": lambda value: isinstance(value, str) and value.isalnum() and len(value) <= 64,
     "pretrained": lambda value: isinstance(value, str),
     "steps": is_count,
     "steps_per_epoch": lambda value: is_count(value) and value > 0,
