@@ -438,7 +438,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(uninterrupted, city, in_proc
         in_process("train_seg", *FAST, *FULL, *flags_of(city, run))
     line = capsys.readouterr().err.splitlines()[-1]
     assert stop.value.code == 1
-    assert f"error: cannot write checkpoint {run}/checkpoints/step_000003" in line and "No space left" in line
+    assert f"error: cannot write checkpoint {run}/checkpoints/step_000004" in line and "No space left" in line
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step_000002"] and "step_000002" in line
     small_disk(400)
     in_process("train_seg", "--resume_from_checkpoint", run)
