@@ -47,6 +47,7 @@ from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
 from seg_models.predictor import Predictor, check_sides, normalize, resize_logits
 from seg_models.weights import start_weights
 from seg_runs import checkpoints, run_folder
+from seg_runs.card import public_arguments
 from seg_runs.files import write_picture, writing
 from seg_runs.hub import HubUploads, hub_flags
 from seg_runs.launch import (
@@ -57,12 +58,13 @@ from seg_runs.launch import (
     one_line_errors,
     progress_bar,
 )
-from seg_runs.log import TrainingLog
+from seg_runs.log import TrainingLog, iou_column
 from seg_runs.optimization import Schedule, make_ema, make_optimization, set_learning_rate, total_steps
-from seg_runs.parsing import changed_flags, parse_arguments
+from seg_runs.parsing import changed_flags, parse_arguments, recipe_of
 from seg_runs.report import class_table, comparison
 from seg_runs.state import Conditions, RunState, Totals
 from seg_runs.stop import StopRequest, stop_with_launcher
+from seg_runs.trackers import Trackers, refuse_missing_trackers, tracker_names
 from trained_model import score_split
 
 NUM_PICTURES = 3  # validation images to draw after each validation
@@ -131,7 +133,7 @@ def train_in_folder(job: Job, hub: HubUploads) -> None:
     """Run the epochs of a job whose folder is locked."""
     run, state, accelerator = job.args.run, job.state, job.accelerator
     steps, steps_per_epoch = job.learner.schedule.steps, job.plan.steps
-    log = TrainingLog(job.folder, run.report_to, accelerator.is_main_process, state)
+    log = open_log(job)
     with StopRequest(accelerator) as stop:
         for number in range(state.epoch + 1, math.ceil(steps / steps_per_epoch) + 1):
             begun = time.perf_counter() - state.seconds
@@ -151,8 +153,15 @@ def train_in_folder(job: Job, hub: HubUploads) -> None:
     run_folder.refuse_worthless(job.folder, state)
     log.finish(state.results())
     hub.finish(job.folder)
+    log.trackers.end_training()
     accelerator.print(run_folder.outcome(job.folder, state, run.select))
-    accelerator.end_training()
+
+
+def open_log(job: Job) -> TrainingLog:
+    """The log of a run that begins or goes on, and its trackers."""
+    accelerator, trackers = job.accelerator, Trackers(job.accelerator, job.folder)
+    on_first_process(accelerator, trackers.start, job.state, public_arguments(recipe_of(job.args)))
+    return TrainingLog(job.folder, job.state, job.labels.names, trackers, accelerator.is_main_process)
 
 
 def build(args: TrainArguments, held: ExitStack) -> Job:
@@ -162,7 +171,8 @@ def build(args: TrainArguments, held: ExitStack) -> Job:
     """
     changes = check_arguments(args)
     data, labels = load_training_data(args.data)
-    accelerator = make_accelerator(args.run.deterministic, args.network.gradient_checkpointing)
+    checkpointing, trackers = args.network.gradient_checkpointing, tracker_names(args.run)
+    accelerator = make_accelerator(args.run.deterministic, checkpointing, trackers)
     held_run = run_folder.HeldRun(args.run, accelerator, held)
     plan = make_plan(args, count_images(args.data, data), accelerator)
     check_rooms(args, labels, plan, accelerator)
@@ -188,6 +198,7 @@ def check_arguments(args: TrainArguments) -> list[str]:
     """Make the checks that read no data. Returns a line for each flag that a resumed run changes."""
     model_entry(args.network.model)
     run_folder.refuse_occupied(args.run)
+    refuse_missing_trackers(args.run)
     if not args.run.resume_from_checkpoint:
         return []
     return changed_flags(args, checkpoints.run_of(args.run.resume_from_checkpoint) / "args.yaml")
@@ -367,14 +378,13 @@ def train_one_epoch(job: Job, log: TrainingLog, stop: StopRequest, number: int, 
             )
             count_step(job, totals, norm)
             loss = totals.loss / (totals.weight or 1)
-            log.step(state.step, {"loss": loss, "learning_rate": rate, "grad_norm": norm})
+            log.step({"loss": loss, "learning_rate": rate, "grad_norm": norm}, last=state.step == end)
             bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", refresh=False)
             bar.update(plan.batch_size)
             stopped = stop.agreed()
             due = run.checkpointing_steps and state.step % run.checkpointing_steps == 0
             if stopped or due or (state.step == end and job.is_milestone(number)):
                 state.seconds = time.perf_counter() - begun
-                log.flush()  # before the checkpoint, because a resumed run does not log these steps again
                 checkpoints.save_checkpoint(
                     job.accelerator,
                     job.folder,
@@ -484,7 +494,10 @@ def validate(job: Job, number: int) -> dict:
             with writing(path):
                 draw_pictures(path, predictor, job.data["validation"], job.labels)
             print(class_table(job.labels.names, scores), flush=True)
-    measured = {key: scores[key] for key in ("val_loss", "val_accuracy", "mean_iou")} if scores else {}
+    if scores is None:
+        return {}
+    by_class = dict(zip(map(iou_column, job.labels.names), scores["per_category_iou"], strict=True))
+    measured = {key: scores[key] for key in ("val_loss", "val_accuracy", "mean_iou")} | by_class
     return {key: value if math.isfinite(value) else None for key, value in measured.items()}
 
 

@@ -13,7 +13,7 @@ from .launch import RunError
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "poly", "poly_with_restarts", "constant")
-TRACKERS = ("tensorboard", "none")
+TRACKERS = ("tensorboard", "wandb", "trackio", "none")
 SELECT = ("best", "last")
 HUB_STRATEGIES = ("end", "every_save")
 PUSHED = {"needs": {"push_to_hub": (True,)}, "of_launch": True}  # a repeated run must not push to the same place
@@ -119,10 +119,10 @@ class RunOptions:
         help="number of newest checkpoints to keep; 2 leave one to fall back on if the newest is damaged",
         metadata={"least": 1, "may_change": True},
     )
-    report_to: str = HfArg(
-        default="tensorboard",
-        help="where numbers go besides log_epoch.csv",
-        metadata={"choices": TRACKERS, "may_change": True},
+    report_to: list[str] = HfArg(
+        default_factory=lambda: ["tensorboard"],
+        help="where numbers go besides log_epoch.csv: some of tensorboard, wandb and trackio, or none",
+        metadata={"choices": TRACKERS, "metavar": "TRACKER", "may_change": True},
     )
     preview: int | None = HfArg(
         default=None,
@@ -145,6 +145,10 @@ class RunOptions:
             raise RunError("--overwrite_output_dir would delete the run that --resume_from_checkpoint continues")
         if self.overwrite_output_dir and not self.output_dir:
             raise RunError("--overwrite_output_dir needs --output_dir: the default run folder is always new")
+        if len(set(self.report_to)) < len(self.report_to):
+            raise RunError(f"--report_to {' '.join(self.report_to)} names a tracker twice")
+        if "none" in self.report_to and len(self.report_to) > 1:
+            raise RunError(f"--report_to {' '.join(self.report_to)}: none stands alone")
 
 
 @dataclass(frozen=True)

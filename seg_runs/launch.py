@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 
@@ -119,14 +119,16 @@ def fail(line: str, code: int, silent: bool = False) -> None:
     sys.exit(code)
 
 
-def make_accelerator(deterministic: bool = False, gradient_checkpointing: bool = False):
+def make_accelerator(deterministic: bool = False, gradient_checkpointing: bool = False, trackers: Sequence[str] = ()):
     """Return an `Accelerator`. Raises `RunError` if the launch asks for something that cannot work.
 
     deterministic           use only GPU kernels whose results do not depend on the order in which threads finish
     gradient_checkpointing  the network will recompute blocks, which torch.compile does not support
+    trackers                names of accelerate's trackers; they start later, when the run has a folder
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.utils import ProjectConfiguration
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it would appear for saving and loading one small file
@@ -151,7 +153,8 @@ def make_accelerator(deterministic: bool = False, gradient_checkpointing: bool =
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to be deterministic
         torch.backends.cudnn.benchmark = False
-    accelerator = Accelerator()
+    not_yet_known = ProjectConfiguration(logging_dir=".")  # accelerate wants a folder before the run has one
+    accelerator = Accelerator(log_with=list(trackers) or None, project_config=not_yet_known)
     if accelerator.num_processes != processes:
         raise RunError(f"{processes} processes were launched but accelerate runs {accelerator.num_processes}")
     if accelerator.gradient_accumulation_steps != 1:

@@ -164,7 +164,12 @@ def description(field: dataclasses.Field) -> str:
     value, text = default_of(field), field.metadata["help"]
     if value is None or value is False:
         return text
-    return f"{text} (default: {' '.join(map(str, value)) if isinstance(value, list) else value})"
+    return f"{text} (default: {as_given(value)})"
+
+
+def as_given(value) -> str:
+    """A value as it stands on a command line."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def default_of(field: dataclasses.Field):
@@ -319,5 +324,5 @@ def changed_flags(arguments, path: Path) -> list[str]:
                 f"its flags, except {', '.join(f'--{name}' for name in may_change)}"
             )
         effect = OTHER_GROUPS if name == "gradient_accumulation_steps" else ""
-        changes.append(f"--{name} {now[name]} instead of {before}{effect}")
+        changes.append(f"--{name} {as_given(now[name])} instead of {as_given(before)}{effect}")
     return changes

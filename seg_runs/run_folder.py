@@ -2,11 +2,11 @@
 
 runs/camvid_streetnet_batch_20260101-120000/
     args.yaml            a recipe that reproduces the run
-    log_epoch.csv        one row per epoch
+    log_epoch.csv        one row per epoch, with the IoU of each class where the epoch was validated
     learning_curve.png
     preview.png          with --preview: augmented training images and labels
     images/              validation pictures
-    tensorboard/
+    tensorboard/, wandb/ as --report_to asks
     checkpoints/         to resume from
     best/                the model with the best validation mIoU, complete for from_pretrained: weights,
                          configuration, image processor, the code of the network, training.json and the model card,
@@ -19,6 +19,7 @@ import io
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,7 @@ from .lock import PREDICTING, locked
 from .parsing import OTHER_GROUPS, save_arguments
 from .state import Conditions, RunState, read_state
 
-COLUMNS = (
+COLUMNS = (  # of log_epoch.csv, before those of the classes
     "epoch",
     "train_loss",
     "val_loss",
@@ -281,7 +282,7 @@ def create_run(folder: Path, overwrite: bool = False) -> None:
                 (folder / part).unlink(missing_ok=True)
             for predicted in (*folder.glob("scores_*.json"), *folder.glob(".predicting_*.json")):
                 predicted.unlink()
-            parts = ("images", "tensorboard", "checkpoints", "best", ".best.new", ".best.old")
+            parts = ("images", "tensorboard", "wandb", "checkpoints", "best", ".best.new", ".best.old")
             remove(*(folder / part for part in parts), *folder.glob("results_*"), *folder.glob(".push-*"))
             remove(*folder.glob(".*.old"))  # left by a deletion that was killed
         refuse_run(folder)
@@ -316,15 +317,16 @@ def newest_run(runs: Path = RUNS) -> Path | None:
     return complete[-1] if complete else None
 
 
-def append_row(path: Path, row: dict) -> None:
-    """Add the row of an epoch to log_epoch.csv. Values that were not measured become empty cells."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS)
-    if not path.exists():
+def append_row(path: Path, row: dict, columns: Sequence[str]) -> None:
+    """Add the row of an epoch to log_epoch.csv. Values that were not measured become empty cells. An existing file keeps
+    its columns, which may be fewer than `columns`."""
+    before, text = path.read_bytes() if path.exists() else b"", io.StringIO(newline="")
+    header = next(csv.reader(before.decode().splitlines()), None)
+    writer = csv.DictWriter(text, header or columns, extrasaction="ignore")
+    if header is None:
         writer.writeheader()
     digits = {"learning_rate": ".4e", "seconds": ".1f"}
     writer.writerow({k: format(v, digits.get(k, ".4f")) if isinstance(v, float) else v for k, v in row.items()})
-    before = path.read_bytes() if path.exists() else b""
     write_atomically(path, before + text.getvalue().encode())
 
 

@@ -1,13 +1,19 @@
 """The state of a run: its progress and its conditions. A checkpoint stores it in state.json."""
 
 import math
-from dataclasses import asdict, dataclass
+import secrets
+from dataclasses import asdict, dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
 from .files import read_json
 from .launch import RunError
+
+
+def new_tracking_id() -> str:
+    """Return a random id, whatever the seed: a run that is repeated is another run."""
+    return secrets.token_hex(6)
 
 
 class Totals(NamedTuple):
@@ -61,6 +67,8 @@ class RunState:
     seconds        time that the steps of the current epoch took so far
     best_mean_iou  validation mIoU of the weights in best/; None without validation, and before the first one
     best_epoch     epoch of the weights in best/; None before they are saved
+    unlogged       values of the last step of an unfinished epoch; trackers get them in one row with the epoch's scores
+    tracking_id    identifies the run to trackers, also after it is resumed
     """
 
     conditions: Conditions
@@ -72,6 +80,8 @@ class RunState:
     seconds: float = 0.0
     best_mean_iou: float | None = None
     best_epoch: int | None = None
+    unlogged: dict[str, float] = field(default_factory=dict)
+    tracking_id: str = field(default_factory=new_tracking_id)
 
     def count_step(self, totals: Totals) -> None:
         """Count a step that changed the weights."""
@@ -84,6 +94,7 @@ class RunState:
 
     def end_epoch(self) -> None:
         self.epoch, self.totals, self.seconds = self.epoch + 1, Totals(), 0.0
+        self.unlogged = {}
 
     def keep_best(self, epoch: int, mean_iou: float | None) -> None:
         """Note that best/ now holds the weights of `epoch`."""
@@ -106,7 +117,8 @@ class RunState:
     @classmethod
     def from_json(cls, entries: dict, path: Path) -> "RunState":
         """Return the state from `entries`, the content of `path`. Raises RunError if an entry is missing or invalid."""
-        found = {key: entries.get(key, MISSING.get(key, "missing")) for key in SOUND}
+        entries = {**MISSING, "tracking_id": new_tracking_id(), **entries}
+        found = {key: entries.get(key, "missing") for key in SOUND}
         wrong = next((key for key, value in found.items() if not SOUND[key](value)), None)
         if wrong:
             raise RunError(f"cannot read {path}: {wrong} is {found[wrong]!r:.80}")
@@ -132,7 +144,7 @@ def is_number(value) -> bool:
 
 
 PRECISIONS = ("no", "fp16", "bf16", "fp8")  # accelerate's
-MISSING = {"pretrained": "none", "data": None}  # values of entries that the state of older runs lacks
+MISSING = {"pretrained": "none", "data": None, "unlogged": {}}  # values of entries that the state of older runs lacks
 SOUND = {  # entry of state.json -> whether a value is valid
     "epoch": is_count,
     "step": is_count,
@@ -141,6 +153,8 @@ SOUND = {  # entry of state.json -> whether a value is valid
     "seconds": is_number,
     "best_mean_iou": lambda value: value is None or is_number(value),
     "best_epoch": lambda value: value is None or is_count(value),
+    "unlogged": lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
+    "tracking_id": lambda value: isinstance(value, str) and value.isalnum() and len(value) <= 64,
     "pretrained": lambda value: isinstance(value, str),
     "steps": is_count,
     "steps_per_epoch": lambda value: is_count(value) and value > 0,

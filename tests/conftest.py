@@ -22,6 +22,7 @@ CAMVID = ROOT.parent / "shared" / "camvid"
 sys.path.insert(0, str(ROOT))
 
 from seg_runs.launch import keep_memory  # noqa: E402
+from seg_runs.trackers import PROJECT  # noqa: E402
 
 torch.set_num_threads(1)
 keep_memory()  # as the scripts do
@@ -115,15 +116,15 @@ def rows_of(run: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def scalars_of(run: Path, kind: str) -> dict[str, dict[int, float]]:
-    """Return a run's TensorBoard values by tag and step (or epoch). Fails if a value was logged twice."""
+def scalars_of(run: Path) -> dict[str, dict[int, float]]:
+    """Return a run's TensorBoard values by tag and step. Fails if a value was logged twice."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    board = EventAccumulator(str(run / "tensorboard" / kind), size_guidance={"scalars": 0}).Reload()
+    board = EventAccumulator(str(run / "tensorboard" / PROJECT), size_guidance={"scalars": 0}).Reload()
     events = {tag: board.Scalars(tag) for tag in board.Tags()["scalars"]}
     for tag, values in events.items():
         assert len({event.step for event in values}) == len(values), f"{tag} logged twice"
-    return {tag: {event.step: event.value for event in values} for tag, values in events.items()}
+    return {tag: {event.step: event.value for event in values} for tag, values in events.items() if values}
 
 
 def assert_same_run(one: Path, two: Path) -> None:
@@ -141,7 +142,7 @@ def assert_same_run(one: Path, two: Path) -> None:
         first, second = (torch.load(run / last / name, weights_only=True) for run in (one, two))
         torch.testing.assert_close(first, second, rtol=0, atol=0, equal_nan=True)
     states = [json.loads((run / last / "state.json").read_text()) for run in (one, two)]
-    assert states[0] == {**states[1], "seconds": states[0]["seconds"]}
-    assert scalars_of(one, "steps") == scalars_of(two, "steps")
-    epochs = [scalars_of(run, "epochs") for run in (one, two)]
-    assert epochs[0] == {**epochs[1], "seconds": epochs[0]["seconds"]}
+    assert states[0] == {**states[1], **{key: states[0][key] for key in ("seconds", "tracking_id")}}
+    scalars = [scalars_of(run) for run in (one, two)]
+    assert scalars[0] == {**scalars[1], "epoch/seconds": scalars[0]["epoch/seconds"]}
+    assert len({tuple(run["epoch/seconds"]) for run in scalars}) == 1

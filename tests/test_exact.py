@@ -174,7 +174,7 @@ def test_the_learning_rate_logged_at_each_step_is_the_formula(processes, city, t
     flags += "--learning_rate 3e-4 --eval_every 9".split()
     run = tmp_path / "r"
     checked(launch("train_seg.py", *FAST, *flags, *batch(4), *flags_of(city, run), processes=processes))
-    logged = scalars_of(run, "steps")["learning_rate"]
+    logged = scalars_of(run)["train/learning_rate"]
     schedule = Schedule("poly_with_restarts", 8, warmup_steps=2, cycles=2)
     assert logged == {step + 1: pytest.approx(3e-4 * schedule(step), rel=1e-6) for step in range(8)}
 
@@ -210,7 +210,7 @@ def test_clipping_bounds_the_gradient(city, in_process, tmp_path):
     before, after = (load_file(run / "checkpoints" / f"step_00000{n}" / "model.safetensors") for n in (1, 2))
     moved = [after[name] - before[name] for name in before if "running" not in name and "num_batches" not in name]
     assert torch.nn.utils.get_total_norm(moved).item() == pytest.approx(0.01, rel=1e-3)
-    assert min(scalars_of(run, "steps")["grad_norm"].values()) > 0.02
+    assert min(scalars_of(run)["train/grad_norm"].values()) > 0.02
 
 
 def test_checkpoints_that_are_kept(city, in_process, tmp_path):
@@ -261,7 +261,7 @@ def test_resuming_on_another_number_of_processes_says_what_changes(city, tmp_pat
     result = checked(launch("train_seg.py", "--resume_from_checkpoint", run, "--max_train_steps", 4, processes=after))
     assert f"{after} process(es) instead of {before}: each step sees the same images" in result.stdout
     assert [row["epoch"] for row in rows_of(run)] == ["1", "2"]
-    assert list(scalars_of(run, "steps")["loss"]) == [1, 2, 3, 4]
+    assert list(scalars_of(run)["train/loss"]) == [1, 2, 3, 4]
 
 
 def test_a_run_that_ended_within_an_epoch_can_be_made_longer(city, in_process, tmp_path):
@@ -438,7 +438,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(uninterrupted, city, in_proc
         in_process("train_seg", *FAST, *FULL, *flags_of(city, run))
     line = capsys.readouterr().err.splitlines()[-1]
     assert stop.value.code == 1
-    assert f"error: cannot write checkpoint {run}/checkpoints/step_000003" in line and "No space left" in line
+    assert f"error: cannot write checkpoint {run}/checkpoints/step_000004" in line and "No space left" in line
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step_000002"] and "step_000002" in line
     small_disk(400)
     in_process("train_seg", "--resume_from_checkpoint", run)

@@ -143,20 +143,23 @@ def test_every_file_of_a_run_is_named(name, toycity, in_process, tmp_path, monke
 
 
 def test_what_tensorboards_thread_is_refused_is_one_line(tmp_path, monkeypatch):
+    from accelerate.state import AcceleratorState, GradientState
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    from seg_runs.log import TrainingLog
+    from seg_runs.trackers import Trackers
 
-    log = TrainingLog(tmp_path, "tensorboard", True, RunState(CONDITIONS))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    trackers = Trackers(launching.make_accelerator(trackers=["tensorboard"]), tmp_path)
+    trackers.start(RunState(CONDITIONS), {})
 
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(RecordWriter, "write", refuse)
     with pytest.raises(RunError, match=f"cannot write {tmp_path}/tensorboard: No space left on device"):
-        for step in range(3):
-            log.step(step, {"loss": 1.0})
-            log.flush()
+        trackers.log(1, {"loss": 1.0})
 
 
 def test_a_copy_that_is_refused_names_the_copy():

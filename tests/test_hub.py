@@ -141,7 +141,7 @@ def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, toycity, tmp_
     # what the repository holds
     files = hub.files("user/streetnet")
     assert {*BEST, "modeling.py", "args.yaml", "log_epoch.csv", "learning_curve.png", "validation.png"} <= files.keys()
-    assert any(path.startswith("tensorboard/steps/") for path in files) and "losses.py" in files
+    assert any(path.startswith("tensorboard/minicity-seg/") for path in files) and "losses.py" in files
     assert not [path for path in hub.files("user/segformer") if path.endswith(".py")]  # the native class needs no code
     assert "dataset_path: data" in files["args.yaml"].decode() and str(toycity) not in files["args.yaml"].decode()
     card = ModelCard(files["README.md"].decode())

@@ -47,7 +47,12 @@ def test_the_run_folder_holds_what_the_design_says(trained):
     assert sorted(p.name for p in (trained / "checkpoints").iterdir()) == ["step_000006", "step_000009"]
     assert sorted(p.name for p in (trained / "images").iterdir()) == [f"epoch_{i:04d}.png" for i in (1, 2, 3)]
     assert list((trained / "tensorboard").iterdir())
-    assert tuple(rows_of(trained)[0]) == COLUMNS and [row["epoch"] for row in rows_of(trained)] == ["1", "2", "3"]
+    classes = [f"iou/{name}" for name in CITYSCAPES.names]
+    assert list(rows_of(trained)[0]) == [*COLUMNS, *classes] and [row["epoch"] for row in rows_of(trained)] == [
+        "1",
+        "2",
+        "3",
+    ]
 
 
 def test_the_results_are_those_of_the_best_epoch(trained):

@@ -19,6 +19,7 @@ STATE = RunState(
     seconds=7.25,
     best_mean_iou=0.5,
     best_epoch=1,
+    unlogged={"loss": 0.25},
 )
 # state.json as a checkpoint of before had it
 OLD = {
@@ -30,12 +31,15 @@ OLD = {
 def test_it_comes_back_as_it_was():
     entries = json.loads(json.dumps(STATE.to_json(), allow_nan=False))
     assert RunState.from_json(entries, Path("state.json")) == STATE
-    assert OLD.keys() | {"pretrained", "data"} == entries.keys()  # one level: as older versions read it
+    assert (
+        OLD.keys() | {"pretrained", "data", "unlogged", "tracking_id"} == entries.keys()
+    )  # one level: as older versions read it
 
 
 def test_a_state_of_an_older_run_loads(tmp_path):
     (tmp_path / "state.json").write_text(json.dumps(OLD))
     state = read_state(tmp_path)
+    assert state.unlogged == {} and state.tracking_id != read_state(tmp_path).tracking_id  # a new one
     assert state.pretrained == "none" and state.conditions.data is None and state.totals.pixels == 4.0
 
 
@@ -45,6 +49,9 @@ WRONG += [
     ("totals", [1.0, 2.0, 3.0, None]),
     ("pretrained", 3),
     ("data", [1]),
+    ("unlogged", {"loss": "x"}),
+    ("tracking_id", "../x"),
+    ("tracking_id", ""),
     ("step", 99),
 ]
 FINE = {("seconds", -1), ("best_mean_iou", -1)}
