@@ -318,8 +318,8 @@ def newest_run(runs: Path = RUNS) -> Path | None:
 
 
 def append_row(path: Path, row: dict, columns: Sequence[str]) -> None:
-    """Add the row of an epoch to log_epoch.csv. Values that were not measured become empty cells. An existing file keeps
-    its columns, which may be fewer than `columns`."""
+    """Add the row of an epoch to log_epoch.csv. Values that were not measured become empty cells. An existing file
+    keeps its columns, which may be fewer than `columns`."""
     before, text = path.read_bytes() if path.exists() else b"", io.StringIO(newline="")
     header = next(csv.reader(before.decode().splitlines()), None)
     writer = csv.DictWriter(text, header or columns, extrasaction="ignore")
