@@ -153,10 +153,12 @@ class TooLarge(Exception):
 
 
 class Gate:
-    """ASGI middleware in front of gradio's routes that lets through only what this page needs.
+    """ASGI middleware in front of gradio's routes that refuses what this page does not need.
 
-    - Other routes are closed. Some of gradio's fetch addresses that a client names, convert videos or keep state.
-    - A file must be an upload or an example. Other paths, addresses and data in a request become "no file".
+    - Only the POST routes in `POSTS` are open. GET routes are open except those in `NO_GETS`, some of which fetch
+      addresses that a client names, convert videos or keep state.
+    - A file must lie in `folder`: an upload, an example or an answer. Other paths, addresses and data in a request
+      become "no file".
     - An upload has at most `max_upload` bytes in total. (gradio limits each of up to 1000 files.)
     - A faulty request gets one sentence as its answer and leaves nothing in the log.
 

@@ -5,8 +5,8 @@
     accelerate launch predict_seg.py --model_name_or_path runs/NAME/best --input my_photos
     accelerate launch predict_seg.py --model_name_or_path USER/NAME --input my_photos           # from a hub
 
-Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size) and results_color_SPLIT/NAME.png. Started
-again after an interruption, it continues with the remaining images.
+Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size) and results_color_SPLIT/NAME.png, and
+scores_SPLIT.json if there are labels. Start it again after an interruption: it predicts the remaining images.
 """
 
 from script_arguments import PredictArguments, answer_early
@@ -201,7 +201,7 @@ def predict_split(
     def predict_image(item: dict) -> torch.Tensor | None:
         """Return train ids (H, W), predicted and written now, or read if an earlier run wrote them.
 
-        Returns None if the image cannot be predicted, or if the ids are not needed for a score.
+        Returns None if the image cannot be predicted, or if it was predicted earlier and has no label to score.
         """
         name = item["name"]
         if "error" in item:

@@ -49,7 +49,7 @@ class AppArguments:
     model_name_or_path: list[str] | None = HfArg(
         default=None,
         help="run folders, saved models or hub ids that users can choose from (default: the newest complete run in "
-        "runs/)",
+        "runs/, or the network that ships if there is none)",
         aliases=["--save_path"],
         metadata={"metavar": "MODEL"},
     )

@@ -145,7 +145,7 @@ def train_in_folder(job: Job, hub: HubUploads) -> None:
             if end == steps or (job.feed.val_loader is not None and job.is_milestone(number)):
                 row |= validate(job, number)
             log.epoch(row | {"seconds": time.perf_counter() - begun})
-            if end == number * steps_per_epoch:  # a longer run can complete an epoch that ends early here
+            if end == number * steps_per_epoch:  # else a longer run can complete this epoch when it resumes
                 state.end_epoch()
             if accelerator.is_main_process:
                 checkpoints.update_state(job.folder, state)
@@ -158,7 +158,7 @@ def train_in_folder(job: Job, hub: HubUploads) -> None:
 
 
 def open_log(job: Job) -> TrainingLog:
-    """The log of a run that begins or goes on, and its trackers."""
+    """Return the log of a new or resumed run, and start its trackers."""
     accelerator, trackers = job.accelerator, Trackers(job.accelerator, job.folder)
     on_first_process(accelerator, trackers.start, job.state, public_arguments(recipe_of(job.args)))
     return TrainingLog(job.folder, job.state, job.labels.names, trackers, accelerator.is_main_process)
@@ -205,7 +205,7 @@ def check_arguments(args: TrainArguments) -> list[str]:
 
 
 def check_rooms(args: TrainArguments, labels: LabelInfo, plan: BatchPlan, accelerator: Accelerator) -> None:
-    """Raise RunError if the loss does not fit the classes, or augmentation or norm the images that a process sees."""
+    """Raise RunError if the loss does not suit the classes, or if a process sees too few images at a time."""
     if args.loss.class_weights == "challenge" and not labels.class_weights:
         raise RunError(f"--class_weights challenge needs the Cityscapes classes, not those of {labels.name}: use enet")
     if args.augmentation.copyblob == "tutorial" and plan.micro_batch_size < 2:
@@ -469,7 +469,8 @@ def where_sums_are_exact(device: torch.device) -> torch.device:
 def validate(job: Job, number: int) -> dict:
     """Score the model, or its moving average, on the validation images, and draw pictures. Returns values to log.
 
-    Saves it to best/ if it is the best so far, if `--select last` is given, or if there are no validation images.
+    Saves it to best/ if it is the best so far, if `--select last` is given, or if there are no validation images, but
+    never if its validation loss is not finite.
     """
     state, ema, network = job.state, job.learner.ema, job.args.network
     model = job.learner.model if ema is None else ema.module

@@ -211,7 +211,7 @@ def score_split(
 def free_memory_of(device: torch.device, wanted: int) -> int:
     """Return the free memory of a device in bytes.
 
-    If it is less than `wanted`, first returns memory to the system that this process has freed but still holds.
+    On a CPU, if less than `wanted` is free, this process first gives back what it has freed but still holds.
     """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

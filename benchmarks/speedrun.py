@@ -76,7 +76,7 @@ def seconds_per_step(name: str, flags: list, args: argparse.Namespace) -> float:
 
 
 def train(flags: list, folder: Path, steps: int, more: list, args: argparse.Namespace) -> None:
-    """Train for `steps` steps in `folder`, and validate once at the end."""
+    """Train for `steps` steps in `folder`, and validate once at the end if there are validation images."""
     length = ["--max_train_steps", steps, "--eval_every", steps]
     where = ["--dataset_path", args.dataset_path, "--output_dir", folder, "--overwrite_output_dir"]
     launch("train_seg.py", *flags, *more, *length, *where, precision=args.mixed_precision)

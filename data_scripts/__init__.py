@@ -1,1 +1,1 @@
-"""What is fed to a network: sources on disk, reading, checks, augmentation and loaders. No module of a network here."""
+"""What is fed to a network: sources on disk, reading, checks, augmentation and loaders. It imports no networks."""

@@ -84,7 +84,7 @@ class DataOptions(SourceOptions):
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """Augmentations of a training image, in the order in which they are applied."""
+    """Augmentations of a training image. `transforms.TrainTransform` applies them, in an order of its own."""
 
     _argument_group_name: ClassVar[str] = "Augmentation"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .labels import IGNORE_INDEX
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1; subtracted on the device, see seg_models.normalize
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in 0..1, subtracted on the device by seg_models.predictor.normalize
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])  # NTSC, FCC 1953
@@ -26,7 +26,7 @@ class Augmentation:
     """The sampled parameters of one training item. Factors of 1 and angles and shifts of 0 change nothing."""
 
     scale: float
-    top: int  # of the crop in the scaled image, in pixels; negative offsets pad
+    top: int  # row of the scaled image at which the crop begins; if negative, the crop is padded
     left: int
     flip: bool
     brightness: float  # factor
@@ -86,8 +86,8 @@ def sample_jitter(rng: np.random.Generator, jitter: float) -> dict[str, float]:
 def sample_distortion(rng: np.random.Generator) -> dict[str, float]:
     """Draw SSD's photometric distortion: each change with probability 1/2, in random order.
 
-    Only the order of shift and gain matters: all changes are linear here, and saturation and hue act on the chroma,
-    which shift leaves alone and gain scales.
+    Only whether the shift comes before the gain is drawn, because no other order matters: all changes are linear here,
+    and saturation and hue act on the chroma, which the shift leaves alone and the gain scales.
     """
     on = rng.random(4) < 0.5
     shift, hue = rng.uniform(-SSD_SHIFT, SSD_SHIFT), rng.uniform(-SSD_HUE, SSD_HUE)

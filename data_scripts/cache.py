@@ -39,8 +39,8 @@ def cache_root() -> Path:
 def names_of(kind: str, files: Iterable[dict], *settings) -> tuple[str, str]:
     """Return (group, name) of a cached folder.
 
-    The group is a hash of the paths of `files` and of `settings`. The name adds a hash of the files' current state
-    (`reader.file_state`), so it changes when a file does.
+    The group is `kind` with a hash of `settings` and of the paths of `files`, or their contents if they are in memory.
+    The name adds a hash of the files' current state (`reader.file_state`), so it changes when a file does.
 
     files  the {"path", "bytes"} of undecoded `datasets.Image` columns
     """

@@ -23,7 +23,7 @@ from .pixels import Pixels
 
 MOST_BLOBS = 3  # pasted into an image at most, each with probability --copyblob_prob
 PASTED = 60_000  # instance ids of pasted blobs begin above it; Cityscapes' end below 34,000
-SMALLEST_SHARE = 0.0005  # smaller blobs are left out, as a share of the image's pixels
+SMALLEST_SHARE = 0.0005  # blobs that cover a smaller share of their image's pixels are left out
 SMALLEST_DEPTH = 0.03  # least distance of a blob's foot below the horizon, as a share of the image's height
 HORIZON_QUANTILE = 0.001  # share of the ground pixels that lies above the horizon or is mislabelled
 LARGEST_ZOOM = 1.5  # a pasted blob is at most this much larger or smaller than it was
@@ -209,7 +209,8 @@ def sample_placement(rng: np.random.Generator, bank: BlobBank, crop: Crop, image
     """Draw a blob, and a pixel of its ground class to put it on.
 
     Perspective gives the zoom: (row - horizon) at the new place divided by (row - horizon) at the old one. Returns
-    None if no drawn pixel gives a zoom within `LARGEST_ZOOM`, or if the blob comes from `image` itself.
+    None if the crop has no such ground, if no drawn pixel gives a zoom within `LARGEST_ZOOM`, or if the blob comes from
+    `image` itself.
     """
     number = bank.draw(rng)
     blob, flip = bank.blobs[number], bool(rng.random() < 0.5)
@@ -289,9 +290,9 @@ def nearer(bank: BlobBank, label: np.ndarray, top: int, bottom: int, row: int) -
 def paste_in_batch(rng: np.random.Generator, crops: list[Crop], images: Sequence[int], rules) -> None:
     """Paste as the tutorial does, in place: copy all pixels of a class from each crop to another crop of its batch.
 
-    The pixel with the smallest row + column lands on a random pixel of the ground class. Nothing is scaled, and pixels
-    beyond the lower or right border are moved onto it. An image is never its own donor: `images` gives the image that
-    each crop shows.
+    The pixel with the smallest row + column lands on a random pixel of the ground class. Nothing is scaled. Pixels that
+    would lie beyond the lower or right border are moved onto it; beyond the upper or left one, they wrap around. An
+    image is never its own donor: `images` gives the image that each crop shows.
     """
     for donor, image in zip(crops, images, strict=True):
         others = [crop for crop, theirs in zip(crops, images, strict=True) if theirs != image]

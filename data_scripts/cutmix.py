@@ -1,4 +1,4 @@
-"""CutMix for segmentation: replace boxes of one training item by the same boxes of another, image and label alike.
+"""CutMix for segmentation: replace boxes of one training item with the same boxes of another, in image and label.
 
 Yun et al., 2019, arXiv 1905.04899.
 """

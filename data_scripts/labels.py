@@ -8,7 +8,7 @@ IGNORE_INDEX = 255
 
 
 class DataError(ValueError):
-    """Invalid data. The message is one line for the user: it names the file or folder and says what to do."""
+    """Invalid data or flags, or a file that cannot be written. The message is one line for the user."""
 
 
 @dataclass(frozen=True)

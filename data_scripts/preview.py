@@ -11,7 +11,7 @@ from .loading import TrainBatches
 from .transforms import TrainTransform
 
 OUTLINE = (255, 255, 0)
-SHOWN_WIDTH = 480  # pixels at which a panel is looked at: outlines must be visible there
+SHOWN_WIDTH = 480  # width in pixels at which people view a panel: outlines must be visible at it
 
 
 def preview_rows(

@@ -1,4 +1,4 @@
-"""Decode images and labels and rotate both upright. No other module decodes them.
+"""Decode images and labels and rotate both upright. Other modules open users' images only through this one.
 
 The same rules hold for every format:
 
@@ -145,9 +145,9 @@ def read_image(file: dict | str) -> np.ndarray:
 def read_label(file: dict | str, image: dict | str | None = None) -> np.ndarray:
     """Return the class ids as stored, uint8 (H, W). With `image`, rotate them as that photo is rotated.
 
-    A mask that has an orientation tag follows it. Most have none. If such a mask has the size of the photo's stored
-    pixels, it was drawn on those and is rotated with them. If it has only the upright photo's size, it was drawn
-    upright and stays as it is.
+    A mask that has an orientation tag follows it. Most masks have none. If a mask without a tag has the size of the
+    photo's stored pixels, it was drawn on those and is rotated with them. If it has only the upright photo's size, it
+    was drawn upright and stays as it is.
     """
     return _read_ids(file, image, "label", "class ids", np.uint8)
 

@@ -20,8 +20,8 @@ def make_order(sampling: str, counts: np.ndarray) -> Callable[[np.random.Generat
 
     counts    (N, C): pixels of each class in each image
     sampling  "rare" draws, for each item, a class by inverse frequency, then one of the images that show it. This is
-              rare class sampling (Hoyer et al., 2022, arXiv 2111.14887) without damped weights, so a rare class in a
-              single image repeats that image often. "balanced" takes the classes in turn, in a new order each round.
+              rare class sampling (Hoyer et al., 2022, arXiv 2111.14887) without damped weights, so the only image
+              with a rare class is repeated often. "balanced" takes the classes in turn, in a new order each round.
     """
     count = len(counts)
     weights = inverse_frequency(counts.sum(0))
@@ -45,7 +45,7 @@ def make_order(sampling: str, counts: np.ndarray) -> Callable[[np.random.Generat
 
 
 def training_split(*splits: Dataset) -> Dataset:
-    """Concatenate the splits and give them a new `index`."""
+    """Concatenate the splits. The result has the columns that all of them have, and a new `index`."""
     columns = [column for column in splits[0].column_names if all(column in split.column_names for split in splits)]
     joined = concatenate_datasets([split.select_columns(columns).remove_columns("index") for split in splits])
     return joined.add_column("index", np.arange(len(joined)))

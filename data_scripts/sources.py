@@ -1,4 +1,4 @@
-"""Find the images and labels of a data set on disk. Each becomes a `datasets.DatasetDict` and its `LabelInfo`.
+"""Find the images and labels of a data set on disk, and return them as a `datasets.DatasetDict` with its `LabelInfo`.
 
     data, labels = load_source("minicity", "./minicity")
     data["train"][0]  # {"index": 0, "image": {"path": ...}, "label": {"path": ...}, "name": ...}
@@ -21,7 +21,7 @@ from .labels import DataError, LabelInfo
 from .reader import FORMATS, PLUGIN
 
 IMAGE_SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
-# Picture and video formats that are not read. A note names such files.
+# Picture and video formats that this installation may not be able to read. A note names the files that are skipped.
 OTHER_SUFFIXES = set(
     """
     .heic .heif .hif .avif .avifs .jxl .jxr .wdp .jp2 .j2k .jpf .jpx .jpc .bpg .svg .svgz .pdf .eps .ps .ai .psd .psb
@@ -94,9 +94,9 @@ def note(line: str) -> None:
 
 
 def cityscapes_files(root: Path, split: str):
-    """Match leftImg8bit/SPLIT/[CITY/]*_leftImg8bit.png with gtFine/SPLIT/[CITY/]*_gtFine_{labelIds,instanceIds}.png.
+    """Match leftImg8bit/SPLIT/NAME[_leftImg8bit].* with gtFine/SPLIT/NAME_gtFine_{labelIds,instanceIds}.png.
 
-    Cityscapes has a folder for each city, MiniCity has none. Otherwise their layouts are the same.
+    NAME may begin with folders: Cityscapes has one for each city, MiniCity none. Images may have any readable format.
     """
     images, truth = root / "leftImg8bit" / split, root / "gtFine" / split
     if not images.is_dir():

@@ -24,7 +24,7 @@ class TrainingData:
     """The data of a training run.
 
     train       augmented items with `pixel_values` and `labels`
-    order       order of an epoch's items, for `TrainBatches`
+    order       order of an epoch's items, for `TrainBatches`; None: a permutation of the images
     validation  evaluation items, or None if the run trains on them
     transform   the transform of `train`
     counts      (N, C): pixels of each train id in each training image

@@ -1,7 +1,7 @@
 """Turn images into training and evaluation items.
 
 All randomness of an item follows from (seed, epoch, index), so results depend neither on the number of workers nor on
-interruptions. The one exception is the tutorial's CopyBlob, which needs the other images of the batch.
+interruptions. Only with the tutorial's CopyBlob does an item also depend on the other images of its batch.
 """
 
 from collections.abc import Sequence

@@ -37,11 +37,12 @@ class Model:
 
 
 SGD = TrainingDefaults("sgd", learning_rate=1e-2, weight_decay=1e-4, lr_scheduler_type="cosine")
-# The paper weights the logits by 0.7, the coarse logits by 0.6, and the second head by 0.4.
+# The paper weights the logits by 0.7, the coarse logits by 0.6, and the second head by 0.4. Here the logits have weight
+# 1, and one weight serves the other two.
 ACFNET = replace(SGD, aux_weight=0.6)
 ADAMW = TrainingDefaults("adamw", learning_rate=1e-3, weight_decay=5e-2, lr_scheduler_type="poly")
-# Section 4.1 of the paper. Two settings differ: its decay has power 1.0, and its code warms up for 1,500 of 160,000
-# steps.
+# Section 4.1 of the paper. Two settings differ: the paper decays with power 1.0 (here 0.9), and its code warms up for
+# 1,500 of 160,000 steps (here 5 %).
 SEGFORMER = TrainingDefaults(
     "adamw", learning_rate=6e-5, weight_decay=1e-2, lr_scheduler_type="poly", warmup=0.05, head_factor=10.0
 )

@@ -1,7 +1,7 @@
 """Encoder-decoder with max-unpooling, as in SegNet (Badrinarayanan et al., 2015, arXiv 1511.00561).
 
-Only the positions of the maxima skip from encoder to decoder. It is the baseline of a course on KITTI. The encoder is
-U-Net's, with a stride in the first stage and a wider last stage.
+Only the positions of the maxima skip from encoder to decoder. This network is the baseline of a course on KITTI. Its
+encoder is U-Net's, with a stride in the first stage and a wider last stage.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""One `transformers` model for all architectures: the configuration chooses an encoder and a decoder.
+"""One `transformers` model for all architectures but SegFormer B0 to B5. Its configuration names encoder and decoder.
 
 config = SegmentationConfig(encoder="resnet50", decoder="deeplabv3", norm="evo", num_labels=19)
 logits = SegmentationModel(config)(pixel_values).logits
@@ -64,7 +64,7 @@ OTHER_ENCODERS = {  # name: (class, output stride) of our encoders that are not 
 
 @dataclass
 class SegmentationOutput(SemanticSegmenterOutput):
-    """`transformers`' output plus `aux_logits` (B, C, h', w'), which have losses of their own in training, or None."""
+    """`transformers`' output plus `aux_logits`, a tuple of (B, C, h', w') with losses of their own, or None."""
 
     aux_logits: tuple[torch.FloatTensor, ...] | None = None
 

@@ -30,8 +30,8 @@ for config_class, model_class in ((SegmentationConfig, SegmentationModel), (SegF
 def find_model(name: str) -> tuple[Model, str | None]:
     """Return the entry of `MODELS` for `name`, in upper or lower case, and the encoder that the name adds, or None.
 
-    unet_convnext_tiny gives the U-Net entry and convnext_tiny. A decoder without an entry gets the training defaults of
-    the CNNs. Raises ModelError with the list of names if `name` is unknown.
+    unet_convnext_tiny gives the first entry with the decoder unet, and convnext_tiny. A decoder without an entry gets
+    the training defaults `SGD`. Raises ModelError with the list of names if `name` is unknown.
     """
     lower = name.lower()
     if lower in MODELS:

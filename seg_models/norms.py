@@ -94,7 +94,7 @@ def synchronize_batch_norm(model: nn.Module) -> nn.Module:
 def freeze_batch_norm(encoder: nn.Module) -> None:
     """Freeze the running statistics, weights and biases of an encoder's batch norms, in place.
 
-    For encoders that start from trained weights. Call it again after each `model.train()`, which unfreezes the
+    Use it for encoders that start from trained weights. Call it again after each `model.train()`, which unfreezes the
     statistics.
     """
     for module in encoder.modules():

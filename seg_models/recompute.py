@@ -54,8 +54,8 @@ def _running_statistics_stay(block: nn.Module) -> Iterator[None]:
 def recomputed_blocks(net: nn.Module) -> None:
     """Turn the blocks of another library's network into `GradientCheckpointingLayer`s, in place.
 
-    A block is a module in a Sequential that has submodules but contains no block itself: larger modules may change
-    their inputs. Parameter names stay the same.
+    Blocks are the innermost modules that lie in a Sequential and have submodules. Larger modules stay as they are,
+    because they may change their inputs. Parameter names stay the same.
     """
 
     def blocks_in(module: nn.Module) -> list[nn.Module]:

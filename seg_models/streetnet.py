@@ -2,7 +2,7 @@
 
     encoder   3x3 stride 2 -> 3x3 stride 2 -> residual stages at stride 4, 8 and 16, the last one dilated
     context   the last stage has dilations 1, 2, 4, 8, and the global average gates its channels, as in BiSeNet
-              (Yu et al., 2018, arXiv 1808.00897). Added instead, it would be a constant, which a norm removes
+              (Yu et al., 2018, arXiv 1808.00897). If it were added, instance norm would remove it as a constant
     decoder   stride 16 -> 8 -> 4, each step adding the encoder's map through a 1x1 convolution
     fine      the same, then 4 -> 2 with the stem's first map, for poles and signs a few pixels wide
 

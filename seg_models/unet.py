@@ -17,7 +17,7 @@ STEPS = [32, 64, 128, 256]  # widths of the decoder on other encoders, as in seg
 
 
 class TwoConvs(GradientCheckpointingLayer):
-    """Two 3x3 convolutions, each with norm and activation. The first one is strided."""
+    """Two 3x3 convolutions, each with norm and activation. `stride` is that of the first one."""
 
     def __init__(self, norm: str, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__()
@@ -72,7 +72,7 @@ def step_channels(channels: list[int], reductions: list[int]) -> list[tuple[int,
 class UNetHead(nn.Module):
     """Map the encoder's features to logits (B, C, h, w) at the first map's stride.
 
-    Starting from the last map, each step upsamples and concatenates the next finer one.
+    Starting from the last map, each step upsamples its input and concatenates it with the encoder's next finer map.
     """
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):

@@ -1,6 +1,6 @@
 """Read named tensors from a file, a folder, the hub, torchvision or timm.
 
-Reads only safetensors, or other files with `weights_only=True`, so no code from a file runs.
+Files other than safetensors are read with `weights_only=True`, so no code from a file runs.
 """
 
 import json
@@ -96,7 +96,7 @@ def by_name(content: object) -> dict:
 def read_encoder(name: str) -> Weights:
     """Read the weights of a file, a folder or a hub id, or those that torchvision or timm have under this name.
 
-    A name of torchvision's is for example ResNet50_Weights.IMAGENET1K_V2. Raises `ModelError` if there are none.
+    ResNet50_Weights.IMAGENET1K_V2, for example, is a name in torchvision. Raises `ModelError` if there are no weights.
     """
     flag = "--pretrained_encoder"
     if os.path.exists(name) or "/" in name:

@@ -1,8 +1,8 @@
 """Load initial weights, from `--init_from` or `--pretrained_encoder`, into the layers that they fit.
 
-A layer is loaded completely or not at all. A convolution with a bias does not fit one without, and batch norm does not
-fit group norm. `weight_files.py` reads the files, `weight_names.py` translates the layer names of other code, and
-`load_report.py` words the report.
+A layer is loaded completely or not at all, except a classifier, which takes the rows of the classes whose names match.
+A convolution with a bias does not fit one without, and batch norm does not fit group norm. `weight_files.py` reads the
+files, `weight_names.py` translates the layer names of other code, and `load_report.py` words the report.
 """
 
 import torch

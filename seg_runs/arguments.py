@@ -1,6 +1,6 @@
 """Flags of a run: its optimisation, its folder, and its publication.
 
-`parsing.py` reads the metadata of each field. Its docstring lists the keys.
+`parsing.py` reads the metadata of each field; the docstring of `parsing.py` lists the keys.
 """
 
 from dataclasses import dataclass
@@ -116,7 +116,7 @@ class RunOptions:
     )
     keep_checkpoints: int = HfArg(
         default=2,
-        help="number of newest checkpoints to keep; 2 leave one to fall back on if the newest is damaged",
+        help="number of newest checkpoints to keep; with 2, one is left if the newest is damaged",
         metadata={"least": 1, "may_change": True},
     )
     report_to: list[str] = HfArg(
@@ -163,7 +163,7 @@ class HubOptions:
     hub_model_id: str | None = HfArg(
         default=None, help="USER/NAME to upload to; created if it does not exist", metadata={**PUSHED}
     )
-    hub_private: bool = HfArg(default=False, help="if the repository is created, make it private", metadata={**PUSHED})
+    hub_private: bool = HfArg(default=False, help="use a private repository; refuse a public one", metadata={**PUSHED})
     hub_strategy: str = HfArg(
         default="end",
         help="upload when training ends, or also after each new best model (every_save)",
@@ -184,11 +184,16 @@ class ResultOptions:
 
     model_name_or_path: str | None = HfArg(
         default=None,
-        help="run folder, saved model, or hub id with optional @REVISION (default: the newest complete run in runs/)",
+        help="run folder, saved model, or hub id with optional @REVISION (default: the newest complete run in runs/, "
+        "or the network that ships if there is none)",
         aliases=["--save_path"],
     )
     trust_remote_code: bool = HfArg(default=False, help="run the Python code that comes with the model")
-    output_dir: str | None = HfArg(default=None, help="folder for results_SPLIT and scores (default: the run folder)")
+    output_dir: str | None = HfArg(
+        default=None,
+        help="folder for results_SPLIT and scores (default: the run folder, or predictions/NAME for a model from a "
+        "hub and for the network that ships)",
+    )
     zip: bool = HfArg(default=False, help="check the id images and pack them into a zip file for a challenge server")
 
 

@@ -217,8 +217,9 @@ logits = model(**processor(images=image, return_tensors="pt")).logits
     if own:
         lines += (
             " The Python files beside the weights build the network, and `trust_remote_code=True` runs them: read them "
-            "first. Where minicity-seg is installed, `import seg_models.models` instead. For a class that it does not "
-            'know, `pipeline` logs "The model ... is not supported for image-segmentation"; this is no error.'
+            "first. Where minicity-seg is installed, `import seg_models.models` instead. `pipeline` logs "
+            '"The model ... is not supported for image-segmentation", because its list has only the classes of '
+            "`transformers`; it works nevertheless."
         )
     return lines
 

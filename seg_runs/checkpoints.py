@@ -1,4 +1,4 @@
-"""Save and load checkpoints. A resumed run continues bit for bit. An interrupted save leaves no partial checkpoint.
+"""Save and load checkpoints. On a CPU in fp32, a resumed run continues bit for bit. No save leaves a partial one.
 
 checkpoints/step_000120/
     model.safetensors    weights and buffers

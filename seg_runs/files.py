@@ -112,7 +112,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path | str, then: str = "") -> Iterator[None]:
-    """Turn a refusal of the disk inside the block into a RunError of one line: `path`, the reason, then `then`."""
+    """Turn an error of the disk inside the block into a one-line RunError: `path`, the reason, and `then`."""
     try:
         yield
     except (OSError, SafetensorError) as error:

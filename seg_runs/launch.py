@@ -204,8 +204,8 @@ def check_batch_norm(accelerator, sync_bn: bool, images: int) -> None:
         raise RunError("--sync_bn needs GPUs")
     if images * (accelerator.num_processes if sync_bn else 1) < 2:
         raise RunError(
-            "--norm batch needs at least 2 images per process at a time, but --batch_size gives 1: raise it, or use "
-            "--norm group or evo"
+            "--norm batch needs at least 2 images per process at a time, but --batch_size, divided by processes and "
+            "accumulation steps, gives 1: raise it, or use --norm group or evo"
         )
 
 
@@ -225,7 +225,10 @@ def thread_limit() -> int:
 
 
 def on_first_process(accelerator, function: Callable, *args):
-    """Call `function(*args)` on the first process. Returns its result, or raises its error, on every process."""
+    """Call `function(*args)` on the first process. Returns its result, or raises its error, on every process.
+
+    Only a ValueError (such as RunError) or an OSError reaches the other processes.
+    """
     from accelerate.utils import broadcast_object_list
 
     outcome = [None, None]
@@ -244,7 +247,10 @@ def on_first_process(accelerator, function: Callable, *args):
 
 
 def progress_bar(accelerator, title: str, total: int | None = None, loader=None, done: int = 0):
-    """Return a progress bar over images, shown by the first process. In a file it is redrawn at most every 30 s."""
+    """Return a progress bar over images, shown by the first process.
+
+    If stderr is not a terminal, the bar is redrawn at most every 30 s.
+    """
     from tqdm import tqdm
 
     rarely = {} if sys.stderr.isatty() else {"mininterval": 30}

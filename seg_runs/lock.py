@@ -22,8 +22,9 @@ PREDICTING = ".predicting.lock"  # held by a prediction, so that a run can be tr
 def locked(folder: Path, flag: str, name: str = ".lock") -> Iterator[None]:
     """Hold the lock of `folder` while the block runs. Raises RunError that names the holder if it is taken.
 
-    `flag` names the option that chose the folder. `name` is the lock file's: programs that write different files use
-    different names to share a folder. With several processes, call this in one of them.
+    `flag` is what the error calls the folder: the option that chose it, or words such as "the run". `name` is the name
+    of the lock file: programs that write different files to one folder use different names. With several processes,
+    call this in one of them.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -286,8 +286,8 @@ def refuse_missing(kind: type, path: Path) -> None:
 def recipe_of(arguments) -> dict[str, Any]:
     """Return the recipe entries of `arguments`, without the flags of this launch.
 
-    A flag that needs another flag becomes None if it has no effect or its default value. Otherwise, a user who repeats
-    the run with other flags would be told to remove a flag that nobody gave.
+    A flag that needs another one becomes None if it has no effect or equals its default; a switch that is off stays
+    false. Without this, a user who repeats the run with other flags would be told to remove a flag that nobody gave.
     """
     values, entries = flat(arguments), {}
     for name, field in flags_of(type(arguments)).items():

@@ -45,7 +45,7 @@ class Predictions:
     def begin(self, settings: dict, images: dict[str, list]) -> set[str]:
         """Start or continue a prediction. Returns the names of the images that are done.
 
-        images  the state of each image's file by name: it differs when the file has changed
+        images  {name: state of the image's file}, where a changed file has another state
         """
         make_folders(*self.folders)
         record = json.loads(json.dumps({"settings": settings, "images": images}))

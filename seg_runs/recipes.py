@@ -15,7 +15,7 @@ SCALARS = (str, int, float, bool)
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """Refuse aliases, which a small file can expand beyond all memory, and repeated keys. PyYAML accepts both."""
+    """Refuse repeated keys, and aliases, with which a small file can fill all memory. PyYAML accepts both."""
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):

@@ -71,7 +71,7 @@ def plot_learning_curve(rows: list[dict], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    losses.set(title="cross entropy per pixel", ylim=(0, None))
+    losses.set(title="mean loss", ylim=(0, None))
     best = max((row["mean_iou"] for row in rows if row["mean_iou"] is not None), default=None)
     scores.set(title="scores" if best is None else f"scores: best mIoU {best:.4f}", ylim=(0, 1))
     picture = io.BytesIO()

@@ -8,7 +8,7 @@ runs/camvid_streetnet_batch_20260101-120000/
     images/              validation pictures
     tensorboard/, wandb/ as --report_to asks
     checkpoints/         to resume from
-    best/                the model with the best validation mIoU, complete for from_pretrained: weights,
+    best/                the model of the best validation, or of the last with --select last: weights,
                          configuration, image processor, the code of the network, training.json and the model card,
                          README.md
     results.json         written when training is complete
@@ -342,9 +342,9 @@ def read_rows(path: Path) -> list[dict]:
 
 def cut_rows(path: Path, epochs: int) -> None:
     """Keep the rows of the first `epochs` epochs, so that a resumed run logs no epoch twice."""
-    if epochs == 0 or not path.exists():  # a killed run may have left half a header
+    if epochs == 0 or not path.exists():  # there is no row to keep
         path.unlink(missing_ok=True)
-    else:  # a run writes the row of an epoch before its checkpoint
+    else:  # a row is written before state.json counts its epoch, so no counted epoch lacks its row
         write_atomically(path, b"".join(path.read_bytes().splitlines(keepends=True)[: 1 + epochs]))
 
 

@@ -62,7 +62,7 @@ class RunState:
 
     pretrained     name of the initial weights, or "none"
     epoch, step    numbers of completed epochs and optimizer steps
-    skipped        number of latest steps in a row that had no finite gradient
+    skipped        how many steps in a row, up to the latest, had no finite gradient
     totals         sums over the current epoch so far
     seconds        time that the steps of the current epoch took so far
     best_mean_iou  validation mIoU of the weights in best/; None without validation, and before the first one

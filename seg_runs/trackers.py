@@ -1,7 +1,7 @@
 """Send the numbers of a run to accelerate's trackers: TensorBoard, wandb and trackio.
 
 TensorBoard's files lie in RUN/tensorboard and wandb's in RUN/wandb. trackio has its own folder, which `trackio show`
-reads. All count optimizer steps. Each step is one row, because wandb takes no step twice.
+reads. All of them number rows by optimizer step. Each step is logged once, because wandb accepts no step twice.
 """
 
 import re
@@ -82,8 +82,10 @@ class Trackers:
 
     @contextmanager
     def _going_on_without(self, tracker) -> Iterator[None]:
-        """Turn TensorBoard's disk errors into one line, after which the run can be resumed. Any other tracker that
-        fails (its server, its process) is left out from then on."""
+        """Turn a disk error of TensorBoard into a one-line error, which ends the run; it can be resumed.
+
+        Any other tracker that fails, for example because its server is gone, is left out from then on.
+        """
         if tracker.name == "tensorboard":
             with writing(self.board):  # errors of its thread are raised here
                 yield
@@ -96,10 +98,11 @@ class Trackers:
 
 
 def put_before(folder: Path, second: int) -> None:
-    """Rename TensorBoard's files of a run, in their order, so that one begun in `second` comes after them.
+    """Rename TensorBoard's files of a run, keeping their order, so that a file begun in `second` sorts after them.
 
-    TensorBoard reads them by name, which begins with the second that each was begun in, and takes back what came
-    before a resumed run in the files before. The clock may have been set back since, or the second be the same.
+    TensorBoard reads the files in the order of their names, which contain the second in which each was begun. The
+    file of a resumed run makes it drop the steps that are logged again, but only from files that it read before.
+    Without renaming, a file could have a later second, because the clock was set back, or the same one.
     """
     found = []
     for path in sorted(folder.glob("events.out.tfevents.*")):

@@ -56,7 +56,7 @@ def make_toycity(tmp_path_factory, train: int) -> Path:
 
 @pytest.fixture
 def in_process(tmp_path, monkeypatch):
-    """`in_process("train_seg", "--flag", ...)`runs a script's main in this process, in an empty folder."""
+    """`in_process("train_seg", "--flag", ...)` runs a script's main in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(script: str, *flags) -> None:
@@ -132,7 +132,7 @@ def assert_same_run(one: Path, two: Path) -> None:
     for row, other in zip(rows_of(one), rows_of(two), strict=True):
         assert {**row, "seconds": 0} == {**other, "seconds": 0}
     checkpoints = [sorted((run / "checkpoints").iterdir()) for run in (one, two)]
-    assert checkpoints[0][-1].name == checkpoints[1][-1].name  # an interrupted run may keep another one before it
+    assert checkpoints[0][-1].name == checkpoints[1][-1].name  # the newest: an interrupted run may keep an older one
     last = f"checkpoints/{checkpoints[0][-1].name}"
     files = ["learning_curve.png", "results.json", "best/model.safetensors"]
     files += [f"{last}/{path.name}" for path in sorted(checkpoints[0][-1].glob("*.safetensors"))]

@@ -4,9 +4,10 @@
         subprocess.run(..., env={**os.environ, **hub.environment(tmp_path)})
         hub.files("user/name")["README.md"]
 
-Repositories are lists of commits, a commit is a dict from path to bytes. No commit is made before `hub.open`, an event
-that is set unless a test clears it. `hub.faults[step]` says how the next requests of a step ("create", "preupload",
-"lfs", "commit", "resolve" of a large file) go wrong: a status, or "hang up", which closes the connection half-way.
+A repository is a list of commits, and a commit is a dict from path to bytes. Commits wait until `hub.open` is set, an
+event that is set unless a test clears it. `hub.faults[step]` says how the next requests of a step ("create",
+"preupload", "lfs", "commit", "resolve" of a large file) go wrong: a status, or "hang up", which closes the connection
+half-way.
 """
 
 import base64

@@ -77,7 +77,7 @@ def test_an_unknown_run_is_refused(run, capsys):
 
 
 def test_several_jobs_print_into_a_file_each(run, tmp_path, monkeypatch, capsys):
-    """Without the trainings themselves: those need a main thread when they run in this process."""
+    """Nothing is trained here, because a training in this process needs the main thread."""
     launched = []
     monkeypatch.setattr(
         ablation.subprocess, "run", lambda command, stdout, **_: launched.append((command, stdout.name))

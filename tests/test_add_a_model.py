@@ -31,7 +31,7 @@ def steps() -> list[tuple[str, str, str | None, str]]:
 
 
 def add_line(path, line: str, table: str | None) -> None:
-    """Make it the first entry of a table of the file, or, without a table, the first import from a file beside it."""
+    """Insert `line` as the first entry of `table` in a file, or, without a table, before the first relative import."""
     lines = path.read_text().splitlines(keepends=True)
     if table:
         opening = next(i for i, other in enumerate(lines) if re.match(rf"{table}\b.*= {{$", other))

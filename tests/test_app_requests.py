@@ -451,7 +451,7 @@ def test_faults_of_the_server_are_one_sentence_without_paths(tmp_path, capfd, er
 
 
 def test_direct_calls_of_the_function_are_one_at_a_time(tmp_path):
-    """Also for a request that bypasses the queue."""
+    """This holds even for a request that bypasses the queue."""
     from app_gradio import Requests
 
     inside, most = [], []

@@ -186,7 +186,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("kind", SCRIPTS, ids=lambda kind: kind.__name__)
 def test_every_flag_is_read(kind):
-    """In its own room, or in the script: as an attribute of its options, outside of the class that declares it."""
+    """A module of its package or a script reads it as an attribute of its options. arguments.py does not count."""
     groups = {} if parts_of(kind) == [kind] else {field.name: field.type for field in dataclasses.fields(kind)}
     for part in parts_of(kind):
         room = ROOT / part.__module__.split(".")[0]
@@ -199,7 +199,7 @@ def test_every_flag_is_read(kind):
 
 
 def attributes_of(part: type, groups: dict[str, type], tree: ast.Module) -> set[str]:
-    """The attributes that a module reads of what is annotated as `part`, or comes from its place in the arguments."""
+    """Return the attributes that a module reads from options of type `part`: parameters, args.GROUP, or variables."""
     bases = {base.__name__ for base in part.__mro__}
     names = {group for group, kind in groups.items() if kind is part}  # as in args.run
     for node in ast.walk(tree):

@@ -132,7 +132,7 @@ def city_of_void(toycity, tmp_path):
 
 
 def test_weights_that_are_not_finite_are_not_loaded(toycity, in_process, tmp_path, capsys):
-    """Not from a checkpoint, a model or as initial weights; also from runs older than checksums."""
+    """Checkpoints, models and initial weights are refused, even those of runs from before there were checksums."""
     run = tmp_path / "r"
     in_process("train_seg", *FAST, "--dataset_path", toycity, "--max_train_steps", 1, "--output_dir", run)
     for folder in (run / "checkpoints" / "step_000001", run / "best"):

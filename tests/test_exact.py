@@ -78,7 +78,7 @@ def killed_at(in_process, monkeypatch):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [2, 4, 5, 6, 9])
 def test_resuming_continues_bit_for_bit(uninterrupted, city, in_process, killed_at, tmp_path, step, workers):
-    """Steps 3, 6, 9 end epochs; 2, 4, 8, 10 have checkpoints. Kill at one, after one, at both kinds of epoch end."""
+    """Kill at a checkpoint (2, 4), after one (5), and at the end of an epoch with a checkpoint (6) and without (9)."""
     run = tmp_path / "r"
     killed_at(step, *FAST, *FULL, *flags_of(city, run), "--num_workers", workers)
     in_process("train_seg", "--resume_from_checkpoint", run)

@@ -57,7 +57,7 @@ def test_a_resumed_run_is_shown_whole_whatever_the_clock_does(seconds, tmp_path,
 
 @pytest.mark.parametrize("logged", [False, True])
 def test_the_last_step_of_an_epoch_is_one_row_with_its_scores(logged, tmp_path, log_of):
-    """Also if the run is killed during the validation, before or after the row was written."""
+    """This holds even if the run is killed during the validation, before or after the row was written."""
     log = log_of()
     make_step(log, 1.0)
     make_step(log, 2.0, last=True)

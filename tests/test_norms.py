@@ -62,7 +62,7 @@ class Flow(TorchDispatchMode):
 
     relus     how many ran, as modules or functions
     activated places of the norms whose output a ReLU reads
-    bare      operations that read the output of a convolution with neither a bias nor, until there, a norm
+    bare      operations that read the output of a convolution without a bias before a norm has followed it
     """
 
     LINEAR = {"add", "add_", "cat", "upsample_bilinear2d", "convolution", "view", "expand", "mean", "split", "detach"}
@@ -131,7 +131,7 @@ def test_a_norm_that_is_forgotten_shows(name):
 @every_name
 @pytest.mark.parametrize("norm", NORMS)
 def test_norm_is_in_every_place_of_the_batch_version(name, norm):
-    """But for a bias after poolings, and under instance norm one where what was pooled is merged with the rest."""
+    """Exceptions have a bias instead: after pooling (instance, evo_b0), and where pooled maps are merged (instance)."""
     batch, model = meta_model(name, "batch"), meta_model(name, norm)
     places, pooled = set(norms_of(batch)), pooled_places(batch)
     found = {place: type(layer) for place, layer in norms_of(model).items()}

@@ -142,7 +142,7 @@ class MMSegBlock(nn.Module):
 
 
 class MMSegMiT(nn.Module):
-    """Its encoder, SegFormer-B0's."""
+    """MMSegmentation's MixVisionTransformer, with the sizes of SegFormer-B0."""
 
     def __init__(self, widths=(32, 64, 160, 256), heads=(1, 2, 5, 8), reductions=(8, 4, 2, 1)):
         super().__init__()

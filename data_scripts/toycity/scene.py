@@ -42,7 +42,7 @@ def themes_of(seed: int, split: int, index: int, count: int) -> Themes:
 
 
 def painting_order(things: list[Thing], lane: float) -> list[Thing]:
-    """Sort things back to front. If the depths of two overlap, the one farther from the camera's lane comes first."""
+    """Sort things back to front. If two on one side of the camera overlap in depth, the one farther out comes first."""
 
     def hides(near: Thing, far: Thing) -> bool:
         if near.end <= far.z or far.end <= near.z or (near.x - lane) * (far.x - lane) <= 0:

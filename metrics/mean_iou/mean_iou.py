@@ -33,7 +33,10 @@ def split_maps(maps) -> list:
 
 
 def as_bytes(ids, name: str) -> np.ndarray | torch.Tensor:
-    """Return one map (H, W) as uint8: a tensor if it is on an accelerator, else a numpy array. Raises ValueError."""
+    """Return one map (H, W) as uint8: a tensor if it is on an accelerator, else a numpy array.
+
+    Raises ValueError if it is not a map of integer ids in 0..255.
+    """
     if isinstance(ids, torch.Tensor):
         is_integer = not (ids.is_floating_point() or ids.is_complex())
         if is_integer:
