@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
 import predict_seg
@@ -67,6 +67,9 @@ from seg_runs.stop import StopRequest, stop_with_launcher
 from seg_runs.trackers import Trackers, refuse_missing_trackers, tracker_names
 from trained_model import score_split
 
+LossFunction = Callable[
+    [torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
+]  # logits, labels -> sum, weight
 NUM_PICTURES = 3  # validation images to draw after each validation
 
 
@@ -113,7 +116,7 @@ class Job:
     plan: BatchPlan
     feed: Feed
     learner: Learner
-    loss_function: Callable  # (logits, labels) -> (sum, weight)
+    loss_function: LossFunction
     folder: Path
     state: RunState  # progress of the run
 
@@ -158,9 +161,14 @@ def train_in_folder(job: Job, hub: HubUploads) -> None:
 
 
 def open_log(job: Job) -> TrainingLog:
-    """Return the log of a new or resumed run, and start its trackers."""
+    """Return the log of a new or resumed run, and start its trackers. If one cannot start, a new run leaves nothing."""
     accelerator, trackers = job.accelerator, Trackers(job.accelerator, job.folder)
-    on_first_process(accelerator, trackers.start, job.state, public_arguments(recipe_of(job.args)))
+    try:
+        on_first_process(accelerator, trackers.start, job.state, public_arguments(recipe_of(job.args)))
+    except RunError:
+        if accelerator.is_main_process and not job.args.run.resume_from_checkpoint:
+            run_folder.forget(job.folder)
+        raise
     return TrainingLog(job.folder, job.state, job.labels.names, trackers, accelerator.is_main_process)
 
 
@@ -339,7 +347,7 @@ def class_weights(options: LossOptions, labels: LabelInfo, pixels: np.ndarray) -
     return torch.tensor(enet_class_weights(pixels, options.class_weights_constant))
 
 
-def refuse_void(validation) -> None:
+def refuse_void(validation: Dataset) -> None:
     """Raise DataError if no validation pixel has a label, because mIoU is undefined then. Stops at the first label."""
     if not any(bool((item["labels"] != IGNORE_INDEX).any()) for item in validation):
         raise DataError(
@@ -412,7 +420,15 @@ def count_step(job: Job, totals: Totals, norm: float) -> None:
         run_folder.refuse_endless_skipping(job.folder, state, bad)
 
 
-def train_step(accelerator, model, parts, loss_function, optimizer, max_grad_norm: float | None, aux_weight: float):
+def train_step(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    parts: list[dict[str, torch.Tensor]],
+    loss_function: LossFunction,
+    optimizer: torch.optim.Optimizer,
+    max_grad_norm: float | None,
+    aux_weight: float,
+) -> tuple[Totals, float]:
     """Run one optimizer step. Returns its `Totals` over all processes, and the norm of the gradient.
 
     `parts` are the micro-batches of this process. The objective is the total loss divided by the total weight. If the
@@ -523,7 +539,7 @@ def evaluate_model(
     return scores | {"val_loss": loss / (weight or 1), "val_accuracy": scores["overall_accuracy"]}
 
 
-def draw_pictures(path: Path, predictor, split, labels) -> None:
+def draw_pictures(path: Path, predictor: Predictor, split: Dataset, labels: LabelInfo) -> None:
     """Draw image, truth and prediction of a few images spread over the split."""
     chosen = np.linspace(0, len(split) - 1, min(NUM_PICTURES, len(split))).round().astype(int).tolist()
     items = split.with_transform(EvalTransform(Pixels(split, labels)))

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, BaseImageProcessor, PreTrainedModel
 
 import seg_models.models  # noqa: F401 - registers our networks with transformers
-from data_scripts.catalog import source_of
+from data_scripts.catalog import TRAIN_ON, source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
 from seg_models.hub_folders import hub_folder
@@ -69,7 +69,7 @@ def read_arguments(run: Path) -> dict:
     for key in ("dataset", "dataset_path", "folds", "fold", "train_on"):
         if not isinstance(trained.get(key), str | None):
             raise RunError(f"cannot read recipe {path}: its {key} is {trained[key]!r:.80}")
-    if trained.get("train_on", "train") not in ("train", "train+val"):
+    if trained.get("train_on", "train") not in TRAIN_ON:
         raise RunError(f"cannot read recipe {path}: its train_on is {trained['train_on']!r:.80}")
     if (trained.get("folds") is None) != (trained.get("fold") is None):
         raise RunError(f"cannot read recipe {path}: folds and fold belong together, and one of them is missing")

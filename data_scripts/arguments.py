@@ -13,7 +13,7 @@ from .labels import DataError
 
 COPYBLOB = ("bank", "tutorial", "none")
 SAMPLING = ("shuffle", "rare", "balanced")
-SIZE = {"least": 1, "length": 2, "takes": "a height and a width", "metavar": "N"}
+SIZE = {"least": 1, "most": 2**16, "length": 2, "takes": "a height and a width", "metavar": "N"}
 SHARE = {"least": 0, "most": 1}
 
 
@@ -38,7 +38,7 @@ class SourceOptions:
     num_workers: int = HfArg(
         default=2,
         help="data loading workers per process",
-        metadata={"least": 0, "may_change": True},
+        metadata={"least": 0, "most": 1024, "may_change": True},
     )
 
     def __post_init__(self):
@@ -96,7 +96,7 @@ class AugmentOptions:
     scale_range: list[float] = HfArg(
         default_factory=lambda: [0.75, 2.0],
         help="range of the random scale: lowest and highest factor",
-        metadata={"length": 2, "takes": "the lowest and the highest scale", "metavar": "X"},
+        metadata={"most": 100, "length": 2, "takes": "the lowest and the highest scale", "metavar": "X"},
     )
     rotation: float = HfArg(
         default=0.0,
@@ -147,7 +147,9 @@ class AugmentOptions:
         metadata={"needs": {"cutmix": (True,)}, **SHARE, "added": True},
     )
     cutmix_boxes: int = HfArg(
-        default=1, help="boxes per image", metadata={"needs": {"cutmix": (True,)}, "least": 1, "added": True}
+        default=1,
+        help="boxes per image",
+        metadata={"needs": {"cutmix": (True,)}, "least": 1, "most": 1000, "added": True},
     )
     cutmix_beta: float = HfArg(
         default=1.0,

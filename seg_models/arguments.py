@@ -12,7 +12,7 @@ from .catalog import CLASS_WEIGHTS, MODELS, OUTPUT_STRIDES, decoders_of_any_enco
 from .errors import ModelError
 from .names import AVERAGES, LOSSES, MULTI_SCALE, NORMS
 
-SIZE = {"least": 1, "length": 2, "takes": "a height and a width", "metavar": "N"}
+SIZE = {"least": 1, "most": 2**16, "length": 2, "takes": "a height and a width", "metavar": "N"}
 ONLY_BATCH = {"needs": {"norm": ("batch",)}}
 
 

@@ -127,7 +127,7 @@ class RunOptions:
     preview: int | None = HfArg(
         default=None,
         help="before training, draw N augmented training images and their labels in preview.png",
-        metadata={"least": 1, "of_launch": True},
+        metadata={"least": 1, "most": 1000, "of_launch": True},
     )
     predict: bool = HfArg(
         default=False,

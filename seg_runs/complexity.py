@@ -17,9 +17,10 @@ from functools import partial
 import yaml
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
-from seg_models.catalog import MODELS
+from seg_models.catalog import MODELS, OUTPUT_STRIDES
 from seg_models.errors import ModelError
 from seg_models.models import build_model
+from seg_models.names import NORMS
 from seg_models.operations import images_per_second, measure
 
 COLUMNS = ("model", "parameters", "GMACs", "GFLOPs", "kept for backward", "images/s")
@@ -106,10 +107,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="models to measure (default: all)")
     parser.add_argument("--size", nargs=2, type=int, default=(375, 1242), help="height and width (default: KITTI's)")
-    parser.add_argument("--norm", default="batch")
+    parser.add_argument("--norm", default="batch", choices=NORMS)
     parser.add_argument("--num_labels", type=int, default=19)
     parser.add_argument("--encoder", help="timm encoder to use instead of the model's")
-    parser.add_argument("--output_stride", type=int, choices=(8, 16), help="output stride (default: the model's)")
+    parser.add_argument("--output_stride", type=int, choices=OUTPUT_STRIDES, help="default: the model's")
     parser.add_argument("--time", action="store_true", help="measure images per second on this machine")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--runs", nargs="+", help="run folders, for --plot")

@@ -53,7 +53,7 @@ def was_said(error: Exception) -> bool:
 
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # only writing raises these
-NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED", "calculation overflowed")
 NO_SHARED_MEMORY = ("shared memory", "</torch_", "/dev/shm", "Bus error")
 
 

@@ -40,6 +40,8 @@ OTHER_GROUPS = (
     ": each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see "
     "other groups of images"
 )
+NEWEST = "class_weights_constant"  # of the flags with `added`, the last one
+NULL_IN_OLDER = ("scale_range", "hub_strategy")  # older runs wrote null for the default
 Arguments = TypeVar("Arguments")
 
 
@@ -194,7 +196,7 @@ def check_value(flag: str, value, marks: dict) -> None:
         if isinstance(item, float) and not math.isfinite(item):
             raise RunError(f"{flag} {item} is not a finite number")
         if "choices" in marks and item not in marks["choices"]:
-            raise RunError(f"{flag} {item} is not known: choose one of {', '.join(map(str, marks['choices']))}")
+            raise RunError(f"{flag} {item!s:.80} is not known: choose one of {', '.join(map(str, marks['choices']))}")
         if isinstance(item, (int, float)) and not isinstance(item, bool):
             check_range(flag, item, marks)
 
@@ -209,6 +211,8 @@ def check_range(flag: str, number: float, marks: dict) -> None:
     allowed = []
     if "least" in marks:
         allowed.append(f"{least} to {most}" if "most" in marks else f"{least} or more")
+    elif "most" in marks:
+        allowed.append(f"at most {most}")
     if "above" in marks:
         allowed.append(f"above {above}")
     if "below" in marks:
@@ -233,7 +237,7 @@ def without(other: str, value, allowed: tuple) -> str:
     if allowed == (True,):
         return f"needs --{other}"
     wanted = " or ".join(map(str, allowed))
-    return f"needs --{other} {wanted}" + (f", not {value}" if value is not None else "")
+    return f"needs --{other} {wanted}" + (f", not {value!s:.80}" if value is not None else "")
 
 
 def recipe_tokens(kind: type, path: Path) -> list[str]:
@@ -271,16 +275,24 @@ def tokens_of(path: Path, key: str, value, field: dataclasses.Field) -> list[str
 
 
 def refuse_missing(kind: type, path: Path) -> None:
-    """Raise RunError if the args.yaml of a resumed run lacks a flag that affects its results.
+    """Raise RunError if the args.yaml of a resumed run lacks a flag that affects its results, or holds null for it.
 
-    The default may have changed since the run began.
+    The default may have changed since the run began. Only older runs may lack the flags that were added later: a file
+    that has the last of these was written when all of them existed.
     """
-    entries = read_recipe(path)
-    for name, field in flags_of(kind).items():
+    entries, flags = read_recipe(path), flags_of(kind)
+    added = [name for name, field in flags.items() if field.metadata.get("added")]
+    is_old = NEWEST not in entries
+    for name, field in flags.items():
         marks = field.metadata
-        decides = not any(marks.get(mark) for mark in ("may_change", "of_launch", "added"))
-        if decides and not {name, *(alias.removeprefix("--") for alias in marks.get("aliases", ()))} & entries.keys():
+        if marks.get("may_change") or marks.get("of_launch") or (is_old and name in added):
+            continue
+        names = {name, *(alias.removeprefix("--") for alias in marks.get("aliases", ()))} & entries.keys()
+        if not names:
             raise RunError(f"{path} has no {name}: a resumed run needs every flag that it started with, so add it")
+        may_be_null = "needs" in marks or default_of(field) is None or name in NULL_IN_OLDER
+        if entries[names.pop()] is None and not may_be_null:
+            raise RunError(f"{path} has no value for {name}: a resumed run needs the one that it started with")
 
 
 def recipe_of(arguments) -> dict[str, Any]:

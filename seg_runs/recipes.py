@@ -11,6 +11,7 @@ import yaml
 from .launch import RunError, os_reason
 
 LARGEST_FILE = 100_000  # bytes; a recipe with every flag has 2,000
+LARGEST_NUMBER = 10**100
 SCALARS = (str, int, float, bool)
 
 
@@ -48,6 +49,8 @@ def read_recipe(path: Path) -> dict:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else os_reason(error)
         raise RunError(f"cannot read recipe {path}: {reason[:300]}") from error
+    except (LookupError, AttributeError) as error:  # what PyYAML raises for `!!int ""` or `!!timestamp foo`
+        raise RunError(f"cannot read recipe {path}: a tag (!!) does not fit its value") from error
     if not isinstance(entries, dict):
         raise RunError(f"recipe {path} is not a list of 'flag: value' lines")
     return {key: checked(path, key, value) for key, value in entries.items()}
@@ -67,6 +70,8 @@ def checked(path: Path, key, value):
             continue
         if not isinstance(item, SCALARS) or (isinstance(item, str) and not is_printable(item)):
             raise RunError(f"recipe {path}: {key} is {item!r:.80}, but takes a number, a string, true or false")
+        if isinstance(item, int) and abs(item) >= LARGEST_NUMBER:  # Python does not even print the largest
+            raise RunError(f"recipe {path}: {key} is out of range: it is too large")
     return value
 
 

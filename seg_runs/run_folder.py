@@ -118,6 +118,11 @@ def begin_run(arguments, held: HeldRun, name: str, pretrained: str, now: Conditi
     return run, RunState(now, pretrained)
 
 
+def forget(run: Path) -> None:
+    """Remove what `begin_run` wrote, so that the same command can be given again."""
+    (run / "args.yaml").unlink(missing_ok=True)
+
+
 def started_from(name: str | None, checkpoint: Path | None = None) -> str:
     """Return a name of the initial weights that may be published, or "none".
 
@@ -321,7 +326,10 @@ def append_row(path: Path, row: dict, columns: Sequence[str]) -> None:
     """Add the row of an epoch to log_epoch.csv. Values that were not measured become empty cells. An existing file
     keeps its columns, which may be fewer than `columns`."""
     before, text = path.read_bytes() if path.exists() else b"", io.StringIO(newline="")
-    header = next(csv.reader(before.decode().splitlines()), None)
+    try:
+        header = next(csv.reader(before.decode().splitlines()), None)
+    except (ValueError, csv.Error) as error:
+        raise RunError(f"cannot read {path}: {os_reason(error)}") from error
     writer = csv.DictWriter(text, header or columns, extrasaction="ignore")
     if header is None:
         writer.writeheader()

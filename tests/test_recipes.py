@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from script_arguments import PredictArguments, TrainArguments
 from seg_runs.launch import RunError
-from seg_runs.parsing import changed_flags, flags_of, flat, parse_arguments, recipe_of, save_arguments
+from seg_runs.parsing import NEWEST, changed_flags, flags_of, flat, parse_arguments, recipe_of, save_arguments
 from seg_runs.recipes import LARGEST_FILE, read_recipe
 
 # args.yaml as a run wrote it before --select, --folds and --class_weights_constant were flags.
@@ -91,6 +91,16 @@ WRONG = {
     "learning_rate: 1.0e+300": "too large",
     f"epochs: {10**30}": "--epochs 1000000000000000000000000000000 is out of range",
     f"epochs: {'9' * 5000}": "cannot read recipe",
+    "hflip: !!bool foo": "a tag (!!) does not fit its value",
+    'epochs: !!int ""': "a tag (!!) does not fit its value",
+    'epochs: !!float ""': "a tag (!!) does not fit its value",
+    "rotation: !!timestamp foo": "a tag (!!) does not fit its value",
+    f"epochs: 0x{'f' * 6000}": "epochs is out of range",
+    f"seed: {':'.join('1' * 4000)}": "seed is out of range",
+    f"norm: {'b' * 90000}": "is not known: choose one of",
+    "crop_size: [2147483648, 2147483648]": "--crop_size 2147483648 is out of range: 1 to 65536",
+    "scale_range: [9.0e+15, 9.0e+15]": "--scale_range 9000000000000000.0 is out of range",
+    "num_workers: 100000": "--num_workers 100000 is out of range",
     "seed: 4294967296": "--seed 4294967296 is out of range",
     "hflip: perhaps": "perhaps",
     "output_dir: --help": None,  # a value, not a flag
@@ -226,6 +236,29 @@ def test_a_resumed_run_without_a_flag_that_decides_its_numbers_is_refused(name, 
     run = run_with(tmp_path, "\n".join(lines))
     line = said(TrainArguments, ["--resume_from_checkpoint", str(run)], capsys)
     assert line.startswith(f"{run}/args.yaml has no {name}: ")
+
+
+def later_flags() -> list[str]:
+    """The flags that older runs lack and that decide the numbers of a run; without the last, a run counts as older."""
+    marks = {name: field.metadata for name, field in flags_of(TrainArguments).items()}
+    return [name for name in marks if marks[name].get("added") and not marks[name].get("may_change") and name != NEWEST]
+
+
+@pytest.mark.parametrize("name", later_flags())
+def test_a_resumed_run_of_today_needs_the_later_flags_too(name, tmp_path, capsys):
+    save_arguments(parse_arguments(TrainArguments, []), tmp_path / "a.yaml")
+    lines = (tmp_path / "a.yaml").read_text().splitlines()
+    run = run_with(tmp_path, "\n".join(line for line in lines if not line.startswith(f"{name}:")))
+    line = said(TrainArguments, ["--resume_from_checkpoint", str(run)], capsys)
+    assert line.startswith(f"{run}/args.yaml has no {name}: ")
+
+
+@pytest.mark.parametrize("name", ["norm", "batch_size", "seed", "loss", "hflip"])
+def test_null_does_not_stand_for_a_flag_of_a_resumed_run(name, tmp_path, capsys):
+    lines = [f"{name}: null" if line.startswith(f"{name}:") else line for line in OLD.splitlines()]
+    run = run_with(tmp_path, "\n".join(lines))
+    line = said(TrainArguments, ["--resume_from_checkpoint", str(run)], capsys)
+    assert line.startswith(f"{run}/args.yaml has no value for {name}: ")
 
 
 def test_what_a_new_run_writes_has_every_flag_that_a_resumed_one_needs(tmp_path):

@@ -144,3 +144,16 @@ class Accelerator:
 def test_a_tracker_that_cannot_start_is_one_line(tmp_path):
     with pytest.raises(RunError, match="^--report_to wandb cannot start: no API key configured$"):
         Trackers(Accelerator(), tmp_path).start(RunState(Conditions(1, 1, "no", 1)), {})
+
+
+def test_a_new_run_whose_tracker_cannot_start_leaves_nothing_in_the_way(toycity, in_process, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RunError("--report_to tensorboard cannot start: no")
+
+    flags = [*FAST, "--dataset_path", toycity, "--max_train_steps", 1, "--output_dir", tmp_path / "r"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Trackers, "start", fail)
+        with pytest.raises(SystemExit):
+            in_process("train_seg", *flags)
+    in_process("train_seg", *flags)
+    assert (tmp_path / "r" / "results.json").exists()
