@@ -281,7 +281,7 @@ def test_other_data_cannot_be_resumed_with(toycity, city, in_process, tmp_path, 
     in_process("train_seg", *FAST, *batch(2), "--max_train_steps", 2, *flags_of(toycity, run))
     with pytest.raises(SystemExit):
         in_process("train_seg", "--resume_from_checkpoint", run, "--dataset_path", city, "--epochs", 5)
-    assert "3 steps in an epoch" in capsys.readouterr().err
+    assert "started with 3 steps per epoch" in capsys.readouterr().err
 
 
 def test_a_resumed_run_with_nothing_left_to_do_is_refused(city, in_process, tmp_path, capsys, killed_at):
