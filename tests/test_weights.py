@@ -359,7 +359,7 @@ def test_swin_from_an_image_classifier_and_from_ourselves(tmp_path):
     classifier.save_pretrained(tmp_path / "swin")
     model = build_model("segformer_swin_tiny", "batch", CITY)
     report = start_weights(model, None, str(tmp_path / "swin"))
-    assert "hidden_states_norms.stage1" in report and report.count("\n  not loaded, ") == 1  # only the norms of the maps
+    assert "hidden_states_norms.stage1" in report and report.count("\n  not loaded, ") == 1  # the maps' norms
     theirs = classifier.swin.encoder.state_dict()
     assert all(torch.equal(v, theirs[k]) for k, v in model.backbone.swin.swin.encoder.state_dict().items())
     model.save_pretrained(tmp_path / "ours")
