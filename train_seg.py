@@ -67,9 +67,8 @@ from seg_runs.stop import StopRequest, stop_with_launcher
 from seg_runs.trackers import Trackers, refuse_missing_trackers, tracker_names
 from trained_model import score_split
 
-LossFunction = Callable[
-    [torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
-]  # logits, labels -> sum, weight
+Sums = tuple[torch.Tensor, torch.Tensor]  # loss, weight
+LossFunction = Callable[[torch.Tensor, torch.Tensor], Sums]  # of logits and labels
 NUM_PICTURES = 3  # validation images to draw after each validation
 
 
@@ -161,7 +160,7 @@ def train_in_folder(job: Job, hub: HubUploads) -> None:
 
 
 def open_log(job: Job) -> TrainingLog:
-    """Return the log of a new or resumed run, and start its trackers. If one cannot start, a new run leaves nothing."""
+    """Return the log of a run, and start its trackers. If one cannot start, a new run's folder can be used again."""
     accelerator, trackers = job.accelerator, Trackers(job.accelerator, job.folder)
     try:
         on_first_process(accelerator, trackers.start, job.state, public_arguments(recipe_of(job.args)))

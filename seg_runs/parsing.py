@@ -281,11 +281,10 @@ def refuse_missing(kind: type, path: Path) -> None:
     that has the last of these was written when all of them existed.
     """
     entries, flags = read_recipe(path), flags_of(kind)
-    added = [name for name, field in flags.items() if field.metadata.get("added")]
     is_old = NEWEST not in entries
     for name, field in flags.items():
         marks = field.metadata
-        if marks.get("may_change") or marks.get("of_launch") or (is_old and name in added):
+        if marks.get("may_change") or marks.get("of_launch") or (is_old and marks.get("added")):
             continue
         names = {name, *(alias.removeprefix("--") for alias in marks.get("aliases", ()))} & entries.keys()
         if not names:
