@@ -36,9 +36,8 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            output = model.train()(
-                torch.empty(2, 3, *size)
-            )  # 2 images, because batch norm refuses one value per channel
+            pair = torch.empty(2, 3, *size)  # 2 images, because batch norm refuses one value per channel
+            output = model.train()(pair)
     flops, memory = counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values()) / 2
     del output
     parameters = sum(parameter.numel() for parameter in model.parameters())
