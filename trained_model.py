@@ -35,8 +35,8 @@ def find_model(name: str | None) -> tuple[Path, Path]:
     folder = Path(name) if name else default_model()
     if name and not is_there(folder):
         return Path("predictions") / name.replace("/", "--"), Path(hub_folder(name, "--model_name_or_path"))
-    if folder.resolve() == SHIPPED:  # write no results into the repository's own files
-        return Path("predictions") / SHIPPED.name, folder
+    if folder.resolve().parent == HERE / "checkpoints":  # write no results into the repository's own files
+        return Path("predictions") / folder.resolve().name, folder
     if (folder / "best" / "config.json").is_file():
         return folder, folder / "best"
     if not (folder / "config.json").is_file():

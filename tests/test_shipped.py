@@ -102,7 +102,8 @@ def test_named_by_its_folder_it_writes_elsewhere_too(monkeypatch):
     from pathlib import Path
 
     monkeypatch.chdir(ROOT)
-    assert find_model("checkpoints/camvid_streetnet")[0] == Path("predictions/camvid_streetnet")
+    for name in ("camvid_streetnet", "camvid_streetnet_trainval"):
+        assert find_model(f"checkpoints/{name}")[0] == Path("predictions") / name
 
 
 @pytest.mark.slow
