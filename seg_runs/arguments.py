@@ -107,7 +107,7 @@ class RunOptions:
     select: str = HfArg(
         default="best",
         help="weights to keep in best/: those of the validation with the best mIoU, or of the last validation",
-        metadata={"choices": SELECT, "added": True},
+        metadata={"choices": SELECT, "added": "2026-11-25 22:04"},
     )
     checkpointing_steps: int | None = HfArg(
         default=None,

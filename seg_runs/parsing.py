@@ -14,7 +14,9 @@ field describe its flag. argparse gets `help`, `aliases`, `metavar`, `nargs` and
     negated       help of `--no_FLAG`
     may_change    True if a resumed run may change the flag
     of_launch     True if the flag belongs to one launch, not to the run: args.yaml does not keep it
-    added         True if args.yaml of older runs may lack the flag: they behaved as its default does
+    added         date, or date and time, on which the flag was added ("2026-11-25 22:04"). args.yaml of an older run
+                  may lack the flag: the run behaved as its default does
+    null_in_older True if args.yaml of an older run may hold null for the default
 """
 
 import argparse
@@ -40,8 +42,6 @@ OTHER_GROUPS = (
     ": each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see "
     "other groups of images"
 )
-NEWEST = "class_weights_constant"  # of the flags with `added`, the last one
-NULL_IN_OLDER = ("scale_range", "hub_strategy")  # older runs wrote null for the default
 Arguments = TypeVar("Arguments")
 
 
@@ -243,8 +243,7 @@ def without(other: str, value, allowed: tuple) -> str:
 def recipe_tokens(kind: type, path: Path) -> list[str]:
     """Return the command line that a YAML file stands for."""
     flags = flags_of(kind)
-    names = {name: name for name in flags}
-    names |= {alias.removeprefix("--"): name for name in flags for alias in flags[name].metadata.get("aliases", ())}
+    names = {known: name for name, field in flags.items() for known in names_of(name, field)}
     tokens, seen = [], {}
     for key, value in read_recipe(path).items():
         if key not in names:
@@ -277,21 +276,31 @@ def tokens_of(path: Path, key: str, value, field: dataclasses.Field) -> list[str
 def refuse_missing(kind: type, path: Path) -> None:
     """Raise RunError if the args.yaml of a resumed run lacks a flag that affects its results, or holds null for it.
 
-    The default may have changed since the run began. Only older runs may lack the flags that were added later: a file
-    that has the last of these was written when all of them existed.
+    The default may have changed since the run began. A file may lack only flags that were added after the newest flag
+    that it has: they did not exist when it was written.
     """
     entries, flags = read_recipe(path), flags_of(kind)
-    is_old = NEWEST not in entries
+    written = max((added(field) for name, field in flags.items() if entries.keys() & names_of(name, field)), default="")
     for name, field in flags.items():
         marks = field.metadata
-        if marks.get("may_change") or marks.get("of_launch") or (is_old and marks.get("added")):
+        if marks.get("may_change") or marks.get("of_launch") or added(field) > written:
             continue
-        names = {name, *(alias.removeprefix("--") for alias in marks.get("aliases", ()))} & entries.keys()
-        if not names:
+        given = names_of(name, field) & entries.keys()
+        if not given:
             raise RunError(f"{path} has no {name}: a resumed run needs every flag that it started with, so add it")
-        may_be_null = "needs" in marks or default_of(field) is None or name in NULL_IN_OLDER
-        if entries[names.pop()] is None and not may_be_null:
+        may_be_null = "needs" in marks or default_of(field) is None or marks.get("null_in_older")
+        if entries[given.pop()] is None and not may_be_null:
             raise RunError(f"{path} has no value for {name}: a resumed run needs the one that it started with")
+
+
+def added(field: dataclasses.Field) -> str:
+    """Return when a flag was added, or "" for one that every args.yaml has. These strings sort by time."""
+    return field.metadata.get("added", "")
+
+
+def names_of(name: str, field: dataclasses.Field) -> set[str]:
+    """Return the names under which a recipe may hold a flag: its own and its aliases."""
+    return {name, *(alias.removeprefix("--") for alias in field.metadata.get("aliases", ()))}
 
 
 def recipe_of(arguments) -> dict[str, Any]:

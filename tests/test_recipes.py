@@ -1,6 +1,7 @@
 """What reads flags, recipes and args.yaml refuses what no run can mean, in one line; what older runs wrote loads."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from conftest import ROOT
 
 from script_arguments import PredictArguments, TrainArguments
 from seg_runs.launch import RunError
-from seg_runs.parsing import NEWEST, changed_flags, flags_of, flat, parse_arguments, recipe_of, save_arguments
+from seg_runs.parsing import changed_flags, flags_of, flat, parse_arguments, recipe_of, save_arguments
 from seg_runs.recipes import LARGEST_FILE, read_recipe
 
 # args.yaml as a run wrote it before --select, --folds and --class_weights_constant were flags.
@@ -238,19 +239,36 @@ def test_a_resumed_run_without_a_flag_that_decides_its_numbers_is_refused(name, 
     assert line.startswith(f"{run}/args.yaml has no {name}: ")
 
 
-def later_flags() -> list[str]:
-    """The flags that older runs lack and that decide the numbers of a run; without the last, a run counts as older."""
-    marks = {name: field.metadata for name, field in flags_of(TrainArguments).items()}
-    return [name for name in marks if marks[name].get("added") and not marks[name].get("may_change") and name != NEWEST]
+ADDED = {name: field.metadata["added"] for name, field in flags_of(TrainArguments).items() if "added" in field.metadata}
+DECIDE_LATER = [name for name in ADDED if not flags_of(TrainArguments)[name].metadata.get("may_change")]
 
 
-@pytest.mark.parametrize("name", later_flags())
-def test_a_resumed_run_of_today_needs_the_later_flags_too(name, tmp_path, capsys):
-    save_arguments(parse_arguments(TrainArguments, []), tmp_path / "a.yaml")
-    lines = (tmp_path / "a.yaml").read_text().splitlines()
-    run = run_with(tmp_path, "\n".join(line for line in lines if not line.startswith(f"{name}:")))
-    line = said(TrainArguments, ["--resume_from_checkpoint", str(run)], capsys)
-    assert line.startswith(f"{run}/args.yaml has no {name}: ")
+def run_without(folder, missing: set[str]):
+    """A run folder whose args.yaml has the flags of today except `missing`."""
+    save_arguments(parse_arguments(TrainArguments, []), folder / "a.yaml")
+    lines = (folder / "a.yaml").read_text().splitlines()
+    return run_with(folder, "\n".join(line for line in lines if line.split(":")[0] not in missing))
+
+
+@pytest.mark.parametrize("name", DECIDE_LATER)
+def test_a_flag_that_is_as_new_shows_that_a_missing_one_existed(name, tmp_path, capsys):
+    as_new = {ADDED[other] for other in ADDED if other != name and ADDED[other] >= ADDED[name]}
+    for number, moment in enumerate(as_new):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        run = run_without(folder, {name, *(other for other in ADDED if ADDED[other] > moment)})
+        line = said(TrainArguments, ["--resume_from_checkpoint", str(run)], capsys)
+        assert line.startswith(f"{run}/args.yaml has no {name}: ")
+
+
+@pytest.mark.parametrize("moment", sorted(set(ADDED.values())))
+def test_a_run_may_lack_the_flags_that_were_added_later(moment, tmp_path):
+    run = run_without(tmp_path, {name for name in ADDED if ADDED[name] >= moment})
+    assert parse_arguments(TrainArguments, ["--resume_from_checkpoint", str(run)]).network.init_from is None
+
+
+def test_when_a_flag_was_added_sorts_by_time():
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?", moment) for moment in ADDED.values()), ADDED
 
 
 @pytest.mark.parametrize("name", ["norm", "batch_size", "seed", "loss", "hflip"])
