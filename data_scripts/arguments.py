@@ -13,7 +13,6 @@ from .labels import DataError
 
 COPYBLOB = ("bank", "tutorial", "none")
 SAMPLING = ("shuffle", "rare", "balanced")
-SIZE = {"least": 1, "most": 2**16, "length": 2, "takes": "a height and a width", "metavar": "N"}
 SHARE = {"least": 0, "most": 1}
 
 
@@ -28,11 +27,11 @@ class SourceOptions:
     folds: str | None = HfArg(
         default=None,
         help="JSON file that maps the name of each fold to the names of its held-out images",
-        metadata={"may_change": True, "added": "2026-11-25 22:04"},
+        metadata={"metavar": "FILE", "may_change": True, "added": "2026-11-25 22:04"},
     )
     fold: str | None = HfArg(
         default=None,
-        help="fold of --folds to validate on; training uses the other images",
+        help="fold of --folds whose images are the validation split; the others are for training",
         metadata={"added": "2026-11-25 22:04"},
     )
     num_workers: int = HfArg(
@@ -61,7 +60,7 @@ class DataOptions(SourceOptions):
     train_size: list[int] | None = HfArg(
         default=None,
         help="resize training images to this height and width before augmentation (default: do not resize)",
-        metadata={**SIZE},
+        metadata={"kind": "size"},
     )
     sampling: str = HfArg(
         default="shuffle",
@@ -91,16 +90,15 @@ class AugmentOptions:
     crop_size: list[int] | None = HfArg(
         default=None,
         help="height and width of training crops (default: the data set's, reduced for smaller images)",
-        metadata={**SIZE},
+        metadata={"kind": "size"},
     )
     scale_range: list[float] = HfArg(
         default_factory=lambda: [0.75, 2.0],
-        help="range of the random scale: lowest and highest factor",
+        help="lowest and highest factor of the random scale",
         metadata={
             "most": 100,
-            "length": 2,
+            "metavar": ("LOW", "HIGH"),
             "takes": "the lowest and the highest scale",
-            "metavar": "X",
             "null_in_older": True,
         },
     )
@@ -133,7 +131,7 @@ class AugmentOptions:
     )
     copyblob_prob: float = HfArg(
         default=0.5,
-        help="probability of each of an image's three pastes (bank only)",
+        help="with --copyblob bank, probability of each of an image's three pastes",
         metadata={"needs": {"copyblob": ("bank",)}, **SHARE, "added": "2026-11-21 14:48"},
     )
     colorjitter_factor: float = HfArg(
@@ -186,10 +184,12 @@ class InputOptions(SourceOptions):
     )
     splits: list[str] | None = HfArg(
         default=None,
-        help="splits to predict (default: val and test, as far as the data set has them)",
-        metadata={"choices": tuple(SPLITS)},
+        help=f"splits to predict, out of {', '.join(SPLITS)} (default: val and test, if the data set has them)",
+        metadata={"choices": tuple(SPLITS), "metavar": "SPLIT"},
     )
-    input: str | None = HfArg(default=None, help="photo or folder of photos to predict instead of splits")
+    input: str | None = HfArg(
+        default=None, help="photo or folder of photos to predict instead of splits", metadata={"metavar": "PATH"}
+    )
 
     def __post_init__(self):
         super().__post_init__()

@@ -12,7 +12,6 @@ from .catalog import CLASS_WEIGHTS, MODELS, OUTPUT_STRIDES, decoders_of_any_enco
 from .errors import ModelError
 from .names import AVERAGES, LOSSES, MULTI_SCALE, NORMS
 
-SIZE = {"least": 1, "most": 2**16, "length": 2, "takes": "a height and a width", "metavar": "N"}
 ONLY_BATCH = {"needs": {"norm": ("batch",)}}
 
 
@@ -35,7 +34,7 @@ class NetworkOptions:
         metadata={"added": "2026-11-21 18:12"},
     )
     norm: str = HfArg(
-        default="batch", help="normalisation of all layers (SegFormer: of the head)", metadata={"choices": NORMS}
+        default="batch", help="normalisation of all layers; in SegFormer, of the head", metadata={"choices": NORMS}
     )
     output_stride: int | None = HfArg(
         default=None,
@@ -50,19 +49,19 @@ class NetworkOptions:
     test_size: list[int] | None = HfArg(
         default=None,
         help="resize images to this height and width for validation (default: do not resize)",
-        metadata={**SIZE},
+        metadata={"kind": "size"},
     )
     pretrained_encoder: str | None = HfArg(
         default=None,
         help="initial weights of the encoder: a file, a folder, a hub id (nvidia/mit-b0), or weights of timm "
-        "(resnet50.a1_in1k) or torchvision (ResNet50_Weights.IMAGENET1K_V2); default: random",
-        metadata={"added": "2026-11-21 17:55"},
+        "(resnet50.a1_in1k) or torchvision (ResNet50_Weights.IMAGENET1K_V2) (default: random)",
+        metadata={"metavar": "WEIGHTS", "added": "2026-11-21 17:55"},
     )
     init_from: str | None = HfArg(
         default=None,
         help="initial weights of the whole network, loaded where they fit: a run folder, a saved model, a "
-        ".safetensors or .pth file, or a hub id, optionally with @REVISION; default: random",
-        metadata={"added": "2026-11-21 17:55"},
+        ".safetensors or .pth file, or a hub id, optionally with @REVISION (default: random)",
+        metadata={"metavar": "WEIGHTS", "added": "2026-11-21 17:55"},
     )
     sync_bn: bool = HfArg(default=False, help="synchronise batch norm across processes", metadata={**ONLY_BATCH})
     freeze_bn: bool = HfArg(
@@ -125,7 +124,7 @@ class ViewOptions:
     test_size: list[int] | None = HfArg(
         default=None,
         help="resize images to this height and width for the network (default: as in validation)",
-        metadata={**SIZE},
+        metadata={"kind": "size"},
     )
     mst: bool = HfArg(default=False, help=f"average over scales {' '.join(map(str, MULTI_SCALE))} and flipped images")
     scales: list[float] | None = HfArg(

@@ -161,7 +161,9 @@ class HubOptions:
         default=False, help="upload model, card, logs and pictures to a hub", metadata={"of_launch": True}
     )
     hub_model_id: str | None = HfArg(
-        default=None, help="USER/NAME to upload to; created if it does not exist", metadata={**PUSHED}
+        default=None,
+        help="repository to upload to; created if it does not exist",
+        metadata={"metavar": "USER/NAME", **PUSHED},
     )
     hub_private: bool = HfArg(default=False, help="use a private repository; refuse a public one", metadata={**PUSHED})
     hub_strategy: str = HfArg(

@@ -1,13 +1,14 @@
 """Parse a command line, optionally with a recipe as its first argument, into dataclasses of options.
 
 A script passes a dataclass whose fields are the options of each package, in the order of `--help`. The metadata of a
-field describe its flag. argparse gets `help`, `aliases`, `metavar`, `nargs` and `const`. This module reads the others:
+field describe its flag. argparse gets `help`, `aliases`, `metavar`, `nargs` and `const`. A `metavar` that is a tuple
+names each of a fixed number of values. This module reads the others:
 
+    kind          one of `KINDS`, which stands for the metadata of flags of this kind
     choices       allowed values, compared without case
     least, most   inclusive bounds of a number, or of each number in a list
     above, below  exclusive bounds
-    length        number of values in a list
-    takes         what these values are, for error messages
+    takes         what the values of a tuple `metavar` are, for error messages
     needs         {other flag: values}: refuse the flag unless the other flag has one of these values, because it would
                   have no effect
     needs_one_of  refuse the flag unless one of these flags is given
@@ -36,6 +37,7 @@ from .files import write_atomically, writing
 from .launch import RunError, fail
 from .recipes import read_recipe
 
+KINDS = {"size": {"least": 1, "most": 2**16, "metavar": ("H", "W"), "takes": "a height and a width"}}
 FOR_ARGPARSE = ("help", "aliases", "metavar", "nargs", "const")
 LARGEST = 2**53  # largest absolute value of a number
 OTHER_GROUPS = (
@@ -102,7 +104,14 @@ class HelpFormatter(argparse.HelpFormatter):
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=32, width=120)
 
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        if isinstance(action.metavar, tuple):
+            return " ".join(action.metavar)
+        return super()._format_args(action, default_metavar)
+
     def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
         names = ", ".join(name for name in action.option_strings if "-" not in name[2:])
         is_switch = action.nargs == 0 or action.const is True
         return names if is_switch else f"{names} {self._format_args(action, action.dest.upper())}"
@@ -116,17 +125,17 @@ class Parser(HfArgumentParser):
 
     def __init__(self, kinds=None, **options):
         if kinds is not None:
-            options |= {"usage": "%(prog)s [RECIPE.yaml] [--FLAG VALUE] ...", "formatter_class": HelpFormatter}
-        super().__init__(kinds, allow_abbrev=False, **options)
+            options["usage"] = "%(prog)s [RECIPE.yaml] [--FLAG VALUE] ..."
+        super().__init__(kinds, allow_abbrev=False, formatter_class=HelpFormatter, **options)
         self.flags = {field.name: field for kind in self.dataclass_types for field in dataclasses.fields(kind)}
 
     @staticmethod
     def _parse_dataclass_field(parser, field: dataclasses.Field) -> None:
-        plain, marks = copy(field), field.metadata
+        plain, marks = copy(field), marks_of(field)
         plain.metadata = {key: value for key, value in marks.items() if key in FOR_ARGPARSE}
         plain.metadata["help"] = description(field).replace("%", "%%")
         if field.type is not bool:
-            plain.metadata.setdefault("metavar", metavar(field))
+            plain.metadata["metavar"] = metavar(field)
         HfArgumentParser._parse_dataclass_field(parser, plain)
         actions = parser._option_string_actions
         for action in (actions[f"--{field.name}"], actions.get(f"--no_{field.name}")):
@@ -146,17 +155,25 @@ class Parser(HfArgumentParser):
             setattr(namespace, name, in_its_case(value, field.metadata.get("choices")))
         values = vars(namespace)
         for name, field in self.flags.items():
-            check_value(f"--{name}", values[name], field.metadata)
+            check_value(f"--{name}", values[name], marks_of(field))
         for name, field in self.flags.items():
             if name in given and values[name] is not None and values[name] is not False:
                 check_needs(name, values, field.metadata)
         return namespace, unknown
 
 
-def metavar(field: dataclasses.Field) -> str:
+def marks_of(field: dataclasses.Field) -> dict[str, Any]:
+    """Return the metadata of a flag, with those that its `kind` stands for."""
+    return {**KINDS.get(field.metadata.get("kind"), {}), **field.metadata}
+
+
+def metavar(field: dataclasses.Field) -> str | tuple[str, ...]:
     """Return the placeholder of a flag's value in `--help`: its choices, N (integer), X (float), or a word."""
-    if choices := field.metadata.get("choices"):
-        return "|".join(map(str, choices))
+    marks = marks_of(field)
+    if "metavar" in marks:
+        return marks["metavar"]
+    if "choices" in marks:
+        return "|".join(map(str, marks["choices"]))
     kinds = {field.type, *get_args(field.type)}
     return "N" if int in kinds else "X" if float in kinds else field.name.split("_")[-1].upper()
 
@@ -166,7 +183,7 @@ def description(field: dataclasses.Field) -> str:
     value, text = default_of(field), field.metadata["help"]
     if value is None or value is False:
         return text
-    return f"{text} (default: {as_given(value)})"
+    return f"{text} (default)" if value is True else f"{text} (default: {as_given(value)})"
 
 
 def as_given(value) -> str:
@@ -190,7 +207,7 @@ def check_value(flag: str, value, marks: dict) -> None:
     values = value if isinstance(value, list) else [value]
     if value is None:
         return
-    if "length" in marks and len(values) != marks["length"]:
+    if isinstance(marks.get("metavar"), tuple) and len(values) != len(marks["metavar"]):
         raise RunError(f"{flag} takes {marks['takes']}, not {' '.join(map(str, values))}")
     for item in values:
         if isinstance(item, float) and not math.isfinite(item):

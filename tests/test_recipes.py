@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from script_arguments import PredictArguments, TrainArguments
+from script_arguments import AppArguments, PredictArguments, TrainArguments
 from seg_runs.launch import RunError
 from seg_runs.parsing import changed_flags, flags_of, flat, parse_arguments, recipe_of, save_arguments
 from seg_runs.recipes import LARGEST_FILE, read_recipe
@@ -180,6 +180,31 @@ def test_a_command_line_that_no_run_can_mean_is_one_line(line, words, capsys):
     assert words in said(TrainArguments, line.split(), capsys)
 
 
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    [
+        (
+            TrainArguments,
+            ("--crop_size H W ", "--scale_range LOW HIGH ", "--init_from WEIGHTS ", "--norm batch|instance|"),
+        ),
+        (PredictArguments, ("--test_size H W ", "--scales X [X ...]", "--splits SPLIT [SPLIT ...]", "--flip ")),
+        (AppArguments, ("--test_size H W ", "--max_file_size N ")),
+    ],
+)
+def test_help_says_which_values_a_flag_takes(kind, lines, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse_arguments(kind, ["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"  {line}" in shown for line in lines)
+
+
+@pytest.mark.parametrize("flag", [name for name, field in flags_of(TrainArguments).items() if "kind" in field.metadata])
+def test_a_size_is_a_height_and_a_width(flag, capsys):
+    assert parse_arguments(TrainArguments, [f"--{flag}", "32", "48"]) != parse_arguments(TrainArguments, [])
+    assert said(TrainArguments, [f"--{flag}", "32"], capsys) == f"--{flag} takes a height and a width, not 32"
+    assert said(TrainArguments, [f"--{flag}", "0", "32"], capsys).startswith(f"--{flag} 0 is out of range: 1 to ")
+
+
 def test_names_match_in_any_case():
     args = parse_arguments(TrainArguments, shlex.split("--norm EVO --loss CE --copyblob Bank --dataset ToyCity"))
     assert (args.network.norm, args.loss.loss, args.augmentation.copyblob, args.data.dataset) == (
@@ -311,7 +336,7 @@ def test_help_shows_each_flag_once_in_titled_groups_without_loading_torch(script
         groups = ["Data", "Network", "Augmentation", "Loss", "Optimisation", "Run", "Hub"]
         assert titles == ["options", *groups]
         words = " ".join(shown.stdout.split())
-        assert "--hflip flip half of the training images horizontally (default: True) --no_hflip do not flip" in words
+        assert "--hflip flip half of the training images horizontally (default) --no_hflip do not flip" in words
         assert "--no_cache decode images each time" in words and "(default: None)" not in words
         assert set(flags) >= {f"--{name}" for name in flags_of(TrainArguments)}
 
