@@ -60,10 +60,10 @@ NO_SHARED_MEMORY = ("shared memory", "</torch_", "/dev/shm", "Bus error")
 def os_line(error: OSError) -> str:
     """Return an OSError as one line with path and reason. For a failed copy, the path is the target's."""
     path = error.filename2 or error.filename
-    written = "cannot write " if error.errno in REFUSED else ""
+    refused = error.errno in REFUSED
     if path is None:
-        return f"{written}{': ' if written else ''}{os_reason(error)}; checkpoints are complete"
-    return f"{written}{path if isinstance(path, str) else os.fsdecode(path)}: {os_reason(error)}"
+        return f"{'cannot write: ' if refused else ''}{os_reason(error)}; checkpoints are complete"
+    return f"{'cannot write ' if refused else ''}{os.fsdecode(path)}: {os_reason(error)}"
 
 
 def os_reason(error: BaseException) -> str:
