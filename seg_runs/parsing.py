@@ -14,6 +14,7 @@ names each of a fixed number of values. This module reads the others:
     needs_one_of  refuse the flag unless one of these flags is given
     negated       help of `--no_FLAG`
     may_change    True if a resumed run may change the flag
+    effect        what else changes then, in the line that reports the change
     of_launch     True if the flag belongs to one launch, not to the run: args.yaml does not keep it
     added         date, or date and time, on which the flag was added ("2026-11-25 22:04"). args.yaml of an older run
                   may lack the flag: the run behaved as its default does
@@ -40,10 +41,6 @@ from .recipes import read_recipe
 KINDS = {"size": {"least": 1, "most": 2**16, "metavar": ("H", "W"), "takes": "a height and a width"}}
 FOR_ARGPARSE = ("help", "aliases", "metavar", "nargs", "const")
 LARGEST = 2**53  # largest absolute value of a number
-OTHER_GROUPS = (
-    ": each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see "
-    "other groups of images"
-)
 Arguments = TypeVar("Arguments")
 
 
@@ -241,14 +238,14 @@ def check_needs(name: str, values: dict, marks: dict) -> None:
     """Raise RunError if the flag `name`, which was given, would have no effect."""
     for other, allowed in marks.get("needs", {}).items():
         if values[other] not in allowed:
-            raise RunError(f"--{name} {without(other, values[other], allowed)}")
+            raise RunError(f"--{name} {unmet_need(other, values[other], allowed)}")
     others = marks.get("needs_one_of", ())
     if others and not any(values[other] for other in others):
         raise RunError(f"--{name} needs {' or '.join(f'--{other}' for other in others)}")
 
 
-def without(other: str, value, allowed: tuple) -> str:
-    """Return the second half of the error message of `check_needs`."""
+def unmet_need(other: str, value: Any, allowed: tuple) -> str:
+    """Return what to say of a flag that needs one of `allowed` values of the flag `other`, which has `value`."""
     if allowed == (False,):
         return f"and --{other} exclude each other"
     if allowed == (True,):
@@ -360,6 +357,8 @@ def changed_flags(arguments, path: Path) -> list[str]:
                 f"--{name} {now[name]} differs from {before}, the value that the run started with: a resumed run keeps "
                 f"its flags, except {', '.join(f'--{name}' for name in may_change)}"
             )
-        effect = OTHER_GROUPS if name == "gradient_accumulation_steps" else ""
-        changes.append(f"--{name} {as_given(now[name])} instead of {as_given(before)}{effect}")
+        effect = flags[name].metadata.get("effect")
+        changes.append(
+            f"--{name} {as_given(now[name])} instead of {as_given(before)}" + (f": {effect}" if effect else "")
+        )
     return changes

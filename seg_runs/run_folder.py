@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
-from .arguments import RunOptions
+from .arguments import OTHER_GROUPS, RunOptions
 from .card import CardFacts, make_card, training_record
 from .checkpoints import (
     find_checkpoint,
@@ -48,7 +48,7 @@ from .files import (
 )
 from .launch import RunError, on_first_process, os_reason
 from .lock import PREDICTING, locked
-from .parsing import OTHER_GROUPS, save_arguments
+from .parsing import save_arguments
 from .state import Conditions, RunState, read_state
 
 COLUMNS = (  # of log_epoch.csv, before those of the classes
@@ -198,7 +198,7 @@ def resume_run(
     if now.precision != before.precision:
         changes.append(f"precision {now.precision} instead of {before.precision}")
     if now.processes != before.processes:
-        changes.append(f"{now.processes} process(es) instead of {before.processes}{OTHER_GROUPS}")
+        changes.append(f"{now.processes} process(es) instead of {before.processes}: {OTHER_GROUPS}")
     load_checkpoint(accelerator, checkpoint, model, ema, optimizer)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:

@@ -242,6 +242,9 @@ def test_an_old_runs_flags_may_change_where_they_may(tmp_path):
     run = run_with(tmp_path, OLD)
     args = parse_arguments(TrainArguments, ["--resume_from_checkpoint", str(run), "--epochs", "3"])
     assert changed_flags(args, run / "args.yaml") == ["--epochs 3 instead of 2"]
+    args = parse_arguments(TrainArguments, ["--resume_from_checkpoint", str(run), "--gradient_accumulation_steps", "1"])
+    (change,) = changed_flags(args, run / "args.yaml")
+    assert change.startswith("--gradient_accumulation_steps 1 instead of 2: each step sees the same images, but ")
     args = parse_arguments(TrainArguments, ["--resume_from_checkpoint", str(run), "--ema_decay", "0.5"])
     with pytest.raises(RunError, match="--ema_decay 0.5 differs from"):
         changed_flags(args, run / "args.yaml")
