@@ -40,6 +40,7 @@ from .recipes import read_recipe
 
 KINDS = {"size": {"least": 1, "most": 2**16, "metavar": ("H", "W"), "takes": "a height and a width"}}
 FOR_ARGPARSE = ("help", "aliases", "metavar", "nargs", "const")
+NUMBERS = {int: "whole numbers", float: "numbers"}
 LARGEST = 2**53  # largest absolute value of a number
 Arguments = TypeVar("Arguments")
 
@@ -254,12 +255,31 @@ def unmet_need(other: str, value: Any, allowed: tuple) -> str:
     return f"needs --{other} {wanted}" + (f", not {value!s:.80}" if value is not None else "")
 
 
+def read_options(kind: type[Arguments], path: Path) -> Arguments:
+    """Return the options of `kind` from the args.yaml of a run, which holds other flags too.
+
+    Raises RunError that names the file if a value is not valid.
+    """
+    flags = flags_of(kind)
+    known = set().union(*(names_of(name, field) for name, field in flags.items()))
+    entries = {key: value for key, value in read_recipe(path).items() if key in known}
+    tokens = entry_tokens(flags, entries, path)
+    try:
+        return _parse(kind, tokens)
+    except RunError as error:
+        raise RunError(f"cannot use {path}: {error}") from error
+
+
 def recipe_tokens(kind: type, path: Path) -> list[str]:
     """Return the command line that a YAML file stands for."""
-    flags = flags_of(kind)
+    return entry_tokens(flags_of(kind), read_recipe(path), path)
+
+
+def entry_tokens(flags: dict[str, dataclasses.Field], entries: dict, path: Path) -> list[str]:
+    """Return the command line that the `entries` of the YAML file `path` stand for."""
     names = {known: name for name, field in flags.items() for known in names_of(name, field)}
     tokens, seen = [], {}
-    for key, value in read_recipe(path).items():
+    for key, value in entries.items():
         if key not in names:
             raise RunError(f"recipe {path}: there is no flag --{key}")
         name = names[key]
@@ -278,13 +298,25 @@ def tokens_of(path: Path, key: str, value, field: dataclasses.Field) -> list[str
     values = value if isinstance(value, list) else [value]
     if texts and any(isinstance(item, bool) for item in values):
         raise RunError(f"recipe {path}: {key} is {value}: put quotes around text")
+    if isinstance(value, list) and not several:
+        raise RunError(f"recipe {path}: {key} takes one value, not a list")
+    number = next((kind for kind in (int, float) if takes & {kind, list[kind]}), None)
+    if number and not all(is_written_as(number, item) for item in values):
+        raise RunError(f"recipe {path}: {key} is {value!r:.80}, but takes {NUMBERS[number]}")
     if not several:
-        if isinstance(value, list):
-            raise RunError(f"recipe {path}: {key} takes one value, not a list")
         return [f"--{key}={value}"]
     if not values or any(texts and str(item).startswith("-") for item in values):
         raise RunError(f"recipe {path}: {key} is {value!r:.80}")
     return [f"--{key}", *map(str, values)]
+
+
+def is_written_as(number: type, item: Any) -> bool:
+    """Return whether argparse can read `item` as an int or a float."""
+    try:
+        number(str(item))
+    except ValueError:
+        return False
+    return True
 
 
 def refuse_missing(kind: type, path: Path) -> None:
