@@ -24,6 +24,7 @@ from .recipes import read_recipe
 from .report import score_summary
 from .state import RunState
 
+NOT_OF_THE_RECIPE = ("report_to",)  # flags that say where to report: whoever repeats the run decides that
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "timm", "minicity-seg")
 
 
@@ -84,10 +85,13 @@ def versions() -> dict[str, str]:
 
 
 def training_command(arguments: dict, defaults: dict) -> str:
-    """Return the command line for `arguments`, the entries of args.yaml, without those that equal the `defaults`."""
+    """Return the command line that repeats a run with `arguments`, the entries of its args.yaml.
+
+    Leaves out flags that equal the `defaults`, and `NOT_OF_THE_RECIPE`.
+    """
     words = ["accelerate", "launch", "train_seg.py"]
     for key, value in public_arguments(arguments).items():
-        if key not in defaults or value == defaults[key] or value is None:
+        if key not in defaults or key in NOT_OF_THE_RECIPE or value == defaults[key] or value is None:
             continue
         if isinstance(value, bool):
             words.append(f"--{key}" if value else f"--no_{key}")
