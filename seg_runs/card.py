@@ -279,8 +279,8 @@ def training_section(record: dict, arguments: dict, defaults: dict, pictures: di
 def limits_section(config: dict, scores: dict | None, note: dict[str, Any]) -> str:
     lines = (
         "## Intended use and limits\n\nFor research, teaching and comparison of training methods on little data, and "
-        f"as initial weights for networks on similar images. {note['limits']} Every pixel gets one of the classes above, "
-        "even if it shows something else. Do not use it where people could be harmed, above all not for driving."
+        f"as initial weights for networks on similar images. {note['limits']} Every pixel gets one of the classes "
+        "above, even if it shows something else. Do not use it where people could be harmed, above all not for driving."
     )
     if scores:
         known = sorted((iou, name) for name, iou in scores["iou"].items() if iou is not None)
