@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -23,6 +23,9 @@ from .files import read_json
 from .recipes import read_recipe
 from .report import score_summary
 from .state import RunState
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 NOT_OF_THE_RECIPE = ("report_to",)  # flags that say where to report: whoever repeats the run decides that
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "timm", "minicity-seg")
@@ -42,7 +45,7 @@ class CardFacts:
     own_types: tuple[str, ...]
 
 
-def training_record(model, state: RunState, seconds: float, scores: dict | None) -> dict:
+def training_record(model: "PreTrainedModel", state: RunState, seconds: float, scores: dict | None) -> dict:
     """Return the content of training.json.
 
     seconds  training time so far
@@ -61,7 +64,7 @@ def training_record(model, state: RunState, seconds: float, scores: dict | None)
     }
 
 
-def device_name(model) -> str:
+def device_name(model: "PreTrainedModel") -> str:
     if model.device.type == "cuda":
         import torch
 

@@ -26,6 +26,7 @@ import dataclasses
 import math
 import sys
 from argparse import SUPPRESS
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -88,7 +89,7 @@ def flags_of(kind: type) -> dict[str, dataclasses.Field]:
     return {field.name: field for part in parts_of(kind) for field in dataclasses.fields(part)}
 
 
-def flat(arguments) -> dict[str, Any]:
+def flat(arguments: Any) -> dict[str, Any]:
     """Return {name: value} of all flags."""
     values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
     if parts_of(type(arguments)) == [type(arguments)]:
@@ -121,14 +122,14 @@ class Parser(HfArgumentParser):
     An error prints no usage, and appears once under any launcher. Values are checked before the dataclasses are built.
     """
 
-    def __init__(self, kinds=None, **options):
+    def __init__(self, kinds: list[type] | None = None, **options: Any):
         if kinds is not None:
             options["usage"] = "%(prog)s [RECIPE.yaml] [--FLAG VALUE] ..."
         super().__init__(kinds, allow_abbrev=False, formatter_class=HelpFormatter, **options)
         self.flags = {field.name: field for kind in self.dataclass_types for field in dataclasses.fields(kind)}
 
     @staticmethod
-    def _parse_dataclass_field(parser, field: dataclasses.Field) -> None:
+    def _parse_dataclass_field(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
         plain, marks = copy(field), marks_of(field)
         plain.metadata = {key: value for key, value in marks.items() if key in FOR_ARGPARSE}
         plain.metadata["help"] = description(field).replace("%", "%%")
@@ -145,7 +146,9 @@ class Parser(HfArgumentParser):
     def error(self, message: str) -> None:
         fail(f"error: {' '.join(message.split())[:300]} (see {self.prog} --help)", 2)
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
         namespace, unknown = super().parse_known_args(args, namespace)
         given = set(vars(namespace))
         for name, field in self.flags.items():
@@ -184,23 +187,23 @@ def description(field: dataclasses.Field) -> str:
     return f"{text} (default)" if value is True else f"{text} (default: {as_given(value)})"
 
 
-def as_given(value) -> str:
+def as_given(value: Any) -> str:
     """A value as it stands on a command line."""
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def default_of(field: dataclasses.Field):
+def default_of(field: dataclasses.Field) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def in_its_case(value, choices: tuple | None):
+def in_its_case(value: Any, choices: tuple | None) -> Any:
     """Return `value`, or each item of a list, in the spelling of `choices`."""
     if isinstance(value, list):
         return [in_its_case(item, choices) for item in value]
     return next((choice for choice in choices or () if str(choice).lower() == str(value).lower()), value)
 
 
-def check_value(flag: str, value, marks: dict) -> None:
+def check_value(flag: str, value: Any, marks: dict) -> None:
     """Raise RunError if `value` is not allowed by `marks`, the metadata of the field."""
     values = value if isinstance(value, list) else [value]
     if value is None:
@@ -291,7 +294,7 @@ def entry_tokens(flags: dict[str, dataclasses.Field], entries: dict, path: Path)
     return tokens
 
 
-def tokens_of(path: Path, key: str, value, field: dataclasses.Field) -> list[str]:
+def tokens_of(path: Path, key: str, value: Any, field: dataclasses.Field) -> list[str]:
     """Return the command-line tokens of one recipe entry, in a form that argparse cannot mistake for another flag."""
     takes = {field.type, *get_args(field.type)}
     texts, several = bool(takes & {str, list[str]}), any(get_origin(kind) is list for kind in takes)
@@ -349,7 +352,7 @@ def names_of(name: str, field: dataclasses.Field) -> set[str]:
     return {name, *(alias.removeprefix("--") for alias in field.metadata.get("aliases", ()))}
 
 
-def recipe_of(arguments) -> dict[str, Any]:
+def recipe_of(arguments: Any) -> dict[str, Any]:
     """Return the recipe entries of `arguments`, without the flags of this launch.
 
     A flag that needs another one becomes None if it has no effect or equals its default; a switch that is off stays
@@ -366,13 +369,13 @@ def recipe_of(arguments) -> dict[str, Any]:
     return entries
 
 
-def save_arguments(arguments, path: Path) -> None:
+def save_arguments(arguments: Any, path: Path) -> None:
     """Write `arguments` as a recipe. A new run with this recipe gives the same numbers."""
     with writing(path):
         write_atomically(path, yaml.safe_dump(recipe_of(arguments), sort_keys=False))
 
 
-def changed_flags(arguments, path: Path) -> list[str]:
+def changed_flags(arguments: Any, path: Path) -> list[str]:
     """Compare the flags of a resumed run with those in its args.yaml, `path`.
 
     Returns one line for the user per changed flag. Raises RunError if a flag changed that a resumed run must keep.

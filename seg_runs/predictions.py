@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,9 @@ from .launch import on_first_process
 from .lock import PREDICTING, locked
 from .report import score_summary
 from .run_folder import make_folders
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 IDS, COLORS = "results_", "results_color_"
 PNG_ENDS = b"\x00\x00\x00\x00IEND\xaeB`\x82"
@@ -85,7 +89,7 @@ class Predictions:
 
 
 @contextmanager
-def alone(accelerator, output: Path) -> Iterator[None]:
+def alone(accelerator: "Accelerator", output: Path) -> Iterator[None]:
     """Hold the lock of a prediction's folder, in the first process for all. Two predictions would mix their files."""
     with ExitStack() as stack:
         lock = locked(output, "the output folder (--output_dir)", PREDICTING)
