@@ -20,6 +20,7 @@ from .files import UNFINISHED
 from .labels import DataError, LabelInfo
 from .reader import FORMATS, PLUGIN
 
+Row = tuple[str, Path, Path | None, Path | None]  # name, image, label, instance map
 IMAGE_SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
 # Picture and video formats that this installation may not be able to read. A note names the files that are skipped.
 OTHER_SUFFIXES = set(
@@ -93,7 +94,7 @@ def note(line: str) -> None:
         print(f"note: {line}", flush=True)
 
 
-def cityscapes_files(root: Path, split: str):
+def cityscapes_files(root: Path, split: str) -> list[Row] | None:
     """Match leftImg8bit/SPLIT/NAME[_leftImg8bit].* with gtFine/SPLIT/NAME_gtFine_{labelIds,instanceIds}.png.
 
     NAME may begin with folders: Cityscapes has one for each city, MiniCity none. Images may have any readable format.
@@ -110,7 +111,7 @@ def cityscapes_files(root: Path, split: str):
     return rows
 
 
-def camvid_files(root: Path, split: str):
+def camvid_files(root: Path, split: str) -> list[Row] | None:
     """Match SPLIT/NAME.* with SPLITannot/NAME.png."""
     if not (root / split).is_dir():
         return None
