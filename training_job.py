@@ -122,7 +122,7 @@ def open_job(args: TrainArguments) -> Iterator[Job]:
         accelerator.print(description(args, accelerator, learner, feed.transform, folder))
         if args.run.preview and accelerator.is_main_process:
             write_preview(folder / "preview.png", feed, args.run.preview, labels)
-        loss_function = objective.loss_function(feed.counts.sum(0), accelerator.device)
+        loss_function = objective.loss_function(feed.counts.sum(0), len(feed.counts), accelerator.device)
         log = open_log(args, accelerator, folder, state, labels)
         yield Job(
             args=args,
