@@ -203,10 +203,7 @@ def _read_ids(file, image, what: str, ids_are: str, kind: type) -> np.ndarray:
         if inverted:
             ids = ~ids if ids.dtype == bool else stored - ids
     if image is not None and own == 1:
-        photo = open_image(image)
-        with decoding(image):
-            if ids.shape[::-1] == stored_size(photo):
-                ids = turned(ids, orientation(photo))
+        ids = turned_like(ids, image)
     if ids.dtype != kind:
         if ids.min() < 0 or ids.max() > most:
             wrong = ids.min() if ids.min() < 0 else ids.max()
@@ -277,6 +274,19 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     transpose, rows, columns = TURNS[orientation]
     pixels = pixels.swapaxes(0, 1) if transpose else pixels
     return np.ascontiguousarray(pixels[:: -1 if rows else 1, :: -1 if columns else 1])
+
+
+def turned_like(pixels: np.ndarray, image: dict | str) -> np.ndarray:
+    """Rotate pixels (H, W[, 3]) upright as the photo `image` is rotated, if they have the size of its stored pixels."""
+    photo = open_image(image)
+    with decoding(image):
+        drawn_on_stored = pixels.shape[1::-1] == stored_size(photo)
+        return turned(pixels, orientation(photo)) if drawn_on_stored else pixels
+
+
+def turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo `turned`: rotate upright pixels (H, W[, 3]) to the stored ones of an image with this orientation."""
+    return turned(pixels, {6: 8, 8: 6}.get(orientation, orientation))  # the others are their own inverse
 
 
 def _has_tags(image: Image.Image) -> bool:

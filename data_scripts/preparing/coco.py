@@ -1,0 +1,158 @@
+"""COCO's annotation files: polygons and run lengths, one file for each split or one for all.
+
+Categories of the same name are one class, across and within files. COCO's own tools know no order of regions.
+"""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from ..labels import DataError
+from .annotated import Annotated, Item, Options, as_file
+from .drawing import Sheet, choose_overlap, name_ignored, number_classes
+from .found import Found, json_head, some, split_of
+from .regions import Region, Shape, pixels, polygon
+from .rle import decode_coco
+
+KEYS = {"images", "annotations", "categories"}
+NO_OUTLINE = "annotations without an outline (boxes only)"
+TOO_FEW = "polygons of fewer than 3 points"
+
+
+def looks_like(found: Found) -> bool:
+    return bool(_files(found))
+
+
+def _files(found: Found) -> dict[Path, dict]:
+    """Return {file: content} of the COCO files. Files that clearly are of another tool are not read."""
+    files = {}
+    for path in found.json_files:
+        head = json_head(found.root / path)
+        if head.startswith("{") and '"shapes"' not in head and '"imagePath"' not in head:
+            content = found.json(path)
+            if isinstance(content, dict) and KEYS <= content.keys():
+                files[path] = content
+    return files
+
+
+def read(found: Found, options: Options) -> Annotated:
+    files = _files(found)
+    annotated = Annotated("COCO annotations", [], [], facts=[f"annotations are in {some(files)}"])
+    names = _names(files, found, annotated)
+    ids, annotated.classes = number_classes(
+        list(dict.fromkeys(name for each in names.values() for name in each.values())), "COCO"
+    )
+    annotated.guesses += name_ignored(ids)
+    sheets: dict[Path, tuple[Sheet, str | None]] = {}
+    for path, content in files.items():
+        _read_file(path, content, {key: ids[name] for key, name in names[path].items()}, found, annotated, sheets)
+    if not sheets:
+        raise DataError(
+            f"none of the photos that {some(files)} name is in {found.root}: put them beside the file or in images/"
+        )
+    empty = [path for path, (sheet, _) in sheets.items() if not sheet.regions]
+    if not any(sheet.regions for sheet, _ in sheets.values()):
+        raise DataError(
+            f"{some(files)} outline no object in a photo: export polygons or masks"
+            + (", not boxes" if NO_OUTLINE in annotated.passed_over else "")
+        )
+    if options.empty == "leave_out":
+        annotated.pass_over("photos without annotations (--empty leave_out)", empty)
+        sheets = {path: sheet for path, sheet in sheets.items() if path not in {*empty}}
+    elif empty:
+        annotated.guesses.append(
+            f"{len(empty)} photos without annotations are all background (--empty leave_out: leave them out): {some(empty)}"
+        )
+    overlap, lines = choose_overlap([sheet for sheet, _ in sheets.values()], options.overlap)
+    annotated.guesses += lines
+    annotated.items = [
+        Item(path.as_posix(), split, sheet.image, sheet.maker(overlap))
+        for path, (sheet, split) in sorted(sheets.items())
+    ]
+    annotated.pass_over("photos that no annotation file lists", [path for path in found.images if path not in sheets])
+    return annotated
+
+
+def _names(files: dict[Path, dict], found: Found, annotated: Annotated) -> dict[Path, dict[object, str]]:
+    """Return {file: {category id: name}}. Notes names that occur twice, and Roboflow's empty category above the others."""
+    names, twice = {}, {}
+    for path, content in files.items():
+        try:
+            categories = {entry["id"]: str(entry["name"]).strip() for entry in content["categories"]}
+            used = {entry.get("category_id") for entry in content["annotations"]}
+            groups = {entry.get("supercategory") for entry in content["categories"]}
+            top = [entry["id"] for entry in content["categories"] if entry.get("supercategory") in ("none", None, "")]
+        except (TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"{found.root / path}: categories need an id and a name, annotations a category_id"
+            ) from error
+        for key in top:
+            if key not in used and categories[key] in groups and len(categories) > 1:
+                name = categories.pop(key)
+                if name not in categories.values():
+                    annotated.pass_over("categories above others, without annotations", [name])
+                else:
+                    twice[name] = None
+        twice |= {name: None for name, number in Counter(categories.values()).items() if number > 1}
+        names[path] = categories
+    if twice:
+        annotated.guesses.append(f"categories of the same name are one class: {some(twice)}")
+    return names
+
+
+def _read_file(
+    path: Path,
+    content: dict,
+    ids: dict[object, int],
+    found: Found,
+    annotated: Annotated,
+    sheets: dict[Path, tuple[Sheet, str | None]],
+) -> None:
+    """Add the photos of an annotation file to `sheets`, {photo: (sheet, split)}."""
+    regions, where = defaultdict(list), str(found.root / path)
+    for number, entry in enumerate(content["annotations"]):
+        name = f"{path}: annotation {entry.get('id', number) if isinstance(entry, dict) else number}"
+        try:
+            if entry["category_id"] not in ids:
+                raise DataError(
+                    f"{found.root / name} has category {entry['category_id']}, which categories does not list"
+                )
+            shape, reason = _shape(entry.get("segmentation"))
+            if shape is None:
+                annotated.pass_over(reason, [name])
+            else:
+                regions[entry["image_id"]].append(Region(ids[entry["category_id"]], shape))
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise DataError(f"{found.root / name} is not one of COCO: {type(error).__name__} {error}") from error
+    split = split_of(path.parent / path.stem)
+    for entry in content["images"]:
+        try:
+            name, key, size = str(entry["file_name"]), entry["id"], (entry.get("height"), entry.get("width"))
+        except (TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"{where}: an image has no file_name or id: {entry!r:.80}") from error
+        photo = found.image(name, path.parent)
+        if photo is None:
+            annotated.pass_over("photos that are missing", [f"{name} ({len(regions[key])} annotations)"])
+            continue
+        sheet = Sheet(as_file(found.root / photo), regions[key], size if all(size) else None, where)
+        if photo in sheets:
+            if sheets[photo][0].regions and sheet.regions:
+                raise DataError(f"{where} and {sheets[photo][0].where} both annotate {photo}: keep one of them")
+            sheet = max(sheets[photo][0], sheet, key=lambda each: len(each.regions))
+        sheets[photo] = (sheet, split or split_of(photo.parent))
+
+
+def _shape(segmentation: object) -> tuple[Shape | None, str]:
+    """Return the shape of an annotation, or None and why it has none."""
+    if isinstance(segmentation, dict):
+        return pixels(lambda: decode_coco(segmentation), whole=True), ""
+    if not segmentation:
+        return None, NO_OUTLINE
+    rings = [np.asarray(ring, float).reshape(-1, 2) for ring in segmentation]
+    rings = [ring for ring in rings if len(ring) >= 3]
+    if not rings:
+        return None, TOO_FEW
+    if not all(np.isfinite(ring).all() for ring in rings):
+        raise ValueError("a coordinate is not a number")
+    return polygon(rings), ""
