@@ -2,12 +2,13 @@
 
     python -m data_scripts.prepare SOURCE DESTINATION
 
-SOURCE is a folder (masks beside or apart from photos, VOC / CVAT, Roboflow, COCO, labelme, Label Studio, `save_to_disk`), a
-JSON file in such a folder, or the id of a data set on the hub. It is never changed. DESTINATION gets images/ and masks/,
-with the splits that SOURCE has, and classes.yaml, which you can correct; docs/prepare.md says how.
+SOURCE is a folder (masks beside or apart from photos, VOC / CVAT, Roboflow, COCO, labelme, Label Studio,
+`save_to_disk`), a JSON file in such a folder, or the id of a data set on the hub. It is never changed. DESTINATION gets
+images/ and masks/, with the splits that SOURCE has, and classes.yaml, which you can correct; docs/prepare.md says how.
 """
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 from .class_file import CLASS_FILE, About, write_classes
 from .labels import DataError
 from .preparing import hub
-from .preparing.annotated import Annotated, Options
+from .preparing.annotated import Annotated, BadFiles, Options
 from .preparing.correction import Plan, plan, unknown_ids
 from .preparing.destination import Destination, check_apart, check_space
 from .preparing.encoding import FORMS
@@ -31,14 +32,6 @@ MOST_ERRORS = 20  # lines; more are only counted
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-class BadFiles(Exception):
-    """Files that cannot be used. `lines` has a message for each."""
-
-    def __init__(self, lines: Sequence[str]):
-        super().__init__(lines)
-        self.lines = lines
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_args(argv)
     try:
@@ -46,11 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadFiles as error:
         for line in error.lines[:MOST_ERRORS]:
             print(f"error: {line}", file=sys.stderr)
-        more = f", {len(error.lines) - MOST_ERRORS} more of them than shown" if len(error.lines) > MOST_ERRORS else ""
-        print(
-            f"error: {len(error.lines)} bad files{more}: nothing was written; repair them, or give --skip_bad to leave them out",
-            file=sys.stderr,
-        )
+        shown = f" ({MOST_ERRORS} shown)" if len(error.lines) > MOST_ERRORS else ""
+        remedy = "repair them, or give --skip_bad to leave them out"
+        print(f"error: {len(error.lines)} bad files{shown}: nothing was written; {remedy}", file=sys.stderr)
         return 1
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -75,7 +66,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--overlap",
         choices=OVERLAPS,
-        help="which of two overlapping regions is on top: the later one in the file or the smaller one (default: the tool's own order)",
+        help="of two overlapping regions, the later one of the file or the smaller one is on top (default: as in the tool)",
     )
     parser.add_argument(
         "--empty",
@@ -139,7 +130,7 @@ def _source(name: str, destination: Path) -> tuple[str, bool]:
         if path.is_file() and path.suffix.lower() != ".json":
             raise DataError(f"{name} (SOURCE) is a file: name a folder{_unpack(path)}")
         check_apart(path if path.is_dir() else path.parent, destination)
-        return str(path.absolute()), True
+        return os.path.abspath(path), True
     if HUB_ID.fullmatch(name) and not path.parent.exists():
         return name, False
     raise DataError(f"no folder {name} (SOURCE)")
@@ -159,7 +150,8 @@ def _check(written: Written, planned: Plan, skip_bad: bool) -> None:
 
 def _head(source: str) -> list[str]:
     return [
-        f"Made by data_scripts.prepare from {source}. Correct it: names, colours, the order, classes to ignore (move their id).",
+        f"Made by data_scripts.prepare from {Path(source).name}.",
+        "Correct names, colours and the order. Ids of pixels to be ignored move from classes to ignore.",
         "To make one class of two, give both the same name and run prepare again. See docs/prepare.md.",
     ]
 

@@ -6,10 +6,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..labels import DataError
+
 BACKGROUND = "background"
 BACKGROUNDS = {"background", "_background_", "__background__", "bg"}  # what tools call pixels that no region covers
 NOTHING = {"__ignore__", "ignore", "ignored", "void", "unlabeled", "unlabelled", "undefined"}  # of no class
 MOST_CLASSES = 254  # beside the background: 255 marks ignored pixels
+
+
+class BadFiles(DataError):
+    """Files that cannot be used. `lines` has a message for each."""
+
+    def __init__(self, lines: Iterable[str]):
+        self.lines = list(dict.fromkeys(lines))
+        super().__init__("; ".join(self.lines))
+
+
 # Reads {"path", "bytes"} when it is needed; bytes are None if the image is a file.
 File = Callable[[], dict]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..class_file import read_classes
 from ..labels import CITYSCAPES, DataError
+from .annotated import BACKGROUND, is_background
 from .found import Found, read_json, read_lines, read_text
 
 Color = tuple[int, int, int]
@@ -44,7 +45,7 @@ def cityscapes_list(where: str) -> ClassList:
     """Return the classes of Cityscapes' label ids. Other ids are called void, which is ignored."""
     names = dict.fromkeys(CITYSCAPES.void_ids, "void")
     names |= dict(zip(CITYSCAPES.source_ids, CITYSCAPES.names, strict=True))
-    return ClassList(where, names, {})
+    return ClassList(where, names, dict(zip(CITYSCAPES.source_ids, CITYSCAPES.palette, strict=True)))
 
 
 def _read_labelmap(path: Path) -> ClassList:
@@ -164,7 +165,12 @@ def _checked(path: Path, names: dict[int, str], colors: dict[int, Color]) -> Cla
     for number, color in colors.items():
         if (other := seen.setdefault(color, names[number])) != names[number]:
             raise DataError(f"{path}: {other} and {names[number]} have the same colour {color}: change one")
-    return ClassList(str(path), {number: name.strip() for number, name in names.items()}, colors)
+    return ClassList(str(path), {number: _plain(name) for number, name in names.items()}, colors)
+
+
+def _plain(name: str) -> str:
+    """Return a name without the underscores that tools put around their own words."""
+    return BACKGROUND if is_background(name) and "_" in name else name.strip()
 
 
 READERS = (

@@ -31,14 +31,18 @@ def _files(found: Found) -> dict[Path, dict]:
         head = json_head(found.root / path)
         if head.startswith("{") and '"shapes"' not in head and '"imagePath"' not in head:
             content = found.json(path)
-            if isinstance(content, dict) and KEYS <= content.keys():
+            if isinstance(content, dict) and KEYS <= content.keys() and not _is_panoptic(content["annotations"]):
                 files[path] = content
     return files
 
 
+def _is_panoptic(annotations: object) -> bool:
+    return isinstance(annotations, list) and bool(annotations) and "segments_info" in annotations[0]
+
+
 def read(found: Found, options: Options) -> Annotated:
     files = _files(found)
-    annotated = Annotated("COCO annotations", [], [], facts=[f"annotations are in {some(files)}"])
+    annotated = Annotated("COCO annotations", [], [])
     names = _names(files, found, annotated)
     ids, annotated.classes = number_classes(
         list(dict.fromkeys(name for each in names.values() for name in each.values())), "COCO"
@@ -62,8 +66,10 @@ def read(found: Found, options: Options) -> Annotated:
         sheets = {path: sheet for path, sheet in sheets.items() if path not in {*empty}}
     elif empty:
         annotated.guesses.append(
-            f"{len(empty)} photos without annotations are all background (--empty leave_out: leave them out): {some(empty)}"
+            f"{len(empty)} photos without annotations are all background (--empty leave_out: omit them): {some(empty, 3)}"
         )
+    number = sum(len(sheet.regions) for sheet, _ in sheets.values())
+    annotated.facts = [f"{number} regions in {some(files)}"]
     overlap, lines = choose_overlap([sheet for sheet, _ in sheets.values()], options.overlap)
     annotated.guesses += lines
     annotated.items = [
@@ -75,7 +81,7 @@ def read(found: Found, options: Options) -> Annotated:
 
 
 def _names(files: dict[Path, dict], found: Found, annotated: Annotated) -> dict[Path, dict[object, str]]:
-    """Return {file: {category id: name}}. Notes names that occur twice, and Roboflow's empty category above the others."""
+    """Return {file: {category id: name}}, without the empty category that Roboflow puts above the others."""
     names, twice = {}, {}
     for path, content in files.items():
         try:

@@ -1,8 +1,8 @@
-"""Decide which classes the written masks hold: those that were found, or those of a classes.yaml that the user corrected.
+"""Decide which classes the written masks hold: those that were found, or those of a corrected classes.yaml.
 
-A first run writes classes.yaml. From the moment that the user changes it, it is the user's: later runs keep it, and the ids
-in the masks stay what they were. Only if two of its classes have the same name is it written again, with one class in their
-place: its id is that of the first, in the masks too. To start anew, the user deletes classes.yaml.
+A first run writes classes.yaml. From the moment that the user changes it, it is the user's: later runs keep it, and the
+ids in the masks stay what they were. Only if two of its classes have the same name is it written again, with one class
+in their place: its id is that of the first, in the masks too. To start anew, the user deletes classes.yaml.
 """
 
 from collections.abc import Sequence
@@ -150,7 +150,7 @@ def unknown_ids(plan: Plan, counts: np.ndarray) -> list[str]:
     """Return a line for each id that the masks hold, int64 (256,) pixels, and classes.yaml does not mention."""
     missing = np.flatnonzero((counts > 0) & ~plan.labels.known_ids).tolist()
     return [
-        f"{CLASS_FILE} does not mention id {number} ({plan.names.get(number, 'unnamed')}, {counts[number]} pixels): add it to "
-        f"classes, or to ignore"
+        f"{CLASS_FILE} does not mention id {number} ({plan.names.get(number, 'unnamed')}, {counts[number]} pixels): add "
+        "it to classes, or to ignore"
         for number in missing
     ]

@@ -4,8 +4,8 @@
     classes.yaml      for the user to correct
     prepared.json     from what, and what was written: this marks the folder as ours
 
-All is written into `.prepare.tmp` in that folder first, and takes the place of an earlier result at the end. While a folder
-is incomplete, `files.UNFINISHED` in it says so, and training refuses it.
+All is written into `.prepare.tmp` in that folder first, and takes the place of an earlier result at the end. While a
+folder is incomplete, `files.UNFINISHED` in it says so, and training refuses it.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ class Destination:
             self._check_record(source)
         elif root.is_dir() and (others := self._others()):
             raise DataError(
-                f"{root} (DESTINATION) is not empty, and this program did not write it (it has {some(others, 3)}): name "
+                f"{root} (DESTINATION) is not empty, and this program did not write it ({some(others, 3)}): name "
                 "another folder, or give --overwrite to replace its images, masks and classes.yaml"
             )
 
@@ -60,7 +60,8 @@ class Destination:
     def _check_record(self, source: str) -> None:
         if self.record["source"] != source:
             raise DataError(
-                f"{self.root} (DESTINATION) was made from {self.record['source']}: name another folder, or give --overwrite"
+                f"{self.root} (DESTINATION) was made from {self.record['source']}: name another folder, or give "
+                "--overwrite"
             )
         if (self.root / UNFINISHED).exists():  # killed while it replaced files
             return
@@ -73,8 +74,8 @@ class Destination:
         }
         if others := sorted(found - known):
             raise DataError(
-                f"{self.root} (DESTINATION) has files that this program did not write ({some(others, 3)}): move them away, or "
-                "give --overwrite to lose them"
+                f"{self.root} (DESTINATION) has files that this program did not write ({some(others, 3)}): move them "
+                "away, or give --overwrite to lose them"
             )
 
     def corrected_classes(self) -> bytes | None:
@@ -174,6 +175,6 @@ def check_space(root: Path, annotated: Annotated) -> None:
     )
     if needed > free:
         raise DataError(
-            f"the photos take {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free on the disk of {root}: name another "
-            "DESTINATION, or give --link if SOURCE is on the same disk"
+            f"the photos take {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free on the disk of {root}: name "
+            "another DESTINATION, or give --link if SOURCE is on the same disk"
         )

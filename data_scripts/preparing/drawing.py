@@ -31,8 +31,8 @@ class Sheet:
     def draw(self, overlap: str) -> Drawn:
         """Return the upright ids. Raises `DataError` if the photo does not have the size that the tool gives.
 
-        Tools show photos upright and draw on that, so coordinates are those of the upright photo, unless the size that the
-        tool gives is that of the stored pixels only.
+        Tools show photos upright and draw on that, so coordinates are those of the upright photo, unless the size that
+        the tool gives is that of the stored pixels only.
         """
         image = self.image()
         upright, photo = upright_size(image), open_photo(image)
@@ -69,7 +69,7 @@ def number_classes(names: Sequence[str], where: str) -> tuple[dict[str, int], li
 
 
 def choose_overlap(sheets: Sequence[Sheet], asked: str | None) -> tuple[str, list[str]]:
-    """Return which of overlapping regions is on top, where the file's order may mean nothing, and what to tell the user.
+    """Return which of overlapping regions is on top, in a file whose order may mean nothing, and what to tell the user.
 
     It is the later one, unless that hides many regions of a sample of the photos.
     """
@@ -88,8 +88,8 @@ def choose_overlap(sheets: Sequence[Sheet], asked: str | None) -> tuple[str, lis
             "where regions overlap, the later one in the file is on top (--overlap smaller: the smaller one)"
         ]
     return "smaller", [
-        f"where regions overlap, the smaller one is on top: in the order of the file, {hidden} of {total} regions would be "
-        "hidden (--overlap later: use that order all the same)"
+        f"where regions overlap, the smaller one is on top: in the file's order, {hidden} of {total} regions would "
+        "be hidden (--overlap later: use that order all the same)"
     ]
 
 

@@ -5,13 +5,13 @@ All masks are looked at once before any is written, because only all of them tog
     ids         Grey levels or palette indices are kept as they are if they fit into 0 to 254.
     levels      0 and 255 become 0 and 1, and levels that divide 0 to 255 evenly (0, 128, 255) become 0, 1, 2, ...
     colours     One class for each colour; black is the background. A palette that differs between files is read so too.
-    blends      Where masks were smoothed, or saved as JPEG, pixels between two classes have a colour of neither. They take
-                the class, among those within 2 pixels, whose colour is nearest.
+    blends      Where masks were smoothed, or saved as JPEG, pixels between two classes have a colour of neither. They
+                take the class, among those within 2 pixels, whose colour is nearest.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -29,14 +29,16 @@ from ..reader import (
     read_instances,
     turned_like,
     upright,
+    upright_size,
 )
-from .annotated import BACKGROUND, MOST_CLASSES, Drawn, File, FoundClass, is_background, is_nothing
+from .annotated import BACKGROUND, MOST_CLASSES, BadFiles, Drawn, File, FoundClass, is_background, is_nothing
 from .class_lists import ClassList, Color
 from .found import some
 
 UNEVEN = 3  # levels differ from an even division of 0 to 255 by at most so much
 NEAR = 40  # a lossy colour differs from its class's by at most so much in each channel
 ON_LINE = 6  # a blend differs from the line between two colours by at most so much in each channel
+MANY_LEVELS, MANY_COLORS = 17, 65  # so many grey levels or colours may be the noise of a JPEG
 FEW = 4  # so many different blends are needed to call masks smoothed
 RARE = 0.001  # share of the pixels: colours of lossy masks below it are no classes
 MOST_BLENDS = 0.2  # share of a mask's pixels
@@ -51,7 +53,7 @@ class Scan:
     form     "palette", "grey" or "colour"
     counts   {value: pixels}; values are ids, or colours as 0xRRGGBB
     flat     values that fill at least one square of 3x3 pixels
-    palette  {index: colour} of the indices in use, of a palette
+    palette  {index: colour} of a palette
     lossy    whether a file is a JPEG
     clear    whether a file has transparent pixels, which count as black
     """
@@ -142,15 +144,20 @@ def _is_grey(palette: dict[int, int]) -> bool:
     return all(color == index * 0x010101 for index, color in palette.items())
 
 
-def scan(mask: dict, image: dict | None) -> Scan:
+def scan(mask: dict, image: dict) -> Scan:
+    """Return the values of a mask. Raises `DataError` if it cannot be read or has another size than its photo."""
     values, form = read_values(mask, image, False)
+    if values.shape != (size := upright_size(image)):
+        raise DataError(
+            f"mask {describe(mask)} is {values.shape[0]}x{values.shape[1]} (height x width), but its photo "
+            f"{describe(image)} is {size[0]}x{size[1]}: use the photo that was labelled"
+        )
     counts, flat = _count(values.ravel()), frozenset(_flat(values))
     opened = open_image(mask, "mask")
     lossy, clear = opened.format in ("JPEG", "MPO"), "A" in opened.mode and not _alpha(mask).all()
     palette = None
     if form == "palette":
-        table = palette_of(opened)
-        palette = {value: table.get(value, 0) for value in counts}
+        palette = dict.fromkeys(counts, 0) | palette_of(opened)
     if form == "colour" and all(value % 0x010101 == 0 for value in counts):
         form, flat = "grey", frozenset(value & 255 for value in flat)
         counts = {value & 255: number for value, number in counts.items()}
@@ -178,44 +185,50 @@ def _flat(values: np.ndarray) -> list[int]:
 
 
 def understand(
-    masks: Sequence[File],
-    images: Sequence[File],
-    listed: ClassList | None,
-    asked: str | None,
-    failed: Callable[[str], None],
-) -> Encoding:
-    """Look at all masks and return how they are encoded: as `asked` ("ids", "levels", "colors"), or as they look.
+    masks: Sequence[File], images: Sequence[File], listed: ClassList | None, asked: str | None
+) -> tuple[Encoding, list[str]]:
+    """Look at all masks. Return how they are encoded, and a message for each that cannot be used.
 
-    `failed` gets the message of each mask that cannot be read.
-
-    Raises `DataError` if the values are no classes.
+    `asked` is how the user says that they are encoded, one of `FORMS`, or None. Raises `BadFiles` if no mask can be
+    used, and `DataError` if the values are no classes.
     """
 
-    def look(pair: tuple[File, File]) -> Scan | None:
+    def look(pair: tuple[File, File]) -> Scan | str:
         try:
             return scan(pair[0](), pair[1]())
         except DataError as error:
-            failed(str(error))
-            return None
+            return str(error)
 
     pairs = list(zip(masks, images, strict=True))
-    scans = [
-        found
-        for found in tqdm(in_threads(look, pairs), "Looking at masks", len(pairs), leave=False, disable=None)
-        if found
-    ]
+    looks = list(tqdm(in_threads(look, pairs), "Looking at masks", len(pairs), leave=False, disable=None, unit="mask"))
+    scans = [look for look in looks if isinstance(look, Scan)]
+    errors = [look for look in looks if isinstance(look, str)]
     if not scans:
-        raise DataError(f"none of the {len(masks)} masks can be read")
+        raise BadFiles(errors)
     whole = _sum(scans)
+    if _is_noisy(whole, listed):
+        scans, whole = [replace(found, lossy=True) for found in scans], replace(whole, lossy=True)
     if asked == "colors" or asked is None and _are_colors(whole, listed):
-        return _colors(_sum([_as_colors(found) for found in scans]), listed)
+        return _colors(_sum([_as_colors(found) for found in scans]), listed), errors
     if whole.form == "colour":
         raise DataError(f"--mask_values {asked}: the masks hold colours, such as {_rgb(max(whole.counts))}")
-    return (
-        _levels(whole, listed)
-        if asked == "levels" or asked is None and _are_levels(whole, listed)
-        else _ids(whole, listed)
-    )
+    levels = asked == "levels" or asked is None and _are_levels(whole, listed)
+    return (_levels if levels else _ids)(whole, listed), errors
+
+
+def _is_noisy(whole: Scan, listed: ClassList | None) -> bool:
+    """Return whether lossless masks look like former JPEGs: many values, most of the pixels near a few of them."""
+    if whole.form == "palette" or listed and not listed.colors:
+        return False
+    colors = _as_colors(whole)
+    given = [_packed(color) for color in listed.colors.values()] if listed else []
+    if len(colors.counts.keys() - {*given}) < (MANY_LEVELS if whole.form == "grey" else MANY_COLORS):
+        return False
+    centres = _frequent(colors, given)
+    table, pixels = _table(np.array(list(colors.counts))), np.array(list(colors.counts.values()))
+    near = np.min([np.abs(table - _rgb(centre)).max(1) for centre in centres], axis=0) <= NEAR
+    few = 4 * len(centres) <= len(table) and pixels[near].sum() >= (1 - MOST_BLENDS) * pixels.sum()
+    return few and (whole.form == "colour" or bool(given) or _are_even([centre & 255 for centre in centres]))
 
 
 def _sum(scans: Sequence[Scan]) -> Scan:
@@ -223,14 +236,15 @@ def _sum(scans: Sequence[Scan]) -> Scan:
     forms = {found.form for found in scans}
     palette: dict[int, int] = {}
     for found in scans:
-        for index, color in (found.palette or {}).items():
-            if palette.setdefault(index, color) != color:
+        for index in found.counts if found.palette else ():
+            if palette.setdefault(index, found.palette[index]) != found.palette[index]:
                 forms.add("colour")
     if "colour" in forms and forms != {"colour"}:
         scans, forms = [_as_colors(found) for found in scans], {"colour"}
     counts: Counter = Counter()
     for found in scans:
         counts.update(found.counts)
+    palette = next((found.palette for found in scans if found.palette), {}) | palette
     form = "palette" if "palette" in forms else forms.pop()
     flat = frozenset().union(*(found.flat for found in scans))
     lossy, clear = any(found.lossy for found in scans), any(found.clear for found in scans)
@@ -314,8 +328,8 @@ def _number(values: list[int], names: dict[int, str]) -> dict[int, int]:
         wanted = values
     if len(wanted) > MOST_CLASSES:
         raise DataError(
-            f"the masks hold {len(values)} different values up to {values[-1]}: these are no class ids, of which at most "
-            f"{MOST_CLASSES} fit (photos? depth? instances?)"
+            f"the masks hold {len(values)} different values up to {values[-1]}: these are no class ids, of which at "
+            f"most {MOST_CLASSES} fit (photos? depth? instances?)"
         )
     return {value: number for number, value in enumerate(wanted)}
 
@@ -396,8 +410,9 @@ def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
 def _class_colors(whole: Scan, given: Sequence[int] = ()) -> tuple[list[int], bool]:
     """Return the colours that are classes, sorted, and whether others are blends. `given` ones always are classes.
 
-    In lossless masks every colour is a class, unless it lies between two that are and fills no square of 3x3 pixels (or,
-    beside `given` ones, is rare). In lossy ones, a colour is a class if it is frequent and not near a more frequent one.
+    In lossless masks every colour is a class, unless it lies between two that are and fills no square of 3x3 pixels
+    (or, beside `given` ones, is rare). In lossy ones, a colour is a class if it is frequent and not near a more
+    frequent one.
     """
     if whole.lossy:
         return _frequent(whole, given), True
@@ -412,7 +427,7 @@ def _class_colors(whole: Scan, given: Sequence[int] = ()) -> tuple[list[int], bo
 
 
 def _frequent(whole: Scan, given: Sequence[int]) -> list[int]:
-    """Return the given colours, and those around which a share of `RARE` of the pixels lies, the most frequent first."""
+    """Return the given colours, and those around which a share of `RARE` of the pixels lies, sorted."""
     colors, pixels = np.array(list(whole.counts)), np.array(list(whole.counts.values()))
     table, centres = _table(colors), list(given)
     for color in sorted(whole.flat & {*whole.counts}, key=lambda color: (-whole.counts[color], color)):

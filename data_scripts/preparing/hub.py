@@ -19,8 +19,8 @@ from .masks import from_files
 PHOTOS = ("image", "img", "photo", "picture", "pixel_values", "rgb", "jpg")
 MASKS = tuple(
     """
-    label mask annotation labels masks annotations segmentation_mask semantic_segmentation segmentation semantic_mask seg gt
-    target label_bitmap semantic_class png
+    label mask annotation labels masks annotations segmentation_mask semantic_segmentation segmentation semantic_mask
+    seg gt target label_bitmap semantic_class png
     """.split()
 )
 SAVED = {"dataset_dict.json", "state.json"}

@@ -135,6 +135,8 @@ def _regions(
             size = (int(result["original_height"]), int(result["original_width"]))
             if len(labels) > 1:
                 skipped["further labels of one region"] += 1
+            if not np.isfinite(_numbers(value)).all():
+                raise ValueError("a coordinate is not a number")
             if shape := _shape(value, size):
                 regions.append(Region(ids[labels[0]], shape))
             else:
@@ -144,6 +146,12 @@ def _regions(
     for kind, number in skipped.items():
         annotated.pass_over(f"results without a labelled region ({kind})", [where] * number)
     return regions, size
+
+
+def _numbers(value: dict) -> list[float]:
+    """Return all coordinates of a region."""
+    single = [value[key] for key in ("x", "y", "width", "height", "radiusX", "radiusY", "rotation") if key in value]
+    return [float(number or 0) for number in (*single, *np.ravel(value.get("points", [])))]
 
 
 def _shape(value: dict, size: tuple[int, int]) -> Shape | None:

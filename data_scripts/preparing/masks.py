@@ -20,7 +20,7 @@ def read(found: Found, options: Options) -> Annotated:
     if listed is None and any(_is_cityscapes(one.mask) for one in pairs.pairs if one.mask):
         listed = cityscapes_list("Cityscapes' list of label ids")
     annotated = from_pairs(found, options, "mask files", pairs.pairs, listed)
-    annotated.facts.insert(0, f"photos and masks are told apart by {pairs.how}")
+    annotated.facts.insert(0, f"{pairs.how}")
     for reason, paths in pairs.passed_over.items():
         annotated.pass_over(reason, paths)
     return annotated
@@ -45,14 +45,10 @@ def from_files(
 ) -> Annotated:
     """Return what rows of (name, split, photo, mask or None) hold."""
     labelled = [(image, mask) for _, _, image, mask in files if mask]
-    annotated = Annotated(kind, [], [])
-    encoding = understand(
-        [mask for _, mask in labelled],
-        [image for image, _ in labelled],
-        listed,
-        options.mask_values,
-        annotated.errors.append,
+    encoding, errors = understand(
+        [mask for _, mask in labelled], [image for image, _ in labelled], listed, options.mask_values
     )
+    annotated = Annotated(kind, [], [], errors=errors)
     annotated.classes, annotated.guesses = encoding.classes, encoding.guesses
     annotated.facts = encoding.facts + ([f"classes are those of {listed.where}"] if listed else [])
     annotated.items = [

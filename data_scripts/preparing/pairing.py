@@ -23,13 +23,14 @@ MASK_WORDS = set(
 # Folders and names of pictures that stand beside masks and are none.
 OTHER_WORDS = set(
     """
-    instance instances segmentationobject overlay overlays viz visualization visualizations segmentationclassvisualization
-    prediction predictions preview previews depth disparity instanceids instancetrainids instanceid
+    instance instances segmentationobject overlay overlays viz visualization visualizations
+    segmentationclassvisualization prediction predictions preview previews depth disparity instanceids instancetrainids
+    instanceid
     """.split()
 )
 BESIDE_IDS = {"color", "colour", "colors", "rgb", "labeltrainids", "trainids"}  # ... if there are class ids as well
 MASK_END = re.compile(
-    r"[ _.-](masks?|gt|labels?|labelids|gtfine_labelids|gtcoarse_labelids|seg|segmentation|annotation|groundtruth|target|l|m)$",
+    r"[ _.-](masks?|gt|labels?|(gt(fine|coarse)_)?labelids|seg|segmentation|annotation|groundtruth|target|l|m)$",
     re.IGNORECASE,
 )
 MASK_START = re.compile(r"^(mask|label|gt|seg|annotation)[ _.-]", re.IGNORECASE)
@@ -74,20 +75,22 @@ def pair(found: Found) -> Pairs:
     if not photos or not masks:
         what = "photo" if not photos else "mask"
         raise DataError(
-            f"no {what} found in {found.root}: put photos into a folder images and masks of the same names into a folder "
-            f"masks, or name masks NAME_mask.png ({len(found.images)} images, such as {some(found.images, 2) or 'none'})"
+            f"no {what} found in {found.root}, which has {len(found.images)} images ({some(found.images, 2)}): put "
+            "photos into a folder images and masks of the same names into a folder masks, or name masks NAME_mask.png"
         )
     pairs, used = _match(photos, masks, places)
     matched = {pair.photo for pair in pairs}
     alone = [path for path in photos if path not in matched]
-    pairs += [Pair(path, None, "test") for path in alone if places[path].split == "test"]
+    if not any(pair.split == "test" for pair in pairs):  # a test split without labels; it has labels for all or none
+        pairs += [Pair(path, None, "test") for path in alone if places[path].split == "test"]
+        alone = [path for path in alone if places[path].split != "test"]
     if not any(pair.mask for pair in pairs):
         raise DataError(
             f"no mask in {found.root} has the name of a photo: photos are {some(photos, 2)}, masks {some(masks, 2)}; "
             "give both the same name"
         )
     left = {
-        "photos without a mask": [path for path in alone if places[path].split != "test"],
+        "photos without a mask": alone,
         "masks without a photo": [path for path in masks if path not in used],
         "images that are neither photo nor mask": [
             *others,
@@ -119,14 +122,16 @@ def _roles(images: list[Path], places: dict[Path, _Place], root: Path) -> tuple[
     photos = [path for path in images if places[path].role == "photo"]
     if masks:
         photos = photos or [path for path in images if path not in {*masks}]
-        return photos, masks, f"folders {some(_folders(photos))} and {some(_folders(masks))}"
+        return photos, masks, f"photos are in {some(_folders(photos))}, masks in {some(_folders(masks))}"
     stems = {(path.parent, stem_of(path)) for path in images}
     masks = [
         path for path in images if (path.parent, _without(MASK_END, path)) in stems and MASK_END.search(stem_of(path))
     ]
     if masks:
         end = MASK_END.search(stem_of(masks[0]))[0]
-        return [path for path in images if path not in {*masks}], masks, f"masks beside the photos, NAME{end}"
+        return [path for path in images if path not in {*masks}], masks, f"masks lie beside the photos, as NAME{end}"
+    if all(MASK_END.search(stem_of(path)) for path in images):
+        return [], images, ""
     by_stem = defaultdict(list)
     for path in images:
         by_stem[path.parent, stem_of(path)].append(path)
@@ -134,7 +139,11 @@ def _roles(images: list[Path], places: dict[Path, _Place], root: Path) -> tuple[
     if twins:
         masks = [_the_mask(group, root) for group in twins]
         masks = [path for path in masks if path]
-        return [path for path in images if path not in {*masks}], masks, "masks beside the photos, of the same name"
+        return (
+            [path for path in images if path not in {*masks}],
+            masks,
+            "masks lie beside the photos, with the same name",
+        )
     return _by_content(images, root)
 
 
@@ -149,7 +158,7 @@ def _by_content(images: list[Path], root: Path) -> tuple[list[Path], list[Path],
         if len(folders) > 1 and all(_looks_like_mask(root / path) for path in paths[:LOOKED_AT])
     }
     masks = [path for path in images if path.parent in of_masks]
-    how = f"the content of the folders: masks are in {some(sorted(of_masks))}"
+    how = f"by their content, masks are in {some(sorted(of_masks))}"
     return [path for path in images if path.parent not in of_masks], masks, how
 
 
@@ -184,9 +193,9 @@ def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) ->
     pairs, used = [], set()
     for photo in photos:
         place, stem, bare = places[photo], stem_of(photo), _stripped(photo, PHOTO_START, PHOTO_END)
-        folders = (place.split, place.rest)
-        here = exact[*folders, stem] or stripped[*folders, stem] or stripped[*folders, bare] or exact[*folders, bare]
-        candidates = here or _only(anywhere[stem]) or _only(anywhere[bare])
+        same, bare = (place.split, place.rest, stem), (place.split, place.rest, bare)
+        here = exact[same] or stripped[same] or stripped[bare] or exact[bare]
+        candidates = here or _only(anywhere[stem]) or _only(anywhere[bare[2]])
         if len(candidates) > 1:
             raise DataError(f"photo {photo} has several masks, {some(candidates)}: keep one of them in the source")
         if candidates:

@@ -1,8 +1,8 @@
 """Turn the regions that people draw (polygons, boxes, circles, lines, run lengths) into pixels.
 
-A pixel belongs to a region if its centre lies inside: pixel (column, row) has its centre at (column + 0.5, row + 0.5) of the
-coordinates that tools write, whose origin is the corner of the image. Tools differ here by up to half a pixel at the
-border. Parts outside the image are cut off.
+A pixel belongs to a region if its centre lies inside: pixel (column, row) has its centre at (column + 0.5, row + 0.5)
+of the coordinates that tools write, whose origin is the corner of the image. Tools differ here by up to half a pixel at
+the border. Parts outside the image are cut off.
 """
 
 from collections import Counter
@@ -21,6 +21,7 @@ HIDDEN, OUTSIDE, ALL = (
     "regions cover no pixel's centre, or lie outside their photo",
     "regions in all",
 )
+FAR = 1e7  # pixels: coordinates beyond it are cut, so that they cannot overflow
 Patch = tuple[int, int, np.ndarray]  # row and column of the upper left pixel, and bool (h, w)
 Shape = Callable[[int, int], Patch]  # from height and width of the image
 
@@ -35,6 +36,8 @@ class Region:
 
 def polygon(rings: Sequence[np.ndarray]) -> Shape:
     """Return the union of polygons (N, 2) of x and y. Each is filled by the even-odd rule."""
+
+    rings = [np.clip(ring, -FAR, FAR) for ring in rings]
 
     def draw(height: int, width: int) -> Patch:
         ends = np.concatenate(rings)

@@ -8,8 +8,8 @@ from ..labels import DataError
 def decode_coco(rle: dict) -> np.ndarray:
     """Return the pixels of {"size": [H, W], "counts": ...}, bool (H, W).
 
-    `counts` are lengths of runs of zeros and ones in turn, down the columns: a list, or a string in COCO's compressed form
-    (see `coco_counts`). Raises `DataError` if they do not fill the size.
+    `counts` are lengths of runs of zeros and ones in turn, down the columns: a list, or a string in COCO's compressed
+    form (see `coco_counts`). Raises `DataError` if they do not fill the size.
     """
     try:
         height, width = (int(side) for side in rle["size"])
@@ -26,9 +26,9 @@ def decode_coco(rle: dict) -> np.ndarray:
 def coco_counts(text: str | bytes) -> list[int]:
     """Return the run lengths in a compressed string of COCO.
 
-    A number is a sequence of characters, each 48 above a value of 6 bits: 5 bits of the number, lowest first, and one that
-    says whether more follow. The highest bit of the last is the sign. From the third on, numbers are differences to the
-    one two before.
+    A number is a sequence of characters, each 48 above a value of 6 bits: 5 bits of the number, lowest first, and one
+    that says whether more follow. The highest bit of the last is the sign. From the third on, numbers are differences
+    to the one two before.
     """
     data, counts, place = text.encode() if isinstance(text, str) else text, [], 0
     while place < len(data):
@@ -48,10 +48,10 @@ def coco_counts(text: str | bytes) -> list[int]:
 def decode_label_studio(code: list[int], height: int, width: int) -> np.ndarray:
     """Return the pixels of a brush stroke of Label Studio, bool (H, W): where its last channel (alpha) is not zero.
 
-    The code is a stream of bits: 32 for the number of values, 5 for their width, four times 4 for the possible widths of a
-    length (all but the first one less than they mean), then blocks. A block is a bit that says whether it is a run, 2 bits
-    for which width its length has, the length less one, and one value (a run) or as many as its length. Raises `DataError`
-    if that does not fit the size.
+    The code is a stream of bits: 32 for the number of values, 5 for their width, four times 4 for the possible widths
+    of a length (all but the first one less than they mean), then blocks. A block is a bit that says whether it is a
+    run, 2 bits for which width its length has, the length less one, and one value (a run) or as many as its length.
+    Raises `DataError` if that does not fit the size.
     """
     try:
         values = _unpack(np.unpackbits(np.array(code, np.uint8)))

@@ -1,4 +1,4 @@
-"""Pascal VOC's layout, which CVAT and labelme export: JPEGImages, SegmentationClass, and lists in ImageSets/Segmentation."""
+"""Pascal VOC's layout, which CVAT and labelme export: JPEGImages, SegmentationClass, ImageSets/Segmentation."""
 
 import re
 from collections import defaultdict
@@ -22,9 +22,10 @@ def looks_like(found: Found) -> bool:
 def read(found: Found, options: Options) -> Annotated:
     masks, photos = _by_name(found, MASKS), _by_name(found, PHOTOS)
     splits, where = _splits(found)
+    test_has_masks = any(stem in masks for stem, split in splits.items() if split == "test")
     pairs, missing = [], defaultdict(list)
     for stem, photo in sorted(photos.items()):
-        if stem not in masks and splits.get(stem) != "test":
+        if stem not in masks and (splits.get(stem) != "test" or test_has_masks):
             missing["photos without a mask"].append(photo)
         elif splits and stem not in splits:
             missing[f"photos in no list of {where}"].append(photo)
@@ -32,8 +33,8 @@ def read(found: Found, options: Options) -> Annotated:
             pairs.append(Pair(photo, masks.get(stem), splits.get(stem)))
     if not any(pair.mask for pair in pairs):
         raise DataError(
-            f"no photo of {found.root} has a mask of its name in SegmentationClass: photos are {some(photos, 2)}, masks "
-            f"{some(masks, 2)}{f'; the lists in {where} name {some(splits, 2)}' if splits else ''}"
+            f"no photo of {found.root} has a mask of its name in SegmentationClass: photos are {some(photos, 2)}, "
+            f"masks {some(masks, 2)}{f'; the lists in {where} name {some(splits, 2)}' if splits else ''}"
         )
     annotated = from_pairs(found, options, "VOC / CVAT masks", pairs, find_class_list(found))
     if splits:

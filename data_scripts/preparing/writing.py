@@ -96,8 +96,8 @@ def _write_item(
         if drawn.ids.shape != size:
             height, width = drawn.ids.shape
             raise DataError(
-                f"the mask of {item.name} is {height}x{width} (height x width), but the photo is {size[0]}x{size[1]}: use the "
-                "photo that was labelled"
+                f"the mask of {item.name} is {height}x{width} (height x width), but the photo is {size[0]}x{size[1]}: "
+                "use the photo that was labelled"
             )
         ids, remarks = table[drawn.ids], drawn.remarks
         counts = np.bincount(ids.ravel(), minlength=256)
