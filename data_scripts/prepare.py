@@ -66,7 +66,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--overlap",
         choices=OVERLAPS,
-        help="of two overlapping regions, the later one of the file or the smaller one is on top (default: as in the tool)",
+        help="of overlapping regions, the later one of the file or the smaller one is on top (default: as in the tool)",
     )
     parser.add_argument(
         "--empty",

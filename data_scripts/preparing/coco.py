@@ -55,7 +55,9 @@ def read(found: Found, options: Options) -> Annotated:
         raise DataError(
             f"none of the photos that {some(files)} name is in {found.root}: put them beside the file or in images/"
         )
-    empty = [path for path, (sheet, _) in sheets.items() if not sheet.regions]
+    without = {str(found.root / path) for path, content in files.items() if not content["annotations"]}
+    unlabelled = {path for path, (sheet, split) in sheets.items() if split == "test" and sheet.where in without}
+    empty = [path for path, (sheet, _) in sheets.items() if not sheet.regions and path not in unlabelled]
     if not any(sheet.regions for sheet, _ in sheets.values()):
         raise DataError(
             f"{some(files)} outline no object in a photo: export polygons or masks"
@@ -66,14 +68,16 @@ def read(found: Found, options: Options) -> Annotated:
         sheets = {path: sheet for path, sheet in sheets.items() if path not in {*empty}}
     elif empty:
         annotated.guesses.append(
-            f"{len(empty)} photos without annotations are all background (--empty leave_out: omit them): {some(empty, 3)}"
+            f"{len(empty)} photos without annotations are background (--empty leave_out: omit them): {some(empty, 3)}"
         )
     number = sum(len(sheet.regions) for sheet, _ in sheets.values())
     annotated.facts = [f"{number} regions in {some(files)}"]
     overlap, lines = choose_overlap([sheet for sheet, _ in sheets.values()], options.overlap)
     annotated.guesses += lines
+    if unlabelled:
+        annotated.facts.append(f"{len(unlabelled)} test photos have no annotations: they get no masks")
     annotated.items = [
-        Item(path.as_posix(), split, sheet.image, sheet.maker(overlap))
+        Item(path.as_posix(), split, sheet.image, None if path in unlabelled else sheet.maker(overlap))
         for path, (sheet, split) in sorted(sheets.items())
     ]
     annotated.pass_over("photos that no annotation file lists", [path for path in found.images if path not in sheets])

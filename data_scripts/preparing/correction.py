@@ -150,7 +150,7 @@ def unknown_ids(plan: Plan, counts: np.ndarray) -> list[str]:
     """Return a line for each id that the masks hold, int64 (256,) pixels, and classes.yaml does not mention."""
     missing = np.flatnonzero((counts > 0) & ~plan.labels.known_ids).tolist()
     return [
-        f"{CLASS_FILE} does not mention id {number} ({plan.names.get(number, 'unnamed')}, {counts[number]} pixels): add "
-        "it to classes, or to ignore"
+        f"{CLASS_FILE} does not mention id {number} ({plan.names.get(number, 'unnamed')}, {counts[number]} pixels): "
+        "add it to classes, or to ignore"
         for number in missing
     ]

@@ -10,7 +10,7 @@ from .found import some
 from .regions import ALL, HIDDEN, Region, draw_regions
 
 SAMPLE = 200  # photos that are drawn to see what the order of regions hides
-MOST_HIDDEN = 0.03  # share of regions: if a file's own order hides more, it is no order
+FEW_HIDDEN, MOST_HIDDEN = 4, 0.03  # number and share of regions: if a file's own order hides more, it is no order
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def choose_overlap(sheets: Sequence[Sheet], asked: str | None) -> tuple[str, lis
             continue  # it is reported when the mask is made
         hidden += remarks[HIDDEN]
         total += remarks[ALL]
-    if hidden <= MOST_HIDDEN * total:
+    if hidden <= max(FEW_HIDDEN, MOST_HIDDEN * total):
         return "later", [
             "where regions overlap, the later one in the file is on top (--overlap smaller: the smaller one)"
         ]

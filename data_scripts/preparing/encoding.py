@@ -86,7 +86,9 @@ class Encoding:
 
     def decode(self, mask: dict, image: dict) -> Drawn:
         """Return the upright ids of a mask. Raises `DataError` if the file cannot be read or holds other values."""
-        values, _ = read_values(mask, image, self.form == "colour")
+        values, form = read_values(mask, image, self.form == "colour")
+        if form == "colour" and self.form == "ids":  # grey in a file of colours
+            values = values & 255
         place = np.searchsorted(self.values, values).clip(max=len(self.values) - 1)
         known = self.values[place] == values
         ids, others = self.ids[place], int(known.size - np.count_nonzero(known))
@@ -186,8 +188,8 @@ def _flat(values: np.ndarray) -> list[int]:
 
 def understand(
     masks: Sequence[File], images: Sequence[File], listed: ClassList | None, asked: str | None
-) -> tuple[Encoding, list[str]]:
-    """Look at all masks. Return how they are encoded, and a message for each that cannot be used.
+) -> tuple[Encoding, list[str | None]]:
+    """Look at all masks. Return how they are encoded, and for each mask None, or why it cannot be used.
 
     `asked` is how the user says that they are encoded, one of `FORMS`, or None. Raises `BadFiles` if no mask can be
     used, and `DataError` if the values are no classes.
@@ -202,9 +204,9 @@ def understand(
     pairs = list(zip(masks, images, strict=True))
     looks = list(tqdm(in_threads(look, pairs), "Looking at masks", len(pairs), leave=False, disable=None, unit="mask"))
     scans = [look for look in looks if isinstance(look, Scan)]
-    errors = [look for look in looks if isinstance(look, str)]
+    errors = [look if isinstance(look, str) else None for look in looks]
     if not scans:
-        raise BadFiles(errors)
+        raise BadFiles(filter(None, errors))
     whole = _sum(scans)
     if _is_noisy(whole, listed):
         scans, whole = [replace(found, lossy=True) for found in scans], replace(whole, lossy=True)
@@ -225,6 +227,8 @@ def _is_noisy(whole: Scan, listed: ClassList | None) -> bool:
     if len(colors.counts.keys() - {*given}) < (MANY_LEVELS if whole.form == "grey" else MANY_COLORS):
         return False
     centres = _frequent(colors, given)
+    if not centres:
+        return False
     table, pixels = _table(np.array(list(colors.counts))), np.array(list(colors.counts.values()))
     near = np.min([np.abs(table - _rgb(centre)).max(1) for centre in centres], axis=0) <= NEAR
     few = 4 * len(centres) <= len(table) and pixels[near].sum() >= (1 - MOST_BLENDS) * pixels.sum()

@@ -48,11 +48,14 @@ def from_files(
     encoding, errors = understand(
         [mask for _, mask in labelled], [image for image, _ in labelled], listed, options.mask_values
     )
-    annotated = Annotated(kind, [], [], errors=errors)
+    bad = {id(mask): error for (_, mask), error in zip(labelled, errors, strict=True) if error}
+    annotated = Annotated(kind, [], [], errors=list(bad.values()))
     annotated.classes, annotated.guesses = encoding.classes, encoding.guesses
     annotated.facts = encoding.facts + ([f"classes are those of {listed.where}"] if listed else [])
     annotated.items = [
-        Item(name, split, image, _maker(encoding, mask, image) if mask else None) for name, split, image, mask in files
+        Item(name, split, image, _maker(encoding, mask, image) if mask else None)
+        for name, split, image, mask in files
+        if id(mask) not in bad
     ]
     return annotated
 

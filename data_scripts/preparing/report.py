@@ -69,7 +69,7 @@ def _to_check(annotated: Annotated, planned: Plan, written: Written) -> list[str
 def _passed_over(annotated: Annotated, written: Written) -> list[str]:
     lines = [f"{len(names)} {reason}: {some(names)}" for reason, names in annotated.passed_over.items()]
     bad = [*annotated.errors, *written.errors]
-    return lines + [f"bad file (--skip_bad): {line}" for line in dict.fromkeys(bad)]
+    return lines + [f"bad file (--skip_bad): {line}" for line in bad]
 
 
 def _section(title: str, lines: list[str]) -> list[str]:
