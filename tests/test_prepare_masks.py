@@ -123,7 +123,7 @@ def test_a_palette_gives_ids_and_colours(source, out):
     (source / "masks").mkdir()
     array = halves(0, 2)
     array[0] = 255
-    image = Image.fromarray(array, "P") if False else with_palette(array, BLACK, RED, GREEN, *[BLUE] * 253)
+    image = with_palette(array, BLACK, RED, GREEN, *[BLUE] * 253)
     image.save(source / "masks" / "a.png")
     assert run(source, out) == 0
     assert np.array_equal(mask(out, "a"), array)
@@ -240,13 +240,11 @@ def test_a_list_that_is_not_utf8_is_one_line(source, out, capsys):
     assert "classes.txt is not UTF-8: save it with that encoding" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "content", ["_background_\nroad\ncar", "background\nroad\ncar\n", "0: background\n1: road\n2: car"]
-)
+@pytest.mark.parametrize("content", ["_background_\nroad\ncar", "background\nroad\ncar\n", "0: bg\n1: road\n2: car"])
 def test_names_in_the_order_of_ids(source, out, content):
     one_pair(source, halves(0, 2))
     (source / "classes.txt").write_text(content)
-    assert run(source, out) == 0 and classes(out) == {"background": 0, "road": 1, "car": 2}
+    assert run(source, out) == 0 and [*classes(out).items()][1:] == [("road", 1), ("car", 2)]
 
 
 def test_a_list_without_background_begins_at_1(source, out, capsys):
@@ -287,12 +285,9 @@ def disc(size=64) -> np.ndarray:
 
 
 def smoothed(array: np.ndarray) -> np.ndarray:
-    large = Image.fromarray(array).resize((array.shape[1] * 4, array.shape[0] * 4), Image.Resampling.NEAREST)
-    shrunk = large.resize((array.shape[1], array.shape[0]), Image.Resampling.BICUBIC)
-    shift = Image.fromarray(array).transform(
-        shrunk.size, Image.Transform.AFFINE, (1, 0, 0.4, 0, 1, 0.4), Image.Resampling.BILINEAR
-    )
-    return np.asarray(shift)
+    """Shift by 0.4 pixels with bilinear interpolation."""
+    size, shift = (array.shape[1], array.shape[0]), (1, 0, 0.4, 0, 1, 0.4)
+    return np.asarray(Image.fromarray(array).transform(size, Image.Transform.AFFINE, shift, Image.Resampling.BILINEAR))
 
 
 def test_smoothed_0_and_255(source, out, capsys):
@@ -300,11 +295,9 @@ def test_smoothed_0_and_255(source, out, capsys):
     assert len(np.unique(array)) > 4
     one_pair(source, array)
     assert run(source, out) == 0
-    assert np.array_equal(mask(out, "a"), array > 127) or (mask(out, "a") != (array > 127)).sum() <= 2  # ties
-    assert "took the class beside them" in capsys.readouterr().out and classes(out) == {
-        "background": 0,
-        "foreground": 1,
-    }
+    assert np.array_equal(mask(out, "a"), array > 127)
+    assert "took the class beside them" in capsys.readouterr().out
+    assert classes(out) == {"background": 0, "foreground": 1}
 
 
 def test_smoothed_colours_take_a_class_beside_them(source, out, capsys):
@@ -334,9 +327,8 @@ def test_colours_that_were_compressed(source, out, suffix, tmp_path):
     save(tmp_path / "once.jpg", array, quality=92, subsampling=0)
     with Image.open(tmp_path / "once.jpg") as image:
         assert len(np.unique(np.asarray(image).reshape(-1, 3), axis=0)) > 100
-        one_pair(
-            source, np.asarray(image), suffix=suffix, **({"quality": 95, "subsampling": 0} if suffix == ".jpg" else {})
-        )
+        options = {"quality": 95, "subsampling": 0} if suffix == ".jpg" else {}
+        one_pair(source, np.asarray(image), suffix=suffix, **options)
     (source / "labelmap.txt").write_text("background:0,0,0::\na:255,0,0::\nb:0,255,0::\nc:0,0,255::\n")
     assert run(source, out) == 0
     assert classes(out) == {"background": 0, "a": 1, "b": 2, "c": 3}

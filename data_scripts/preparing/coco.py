@@ -135,13 +135,13 @@ def _read_file(
                 regions[entry["image_id"]].append(Region(ids[entry["category_id"]], shape))
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise DataError(f"{found.root / name} is not one of COCO: {type(error).__name__} {error}") from error
-    split = split_of(path.parent / path.stem)
+    split = split_of(path.with_suffix(""))
     for entry in content["images"]:
         try:
             name, key, size = str(entry["file_name"]), entry["id"], (entry.get("height"), entry.get("width"))
         except (TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{where}: an image has no file_name or id: {entry!r:.80}") from error
-        photo = found.image(name, path.parent)
+        photo = found.image(name, path)
         if photo is None:
             annotated.pass_over("photos that are missing", [f"{name} ({len(regions[key])} annotations)"])
             continue

@@ -40,14 +40,12 @@ class Destination:
 
     def __init__(self, root: Path, source: str, overwrite: bool):
         """Raise `DataError` if the folder holds anything that an earlier run from the same source did not write."""
-        self.root, self.record, self._replacing = root, _record(root), False
         if root.exists() and not root.is_dir():
             raise DataError(f"{root} (DESTINATION) is a file: name a folder")
-        if overwrite:
-            self.record = {}
-        elif self.record:
+        self.root, self.record, self._replacing = root, {} if overwrite else _record(root), False
+        if self.record:
             self._check_record(source)
-        elif root.is_dir() and (others := self._others()):
+        elif not overwrite and root.is_dir() and (others := self._others()):
             raise DataError(
                 f"{root} (DESTINATION) is not empty, and this program did not write it ({some(others, 3)}): name "
                 "another folder, or give --overwrite to replace its images, masks and classes.yaml"
@@ -147,10 +145,10 @@ def _record(root: Path) -> dict:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read ({error}): delete it and give --overwrite") from error
+        raise DataError(f"{path} cannot be read ({error}): give --overwrite to write everything anew") from error
     kinds = {"source": str, "files": list, "names": dict, "merged": dict, "corrected": bool, "classes": str}
     if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in kinds.items()):
-        raise DataError(f"{path} is not what this program wrote: delete it and give --overwrite")
+        raise DataError(f"{path} is not what this program wrote: give --overwrite to write everything anew")
     return content
 
 

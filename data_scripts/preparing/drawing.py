@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..labels import DataError
+from ..labels import IGNORE_INDEX, DataError
 from ..reader import decoding, describe, open_photo, stored_size, turned_like, upright_size
 from .annotated import BACKGROUND, MOST_CLASSES, Drawn, File, FoundClass, is_background, is_nothing
 from .found import some
@@ -56,16 +56,15 @@ class Sheet:
 
 def number_classes(names: Sequence[str], where: str) -> tuple[dict[str, int], list[FoundClass]]:
     """Return {name: id} and the classes: the background is 0, others follow as listed, ignored ones are 255."""
-    ids, number = {}, 1
-    for name in names:
-        if name not in ids:
-            ids[name] = 0 if is_background(name) else 255 if is_nothing(name) else number
-            number += 0 < ids[name] < 255
-    if number - 1 > MOST_CLASSES:
-        raise DataError(f"{where} names {number - 1} classes: at most {MOST_CLASSES} fit beside the background")
+    names = list(dict.fromkeys(names))
+    things = [name for name in names if not is_background(name) and not is_nothing(name)]
+    if len(things) > MOST_CLASSES:
+        raise DataError(f"{where} names {len(things)} classes: at most {MOST_CLASSES} fit beside the background")
+    ids = {name: 0 if is_background(name) else IGNORE_INDEX for name in names}
+    ids |= {name: number for number, name in enumerate(things, start=1)}
     background = next((name for name in ids if is_background(name)), BACKGROUND)
     classes = [FoundClass(background.strip("_"), 0, (0, 0, 0))]
-    return ids, classes + [FoundClass(name, value) for name, value in ids.items() if 0 < value < 255]
+    return ids, classes + [FoundClass(name, ids[name]) for name in things]
 
 
 def choose_overlap(sheets: Sequence[Sheet], asked: str | None) -> tuple[str, list[str]]:
@@ -95,5 +94,5 @@ def choose_overlap(sheets: Sequence[Sheet], asked: str | None) -> tuple[str, lis
 
 def name_ignored(ids: dict[str, int]) -> list[str]:
     """Return a line on the names that mean no class, if there are any."""
-    ignored = [name for name, value in ids.items() if value == 255]
+    ignored = [name for name, value in ids.items() if value == IGNORE_INDEX]
     return [f"{some(ignored)} means no class: these pixels are ignored (255)"] if ignored else []

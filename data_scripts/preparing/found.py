@@ -62,21 +62,22 @@ class Found:
         """Return the files that have one of these names in any folder, the highest ones first."""
         return sorted((path for path in self.files if path.name.lower() in names), key=lambda path: len(path.parts))
 
-    def image(self, name: str, beside: Path) -> Path | None:
-        """Return the image that an annotation file in the folder `beside` calls `name`.
+    def image(self, name: str, annotations: Path) -> Path | None:
+        """Return the image that the file `annotations` calls `name`, or None if there is none, or several.
 
-        That is the path relative to that folder or to the root, else the only image of this name, else the one in a
-        folder of the same split.
+        That is the path relative to the file's folder or to the root, else the only image of this name, else the one in
+        a folder of the split that the file belongs to.
         """
         asked = PurePosixPath(name.replace("\\", "/"))
         same = self._by_name.get(asked.name.lower(), [])
-        for path in (beside / asked, Path(asked)):
+        for path in (annotations.parent / asked, Path(asked)):
             if (path := Path(os.path.normpath(path))) in same:  # labelme writes ../images/a.jpg
                 return path
         if len(same) > 1:
             same = [path for path in same if path.as_posix().endswith(f"/{asked}")] or same
         if len(same) > 1:
-            same = [path for path in same if split_of(path.parent) == split_of(beside)]
+            split = split_of(annotations.with_suffix(""))
+            same = [path for path in same if split_of(path.parent) == split]
         return same[0] if len(same) == 1 else None
 
 

@@ -38,6 +38,7 @@ def read(found: Found, options: Options) -> Annotated:
     annotated.facts.append("where regions overlap, the later one is on top, as in Label Studio")
     tasks = [(path, task) for path in files for task in _tasks(found.root / path)]
     sheets: dict[Path, tuple[list[dict], Path]] = {}
+    waiting = []
     for path, task in tasks:
         try:
             name, results = _image_name(task), _results(task, annotated)
@@ -45,11 +46,11 @@ def read(found: Found, options: Options) -> Annotated:
             raise DataError(
                 f"{found.root / path}: task {task.get('id')!r} is not one of Label Studio: {error}"
             ) from error
-        photo = _photo(found, name, path.parent)
+        photo = _photo(found, name, path)
         if photo is None:
             annotated.pass_over("photos that are missing", [name])
         elif results is None:
-            annotated.pass_over("photos that nobody has annotated yet", [photo])
+            waiting.append(photo)
         elif photo in sheets:
             raise DataError(f"{found.root / path} has two tasks for the photo {photo}: keep one")
         else:
@@ -73,8 +74,9 @@ def read(found: Found, options: Options) -> Annotated:
         )
     if not any(_labels(result) for results, _ in sheets.values() for result in results):
         raise DataError(f"{some(files)} has no polygon, brush, rectangle or ellipse with a label")
-    listed = {*sheets} | {Path(name) for names in annotated.passed_over.values() for name in names}
-    annotated.pass_over("photos in no task", [path for path in found.images if path not in listed])
+    annotated.pass_over("photos that nobody has annotated yet", waiting)
+    done = {*sheets, *waiting}
+    annotated.pass_over("photos in no task", [path for path in found.images if path not in done])
     return annotated
 
 
@@ -94,10 +96,10 @@ def _image_name(task: dict) -> str:
     return unquote(name.split("?d=")[-1].split("?")[0])
 
 
-def _photo(found: Found, name: str, beside: Path) -> Path | None:
+def _photo(found: Found, name: str, annotations: Path) -> Path | None:
     short = name.replace("\\", "/").split("/")[-1]
     candidates = (name.split("://")[-1].lstrip("/"), short, UPLOADED.sub("", short))
-    return next((photo for each in candidates if (photo := found.image(each, beside))), None)
+    return next((photo for each in candidates if (photo := found.image(each, annotations))), None)
 
 
 def _results(task: dict, annotated: Annotated) -> list[dict] | None:

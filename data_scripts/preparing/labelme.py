@@ -108,7 +108,7 @@ def _size(content: dict) -> tuple[int, int] | None:
 def _photo(found: Found, path: Path, content: dict) -> tuple[str, File | None]:
     """Return the photo's name and file: the one that imagePath names, else the one in imageData, else None."""
     name = str(content.get("imagePath") or "")
-    photo = found.image(name, path.parent) if name else None
+    photo = found.image(name, path) if name else None
     if photo is None:
         beside = [each for each in found.images if each.parent == path.parent and each.stem == path.stem]
         photo = beside[0] if len(beside) == 1 else None
