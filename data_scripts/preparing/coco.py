@@ -65,7 +65,9 @@ def read(found: Found, options: Options) -> Annotated:
         )
     if options.empty == "leave_out":
         annotated.pass_over("photos without annotations (--empty leave_out)", empty)
-        sheets = {path: sheet for path, sheet in sheets.items() if path not in {*empty}}
+        sheets = {
+            path: (sheet, split) for path, (sheet, split) in sheets.items() if sheet.regions or path in unlabelled
+        }
     elif empty:
         annotated.guesses.append(
             f"{len(empty)} photos without annotations are background (--empty leave_out: omit them): {some(empty, 3)}"

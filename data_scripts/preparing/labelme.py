@@ -40,9 +40,7 @@ def _is_labelme(found: Found, path: Path) -> bool:
 def read(found: Found, options: Options) -> Annotated:
     annotated = Annotated("labelme files", [], [])
     files = [path for path in found.json_files if _is_labelme(found, path)]
-    annotated.pass_over(
-        "JSON files that are not labelme's", [path for path in found.json_files if path not in {*files}]
-    )
+    annotated.pass_over("JSON files that are not labelme's", sorted({*found.json_files} - {*files}))
     contents = {path: _read(found, path) for path in files}
     labels = sorted({shape["label"] for content in contents.values() for shape in content["shapes"]})
     listed = [read_names(found.root / path) for path in found.named(*LISTS)[:1]]

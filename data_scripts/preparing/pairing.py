@@ -117,34 +117,31 @@ def _place(path: Path) -> _Place:
 
 
 def _roles(images: list[Path], places: dict[Path, _Place], root: Path) -> tuple[list[Path], list[Path], str]:
-    """Return the photos, the masks, and what told them apart."""
-    masks = [path for path in images if places[path].role == "mask"]
-    photos = [path for path in images if places[path].role == "photo"]
-    if masks:
-        photos = photos or [path for path in images if path not in {*masks}]
-        return photos, masks, f"photos are in {some(_folders(photos))}, masks in {some(_folders(masks))}"
-    stems = {(path.parent, stem_of(path)) for path in images}
-    masks = [
-        path for path in images if (path.parent, _without(MASK_END, path)) in stems and MASK_END.search(stem_of(path))
-    ]
-    if masks:
-        end = MASK_END.search(stem_of(masks[0]))[0]
-        return [path for path in images if path not in {*masks}], masks, f"masks lie beside the photos, as NAME{end}"
-    if all(MASK_END.search(stem_of(path)) for path in images):
+    """Return the photos, the masks, and what told them apart: names of folders, names of files, or their content."""
+    in_folders = [path for path in images if places[path].role == "mask"]
+    if in_folders:
+        photos = [path for path in images if places[path].role == "photo"] or _others(images, in_folders)
+        return photos, in_folders, f"photos are in {some(_folders(photos))}, masks in {some(_folders(in_folders))}"
+    named = [path for path in images if MASK_END.search(stem_of(path))]
+    if len(named) == len(images):
         return [], images, ""
+    stems = {(path.parent, stem_of(path)) for path in images}
+    beside = [path for path in named if (path.parent, MASK_END.sub("", stem_of(path))) in stems]
+    if beside:
+        end = MASK_END.search(stem_of(beside[0]))[0]
+        return _others(images, beside), beside, f"masks lie beside the photos, as NAME{end}"
     by_stem = defaultdict(list)
     for path in images:
         by_stem[path.parent, stem_of(path)].append(path)
-    twins = [group for group in by_stem.values() if len(group) == 2]
-    if twins:
-        masks = [_the_mask(group, root) for group in twins]
-        masks = [path for path in masks if path]
-        return (
-            [path for path in images if path not in {*masks}],
-            masks,
-            "masks lie beside the photos, with the same name",
-        )
+    if twins := [group for group in by_stem.values() if len(group) == 2]:
+        masks = [mask for mask in (_the_mask(group, root) for group in twins) if mask]
+        return _others(images, masks), masks, "masks lie beside the photos, with the same name"
     return _by_content(images, root)
+
+
+def _others(images: list[Path], masks: list[Path]) -> list[Path]:
+    known = {*masks}
+    return [path for path in images if path not in known]
 
 
 def _by_content(images: list[Path], root: Path) -> tuple[list[Path], list[Path], str]:
@@ -222,10 +219,6 @@ def stem_of(path: Path) -> str:
     while Path(name).suffix.lower() in IMAGE_SUFFIXES:
         name = Path(name).stem
     return name
-
-
-def _without(pattern: re.Pattern, path: Path) -> str:
-    return pattern.sub("", stem_of(path))
 
 
 def _stripped(path: Path, start: re.Pattern, end: re.Pattern) -> str:
