@@ -192,6 +192,7 @@ def loading(config: dict, processor: dict, name: str | None, own: bool) -> str:
     where = name or "path/to/this/folder"
     trust = ", trust_remote_code=True" if own else ""
     packages = "torch torchvision timm transformers" if own else "torch transformers"
+    photo = "photo.png" if "training_data" in config else "street.png"
     lines = f"""## Use
 
 `pip install {packages}`, then
@@ -199,7 +200,7 @@ def loading(config: dict, processor: dict, name: str | None, own: bool) -> str:
 ```python
 from transformers import pipeline
 segment = pipeline("image-segmentation", model="{where}"{trust})
-masks = segment("street.png")  # a list of {{"label": class name, "mask": PIL image, "score": None}}
+masks = segment("{photo}")  # a list of {{"label": class name, "mask": PIL image, "score": None}}
 ```
 
 or, for logits (B, {len(config["id2label"])}, h, w):
@@ -244,7 +245,7 @@ def split_sizes(facts: dict) -> str:
         return ""
     sizes = ", ".join(f"{count} {split}" for split, count in facts["images"].items())
     share = facts.get("val_share")
-    chosen = "" if share is None else f"; the validation images are {share:.0%} of all, held out by their content"
+    chosen = f"; {share:.0%} were held out for validation, with near-duplicates together" if share is not None else ""
     return f" ({sizes} images{chosen})"
 
 
