@@ -27,7 +27,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from data_scripts.folds import load_data  # noqa: E402
+from data_scripts.fold_files import load_data  # noqa: E402
 from data_scripts.reader import read_label  # noqa: E402
 from metrics.intervals import bootstrap_mean_iou, image_counts, interval, mean_iou  # noqa: E402
 from seg_runs.run_folder import read_rows  # noqa: E402

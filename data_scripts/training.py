@@ -10,7 +10,7 @@ from .arguments import AugmentOptions, DataOptions
 from .catalog import source_of
 from .check import check_data, fit_crop
 from .copyblob import BlobBank, build_bank, parse_rules
-from .folds import load_data
+from .fold_files import load_data
 from .labels import LabelInfo
 from .loading import Order
 from .pixels import Pixels, build_decoded

@@ -6,7 +6,7 @@ import pytest
 from conftest import CAMVID, ROOT, rows_of
 from safetensors.torch import load_file
 
-from data_scripts.folds import hold_out, load_data, read_fold
+from data_scripts.fold_files import hold_out, load_data, read_fold
 from data_scripts.labels import DataError
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
