@@ -62,7 +62,7 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
     size = upright_size(row["image"])
     if "label" not in row:
         return np.zeros(len(labels.names), np.int64), size
-    ids = read_label(row["label"], row["image"])
+    ids = read_label(row["label"], row["image"], labels.colors_of(row["label"]))
     where = describe(row["label"])
     if ids.shape != size:
         raise DataError(f"label {where} is {_by(ids.shape)} but its image {describe(row['image'])} is {_by(size)}")

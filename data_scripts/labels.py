@@ -1,10 +1,12 @@
 """Define what the ids in a label image mean: `LabelInfo`, and the label sets of Cityscapes and CamVid."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import PurePath
 
 import numpy as np
 
 IGNORE_INDEX = 255
+Color = tuple[int, int, int]  # (R, G, B)
 
 
 class DataError(ValueError):
@@ -26,19 +28,22 @@ class LabelInfo:
     ground         names of the flat classes; any other class below an object's foot is nearer than the object
     things         names of the classes of separate, upright objects, in groups; touching things of one group are one
                    object
+    colors         for label files in colours instead of ids: source id of each colour, by folder of the label file, as
+                   a path; "" stands for all folders. Empty: label files hold ids
     ignore_index   train id of ignored pixels
     """
 
     name: str
     names: tuple[str, ...]
     source_ids: tuple[int, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: tuple[Color, ...]
     void_ids: tuple[int, ...]
     instances: tuple[str, ...] = ()
     class_weights: tuple[float, ...] = ()
     copyblob: tuple[str, ...] = ()
     ground: tuple[str, ...] = ()
     things: tuple[tuple[str, ...], ...] = ()
+    colors: dict[str, dict[Color, int]] = field(default_factory=dict)
     ignore_index: int = IGNORE_INDEX
 
     @property
@@ -46,7 +51,7 @@ class LabelInfo:
         return dict(enumerate(self.names))
 
     @property
-    def legend(self) -> dict[str, tuple[int, int, int]]:
+    def legend(self) -> dict[str, Color]:
         return dict(zip(self.names, self.palette, strict=True))
 
     @property
@@ -77,6 +82,18 @@ class LabelInfo:
         table = np.zeros(256, bool)
         table[[*self.source_ids, *self.void_ids]] = True
         return table
+
+    def colors_of(self, file: dict | str) -> dict[Color, int] | None:
+        """Return the source id of each colour in a label file, or None if it holds ids."""
+        if not self.colors:
+            return None
+        path = file.get("path") if isinstance(file, dict) else file
+        return self.colors.get(str(PurePath(path or "").parent)) or self.colors.get("")
+
+    @property
+    def cache_key(self) -> tuple:
+        """What the train ids of a label file depend on, besides the file."""
+        return (self.source_ids, self.colors) if self.colors else (self.source_ids,)
 
     def to_source(self, train_ids: np.ndarray) -> np.ndarray:
         """Map train ids to source ids, uint8. Ignored pixels become the first void id."""
