@@ -26,7 +26,7 @@ from transformers import BaseImageProcessor, PreTrainedModel
 
 from data_scripts.arguments import InputOptions
 from data_scripts.catalog import SPLITS
-from data_scripts.check import check_split
+from data_scripts.file_checks import check_split
 from data_scripts.fold_files import load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader

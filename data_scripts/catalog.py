@@ -31,7 +31,7 @@ class Source:
 
     layout     arrangement of the files, a key of `sources.LAYOUTS`
     labels     its classes, ids and colours
-    crop_size  default (H, W) of training crops, reduced for smaller images (see `check.fit_crop`)
+    crop_size  default (H, W) of training crops, reduced for smaller images (see `file_checks.fit_crop`)
     help       what to do if the folder is missing
     note       text for model cards
     """

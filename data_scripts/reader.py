@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import cv2
 import numpy as np
 from PIL import Image, features
 
@@ -142,6 +143,20 @@ def read_image(file: dict | str) -> np.ndarray:
             return upright(image.convert("RGB"), image)
         grey = (upright(image, image).astype(np.uint16) >> (bits - 8)).astype(np.uint8)
         return np.repeat((255 - grey if inverted else grey)[..., None], 3, axis=2)
+
+
+def read_grey(file: dict | str, least: int) -> np.ndarray:
+    """Return an upright grey image, uint8 (H, W), to be reduced to a side of `least` pixels.
+
+    A JPEG is decoded at a reduced size, which takes a fraction of the time: each side stays 4 times as long as `least`,
+    if the photo's is.
+    """
+    image = open_photo(file)
+    if image.format not in ("JPEG", "MPO"):
+        return cv2.cvtColor(read_image(file), cv2.COLOR_RGB2GRAY)
+    with decoding(file):
+        image.draft("L", (4 * least, 4 * least))
+        return upright(image.convert("L"), image)
 
 
 def read_label(file: dict | str, image: dict | str | None = None, colors: dict[Color, int] | None = None) -> np.ndarray:

@@ -8,8 +8,8 @@ from datasets import Dataset, DatasetDict
 
 from .arguments import AugmentOptions, DataOptions
 from .catalog import source_of
-from .check import check_data, fit_crop
 from .copyblob import BlobBank, build_bank, parse_rules
+from .file_checks import check_data, fit_crop
 from .fold_files import load_data
 from .labels import LabelInfo
 from .loading import Order

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_scripts.check import check_split
+from data_scripts.file_checks import check_split
 from data_scripts.labels import CAMVID, DataError
 from data_scripts.pixels import Pixels, build_decoded
 from data_scripts.reader import ids_of_colors, read_label

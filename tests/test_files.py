@@ -14,7 +14,7 @@ from conftest import ROOT
 from PIL import Image, features
 
 from data_scripts import reader, sources
-from data_scripts.check import check_split, check_whole, fit_crop
+from data_scripts.file_checks import check_split, check_whole, fit_crop
 from data_scripts.labels import CAMVID, DataError
 from data_scripts.reader import FORMATS, number_of_pixels, read_image, read_instances, read_label, upright_size
 from data_scripts.sources import folder_of_images, from_files, list_images, load_source
