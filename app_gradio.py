@@ -35,8 +35,9 @@ from PIL import Image
 from starlette.middleware import Middleware
 
 from data_scripts.labels import DataError, LabelInfo
+from data_scripts.listing import list_images
 from data_scripts.reader import number_of_pixels, read_image, upright_size
-from data_scripts.sources import list_images, load_source
+from data_scripts.sources import load_source
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE

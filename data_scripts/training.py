@@ -12,10 +12,10 @@ from .copyblob import BlobBank, build_bank, parse_rules
 from .file_checks import check_data, fit_crop
 from .fold_files import load_data
 from .labels import LabelInfo
+from .listing import note
 from .loading import Order
 from .pixels import Pixels, build_decoded
 from .sampling import inverse_frequency, make_order, repeated, training_split
-from .sources import note
 from .transforms import EvalTransform, RareClasses, SharedEpoch, TrainTransform
 
 
