@@ -123,7 +123,7 @@ def validation_counts(folder: Path, dataset_path: str) -> np.ndarray:
     tables = []
     for row in data["validation"]:
         prediction = labels.train_ids[read_label(str(folder / "results_val" / f"{row['name']}.png"))]
-        label = labels.train_ids[read_label(row["label"], row["image"])]
+        label = labels.train_ids[read_label(row["label"], row["image"], labels.colors_of(row["label"]))]
         tables.append(image_counts(prediction, label, len(labels.names)))
     return np.stack(tables)
 

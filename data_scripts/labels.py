@@ -13,6 +13,10 @@ class DataError(ValueError):
     """Invalid data or flags, or a file that cannot be written. The message is one line for the user."""
 
 
+class MaskError(DataError):
+    """A label file is sound, but holds something else than class ids."""
+
+
 @dataclass(frozen=True)
 class LabelInfo:
     """A label set. Label files hold source ids; networks learn train ids 0..C-1.
@@ -30,6 +34,7 @@ class LabelInfo:
                    object
     colors         for label files in colours instead of ids: source id of each colour, by folder of the label file, as
                    a path; "" stands for all folders. Empty: label files hold ids
+    remedy         what to do about a label file that does not fit, for error messages
     ignore_index   train id of ignored pixels
     """
 
@@ -44,6 +49,7 @@ class LabelInfo:
     ground: tuple[str, ...] = ()
     things: tuple[tuple[str, ...], ...] = ()
     colors: dict[str, dict[Color, int]] = field(default_factory=dict)
+    remedy: str = ""
     ignore_index: int = IGNORE_INDEX
 
     @property

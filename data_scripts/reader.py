@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image, features
 
-from .labels import Color, DataError
+from .labels import Color, DataError, MaskError
 
 try:
     import pillow_heif
@@ -198,9 +198,9 @@ def open_photo(file: dict | str) -> Image.Image:
 def _read_ids(file, image, what: str, ids_are: str, kind: type) -> np.ndarray:
     mask, most = open_image(file, what), np.iinfo(kind).max
     if mask.mode not in LABEL_MODES:
-        raise DataError(f"{what} {describe(file)} is a {mask.mode} image: {ids_are} need a single channel of integers")
+        raise MaskError(f"{what} {describe(file)} is a {mask.mode} image: {ids_are} need a single channel of integers")
     if mask.format in ("JPEG", "MPO"):
-        raise DataError(f"{what} {describe(file)} is a JPEG, which changes {ids_are}: save it as PNG")
+        raise MaskError(f"{what} {describe(file)} is a JPEG, which changes {ids_are}: save it as PNG")
     with decoding(file, what):
         (stored, decoded), own, inverted = white(mask), orientation(mask), white_is_zero(mask)
         ids = upright(mask, mask)
@@ -213,7 +213,7 @@ def _read_ids(file, image, what: str, ids_are: str, kind: type) -> np.ndarray:
     if ids.dtype != kind:
         if ids.min() < 0 or ids.max() > most:
             wrong = ids.min() if ids.min() < 0 else ids.max()
-            raise DataError(f"{what} {describe(file)} holds id {wrong}: {ids_are} are 0 to {most}")
+            raise MaskError(f"{what} {describe(file)} holds id {wrong}: {ids_are} are 0 to {most}")
         ids = ids.astype(kind)
     return ids
 
@@ -230,9 +230,9 @@ def _turned_with(ids: np.ndarray, image: dict | str | None) -> np.ndarray:
 def _read_colors(file, image, colors: dict[Color, int]) -> np.ndarray:
     mask = open_image(file, "label")
     if mask.mode not in COLOR_MODES:
-        raise DataError(f"label {describe(file)} is a {mask.mode} image: its classes are colours, so it must be RGB")
+        raise MaskError(f"label {describe(file)} is a {mask.mode} image: its classes are colours, so it must be RGB")
     if mask.format in ("JPEG", "MPO"):
-        raise DataError(f"label {describe(file)} is a JPEG, which changes colours: save it as PNG")
+        raise MaskError(f"label {describe(file)} is a JPEG, which changes colours: save it as PNG")
     with decoding(file, "label"):
         own = orientation(mask)
         rgb = upright(mask.convert("RGB"), mask)
@@ -257,7 +257,7 @@ def ids_of_colors(rgb: np.ndarray, colors: dict[Color, int], where: str) -> np.n
         pixels = np.bincount(which, lengths[unknown]).astype(int)
         code = int(strange[pixels.argmax()])
         more = f", and {len(strange) - 1} other unknown colours" if len(strange) > 1 else ""
-        raise DataError(
+        raise MaskError(
             f"label {where} holds colour {code >> 16} {code >> 8 & 255} {code & 255} in {pixels.max()} pixels, which "
             f"no class has{more}"
         )

@@ -19,6 +19,7 @@ from .files import UNFINISHED
 from .kitti import kitti_files
 from .labels import DataError, LabelInfo
 from .listing import as_file, label_of, list_images
+from .own_folder import load_folder
 from .virtual_kitti import virtual_kitti_colors, virtual_kitti_files
 
 
@@ -39,6 +40,11 @@ def cityscapes_files(root: Path, split: str):
     return rows
 
 
+def looks_like_cityscapes(root: Path) -> bool:
+    """Return whether `root` is arranged as MiniCity and Cityscapes are."""
+    return (root / "leftImg8bit").is_dir()
+
+
 LAYOUTS = {
     "cityscapes": cityscapes_files,
     "camvid": camvid_files,
@@ -51,8 +57,9 @@ COLORS = {"camvid": camvid_colors, "virtual_kitti": virtual_kitti_colors}  # lay
 def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, LabelInfo]:
     """Return the splits of a data set and its label set.
 
-    The splits are "train", "validation" and, if it exists, "test", which may lack labels. `path` defaults to the data
-    set's name. Raises `DataError` if folders or files are missing.
+    The splits are "train", "validation" and, if it exists, "test", which may lack labels. A folder of one's own may
+    have no "validation" (see `folds.load_data`). `path` defaults to the data set's name. Raises `DataError` if folders
+    or files are missing.
     """
     source = source_of(dataset)
     root = Path(path or dataset)
@@ -60,6 +67,9 @@ def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, Lab
         raise DataError(f"no folder {root} (--dataset_path): {source.help}")
     if (root / UNFINISHED).exists():
         raise DataError(f"{root} (--dataset_path) is incomplete: {(root / UNFINISHED).read_text().strip()}")
+    if source.labels is None:
+        found, labels = load_folder(root)
+        return DatasetDict({split: from_files(rows, f"{split} of {root}") for split, rows in found.items()}), labels
     splits = {}
     for folder, split in SPLITS.items():
         rows = LAYOUTS[source.layout](root, folder)

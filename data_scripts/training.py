@@ -39,7 +39,8 @@ class TrainingData:
 
 def load_training_data(options: DataOptions) -> tuple[DatasetDict, LabelInfo]:
     """Return the splits of a run and their `LabelInfo`. Finds the files, but does not open them."""
-    return load_data(options.dataset, options.dataset_path, options.folds, options.fold, options.train_on)
+    where, folds = (options.dataset, options.dataset_path), (options.folds, options.fold)
+    return load_data(*where, *folds, options.train_on, options.val_share, options.group_by)
 
 
 def count_images(options: DataOptions, data: DatasetDict) -> int:

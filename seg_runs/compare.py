@@ -95,7 +95,9 @@ def _row(name: str, scores: Sequence[float], width: int) -> str:
 def titles(groups: Sequence[Sequence[Scored]]) -> list[str]:
     """Return a title for each group: the flags that not all groups have in common, and folds, seeds, number of runs."""
     flags = [group[0].configuration for group in groups]
-    differing = sorted({key for some in flags for key in some if any(key not in f or f[key] != some[key] for f in flags)})
+    differing = sorted(
+        {key for some in flags for key in some if any(key not in f or f[key] != some[key] for f in flags)}
+    )
     found = []
     for group, some in zip(groups, flags, strict=True):
         own = [f"--{key} {_as_given(some[key])}" for key in differing if some.get(key) is not None]
@@ -120,7 +122,9 @@ def compare(folders: Sequence[Path], scores: str) -> str:
         else:
             notes.append(f"note: {folder} is left out: {run}")
     if not runs:
-        raise RunError(f"none of {len(folders)} folders is a complete run with {scores}; {notes[0].removeprefix('note: ')}")
+        raise RunError(
+            f"none of {len(folders)} folders is a complete run with {scores}; {notes[0].removeprefix('note: ')}"
+        )
     groups = grouped(runs)
     tables = [f"{title}\n{summary(group)}" for title, group in zip(titles(groups), groups, strict=True)]
     if len(groups) > 1:
