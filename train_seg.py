@@ -36,6 +36,7 @@ from seg_models.modeling import at_output_stride
 from seg_models.norms import freeze_batch_norm
 from seg_models.objective import LossFunction
 from seg_models.predictor import Predictor, normalize, resize_logits
+from seg_models.views import Views
 from seg_runs import checkpoints, run_folder
 from seg_runs.files import write_picture, writing
 from seg_runs.hub import HubUploads, hub_flags
@@ -220,7 +221,7 @@ def validate(job: Job, number: int) -> dict:
     """
     state, ema, network = job.state, job.learner.ema, job.args.network
     model = job.learner.model if ema is None else ema.module
-    predictor, scores = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, network.test_size), None
+    predictor, scores = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, Views(network.test_size)), None
     with at_output_stride(model, network.eval_output_stride):
         if job.feed.val_loader is not None:
             if job.accelerator.num_processes > 1:  # score with the batch norm statistics that are saved: rank 0's
