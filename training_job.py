@@ -33,7 +33,7 @@ from seg_runs.card import public_arguments
 from seg_runs.files import write_picture, writing
 from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process
 from seg_runs.log import TrainingLog
-from seg_runs.optimization import Schedule, make_ema, make_optimization, total_steps
+from seg_runs.optimization import Schedule, make_ema, make_optimization
 from seg_runs.parsing import changed_flags, recipe_of
 from seg_runs.report import comparison
 from seg_runs.state import Conditions, RunState
@@ -206,8 +206,7 @@ def make_learner(
     model = make_model(args, labels, auxiliary, provenance, plan.micro_batch_size, accelerator)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     ema = make_ema(model, options.ema_decay) if options.ema_decay else None
-    steps = total_steps(plan.steps, options.epochs, options.max_train_steps)
-    optimizer, schedule = make_optimization(options, defaults, model, in_head, steps)
+    optimizer, schedule = make_optimization(options, defaults, model, in_head, plan.steps)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if ema is not None:
         accelerator.prepare_model(ema.module, evaluation_mode=True)  # validate it in the launch's precision
