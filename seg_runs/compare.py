@@ -122,9 +122,8 @@ def compare(folders: Sequence[Path], scores: str) -> str:
         else:
             notes.append(f"note: {folder} is left out: {run}")
     if not runs:
-        raise RunError(
-            f"none of {len(folders)} folders is a complete run with {scores}; {notes[0].removeprefix('note: ')}"
-        )
+        first = notes[0].removeprefix("note: ")
+        raise RunError(f"none of {len(folders)} folders is a complete run with {scores}: {first}")
     groups = grouped(runs)
     tables = [f"{title}\n{summary(group)}" for title, group in zip(titles(groups), groups, strict=True)]
     if len(groups) > 1:
