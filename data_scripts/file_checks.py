@@ -71,7 +71,7 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
         return np.zeros(len(labels.names), np.int64), size
     remedy = f": {labels.remedy}" if labels.remedy else ""
     try:
-        ids = read_label(row["label"], row["image"])
+        ids = read_label(row["label"], row["image"], labels.colors_of(row["label"]))
     except MaskError as error:
         raise DataError(f"{error}{remedy}") from error
     where = describe(row["label"])

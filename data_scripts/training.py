@@ -10,7 +10,7 @@ from .arguments import AugmentOptions, DataOptions
 from .catalog import source_of
 from .copyblob import BlobBank, build_bank, parse_rules
 from .file_checks import check_data, fit_crop
-from .folds import load_data
+from .fold_files import load_data
 from .labels import LabelInfo
 from .listing import note
 from .loading import Order

@@ -48,13 +48,15 @@ class Schedule:
         return 1.0
 
 
-def make_optimization(options: OptimizationOptions, defaults, model, in_head: Callable[[str], bool], steps: int):
+def make_optimization(
+    options: OptimizationOptions, defaults, model, in_head: Callable[[str], bool], steps_per_epoch: int
+):
     """Return the optimizer and the schedule of a run.
 
-    options   flags; a flag that is None takes its value from `defaults`
-    defaults  training defaults of the model
-    in_head   returns whether the parameter with a given name belongs to the head
-    steps     optimizer steps of the run
+    options          flags; a flag that is None takes its value from `defaults`
+    defaults         training defaults of the model
+    in_head          returns whether the parameter with a given name belongs to the head
+    steps_per_epoch  optimizer steps of an epoch
 
     Raises RunError for flags that do not fit the optimizer, the schedule or the length of the run.
     """
@@ -72,11 +74,12 @@ def make_optimization(options: OptimizationOptions, defaults, model, in_head: Ca
         head_factor=defaults.head_factor,
         in_head=in_head,
     )
+    steps = total_steps(steps_per_epoch, options.epochs, options.max_train_steps)
     return optimizer, make_schedule(options, defaults, steps)
 
 
 def make_schedule(options: OptimizationOptions, defaults, steps: int) -> Schedule:
-    """Return the learning rate schedule; see `make_optimization`."""
+    """Return the learning rate schedule of a run of `steps` optimizer steps; see `make_optimization`."""
     kind, cycles = options.lr_scheduler_type or defaults.lr_scheduler_type, options.lr_num_cycles
     if cycles > 1 and kind != "poly_with_restarts":
         raise RunError(f"--lr_num_cycles needs --lr_scheduler_type poly_with_restarts, not {kind}")

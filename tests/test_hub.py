@@ -24,6 +24,7 @@ from script_arguments import TrainArguments
 from seg_models.modeling import SegmentationConfig, SegmentationModel
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
+from seg_models.views import Views
 from seg_runs import run_folder
 from seg_runs.card import make_card, public_arguments, training_command
 from seg_runs.parsing import parse_arguments, save_arguments
@@ -86,7 +87,7 @@ def make_run(folder, network, size=None, scores=None, **flags):
             "seed": args.run.seed,
         }
     )
-    predictor = Predictor(network, MEAN, STD, size)
+    predictor = Predictor(network, MEAN, STD, Views(size))
     run_folder.save_best(folder, network, predictor.image_processor(), STATE, card_facts(), scores)
     return folder
 
