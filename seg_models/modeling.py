@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -117,7 +118,7 @@ class SegmentationConfig(PretrainedConfig):
         norm: str = "batch",
         output_stride: int | None = None,
         dataset: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         self.encoder = encoder
         self.decoder = decoder
