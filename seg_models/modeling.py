@@ -55,7 +55,7 @@ OTHER_ENCODERS = {  # name: (class, output stride) of our encoders that are not 
     "streetnet": (StreetNetEncoder, 16),
     "streetnet_fine": (partial(StreetNetEncoder, fine=True), 16),
     "streetnet_large": (
-        partial(StreetNetEncoder, fine=True, widths=(64, 128, 256), depths=(2, 3, 6), dilations=(1, 2, 4, 8, 1, 2)),
+        partial(StreetNetEncoder, widths=(64, 128, 256), depths=(2, 3, 6), dilations=(1, 2, 4, 8, 1, 2)),
         16,
     ),
     "swin_tiny": (SwinTinyEncoder, 32),
