@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import ROOT, launch
 from PIL import Image
@@ -15,7 +16,7 @@ from PIL import Image
 from data_scripts.arguments import DataOptions
 from data_scripts.class_file import default_palette
 from data_scripts.file_checks import check_data
-from data_scripts.folds import load_data
+from data_scripts.fold_files import load_data
 from data_scripts.labels import DataError
 from data_scripts.reader import read_label
 from data_scripts.recognition import recognize, with_dataset
@@ -507,10 +508,13 @@ def test_another_folder_is_scored_by_its_own_ids_if_the_classes_agree(trained, i
 
 def test_weights_of_the_file_reach_the_loss(trained):
     from seg_models.arguments import LossOptions
-    from train_seg import class_weights
+    from seg_models.objective import Objective
 
     _, labels = load_source("folder", str(trained[0]))
-    assert class_weights(LossOptions(loss="weighted_ce"), labels, np.array([9, 9, 9])).tolist() == [1, 2, 4]
+    for options in (LossOptions(loss="weighted_ce"), LossOptions(loss="weighted_ce", class_weights="challenge")):
+        loss = Objective(options, published=labels.class_weights).loss_function([9, 9, 9])
+        _, weight = loss(torch.zeros(1, 3, 1, 3), torch.tensor([[[0, 1, 2]]]))
+        assert weight == 1 + 2 + 4
 
 
 @pytest.mark.parametrize("damage", [{"palette": [[0, 0, 0]]}, {"source_ids": [3, 1, 7]}, {"void_ids": []}, 3, {}])
