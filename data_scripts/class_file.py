@@ -18,14 +18,14 @@ Anything else in the file is refused with one line that names the file and the k
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from .catalog import DataNote
+from .catalog import DataNote, unknown_data
 from .files import write_whole
 from .labels import IGNORE_INDEX, DataError, LabelInfo
 
@@ -50,13 +50,13 @@ class About:
 
     def data_note(self) -> DataNote:
         """Return the text for a card. It claims nothing that the owner did not say."""
-        title = self.title or "the user's own images"
-        terms = f"The licence of {title} is not known here. Find out, and keep to it for these weights too."
+        note = unknown_data(self.title or "unnamed data")
+        terms = note.note
         if self.licence:
-            terms = f"Their owner gives the licence of the images as: {self.licence}. Keep to it for these weights too."
+            terms = f"The owner of the images names this licence: {self.licence}. Keep to it for these weights too."
         if self.note:
             terms += f" {self.note}"
-        return DataNote(title, self.link, "other", terms, "It knows only what its training images show.", False)
+        return replace(note, link=self.link, note=terms)
 
 
 def read_classes(path: Path | str) -> tuple[LabelInfo, About]:

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
-from .labels import DataError, LabelInfo
+from .labels import DataError, LabelInfo, MaskError
 from .reader import decoding, describe, open_image, read_label, stored_size, upright_size
 
 
@@ -24,8 +24,15 @@ def check_data(
     checked = {name: _check_rows(data[name], labels, name, progress) for name in ("train", "validation")}
     counts, sizes = (np.concatenate([checked[name][i] for name in train_on]) for i in (0, 1))
     if not counts.any():
-        raise DataError("every training pixel is ignored: no label holds the id of a class")
+        remedy = f": {labels.remedy}" if labels.remedy else ""
+        raise DataError(f"every training pixel is ignored: no label holds the id of a class{remedy}")
     missing = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if not pixels]
+    if labels.remedy and len(missing) == len(labels.names) - 1:
+        only = next(name for name in labels.names if name not in missing)
+        raise DataError(
+            f"every training pixel is {only} or ignored, so there is nothing to learn (255 always is ignored, also in "
+            f"masks of 0 and 255): {labels.remedy}"
+        )
     if missing:
         print(f"note: no training pixel is labelled {', '.join(missing)}")
     return counts, sizes
@@ -62,7 +69,11 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
     size = upright_size(row["image"])
     if "label" not in row:
         return np.zeros(len(labels.names), np.int64), size
-    ids = read_label(row["label"], row["image"])
+    remedy = f": {labels.remedy}" if labels.remedy else ""
+    try:
+        ids = read_label(row["label"], row["image"], labels.colors_of(row["label"]))
+    except MaskError as error:
+        raise DataError(f"{error}{remedy}") from error
     where = describe(row["label"])
     if ids.shape != size:
         raise DataError(f"label {where} is {_by(ids.shape)} but its image {describe(row['image'])} is {_by(size)}")
@@ -76,7 +87,7 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
     histogram = np.bincount(ids.reshape(-1), minlength=256)
     unknown = np.flatnonzero((histogram > 0) & ~labels.known_ids)
     if len(unknown):
-        raise DataError(f"label {where} holds id {unknown[0]}, which the {labels.name} label set does not know")
+        raise DataError(f"label {where} holds id {unknown[0]}, which the {labels.name} label set does not know{remedy}")
     return histogram[list(labels.source_ids)], size
 
 

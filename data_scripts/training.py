@@ -1,6 +1,6 @@
 """Prepare the data of a training run: check the files, decode them once if there is room, and make items of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,12 +10,12 @@ from .arguments import AugmentOptions, DataOptions
 from .catalog import source_of
 from .copyblob import BlobBank, build_bank, parse_rules
 from .file_checks import check_data, fit_crop
-from .folds import load_data
+from .fold_files import load_data
 from .labels import LabelInfo
+from .listing import note
 from .loading import Order
 from .pixels import Pixels, build_decoded
 from .sampling import inverse_frequency, make_order, repeated, training_split
-from .sources import note
 from .transforms import EvalTransform, RareClasses, SharedEpoch, TrainTransform
 
 
@@ -39,7 +39,8 @@ class TrainingData:
 
 def load_training_data(options: DataOptions) -> tuple[DatasetDict, LabelInfo]:
     """Return the splits of a run and their `LabelInfo`. Finds the files, but does not open them."""
-    return load_data(options.dataset, options.dataset_path, options.folds, options.fold, options.train_on)
+    where, folds = (options.dataset, options.dataset_path), (options.folds, options.fold)
+    return load_data(*where, *folds, options.train_on, options.val_share, options.group_by)
 
 
 def count_images(options: DataOptions, data: DatasetDict) -> int:
@@ -89,7 +90,9 @@ def make_training_data(
     return TrainingData(items.with_transform(transform), order, validation, transform, counts)
 
 
-def pixels_of(split: Dataset, labels: LabelInfo, size, name: str, cache: bool, once: Callable) -> Pixels:
+def pixels_of(
+    split: Dataset, labels: LabelInfo, size: Sequence[int] | None, name: str, cache: bool, once: Callable
+) -> Pixels:
     """Return the pixels of `split`, resized to `size` (H, W) if given, and cached if `cache` is set and they fit."""
     folder, refusal = once(build_decoded, split, labels, size, name, True) if cache else (None, "")
     if refusal:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..labels import IGNORE_INDEX, DataError
-from ..reader import decoding, describe, open_photo, stored_size, turned_like, upright_size
+from ..reader import decoding, describe, open_photo, stored_size, turned_with, upright_size
 from .annotated import BACKGROUND, MOST_CLASSES, Drawn, File, FoundClass, is_background, is_nothing
 from .found import some
 from .regions import ALL, HIDDEN, Region, draw_regions
@@ -48,7 +48,7 @@ class Sheet:
             drawn = draw_regions(self.regions, *size, overlap)
         except DataError as error:
             raise DataError(f"{self.where}: {describe(image)}: {error}") from error
-        return drawn if size == upright else Drawn(turned_like(drawn.ids, image), drawn.remarks)
+        return drawn if size == upright else Drawn(turned_with(drawn.ids, image), drawn.remarks)
 
     def maker(self, overlap: str) -> Callable[[], Drawn]:
         return lambda: self.draw(overlap)

@@ -27,7 +27,7 @@ from ..reader import (
     orientation,
     read_image,
     read_instances,
-    turned_like,
+    turned_with,
     upright,
     upright_size,
 )
@@ -124,10 +124,9 @@ def read_values(mask: dict, image: dict | None, as_colors: bool) -> tuple[np.nda
     pixels = read_image(mask)
     if "A" in opened.mode:
         pixels = np.where(_alpha(mask)[..., None] > 0, pixels, 0)
-    if image is not None and own == 1:
-        pixels = turned_like(pixels, image)
     pixels = pixels.astype(np.uint32)
-    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], "colour"
+    colors = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    return turned_with(colors, image) if own == 1 else colors, "colour"
 
 
 def _alpha(mask: dict) -> np.ndarray:

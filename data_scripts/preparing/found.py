@@ -8,7 +8,7 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
 from ..labels import DataError
-from ..sources import IMAGE_SUFFIXES, OTHER_SUFFIXES, visible_files
+from ..listing import IMAGE_SUFFIXES, OTHER_SUFFIXES, visible_files
 
 SPLITS = {
     **{"train": "train", "training": "train", "trn": "train"},

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,9 @@ from tqdm import tqdm
 from ..cache import in_threads
 from ..file_checks import check_whole
 from ..labels import DataError
+from ..listing import IMAGE_SUFFIXES, as_file
 from ..reader import decoding, describe, open_photo, orientation, stored_size, turned_back, upright_size
-from ..sources import IMAGE_SUFFIXES, is_text
+from ..sources import is_text
 from .annotated import Item
 from .regions import ALL
 
@@ -140,12 +140,8 @@ def _unique_names(items: Sequence[Item]) -> list[str]:
     ]
     for choice in range(3):
         names = [row[choice] for row in choices]
-        keys = Counter((item.split, _as_file(name)) for item, name in zip(items, names, strict=True))
+        keys = Counter((item.split, as_file(name)) for item, name in zip(items, names, strict=True))
         if max(keys.values(), default=0) <= 1:
             return names
     twice = next(name for (_, name), number in keys.items() if number > 1)
     raise DataError(f"two photos would be written as {twice}: rename one in the source")
-
-
-def _as_file(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
