@@ -102,7 +102,7 @@ def test_coco_order_that_hides_regions_is_not_used(source, out, capsys):
     assert "5 of 6 regions would be hidden" in capsys.readouterr().out
     assert run(source, out, "--overlap", "later", "--overwrite") == 0
     assert np.array_equal(mask(out, "a"), painted((2, 0, 0, 40, 30), height=40, width=40))
-    assert "5 regions are hidden by others" in capsys.readouterr().out
+    assert "regions that others on top hide: 5 (the first in a.jpg)" in capsys.readouterr().out
 
 
 def test_coco_layout_of_its_own(source, out):
@@ -144,7 +144,7 @@ def test_coco_roboflows_category_above_the_others_is_left_out(source, out, capsy
     categories += [{"id": 1, "name": "car", "supercategory": "things"}]
     write_json(source / "a.json", coco([(7, 1, [flat(0, 0, 4, 6)])], categories))
     assert run(source, out) == 0 and classes(out) == {"background": 0, "car": 1}
-    assert "1 categories above others, without annotations: things" in capsys.readouterr().out
+    assert "categories above others, without annotations: 1 (things)" in capsys.readouterr().out
 
 
 def test_coco_background_and_void_categories(source, out):
@@ -163,9 +163,9 @@ def test_coco_photos_without_annotations(source, out, capsys):
     assert run(source, out) == 0
     assert not mask(out, "b").any() and sorted(path.name for path in (out / "images").iterdir()) == ["a.jpg", "b.jpg"]
     report = capsys.readouterr().out
-    assert "1 photos without annotations are background" in report and "b.jpg" in report
-    assert "1 photos that are missing: c.jpg (0 annotations)" in report
-    assert "1 photos that no annotation file lists: d.jpg" in report
+    assert "photos without annotations are all background: 1 (b.jpg)" in report
+    assert "photos that are missing: 1 (c.jpg (0 annotations))" in report
+    assert "photos that no annotation file lists: 1 (d.jpg)" in report
     assert run(source, out, "--empty", "leave_out", "--overwrite") == 0
     assert [path.name for path in (out / "images").iterdir()] == ["a.jpg"]
 
@@ -176,7 +176,7 @@ def test_coco_test_file_without_annotations(source, out, capsys):
         write_json(source / split / "x.json", coco([(7, 1, [flat(0, 0, 4, 6)])] if split == "train" else []))
     assert run(source, out) == 0
     assert {*files(out)} >= {"images/test/a.jpg", "masks/train/a.png"} and "masks/test/a.png" not in files(out)
-    assert "1 test photos have no annotations" in capsys.readouterr().out
+    assert "test photos without annotations, which get no masks: 1" in capsys.readouterr().out
 
 
 def test_coco_shapes_that_cover_nothing_are_counted(source, out, capsys):
@@ -185,9 +185,9 @@ def test_coco_shapes_that_cover_nothing_are_counted(source, out, capsys):
     write_json(source / "a.json", coco([(7, 1, shape) for shape in shapes]))
     assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(1, 0))
     report = capsys.readouterr().out
-    assert "1 polygons of fewer than 3 points: a.json: annotation 1" in report
-    assert "1 annotations without an outline (boxes only): a.json: annotation 2" in report
-    assert "1 regions cover no pixel's centre, or lie outside their photo (the first in a.jpg)" in report
+    assert "polygons of fewer than 3 points: 1 (a.json: annotation 1)" in report
+    assert "annotations without an outline (boxes only): 1 (a.json: annotation 2)" in report
+    assert "regions that cover no pixel's centre or lie outside their photo: 1 (the first in a.jpg)" in report
 
 
 @pytest.mark.parametrize(
@@ -339,8 +339,8 @@ def test_labelme_photos_without_a_file(source, out, capsys):
     labelme(source / "c.json", [("car", "polygon", square(0, 0, 4, 6), {})], image="c.jpg")
     assert run(source, out) == 0 and not (out / "images" / "b.jpg").exists()
     report = capsys.readouterr().out
-    assert "1 photos without a JSON file (--empty background" in report and "b.jpg" in report
-    assert "1 files whose photo is missing: c.json (c.jpg)" in report
+    assert "photos without a JSON file (--empty background: keep them, all background): 1 (b.jpg)" in report
+    assert "files whose photo is missing: 1 (c.json (c.jpg))" in report
     assert run(source, out, "--empty", "background", "--overwrite") == 0 and not mask(out, "b").any()
 
 
@@ -350,8 +350,8 @@ def test_labelme_odd_shapes_are_counted(source, out, capsys):
     labelme(source / "a.json", [*shapes, ("car", "cuboid", square(0, 0, 8, 6), {})])
     assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(1, 0))
     report = capsys.readouterr().out
-    assert "1 shapes with too few points: a.json: shape 2 (car)" in report
-    assert "1 shapes of the type cuboid: a.json: shape 3 (car)" in report
+    assert "shapes with too few points: 1 (a.json: shape 2 (car))" in report
+    assert "shapes of the type cuboid: 1 (a.json: shape 3 (car))" in report
 
 
 @pytest.mark.parametrize(
@@ -445,8 +445,8 @@ def test_label_studio_which_annotation_counts(source, out, capsys):
     assert run(source, out) == 0 and classes(out) == {"background": 0, "new": 1}
     assert not mask(out, "c").any() and not (out / "images" / "b.jpg").exists()
     report = capsys.readouterr().out
-    assert "1 older annotations of photos that have several" in report
-    assert "1 photos that nobody has annotated yet: b.jpg" in report
+    assert "older annotations of photos that have several: 1" in report
+    assert "photos that nobody has annotated yet: 1 (b.jpg)" in report
 
 
 @pytest.mark.parametrize(
@@ -500,9 +500,9 @@ def test_voc_lists_are_the_splits(source, out, capsys):
     }
     report = capsys.readouterr().out
     assert (
-        "1 photos in no list of" in report
+        "photos in no list of" in report
         and "e.jpg" in report
-        and "1 names in lists without a photo: missing" in report
+        and "names in lists without a photo: 1 (missing)" in report
     )
 
 

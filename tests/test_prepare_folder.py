@@ -67,6 +67,24 @@ def test_what_it_writes_can_be_read(source, out):
     assert labels.void_ids == (255,) and about.title is None
 
 
+@pytest.mark.parametrize("splits", [False, True])
+def test_training_reads_the_same_ids(source, out, splits):
+    from data_scripts.reader import read_label
+    from data_scripts.sources import load_source
+
+    for folder in ("images", "masks") if splits else ():
+        for split in ("train", "val"):
+            shutil.copytree(source / folder, source / split / folder)
+        shutil.rmtree(source / folder)
+    assert run(source, out) == 0
+    data, labels = load_source("folder", str(out))
+    assert labels.names == ("background", "road", "bus", "truck")
+    assert {*data} == ({"train", "validation"} if splits else {"train"})
+    for split in data.values():
+        read = {row["name"]: read_label(row["label"], row["image"]) for row in split}
+        assert np.array_equal(read["a"], halves(0, 1)) and np.array_equal(read["b"], halves(2, 3))
+
+
 def test_its_own_result_is_a_source(source, out):
     assert run(source, out) == 0 and run(out, out.with_name("again")) == 0
     again = out.with_name("again")
@@ -391,8 +409,8 @@ def test_the_program(source, out):
     result = subprocess.run(command(source, out), cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0 and not result.stderr, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0] == f"{source}: mask files" and lines[1] == "  2 photos: no split 2"
-    assert lines[-1].endswith(f"--dataset_path {out} --val_share 0.2")
+    assert lines[0] == f"{source}: mask files" and lines[1] == "  photos: 2 (not divided into splits)"
+    assert lines[-1].split("  #")[0].endswith(f"train_seg.py --dataset_path {out}") and "a fifth" in lines[-1]
     again = subprocess.run(command(source / "nothing", out), cwd=ROOT, capture_output=True, text=True)
     assert (
         again.returncode == 1

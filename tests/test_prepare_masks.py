@@ -396,9 +396,10 @@ def test_what_is_passed_over_is_named(source, out, capsys):
     assert run(source, out) == 0
     report = capsys.readouterr().out
     assert (
-        "1 photos without a mask: images/lonely.jpg" in report and "1 masks without a photo: masks/widow.png" in report
+        "photos without a mask: 1 (images/lonely.jpg)" in report
+        and "masks without a photo: 1 (masks/widow.png)" in report
     )
-    assert "formats that cannot be read (save them as PNG or JPEG): images/raw.cr2" in report
+    assert "formats that cannot be read (save them as PNG or JPEG): 1 (images/raw.cr2)" in report
     assert not any(word in report for word in ("._a", ".hidden", "Thumbs", "notes"))
     assert {*files(out)} == {"images/a.png", "masks/a.png", "classes.yaml", "prepared.json"}
 
@@ -439,7 +440,7 @@ def test_instance_maps_and_colour_pictures_beside_ids_are_passed_over(source, ou
     assert run(source, out) == 0
     assert classes(out)["road"] == 7 and classes(out)["car"] == 26 and colors(out)["road"] == [128, 64, 128]
     assert np.array_equal(mask(out, "train/x_1_leftImg8bit"), halves(7, 26))
-    assert "2 images that are neither photo nor mask" in capsys.readouterr().out
+    assert "images that are neither photo nor mask: 2" in capsys.readouterr().out
 
 
 # Orientation: 6 is turned by 90 degrees, 3 by 180

@@ -11,7 +11,7 @@ import numpy as np
 from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
 from .drawing import Sheet, choose_overlap, name_ignored, number_classes
-from .found import Found, json_head, some, split_of
+from .found import Found, count, json_head, some, split_of
 from .regions import Region, Shape, pixels, polygon
 from .rle import decode_coco
 
@@ -70,14 +70,14 @@ def read(found: Found, options: Options) -> Annotated:
         }
     elif empty:
         annotated.guesses.append(
-            f"{len(empty)} photos without annotations are background (--empty leave_out: omit them): {some(empty, 3)}"
+            f"photos without annotations are all background: {count(empty)} (--empty leave_out: omit them)"
         )
     number = sum(len(sheet.regions) for sheet, _ in sheets.values())
     annotated.facts = [f"{number} regions in {some(files)}"]
     overlap, lines = choose_overlap([sheet for sheet, _ in sheets.values()], options.overlap)
     annotated.guesses += lines
     if unlabelled:
-        annotated.facts.append(f"{len(unlabelled)} test photos have no annotations: they get no masks")
+        annotated.facts.append(f"test photos without annotations, which get no masks: {count(unlabelled)}")
     annotated.items = [
         Item(path.as_posix(), split, sheet.image, None if path in unlabelled else sheet.maker(overlap))
         for path, (sheet, split) in sorted(sheets.items())

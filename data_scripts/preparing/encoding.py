@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from ..cache import in_threads
@@ -99,7 +100,7 @@ class Encoding:
                 f"mask {describe(mask)} has {others / known.size:.1%} of its pixels in values of no class, such as "
                 f"{_text(int(values[~known][0]), self.form)}: draw it without smoothing and save it as PNG"
             )
-        remark = "pixels between classes (smoothed or compressed masks) took the class beside them"
+        remark = "pixels between classes (smoothed or compressed masks), which took the class beside them"
         return Drawn(_nearby(values, ids, known, self), Counter({remark: others}))
 
 
@@ -135,7 +136,7 @@ def _alpha(mask: dict) -> np.ndarray:
         return upright(image.convert("RGBA").getchannel("A"), image)
 
 
-def palette_of(image) -> dict[int, int]:
+def palette_of(image: Image.Image) -> dict[int, int]:
     """Return {index: 0xRRGGBB} of a palette image."""
     table = np.array(image.getpalette("RGB"), np.uint32).reshape(-1, 3)
     return dict(enumerate((table[:, 0] << 16 | table[:, 1] << 8 | table[:, 2]).tolist()))

@@ -131,6 +131,12 @@ def json_head(path: Path) -> str:
     return re.sub(r"\s", "", content.decode("utf-16" if utf16 else "utf-8-sig", errors="ignore"))
 
 
+def count(names: Iterable[object]) -> str:
+    """Return how many names there are, and the first ones."""
+    names = list(names)
+    return f"{len(names)} ({some(names)})"
+
+
 def some(names: Iterable[object], most: int = 5) -> str:
     """Return names for one line: the first ones, and how many more there are."""
     names = list(map(str, names))

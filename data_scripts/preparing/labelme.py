@@ -16,7 +16,7 @@ from ..labels import DataError
 from .annotated import Annotated, File, Item, Options, as_file
 from .class_lists import read_names
 from .drawing import Sheet, name_ignored, number_classes
-from .found import Found, json_head, read_json, some, split_of
+from .found import Found, count, json_head, read_json, some, split_of
 from .regions import Region, Shape, ellipse, line, pixels, polygon, rectangle
 
 LINE_WIDTH, POINT_WIDTH = 10, 10  # pixels, as in labelme's shape_to_mask
@@ -80,7 +80,7 @@ def _without_file(found: Found, options: Options, annotated: Annotated, used: se
         sheet = Sheet(as_file(found.root / path), [], None, "labelme")
         annotated.items.append(Item(path.as_posix(), split_of(path.parent), sheet.image, sheet.maker("later")))
     if alone:
-        annotated.guesses.append(f"{len(alone)} photos without a JSON file are all background: {some(alone)}")
+        annotated.guesses.append(f"photos without a JSON file are all background: {count(alone)}")
 
 
 def _read(found: Found, path: Path) -> dict:

@@ -17,9 +17,9 @@ from .annotated import Drawn
 OVERLAPS = ("later", "smaller")  # which region is on top: the later one of the file, or the smaller one
 LEAST_SEEN = 0.05  # a region of which others leave a smaller share is counted as hidden
 HIDDEN, OUTSIDE, ALL = (
-    "regions are hidden by others on top",
-    "regions cover no pixel's centre, or lie outside their photo",
-    "regions in all",
+    "regions that others on top hide",
+    "regions that cover no pixel's centre or lie outside their photo",
+    "all regions",
 )
 FAR = 1e7  # pixels: coordinates beyond it are cut, so that they cannot overflow
 Patch = tuple[int, int, np.ndarray]  # row and column of the upper left pixel, and bool (h, w)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from .annotated import Annotated
 from .correction import Plan
-from .found import some
+from .found import count, some
 from .writing import Written
 
-SPLITS = ("train", "val", "test", "")
+SPLITS = ("train", "val", "test")
 
 
 def report(source: str, root: Path, annotated: Annotated, planned: Plan, written: Written) -> list[str]:
@@ -24,13 +24,13 @@ def report(source: str, root: Path, annotated: Annotated, planned: Plan, written
 
 
 def _photos(written: Written) -> list[str]:
-    splits = [f"{split or 'no split'} {written.splits[split]}" for split in SPLITS if written.splits[split]]
+    splits = [f"{split} {written.splits[split]}" for split in SPLITS if written.splits[split]]
     sizes = [
         f"{height}x{width}" + (f" ({number})" if len(written.sizes) > 1 else "")
         for (height, width), number in written.sizes.most_common()
     ]
     return [
-        f"  {sum(written.splits.values())} photos: {', '.join(splits)}",
+        f"  photos: {sum(written.splits.values())} ({', '.join(splits) or 'not divided into splits'})",
         f"  height x width: {some(sizes)}",
     ]
 
@@ -52,7 +52,7 @@ def _classes(planned: Plan, written: Written) -> list[str]:
 
 def _to_check(annotated: Annotated, planned: Plan, written: Written) -> list[str]:
     lines = [*annotated.guesses, *planned.notes]
-    lines += [f"{count} {text} (the first in {first})" for text, (count, first) in written.remarks.items()]
+    lines += [f"{text}: {number} (the first in {first})" for text, (number, first) in written.remarks.items()]
     empty = [
         name
         for name, number in zip(planned.labels.names, planned.labels.source_ids, strict=True)
@@ -67,7 +67,7 @@ def _to_check(annotated: Annotated, planned: Plan, written: Written) -> list[str
 
 
 def _passed_over(annotated: Annotated, written: Written) -> list[str]:
-    lines = [f"{len(names)} {reason}: {some(names)}" for reason, names in annotated.passed_over.items()]
+    lines = [f"{reason}: {count(names)}" for reason, names in annotated.passed_over.items()]
     bad = [*annotated.errors, *written.errors]
     return lines + [f"bad file (--skip_bad): {line}" for line in bad]
 
@@ -78,9 +78,9 @@ def _section(title: str, lines: list[str]) -> list[str]:
 
 def _next(root: Path, written: Written) -> list[str]:
     folder = shlex.quote(str(root))
-    share = "" if written.splits["val"] else " --val_share 0.2"
+    held_out = "" if written.splits["val"] else "  # a fifth of the photos is held out for validation"
     return [
         f"Wrote {root}: images/, masks/ and classes.yaml. Next:",
         f"  python -m data_scripts.check {folder}",
-        f"  accelerate launch train_seg.py --dataset folder --dataset_path {folder}{share}",
+        f"  accelerate launch train_seg.py --dataset_path {folder}{held_out}",
     ]
