@@ -10,12 +10,13 @@ import numpy as np
 
 from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
-from .drawing import Sheet, choose_overlap, name_ignored, number_classes
+from .drawing import Sheet, choose_overlap, explain_rest, number_classes
 from .found import Found, count, json_head, some, split_of
 from .regions import Region, Shape, pixels, polygon
 from .rle import decode_coco
 
 KEYS = {"images", "annotations", "categories"}
+OTHER_KEYS = ('"shapes"', '"imagePath"', '"imgHeight"')  # of labelme and Cityscapes, which have a file for each photo
 NO_OUTLINE = "annotations without an outline (boxes only)"
 TOO_FEW = "polygons of fewer than 3 points"
 
@@ -29,7 +30,7 @@ def _files(found: Found) -> dict[Path, dict]:
     files = {}
     for path in found.json_files:
         head = json_head(found.root / path)
-        if head.startswith("{") and '"shapes"' not in head and '"imagePath"' not in head:
+        if head.startswith("{") and not any(key in head for key in OTHER_KEYS):
             content = found.json(path)
             if isinstance(content, dict) and KEYS <= content.keys() and not _is_panoptic(content["annotations"]):
                 files[path] = content
@@ -47,7 +48,7 @@ def read(found: Found, options: Options) -> Annotated:
     ids, annotated.classes = number_classes(
         list(dict.fromkeys(name for each in names.values() for name in each.values())), "COCO"
     )
-    annotated.guesses += name_ignored(ids)
+    annotated.guesses += explain_rest(ids)
     sheets: dict[Path, tuple[Sheet, str | None]] = {}
     for path, content in files.items():
         _read_file(path, content, {key: ids[name] for key, name in names[path].items()}, found, annotated, sheets)

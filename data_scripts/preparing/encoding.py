@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..cache import in_threads
+from ..cache import PARTS_AT_ONCE, in_threads
 from ..labels import IGNORE_INDEX, DataError
 from ..reader import (
     LABEL_MODES,
@@ -202,16 +202,20 @@ def understand(
             return str(error)
 
     pairs = list(zip(masks, images, strict=True))
-    looks = list(tqdm(in_threads(look, pairs), "Looking at masks", len(pairs), leave=False, disable=None, unit="mask"))
-    scans = [look for look in looks if isinstance(look, Scan)]
-    errors = [look if isinstance(look, str) else None for look in looks]
+    scans, errors = [], []
+    for found in tqdm(in_threads(look, pairs), "Looking at masks", len(pairs), leave=False, disable=None, unit="mask"):
+        errors.append(found if isinstance(found, str) else None)
+        if isinstance(found, Scan):
+            scans.append(found)
+        if len(scans) > PARTS_AT_ONCE:  # a noisy mask holds many values, most of them those of others
+            scans = [_sum(scans)]
     if not scans:
         raise BadFiles(filter(None, errors))
     whole = _sum(scans)
     if _is_noisy(whole, listed):
-        scans, whole = [replace(found, lossy=True) for found in scans], replace(whole, lossy=True)
+        whole = replace(whole, lossy=True)
     if asked == "colors" or asked is None and _are_colors(whole, listed):
-        return _colors(_sum([_as_colors(found) for found in scans]), listed), errors
+        return _colors(_as_colors(whole), listed), errors
     if whole.form == "colour":
         raise DataError(f"--mask_values {asked}: the masks hold colours, such as {_rgb(max(whole.counts))}")
     levels = asked == "levels" or asked is None and _are_levels(whole, listed)

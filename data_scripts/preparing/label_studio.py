@@ -12,7 +12,7 @@ import numpy as np
 
 from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
-from .drawing import Sheet, name_ignored, number_classes
+from .drawing import Sheet, explain_rest, number_classes
 from .found import Found, json_head, read_json, some, split_of
 from .regions import Region, Shape, ellipse, pixels, polygon, rectangle
 from .rle import decode_label_studio
@@ -62,7 +62,7 @@ def read(found: Found, options: Options) -> Annotated:
         )
     labels = sorted({label for results, _ in sheets.values() for result in results for label in _labels(result)[:1]})
     ids, annotated.classes = number_classes(labels, "Label Studio")
-    annotated.guesses += name_ignored(ids)
+    annotated.guesses += explain_rest(ids)
     for photo, (results, path) in sorted(sheets.items()):
         regions, size = _regions(results, ids, f"{found.root / path}: {photo.name}", annotated)
         if not regions and options.empty == "leave_out":

@@ -15,7 +15,7 @@ from PIL import Image
 from ..labels import DataError
 from .annotated import Annotated, File, Item, Options, as_file
 from .class_lists import read_names
-from .drawing import Sheet, name_ignored, number_classes
+from .drawing import Sheet, explain_rest, number_classes
 from .found import Found, count, json_head, read_json, some, split_of
 from .regions import Region, Shape, ellipse, line, pixels, polygon, rectangle
 
@@ -50,7 +50,7 @@ def read(found: Found, options: Options) -> Annotated:
         if new := [name for name in labels if name not in names and name != "__ignore__"]:
             annotated.guesses.append(f"{listed[0].where} does not list {some(new)}: added at the end")
     ids, annotated.classes = number_classes([*names, *labels], "labelme")
-    annotated.guesses += name_ignored(ids)
+    annotated.guesses += explain_rest(ids)
     annotated.facts.append("where shapes overlap, the later one is on top, as in labelme")
     used = {}
     for path, content in contents.items():
