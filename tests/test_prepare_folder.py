@@ -167,6 +167,17 @@ def test_ids_stay_when_the_source_gains_a_class(tmp_path, out, capsys):
     assert np.array_equal(mask(out, "a"), halves(0, 1)) and np.array_equal(mask(out, "b"), halves(1, 2))
 
 
+def test_ids_that_are_void_stay_apart_under_corrections(tmp_path, out):
+    """So that the user can make a class of one of them."""
+    source = tmp_path / "city"
+    photo(source / "leftImg8bit" / "train" / "x_leftImg8bit.png")
+    save(source / "gtFine" / "train" / "x_gtFine_labelIds.png", ids([7, 26, 6, 5] * 2).repeat(6, axis=0))
+    assert run(source, out) == 0 and {5, 6} <= {*ignored(out)}
+    correct(out, (", 6,", ","), ("ignore:", "  - {name: ground, id: 6}\nignore:"))
+    assert run(source, out) == 0
+    assert mask(out, "train/x_leftImg8bit")[0].tolist() == [7, 26, 6, 5] * 2
+
+
 def test_without_its_classes_file_a_run_starts_anew(source, out):
     assert run(source, out) == 0
     first = files(out)

@@ -54,10 +54,8 @@ def plan(annotated: Annotated, destination: Destination, ignore_background: bool
 
 def _clean(name: str) -> str:
     """Return a name as classes.yaml can hold it: one line of at most 100 characters."""
-    return (
-        " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())[:LONGEST_NAME]
-        or "unnamed"
-    )
+    printable = "".join(letter if letter.isprintable() else " " for letter in name)
+    return " ".join(printable.split())[:LONGEST_NAME].strip() or "unnamed"
 
 
 def _fresh(classes: Sequence[FoundClass], ignore_background: bool) -> Plan:
@@ -112,6 +110,8 @@ def _corrected(classes: Sequence[FoundClass], destination: Destination, content:
     merged = {old: merged.get(new, new) for old, new in merged.items()}
     table, ids = np.arange(256, dtype=np.uint8), {name: number for number, name in reversed(names.items())}
     for entry in classes:
+        if entry.ignored and names.get(entry.id) == entry.name:  # several ids may be void, and stay apart
+            continue
         if entry.name not in ids:  # new in the source since the first run
             free = [number for number in (entry.id, *range(IGNORE_INDEX)) if number not in names]
             ids[entry.name] = free[0]

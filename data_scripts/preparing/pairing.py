@@ -10,7 +10,6 @@ import numpy as np
 from ..labels import DataError
 from ..reader import LABEL_MODES, decoding, open_image, read_image
 from .found import IMAGE_SUFFIXES, Found, some, split_of, words
-from .found import SPLITS as SPLIT_WORDS
 
 PHOTO_WORDS = set("image images img imgs photo photos picture pictures jpegimages leftimg8bit rgb input inputs".split())
 MASK_WORDS = set(
@@ -92,10 +91,7 @@ def pair(found: Found) -> Pairs:
     left = {
         "photos without a mask": alone,
         "masks without a photo": [path for path in masks if path not in used],
-        "images that are neither photo nor mask": [
-            *others,
-            *({*images} - {*photos} - {*masks}),
-        ],
+        "images that are neither photo nor mask": [*others, *({*images} - {*photos} - {*masks})],
     }
     pairs.sort(key=lambda pair: pair.photo)
     return Pairs(pairs, how, {reason: sorted(paths) for reason, paths in left.items() if paths})
@@ -104,14 +100,14 @@ def pair(found: Found) -> Pairs:
 def _place(path: Path) -> _Place:
     role, rest = None, []
     for part in path.parent.parts:
-        telling = {re.sub(r"(annot)$", r"", word) if word.endswith("annot") else word for word in words(part)}
+        telling = {*words(part)}
         if OTHER_WORDS & telling or {"semantic", "rgb"} <= telling:
             role = "other"
-        elif MASK_WORDS & telling or any(word.endswith("annot") for word in words(part)):
+        elif MASK_WORDS & telling or any(word.endswith("annot") for word in telling):  # CamVid has trainannot
             role = role or "mask"
         elif PHOTO_WORDS & telling:
             role = role or "photo"
-        elif not {*SPLIT_WORDS} & {re.sub(r"\d+$", "", word) for word in telling}:
+        elif split_of(Path(part)) is None:
             rest.append(part)
     return _Place(role, split_of(path.parent), tuple(rest))
 
