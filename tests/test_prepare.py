@@ -194,9 +194,9 @@ def test_coco_shapes_that_cover_nothing_are_counted(source, out, capsys):
     ("annotation", "complaint"),
     [
         ((7, 9, [flat(0, 0, 4, 6)]), "category 9, which categories does not list"),
-        ((7, 1, [["x", 1, 2, 3, 4, 5]]), "annotation 0 is not one of COCO"),
-        ((7, 1, [[1, 2, 3, 4, 5, 6, 7]]), "annotation 0 is not one of COCO"),
-        ((7, 1, [[float("nan"), 2, 3, 4, 5, 6]]), "annotation 0 is not one of COCO"),
+        ((7, 1, [["x", 1, 2, 3, 4, 5]]), "annotation 0 is not as COCO writes it"),
+        ((7, 1, [[1, 2, 3, 4, 5, 6, 7]]), "annotation 0 is not as COCO writes it"),
+        ((7, 1, [[float("nan"), 2, 3, 4, 5, 6]]), "annotation 0 is not as COCO writes it"),
         ((7, 1, []), "boxes"),
     ],
 )
@@ -357,8 +357,8 @@ def test_labelme_odd_shapes_are_counted(source, out, capsys):
 @pytest.mark.parametrize(
     ("shape", "complaint"),
     [
-        ({"points": [[0, 0]]}, "needs a label and points"),
-        ({"label": "car", "points": [["x", 0], [1, 1], [2, 2]]}, "points that are not numbers"),
+        ({"points": [[0, 0]]}, "no 'label'"),
+        ({"label": "car", "points": [["x", 0], [1, 1], [2, 2]]}, "not as labelme writes it"),
         ({"label": "car", "points": [[0, 0], [1, 1]], "shape_type": "mask", "mask": "zzz"}, "damaged mask"),
     ],
 )
@@ -452,8 +452,8 @@ def test_label_studio_which_annotation_counts(source, out, capsys):
 @pytest.mark.parametrize(
     ("result", "complaint"),
     [
-        (region("polygonlabels", "car", points=[["x", 1]]), "damaged"),
-        (region("polygonlabels", "car", points=[[float("nan"), 1], [2, 2], [3, 3]]), "damaged"),
+        (region("polygonlabels", "car", points=[["x", 1]]), "not as Label Studio writes it"),
+        (region("polygonlabels", "car", points=[[float("nan"), 1], [2, 2], [3, 3]]), "not a number"),
         (
             {"type": "polygonlabels", "value": {"polygonlabels": ["car"], "points": percent(0, 0, 4, 6)}},
             "original_height",
@@ -641,6 +641,52 @@ def test_datasets_parquet(source, out):
 def test_a_hub_id_that_cannot_be_had_is_one_line(out, capsys):
     assert run("someone/nothing-of-this-name", out) == 1 and not out.exists()
     assert "cannot load the data set someone/nothing-of-this-name" in one_line(capsys)
+
+
+# Damaged annotations
+
+
+def mutated(content: object, rng: np.random.Generator) -> object:
+    """Return a copy with one value removed, or replaced by one of another type."""
+    content = json.loads(json.dumps(content))
+    places, waiting = [], [content]
+    for node in waiting:  # the loop appends to it
+        for key in node if isinstance(node, dict) else range(len(node)):
+            places.append((node, key))
+            waiting += [node[key]] if isinstance(node[key], (dict, list)) and len(node[key]) else []
+    node, key = places[rng.integers(len(places))]
+    others = (None, [], {}, "x", -1, float("inf"), float("nan"), 10**30, True, [[]], [None], {"a": 1}, "", 3.7)
+    if rng.random() < 0.3 and isinstance(node, dict):
+        del node[key]
+    else:
+        node[key] = others[rng.integers(len(others))]
+    return content
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("tool", ["coco", "labelme", "label_studio"])
+def test_damaged_annotations_never_end_in_a_traceback(source, out, tool, seed, capsys):
+    photo(source / "a.jpg")
+    path = source / "a.json"
+    if tool == "coco":
+        runs = [{"size": [6, 8], "counts": counts} for counts in ([3, 5, 40], compress([3, 5, 40]))]
+        content = coco([(7, 2, [flat(0, 0, 6, 4)]), *((7, 1, each) for each in runs)])
+    elif tool == "labelme":
+        shapes = [("b", kind, [[3, 3], [4, 4]], {}) for kind in ("rectangle", "circle", "linestrip", "point")]
+        labelme(path, [("car", "polygon", square(0, 0, 4, 6), {}), *shapes])
+        content = json.loads(path.read_text())
+    else:
+        box = region("rectanglelabels", "q", x=1, y=2, width=30, height=30, rotation=3)
+        shapes = [region("polygonlabels", "r", points=percent(0, 0, 8, 4)), brush("t", halves(0, 1).astype(bool)), box]
+        content = [task(shapes, "a.jpg")]
+    rng = np.random.default_rng(seed)
+    for number in range(12):
+        write_json(path, mutated(content, rng))
+        folder = out.with_name(f"out {number}")
+        code = run(source, folder)
+        lines = capsys.readouterr().err.splitlines()
+        assert code == 0 and not lines or code == 1 and lines and not folder.exists()
+        assert all(line.startswith("error: ") for line in lines)
 
 
 # Recognition

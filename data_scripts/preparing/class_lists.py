@@ -141,7 +141,11 @@ def _rows(path: Path) -> list[dict[str, str]]:
     text = read_text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     separator = max(",;\t", key=first.count)
-    rows = csv.DictReader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+    lines = io.StringIO("\n".join(text.splitlines()))
+    try:
+        rows = list(csv.DictReader(lines, delimiter=separator, skipinitialspace=True))
+    except csv.Error as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from error
     return [
         {(key or "").strip().lower(): (value or "").strip() for key, value in row.items() if isinstance(value, str)}
         for row in rows

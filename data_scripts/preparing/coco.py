@@ -11,11 +11,11 @@ import numpy as np
 from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
 from .drawing import Sheet, choose_overlap, explain_rest, number_classes
-from .found import Found, count, json_head, some, split_of
+from .found import Found, as_written_by, count, json_head, some, split_of
 from .regions import Region, Shape, pixels, polygon
 from .rle import decode_coco
 
-KEYS = {"images", "annotations", "categories"}
+KEYS = ("images", "annotations", "categories")
 OTHER_KEYS = ('"shapes"', '"imagePath"', '"imgHeight"')  # of labelme and Cityscapes, which have a file for each photo
 NO_OUTLINE = "annotations without an outline (boxes only)"
 TOO_FEW = "polygons of fewer than 3 points"
@@ -27,18 +27,18 @@ def looks_like(found: Found) -> bool:
 
 def _files(found: Found) -> dict[Path, dict]:
     """Return {file: content} of the COCO files. Files that clearly are of another tool are not read."""
-    files = {}
-    for path in found.json_files:
-        head = json_head(found.root / path)
-        if head.startswith("{") and not any(key in head for key in OTHER_KEYS):
-            content = found.json(path)
-            if isinstance(content, dict) and KEYS <= content.keys() and not _is_panoptic(content["annotations"]):
-                files[path] = content
-    return files
+    heads = {path: json_head(found.root / path) for path in found.json_files}
+    paths = [
+        path for path, head in heads.items() if head.startswith("{") and not any(key in head for key in OTHER_KEYS)
+    ]
+    return {path: content for path in paths if _is_coco(content := found.json(path))}
 
 
-def _is_panoptic(annotations: object) -> bool:
-    return isinstance(annotations, list) and bool(annotations) and "segments_info" in annotations[0]
+def _is_coco(content: object) -> bool:
+    """Return whether a file has COCO's lists, and is not a panoptic one, whose annotations have no outlines."""
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in KEYS):
+        return False
+    return not any(isinstance(entry, dict) and "segments_info" in entry for entry in content["annotations"][:1])
 
 
 def read(found: Found, options: Options) -> Annotated:
@@ -91,15 +91,11 @@ def _names(files: dict[Path, dict], found: Found, annotated: Annotated) -> dict[
     """Return {file: {category id: name}}, without the empty category that Roboflow puts above the others."""
     names, twice = {}, {}
     for path, content in files.items():
-        try:
+        with as_written_by("COCO", f"categories or annotations of {found.root / path}"):
             categories = {entry["id"]: str(entry["name"]).strip() for entry in content["categories"]}
             used = {entry.get("category_id") for entry in content["annotations"]}
             groups = {entry.get("supercategory") for entry in content["categories"]}
             top = [entry["id"] for entry in content["categories"] if entry.get("supercategory") in ("none", None, "")]
-        except (TypeError, KeyError, AttributeError) as error:
-            raise DataError(
-                f"{found.root / path}: categories need an id and a name, annotations a category_id"
-            ) from error
         for key in top:
             if key not in used and categories[key] in groups and len(categories) > 1:
                 name = categories.pop(key)
@@ -126,7 +122,7 @@ def _read_file(
     regions, where = defaultdict(list), str(found.root / path)
     for number, entry in enumerate(content["annotations"]):
         name = f"{path}: annotation {entry.get('id', number) if isinstance(entry, dict) else number}"
-        try:
+        with as_written_by("COCO", found.root / name):
             if entry["category_id"] not in ids:
                 raise DataError(
                     f"{found.root / name} has category {entry['category_id']}, which categories does not list"
@@ -136,19 +132,16 @@ def _read_file(
                 annotated.pass_over(reason, [name])
             else:
                 regions[entry["image_id"]].append(Region(ids[entry["category_id"]], shape))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise DataError(f"{found.root / name} is not one of COCO: {type(error).__name__} {error}") from error
     split = split_of(path.with_suffix(""))
     for entry in content["images"]:
-        try:
-            name, key, size = str(entry["file_name"]), entry["id"], (entry.get("height"), entry.get("width"))
-        except (TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"{where}: an image has no file_name or id: {entry!r:.80}") from error
+        with as_written_by("COCO", f"{where}: image {entry!r:.80}"):
+            name, own = str(entry["file_name"]), regions.get(entry["id"], [])
+            size = (int(entry.get("height") or 0), int(entry.get("width") or 0))
         photo = found.image(name, path)
         if photo is None:
-            annotated.pass_over("photos that are missing", [f"{name} ({len(regions[key])} annotations)"])
+            annotated.pass_over("photos that are missing", [f"{name} ({len(own)} annotations)"])
             continue
-        sheet = Sheet(as_file(found.root / photo), regions[key], size if all(size) else None, where)
+        sheet = Sheet(as_file(found.root / photo), own, size if all(size) else None, where)
         if photo in sheets:
             if sheets[photo][0].regions and sheet.regions:
                 raise DataError(f"{where} and {sheets[photo][0].where} both annotate {photo}: keep one of them")
@@ -166,6 +159,4 @@ def _shape(segmentation: object) -> tuple[Shape | None, str]:
     rings = [ring for ring in rings if len(ring) >= 3]
     if not rings:
         return None, TOO_FEW
-    if not all(np.isfinite(ring).all() for ring in rings):
-        raise ValueError("a coordinate is not a number")
     return polygon(rings), ""

@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -117,6 +118,18 @@ def read_json(path: Path) -> object:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def as_written_by(tool: str, where: object) -> Iterator[None]:
+    """Turn errors that wrong types and missing keys cause in the block into a `DataError`. `where` names the place."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise DataError(f"{where} is not as {tool} writes it: {reason:.200}") from error
 
 
 @lru_cache(maxsize=16384)

@@ -13,7 +13,7 @@ import numpy as np
 from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
 from .drawing import Sheet, explain_rest, number_classes
-from .found import Found, json_head, read_json, some, split_of
+from .found import Found, as_written_by, json_head, read_json, some, split_of
 from .regions import Region, Shape, ellipse, pixels, polygon, rectangle
 from .rle import decode_label_studio
 
@@ -40,12 +40,10 @@ def read(found: Found, options: Options) -> Annotated:
     sheets: dict[Path, tuple[list[dict], Path]] = {}
     waiting = []
     for path, task in tasks:
-        try:
+        with as_written_by("Label Studio", f"task {task.get('id')!r:.40} of {found.root / path}"):
             name, results = _image_name(task), _results(task, annotated)
-        except (TypeError, KeyError, AttributeError) as error:
-            raise DataError(
-                f"{found.root / path}: task {task.get('id')!r} is not one of Label Studio: {error}"
-            ) from error
+            for result in results or ():
+                _labels(result)
         photo = _photo(found, name, path)
         if photo is None:
             annotated.pass_over("photos that are missing", [name])
@@ -133,27 +131,17 @@ def _regions(
         if not labels:
             skipped[result.get("type", "?")] += "choices" not in value and "text" not in value
             continue
-        try:
+        with as_written_by("Label Studio", f"{where}: region {result.get('id')!r:.40}"):
             size = (int(result["original_height"]), int(result["original_width"]))
             if len(labels) > 1:
                 skipped["further labels of one region"] += 1
-            if not np.isfinite(_numbers(value)).all():
-                raise ValueError("a coordinate is not a number")
             if shape := _shape(value, size):
                 regions.append(Region(ids[labels[0]], shape))
             else:
                 skipped["polygons of fewer than 3 points"] += 1
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{where}: region {result.get('id')} is damaged: {type(error).__name__} {error}") from error
     for kind, number in skipped.items():
         annotated.pass_over(f"results without a labelled region ({kind})", [where] * number)
     return regions, size
-
-
-def _numbers(value: dict) -> list[float]:
-    """Return all coordinates of a region."""
-    single = [value[key] for key in ("x", "y", "width", "height", "radiusX", "radiusY", "rotation") if key in value]
-    return [float(number or 0) for number in (*single, *np.ravel(value.get("points", [])))]
 
 
 def _shape(value: dict, size: tuple[int, int]) -> Shape | None:

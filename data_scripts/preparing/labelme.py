@@ -16,7 +16,7 @@ from ..labels import DataError
 from .annotated import Annotated, File, Item, Options, as_file
 from .class_lists import read_names
 from .drawing import Sheet, explain_rest, number_classes
-from .found import Found, count, json_head, read_json, some, split_of
+from .found import Found, as_written_by, count, json_head, read_json, some, split_of
 from .regions import Region, Shape, ellipse, line, pixels, polygon, rectangle
 
 LINE_WIDTH, POINT_WIDTH = 10, 10  # pixels, as in labelme's shape_to_mask
@@ -61,7 +61,7 @@ def read(found: Found, options: Options) -> Annotated:
         if name in used:
             raise DataError(f"{found.root / path} and {found.root / used[name]} both annotate {name}: remove one")
         used[name] = path
-        sheet = Sheet(image, _regions(content, ids, path, annotated), _size(content), str(found.root / path))
+        sheet = Sheet(image, _regions(content, ids, path, annotated), content["size"], str(found.root / path))
         annotated.items.append(Item(name, split_of(path.parent), image, sheet.maker(options.overlap or "later")))
     _without_file(found, options, annotated, {*used})
     if not annotated.items:
@@ -84,23 +84,20 @@ def _without_file(found: Found, options: Options, annotated: Annotated, used: se
 
 
 def _read(found: Found, path: Path) -> dict:
-    """Return a labelme file, with "photo" (see `_photo`) for "imageData", which takes much memory."""
+    """Return a labelme file with checked shapes, "size" (height, width) or None, and "photo" (see `_photo`).
+
+    "photo" replaces "imageData", which takes much memory.
+    """
     content, where = read_json(found.root / path), found.root / path
-    try:
+    with as_written_by("labelme", where):
         for shape in content["shapes"]:
-            if not isinstance(shape["label"], str) or not isinstance(shape["points"], list):
-                raise TypeError
-            shape["label"] = shape["label"].strip()
-    except (TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{where}: each of its shapes needs a label and points") from error
+            shape["label"], shape["shape_type"] = str(shape["label"]).strip(), str(shape.get("shape_type") or "polygon")
+            shape["points"] = np.array(shape["points"], float).reshape(-1, 2)
+        size = int(content.get("imageHeight") or 0), int(content.get("imageWidth") or 0)
+        content["size"] = size if all(size) else None
     content["photo"] = _photo(found, path, content)
     content.pop("imageData", None)
     return content
-
-
-def _size(content: dict) -> tuple[int, int] | None:
-    height, width = content.get("imageHeight"), content.get("imageWidth")
-    return (int(height), int(width)) if height and width else None
 
 
 def _photo(found: Found, path: Path, content: dict) -> tuple[str, File | None]:
@@ -125,20 +122,14 @@ def _photo(found: Found, path: Path, content: dict) -> tuple[str, File | None]:
 def _regions(content: dict, ids: dict[str, int], path: Path, annotated: Annotated) -> list[Region]:
     regions = []
     for number, shape in enumerate(content["shapes"], start=1):
-        kind, name = shape.get("shape_type") or "polygon", f"{path}: shape {number} ({shape['label']})"
+        kind, points, name = shape["shape_type"], shape["points"], f"{path}: shape {number} ({shape['label']:.40})"
         if kind not in FEWEST:
-            annotated.pass_over(f"shapes of the type {kind}", [name])
-            continue
-        try:
-            points = np.array(shape["points"], float).reshape(-1, 2)
-            if not np.isfinite(points).all():
-                raise ValueError
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{name} has points that are not numbers") from error
-        if len(points) < FEWEST[kind]:
+            annotated.pass_over(f"shapes of the type {kind:.40}", [name])
+        elif len(points) < FEWEST[kind]:
             annotated.pass_over("shapes with too few points", [name])
         else:
-            regions.append(Region(ids[shape["label"]], _shape(kind, points, shape, name)))
+            with as_written_by("labelme", name):
+                regions.append(Region(ids[shape["label"]], _shape(kind, points, shape, name)))
     return regions
 
 

@@ -35,9 +35,12 @@ class Region:
 
 
 def polygon(rings: Sequence[np.ndarray]) -> Shape:
-    """Return the union of polygons (N, 2) of x and y. Each is filled by the even-odd rule."""
+    """Return the union of polygons (N, 2) of x and y. Each is filled by the even-odd rule.
 
-    rings = [np.clip(ring, -FAR, FAR) for ring in rings]
+    This and all other shapes raise `ValueError` if a coordinate is not a finite number.
+    """
+
+    rings = [np.clip(_finite(ring), -FAR, FAR) for ring in rings]
 
     def draw(height: int, width: int) -> Patch:
         ends = np.concatenate(rings)
@@ -68,14 +71,24 @@ def _fill(ring: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.cumsum(switches[:, :width] & 1, axis=1, dtype=np.uint8) & 1 == 1
 
 
+def _finite(numbers: object) -> np.ndarray:
+    """Return numbers as an array. Raises `ValueError` if one is none, or infinite."""
+    array = np.asarray(numbers, float)
+    if not np.isfinite(array).all():
+        raise ValueError("a coordinate is not a number")
+    return array
+
+
 def rectangle(x: float, y: float, width: float, height: float, degrees: float = 0) -> Shape:
     """Return a box with its upper left corner at (x, y), turned clockwise about that corner."""
+    x, y, width, height, degrees = _finite([x, y, width, height, degrees]).tolist()
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], float)
     return polygon([corners @ _turn(degrees) + (x, y)])
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0) -> Shape:
     """Return an ellipse about (x, y), turned clockwise."""
+    x, y, radius_x, radius_y, degrees = _finite([x, y, radius_x, radius_y, degrees]).tolist()
 
     def inside(points: np.ndarray) -> np.ndarray:
         flat = (points - (x, y)) @ _turn(degrees).T / (max(radius_x, 1e-9), max(radius_y, 1e-9))
@@ -87,7 +100,7 @@ def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float
 
 def line(points: np.ndarray, width: float) -> Shape:
     """Return what lies within width / 2 of a line through the points (N, 2). One point gives a disc."""
-    points = np.asarray(points, float)
+    points = _finite(points)
     starts, ends = (points[:-1], points[1:]) if len(points) > 1 else (points, points)
 
     def inside(centres: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ def decode_coco(rle: dict) -> np.ndarray:
         height, width = (int(side) for side in rle["size"])
         counts = rle["counts"]
         counts = np.array(coco_counts(counts) if isinstance(counts, (str, bytes)) else counts, np.int64)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise DataError("a run-length code without size and counts") from error
     if height < 1 or width < 1 or (counts < 0).any() or counts.sum() != height * width:
         raise DataError(f"a run-length code of {counts.sum()} pixels for {height}x{width}")
