@@ -15,56 +15,22 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from ..cache import PARTS_AT_ONCE, in_threads
 from ..labels import IGNORE_INDEX, DataError
-from ..reader import (
-    LABEL_MODES,
-    decoding,
-    describe,
-    open_image,
-    orientation,
-    read_image,
-    read_instances,
-    turned_with,
-    upright,
-    upright_size,
-)
+from ..reader import describe
 from .annotated import BACKGROUND, MOST_CLASSES, BadFiles, Drawn, File, FoundClass, is_background, is_nothing
+from .class_colors import FEW, NEAR, channels, class_colors, frequent, packed, rgb
 from .class_lists import ClassList, Color
 from .found import some
+from .scanning import Scan, as_colors, read_values, scan, total
 
 UNEVEN = 3  # levels differ from an even division of 0 to 255 by at most so much
-NEAR = 40  # a lossy colour differs from its class's by at most so much in each channel
-ON_LINE = 6  # a blend differs from the line between two colours by at most so much in each channel
 MANY_LEVELS, MANY_COLORS = 17, 65  # so many grey levels or colours may be the noise of a JPEG
-FEW = 4  # so many different blends are needed to call masks smoothed
-RARE = 0.001  # share of the pixels: colours of lossy masks below it are no classes
 MOST_BLENDS = 0.2  # share of a mask's pixels
 FORMS = ("ids", "levels", "colors")
 REACH = np.ones((5, 5), np.uint8)
-
-
-@dataclass(frozen=True)
-class Scan:
-    """The values of one mask, or of several.
-
-    form     "palette", "grey" or "colour"
-    counts   {value: pixels}; values are ids, or colours as 0xRRGGBB
-    flat     values that fill at least one square of 3x3 pixels
-    palette  {index: colour} of a palette
-    lossy    whether a file is a JPEG
-    clear    whether a file has transparent pixels, which count as black
-    """
-
-    form: str
-    counts: dict[int, int]
-    flat: frozenset[int]
-    palette: dict[int, int] | None = None
-    lossy: bool = False
-    clear: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,88 +70,6 @@ class Encoding:
         return Drawn(_nearby(values, ids, known, self), Counter({remark: others}))
 
 
-def read_values(mask: dict, image: dict | None, as_colors: bool) -> tuple[np.ndarray, str]:
-    """Return the values of a mask, upright like its photo, and their form: "palette", "grey" or "colour".
-
-    Values are ids, uint16 (H, W), or if the file has colours or `as_colors` is true, 0xRRGGBB, uint32 (H, W).
-    """
-    opened = open_image(mask, "mask")
-    lossy = opened.format in ("JPEG", "MPO")
-    if opened.mode in LABEL_MODES and not lossy:
-        form = "palette" if opened.mode == "P" and not _is_grey(palette_of(opened)) else "grey"
-        if not as_colors:
-            return read_instances(mask, image), form
-        ids = read_instances(mask, image)
-        table = np.arange(65536, dtype=np.uint32) * 0x010101
-        if form == "palette":
-            table[list(palette_of(opened))] = list(palette_of(opened).values())
-        return table[ids], form
-    with decoding(mask, "mask"):
-        own = orientation(opened)
-    pixels = read_image(mask)
-    if "A" in opened.mode:
-        pixels = np.where(_alpha(mask)[..., None] > 0, pixels, 0)
-    pixels = pixels.astype(np.uint32)
-    colors = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
-    return turned_with(colors, image) if own == 1 else colors, "colour"
-
-
-def _alpha(mask: dict) -> np.ndarray:
-    with decoding(mask, "mask"):
-        image = open_image(mask, "mask")
-        return upright(image.convert("RGBA").getchannel("A"), image)
-
-
-def palette_of(image: Image.Image) -> dict[int, int]:
-    """Return {index: 0xRRGGBB} of a palette image."""
-    table = np.array(image.getpalette("RGB"), np.uint32).reshape(-1, 3)
-    return dict(enumerate((table[:, 0] << 16 | table[:, 1] << 8 | table[:, 2]).tolist()))
-
-
-def _is_grey(palette: dict[int, int]) -> bool:
-    return all(color == index * 0x010101 for index, color in palette.items())
-
-
-def scan(mask: dict, image: dict) -> Scan:
-    """Return the values of a mask. Raises `DataError` if it cannot be read or has another size than its photo."""
-    values, form = read_values(mask, image, False)
-    if values.shape != (size := upright_size(image)):
-        raise DataError(
-            f"mask {describe(mask)} is {values.shape[0]}x{values.shape[1]} (height x width), but its photo "
-            f"{describe(image)} is {size[0]}x{size[1]}: use the photo that was labelled"
-        )
-    counts, flat = _count(values.ravel()), frozenset(_flat(values))
-    opened = open_image(mask, "mask")
-    lossy, clear = opened.format in ("JPEG", "MPO"), "A" in opened.mode and not _alpha(mask).all()
-    palette = None
-    if form == "palette":
-        palette = dict.fromkeys(counts, 0) | palette_of(opened)
-    if form == "colour" and all(value % 0x010101 == 0 for value in counts):
-        form, flat = "grey", frozenset(value & 255 for value in flat)
-        counts = {value & 255: number for value, number in counts.items()}
-    return Scan(form, counts, flat, palette, lossy, clear)
-
-
-def _count(values: np.ndarray) -> dict[int, int]:
-    """Count values by their runs, which are few in a mask."""
-    if not len(values):
-        return {}
-    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
-    lengths = np.diff(np.append(starts, len(values)))
-    found, place = np.unique(values[starts], return_inverse=True)
-    return dict(zip(found.tolist(), np.bincount(place.ravel(), lengths).astype(np.int64).tolist(), strict=True))
-
-
-def _flat(values: np.ndarray) -> list[int]:
-    """Return the values that fill at least one square of 3x3 pixels."""
-    if min(values.shape) < 3:
-        return np.unique(values).tolist()
-    rows = (values[:, 1:-1] == values[:, :-2]) & (values[:, 1:-1] == values[:, 2:])
-    middle = values[1:-1, 1:-1]
-    columns = (middle == values[:-2, 1:-1]) & (middle == values[2:, 1:-1])
-    return list(_count(middle[rows[:-2] & rows[1:-1] & rows[2:] & columns]))
-
-
 def understand(
     masks: Sequence[File], images: Sequence[File], listed: ClassList | None, asked: str | None
 ) -> tuple[Encoding, list[str | None]]:
@@ -208,16 +92,16 @@ def understand(
         if isinstance(found, Scan):
             scans.append(found)
         if len(scans) > PARTS_AT_ONCE:  # a noisy mask holds many values, most of them those of others
-            scans = [_sum(scans)]
+            scans = [total(scans)]
     if not scans:
         raise BadFiles(filter(None, errors))
-    whole = _sum(scans)
+    whole = total(scans)
     if _is_noisy(whole, listed):
         whole = replace(whole, lossy=True)
     if asked == "colors" or asked is None and _are_colors(whole, listed):
-        return _colors(_as_colors(whole), listed), errors
+        return _colors(as_colors(whole), listed), errors
     if whole.form == "colour":
-        raise DataError(f"--mask_values {asked}: the masks hold colours, such as {_rgb(max(whole.counts))}")
+        raise DataError(f"--mask_values {asked}: the masks hold colours, such as {rgb(max(whole.counts))}")
     levels = asked == "levels" or asked is None and _are_levels(whole, listed)
     return (_levels if levels else _ids)(whole, listed), errors
 
@@ -226,48 +110,17 @@ def _is_noisy(whole: Scan, listed: ClassList | None) -> bool:
     """Return whether lossless masks look like former JPEGs: many values, most of the pixels near a few of them."""
     if whole.form == "palette" or listed and not listed.colors:
         return False
-    colors = _as_colors(whole)
-    given = [_packed(color) for color in listed.colors.values()] if listed else []
+    colors = as_colors(whole)
+    given = [packed(color) for color in listed.colors.values()] if listed else []
     if len(colors.counts.keys() - {*given}) < (MANY_LEVELS if whole.form == "grey" else MANY_COLORS):
         return False
-    centres = _frequent(colors, given)
+    centres = frequent(colors, given)
     if not centres:
         return False
-    table, pixels = _table(np.array(list(colors.counts))), np.array(list(colors.counts.values()))
-    near = np.min([np.abs(table - _rgb(centre)).max(1) for centre in centres], axis=0) <= NEAR
+    table, pixels = channels(np.array(list(colors.counts))), np.array(list(colors.counts.values()))
+    near = np.min([np.abs(table - rgb(centre)).max(1) for centre in centres], axis=0) <= NEAR
     few = 4 * len(centres) <= len(table) and pixels[near].sum() >= (1 - MOST_BLENDS) * pixels.sum()
     return few and (whole.form == "colour" or bool(given) or _are_even([centre & 255 for centre in centres]))
-
-
-def _sum(scans: Sequence[Scan]) -> Scan:
-    """Return the values of all masks together. Palettes that differ, or mixed forms, become colours."""
-    forms = {found.form for found in scans}
-    palette: dict[int, int] = {}
-    for found in scans:
-        for index in found.counts if found.palette else ():
-            if palette.setdefault(index, found.palette[index]) != found.palette[index]:
-                forms.add("colour")
-    if "colour" in forms and forms != {"colour"}:
-        scans, forms = [_as_colors(found) for found in scans], {"colour"}
-    counts: Counter = Counter()
-    for found in scans:
-        counts.update(found.counts)
-    palette = next((found.palette for found in scans if found.palette), {}) | palette
-    form = "palette" if "palette" in forms else forms.pop()
-    flat = frozenset().union(*(found.flat for found in scans))
-    lossy, clear = any(found.lossy for found in scans), any(found.clear for found in scans)
-    return Scan(form, dict(counts), flat, palette or None, lossy, clear)
-
-
-def _as_colors(found: Scan) -> Scan:
-    if found.form == "colour":
-        return found
-    table = found.palette if found.form == "palette" else {value: min(value, 255) * 0x010101 for value in found.counts}
-    counts: Counter = Counter()
-    for value, number in found.counts.items():
-        counts[table.get(value, 0)] += number
-    flat = frozenset(table.get(value, 0) for value in found.flat)
-    return Scan("colour", dict(counts), flat, None, found.lossy, found.clear)
 
 
 def _are_colors(whole: Scan, listed: ClassList | None) -> bool:
@@ -312,7 +165,7 @@ def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
         names |= {value: f"class_{value}" for value in unnamed}
     if ids.get(IGNORE_INDEX) == IGNORE_INDEX and IGNORE_INDEX in values:
         guesses.append("255 marks pixels of no class, which are ignored")
-    colors = {value: _rgb(color) for value, color in (whole.palette or {}).items()} | (listed.colors if listed else {})
+    colors = {value: rgb(color) for value, color in (whole.palette or {}).items()} | (listed.colors if listed else {})
     classes = [
         FoundClass(names[value], ids[value], colors.get(value), is_nothing(names[value]))
         for value in sorted(names)
@@ -365,8 +218,8 @@ def _are_even(values: Sequence[int]) -> bool:
 
 def _levels(whole: Scan, listed: ClassList | None) -> Encoding:
     """Number grey levels 0, 1, 2, ... Two levels are background and foreground."""
-    colors = _as_colors(whole)
-    centres, smooth = _class_colors(colors)
+    colors = as_colors(whole)
+    centres, smooth = class_colors(colors)
     levels = sorted(color & 255 for color in centres)
     listed_names = [listed.names[key] for key in sorted(listed.names)] if listed else []
     if len(listed_names) == len(levels):
@@ -389,11 +242,11 @@ def _levels(whole: Scan, listed: ClassList | None) -> Encoding:
 
 def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
     """Give each colour of the list, or each colour that is found, an id; black or a background is 0."""
-    by_color = {_packed(color): listed.names[number] for number, color in listed.colors.items()} if listed else {}
-    guesses, (centres, smooth) = [], _class_colors(whole, sorted(by_color))
+    by_color = {packed(color): listed.names[number] for number, color in listed.colors.items()} if listed else {}
+    guesses, (centres, smooth) = [], class_colors(whole, sorted(by_color))
     unlisted = [color for color in centres if color not in by_color]
     if by_color and unlisted:
-        guesses.append(f"{listed.where} has no name for the colours {some(_rgb(color) for color in unlisted)}")
+        guesses.append(f"{listed.where} has no name for the colours {some(rgb(color) for color in unlisted)}")
     elif unlisted:
         guesses.append("the masks do not say what their colours mean: give the classes names")
         if listed:
@@ -408,55 +261,11 @@ def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
         )
     start = 0 if any(map(is_background, names.values())) else 1
     values = {color: number for number, color in enumerate(order, start=start)}
-    classes = [FoundClass(names[color], values[color], _rgb(color), is_nothing(names[color])) for color in order]
+    classes = [FoundClass(names[color], values[color], rgb(color), is_nothing(names[color])) for color in order]
     facts = [f"masks hold colours{_if(smooth, ', with smoothed or compressed edges')}"]
     if whole.clear:
         guesses.append("transparent pixels count as black")
     return _encoding(whole, values, smooth, classes, facts, guesses)
-
-
-def _class_colors(whole: Scan, given: Sequence[int] = ()) -> tuple[list[int], bool]:
-    """Return the colours that are classes, sorted, and whether others are blends. `given` ones always are classes.
-
-    In lossless masks every colour is a class, unless it lies between two that are and fills no square of 3x3 pixels
-    (or, beside `given` ones, is rare). In lossy ones, a colour is a class if it is frequent and not near a more
-    frequent one.
-    """
-    if whole.lossy:
-        return _frequent(whole, given), True
-    rare = RARE * sum(whole.counts.values()) if given else 0
-    filling = {color for color in whole.flat & {*whole.counts} if whole.counts[color] >= rare}
-    sure = sorted({*given} | filling)
-    others = sorted({*whole.counts} - {*sure})
-    blends = [color for color in others if _between(color, sure)] if len(sure) > 1 else []
-    if len(blends) < FEW:
-        return sorted({*sure, *others}), False
-    return sorted({*sure, *others} - {*blends}), True
-
-
-def _frequent(whole: Scan, given: Sequence[int]) -> list[int]:
-    """Return the given colours, and those around which a share of `RARE` of the pixels lies, sorted."""
-    colors, pixels = np.array(list(whole.counts)), np.array(list(whole.counts.values()))
-    table, centres = _table(colors), list(given)
-    for color in sorted(whole.flat & {*whole.counts}, key=lambda color: (-whole.counts[color], color)):
-        if all(_distance(color, centre) > NEAR for centre in centres):
-            near = np.abs(table - _rgb(color)).max(1) <= NEAR
-            if pixels[near].sum() >= RARE * pixels.sum():
-                centres.append(color)
-    return sorted(centres)
-
-
-def _between(color: int, ends: Sequence[int]) -> bool:
-    """Return whether a colour lies on a line between two others."""
-    point, table = np.array(_rgb(color), float), np.array([_rgb(end) for end in ends], float)
-    for start in table:
-        steps = table - start
-        length = (steps**2).sum(1)
-        share = np.divide(steps @ (point - start), length, out=np.zeros(len(steps)), where=length > 0)
-        off = np.abs(start + share[:, None] * steps - point).max(1)
-        if ((share > 0) & (share < 1) & (off <= ON_LINE)).any():
-            return True
-    return False
 
 
 def _encoding(
@@ -468,23 +277,23 @@ def _encoding(
     guesses: list[str],
 ) -> Encoding:
     """Return an encoding of colours. In lossy masks, colours near a class's are that class's."""
-    known, centres = dict(values), np.array([_rgb(color) for color in values], np.int64)
+    known, centres = dict(values), np.array([rgb(color) for color in values], np.int64)
     if whole.lossy:
         numbers = list(values.values())
         for color in whole.counts.keys() - values.keys():
-            distance = np.abs(centres - _rgb(color)).max(1)
+            distance = np.abs(centres - rgb(color)).max(1)
             if distance.min() <= NEAR:
                 known[color] = numbers[int(distance.argmin())]
     table = sorted(known)
     ids = np.array([known[value] for value in table], np.uint8)
-    middles = {number: _rgb(color) for color, number in values.items()} if smooth else {}
+    middles = {number: rgb(color) for color, number in values.items()} if smooth else {}
     return Encoding("colour", np.array(table, np.uint32), ids, middles, classes, facts, guesses)
 
 
 def _nearby(values: np.ndarray, ids: np.ndarray, known: np.ndarray, encoding: Encoding) -> np.ndarray:
     """Give each pixel that is not `known` the class of nearest colour among those within 2 pixels, else among all."""
     rows, columns = np.nonzero(~known)
-    colors = _table(values[rows, columns])
+    colors = channels(values[rows, columns])
     best, chosen = np.full(len(rows), np.inf), np.zeros(len(rows), np.uint8)
     for value, centre in encoding.centres.items():
         near = cv2.dilate((known & (ids == value)).astype(np.uint8), REACH)[rows, columns] > 0
@@ -496,29 +305,12 @@ def _nearby(values: np.ndarray, ids: np.ndarray, known: np.ndarray, encoding: En
     return ids
 
 
-def _table(values: np.ndarray) -> np.ndarray:
-    values = values.astype(np.int64)
-    return np.stack([values >> 16, values >> 8 & 255, values & 255], axis=-1)
-
-
-def _rgb(value: int) -> Color:
-    return value >> 16, value >> 8 & 255, value & 255
-
-
-def _packed(color: Color) -> int:
-    return color[0] << 16 | color[1] << 8 | color[2]
-
-
-def _distance(one: int, two: int) -> int:
-    return max(abs(a - b) for a, b in zip(_rgb(one), _rgb(two), strict=True))
-
-
 def _color_name(color: int, listed: bool) -> str:
-    return BACKGROUND if color == 0 and not listed else "color_{}_{}_{}".format(*_rgb(color))
+    return BACKGROUND if color == 0 and not listed else "color_{}_{}_{}".format(*rgb(color))
 
 
 def _text(value: int, form: str) -> str:
-    return f"colour {_rgb(value)}" if form == "colour" else f"value {value}"
+    return f"colour {rgb(value)}" if form == "colour" else f"value {value}"
 
 
 def _if(condition: bool, text: str) -> str:
