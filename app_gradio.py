@@ -34,7 +34,7 @@ from gradio.data_classes import FileData
 from PIL import Image
 from starlette.middleware import Middleware
 
-from data_scripts.folds import load_data
+from data_scripts.fold_files import load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.listing import list_images
 from data_scripts.reader import number_of_pixels, read_image, upright_size
