@@ -14,14 +14,20 @@ from .reader import decoding, describe, open_image, read_label, stored_size, upr
 
 
 def check_data(
-    data: DatasetDict, labels: LabelInfo, train_on: Sequence[str], progress: bool
+    data: DatasetDict,
+    labels: LabelInfo,
+    train_on: Sequence[str],
+    progress: bool,
+    validation_labels: LabelInfo | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Check every file that training will read. Raises `DataError` for the first bad one.
 
     Returns, for the training images, pixels of each train id, int64 (N, C), and heights and widths, int (N, 2).
-    `train_on` names the splits to train on, in order.
+    `train_on` names the splits to train on, in order. `validation_labels` is the label set of the validation images, if
+    it is another one than `labels`.
     """
-    checked = {name: _check_rows(data[name], labels, name, progress) for name in ("train", "validation")}
+    label_sets = {"train": labels, "validation": validation_labels or labels}
+    checked = {name: _check_rows(data[name], known, name, progress) for name, known in label_sets.items()}
     counts, sizes = (np.concatenate([checked[name][i] for name in train_on]) for i in (0, 1))
     if not counts.any():
         remedy = f": {labels.remedy}" if labels.remedy else ""
