@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from transformers.hf_argparser import HfArg
 
 from data_scripts.arguments import AugmentOptions, DataOptions, InputOptions
-from seg_models.arguments import SIZE, LossOptions, NetworkOptions, ViewOptions
+from seg_models.arguments import LossOptions, NetworkOptions, ViewOptions
 from seg_runs.arguments import HubOptions, OptimizationOptions, ResultOptions, RunOptions
 from seg_runs.launch import RunError, one_line_errors
 from seg_runs.parsing import parse_arguments
@@ -55,19 +55,23 @@ class AppArguments:
     )
     trust_remote_code: bool = HfArg(default=False, help="run the Python code that comes with the models")
     examples: str | None = HfArg(
-        default=None, help="folder of example photos (default: images of the model's data set)"
+        default=None,
+        help="folder of example photos (default: images of the model's data set)",
+        metadata={"metavar": "DIR"},
     )
     test_size: list[int] | None = HfArg(
         default=None,
         help="resize photos to this height and width for the network (default: as in validation)",
-        metadata={**SIZE},
+        metadata={"kind": "size"},
     )
     max_megapixels: int = HfArg(
         default=30, help="largest photo in megapixels; larger ones are refused before decoding", metadata={"least": 1}
     )
     max_file_size: int = HfArg(default=50, help="largest upload in megabytes", metadata={"least": 1})
     server_name: str = HfArg(
-        default="127.0.0.1", help="address to listen on; 0.0.0.0 accepts connections from other machines"
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 accepts connections from other machines",
+        metadata={"metavar": "ADDRESS"},
     )
     server_port: int | None = HfArg(
         default=None,

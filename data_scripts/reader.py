@@ -195,7 +195,7 @@ def open_photo(file: dict | str) -> Image.Image:
     raise DataError(f"image {describe(file)} holds {kind}: save it with 8 or 16 bits, grey or RGB")
 
 
-def _read_ids(file, image, what: str, ids_are: str, kind: type) -> np.ndarray:
+def _read_ids(file: dict | str, image: dict | str | None, what: str, ids_are: str, kind: type) -> np.ndarray:
     mask, most = open_image(file, what), np.iinfo(kind).max
     if mask.mode not in LABEL_MODES:
         raise MaskError(f"{what} {describe(file)} is a {mask.mode} image: {ids_are} need a single channel of integers")

@@ -22,8 +22,10 @@ from .listing import as_file, label_of, list_images
 from .own_folder import load_folder
 from .virtual_kitti import virtual_kitti_colors, virtual_kitti_files
 
+Row = tuple[str, Path, Path | None, Path | None]  # name, image, label, instance map
 
-def cityscapes_files(root: Path, split: str):
+
+def cityscapes_files(root: Path, split: str) -> list[Row] | None:
     """Match leftImg8bit/SPLIT/NAME[_leftImg8bit].* with gtFine/SPLIT/NAME_gtFine_{labelIds,instanceIds}.png.
 
     NAME may begin with folders: Cityscapes has one for each city, MiniCity none. Images may have any readable format.

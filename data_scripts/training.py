@@ -1,6 +1,6 @@
 """Prepare the data of a training run: check the files, decode them once if there is room, and make items of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -102,7 +102,9 @@ def make_training_data(
     return TrainingData(items.with_transform(transform), order, validation, transform, counts)
 
 
-def pixels_of(split: Dataset, labels: LabelInfo, size, name: str, cache: bool, once: Callable) -> Pixels:
+def pixels_of(
+    split: Dataset, labels: LabelInfo, size: Sequence[int] | None, name: str, cache: bool, once: Callable
+) -> Pixels:
     """Return the pixels of `split`, resized to `size` (H, W) if given, and cached if `cache` is set and they fit."""
     folder, refusal = once(build_decoded, split, labels, size, name, True) if cache else (None, "")
     if refusal:

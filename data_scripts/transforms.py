@@ -108,23 +108,13 @@ class TrainTransform:
         focus = None
         if options.class_crop_prob and rng.random() < options.class_crop_prob:
             focus = sample_pixel(rng, label, self.rare.weights)
-        jitter = None if options.photometric else options.colorjitter_factor
-        drawn = sample_augmentation(
-            rng,
-            label.shape,
-            options.crop_size,
-            options.scale_range,
-            options.hflip,
-            jitter,
-            rotation=options.rotation,
-            focus=focus,
-        )
+        drawn = sample_augmentation(rng, label.shape, options, focus)
         crop = take_crop(image, label, drawn, options.crop_size, instance, self.ignore_index)
         if blobs is not None:
             placements = sample_placements(rng, blobs, crop, index, options.copyblob_prob)
             for number, placement in enumerate(placements, first_id):
                 paste(crop, blobs, placement, number)
-        return finish_crop(crop, drawn, self.ignore_index, color=jitter is None or jitter > 0)
+        return finish_crop(crop, drawn, self.ignore_index, options.photometric or options.colorjitter_factor > 0)
 
 
 def sample_pixel(rng: np.random.Generator, label: np.ndarray, class_weights: np.ndarray) -> tuple[int, int] | None:

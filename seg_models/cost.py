@@ -6,7 +6,8 @@ milliseconds.
 
 import copy
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +73,9 @@ def empty_like(tensor: torch.Tensor) -> torch.Tensor:
 class FusedAttention(TorchFunctionMode):
     """Count no attention matrix, because the fused kernels on CPUs and GPUs never store one."""
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         if function is F.scaled_dot_product_attention:
             query, _, value = args[:3]
             return query.new_empty(*query.shape[:-1], value.shape[-1])
@@ -86,7 +89,9 @@ class LiveMemory(TorchDispatchMode):
         super().__init__()
         self.live, self.peak, self.known = 0, 0, set()
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         result = function(*args, **(kwargs or {}))
         before = {tensor.untyped_storage()._cdata for tensor in tree_leaves(args) if isinstance(tensor, torch.Tensor)}
         for tensor in tree_leaves(result):

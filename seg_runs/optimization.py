@@ -3,10 +3,17 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .arguments import OptimizationOptions
 from .launch import RunError
 
+if TYPE_CHECKING:
+    from timm.utils import ModelEmaV3
+    from torch.nn import Module
+    from torch.optim import Optimizer
+
+Value = TypeVar("Value")
 POLY_POWER = 0.9  # Chen et al., 2017, arXiv 1606.00915, section 4.1
 
 
@@ -49,8 +56,8 @@ class Schedule:
 
 
 def make_optimization(
-    options: OptimizationOptions, defaults, model, in_head: Callable[[str], bool], steps_per_epoch: int
-):
+    options: OptimizationOptions, defaults: Any, model: "Module", in_head: Callable[[str], bool], steps_per_epoch: int
+) -> tuple["Optimizer", Schedule]:
     """Return the optimizer and the schedule of a run.
 
     options          flags; a flag that is None takes its value from `defaults`
@@ -78,7 +85,7 @@ def make_optimization(
     return optimizer, make_schedule(options, defaults, steps)
 
 
-def make_schedule(options: OptimizationOptions, defaults, steps: int) -> Schedule:
+def make_schedule(options: OptimizationOptions, defaults: Any, steps: int) -> Schedule:
     """Return the learning rate schedule of a run of `steps` optimizer steps; see `make_optimization`."""
     kind, cycles = options.lr_scheduler_type or defaults.lr_scheduler_type, options.lr_num_cycles
     if cycles > 1 and kind != "poly_with_restarts":
@@ -91,20 +98,20 @@ def make_schedule(options: OptimizationOptions, defaults, steps: int) -> Schedul
     return Schedule(kind, steps, warmup, cycles)
 
 
-def chosen(given, default):
+def chosen(given: Value | None, default: Value) -> Value:
     """Return `given`, or `default` if it is None."""
     return default if given is None else given
 
 
 def make_optimizer(
-    model,
+    model: "Module",
     kind: str,
     learning_rate: float,
     momentum: float,
     weight_decay: float,
     head_factor: float = 1.0,
     in_head: Callable[[str], bool] = lambda name: False,
-):
+) -> "Optimizer":
     """Return SGD or AdamW over the parameters of `model`.
 
     SGD decays every parameter, as torchvision's recipes do. AdamW does not decay norms and biases. Parameters for whose
@@ -129,14 +136,14 @@ def make_optimizer(
     return AdamW(groups, learning_rate)
 
 
-def set_learning_rate(optimizer, factor: float) -> float:
+def set_learning_rate(optimizer: "Optimizer", factor: float) -> float:
     """Set each parameter group to `factor` times its initial learning rate. Returns that of the first group."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     return optimizer.param_groups[0]["lr"]
 
 
-def make_ema(model, decay: float):
+def make_ema(model: "Module", decay: float) -> "ModelEmaV3":
     """Return a moving average of weights and buffers, whose decay warms up until it reaches `decay`.
 
     The decay is 0.97 after 100 steps, 0.994 after 1,000 and 0.999 after 10,000. `.update(model, step=n)` adds the

@@ -24,8 +24,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING, Any
 
-from .arguments import RunOptions
+from .arguments import OTHER_GROUPS, RunOptions
 from .card import CardFacts, make_card, training_record
 from .checkpoints import (
     find_checkpoint,
@@ -48,8 +49,15 @@ from .files import (
 )
 from .launch import RunError, on_first_process, os_reason
 from .lock import PREDICTING, locked
-from .parsing import OTHER_GROUPS, save_arguments
+from .parsing import save_arguments
 from .state import Conditions, RunState, read_state
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from timm.utils import ModelEmaV3
+    from torch.nn import Module
+    from torch.optim import Optimizer
+    from transformers import BaseImageProcessor, PreTrainedModel
 
 COLUMNS = (  # of log_epoch.csv, before those of the classes
     "epoch",
@@ -67,7 +75,7 @@ MAX_SKIPPED_STEPS = 10  # in a row, without a finite gradient; fp16 skips a few 
 
 
 @contextmanager
-def locked_run(options: RunOptions, accelerator) -> Iterator["LockedRun"]:
+def locked_run(options: RunOptions, accelerator: "Accelerator") -> Iterator["LockedRun"]:
     """Yield the run to begin or to resume. Its folder is locked from the first look at it until the `with` block ends.
 
     The first process holds the lock, so no other program writes to the folder.
@@ -83,7 +91,7 @@ class LockedRun:
     notes       lines for the user about newer checkpoints that are damaged
     """
 
-    def __init__(self, options: RunOptions, accelerator, locks: ExitStack):
+    def __init__(self, options: RunOptions, accelerator: "Accelerator", locks: ExitStack):
         self.options, self.accelerator, self.locks, self.is_locked = options, accelerator, locks, False
         self.checkpoint, self.notes = None, []
         if options.resume_from_checkpoint:
@@ -111,7 +119,7 @@ class LockedRun:
         return folder
 
 
-def begin_run(arguments, new: LockedRun, name: str, pretrained: str, now: Conditions) -> tuple[Path, RunState]:
+def begin_run(arguments: Any, new: LockedRun, name: str, pretrained: str, now: Conditions) -> tuple[Path, RunState]:
     """Create a new run. Returns its folder and its state.
 
     arguments   written to args.yaml
@@ -166,7 +174,13 @@ def outcome(run: Path, state: RunState, select: str) -> str:
 
 
 def resume_run(
-    arguments, old: LockedRun, changes: list[str], model, ema, optimizer, now: Conditions
+    arguments: Any,
+    old: LockedRun,
+    changes: list[str],
+    model: "Module",
+    ema: "ModelEmaV3 | None",
+    optimizer: "Optimizer",
+    now: Conditions,
 ) -> tuple[Path, RunState]:
     """Load the checkpoint of `old` and prepare its run to continue. Returns its folder and its state.
 
@@ -205,7 +219,7 @@ def resume_run(
     if now.precision != before.precision:
         changes.append(f"precision {now.precision} instead of {before.precision}")
     if now.processes != before.processes:
-        changes.append(f"{now.processes} process(es) instead of {before.processes}{OTHER_GROUPS}")
+        changes.append(f"{now.processes} process(es) instead of {before.processes}: {OTHER_GROUPS}")
     load_checkpoint(accelerator, checkpoint, model, ema, optimizer)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -369,7 +383,14 @@ def restore_best(run: Path) -> None:
         (run / ".best.old").rename(run / "best")
 
 
-def save_best(run: Path, model, processor, state: RunState, facts: CardFacts, scores: dict | None = None) -> None:
+def save_best(
+    run: Path,
+    model: "PreTrainedModel",
+    processor: "BaseImageProcessor",
+    state: RunState,
+    facts: CardFacts,
+    scores: dict | None = None,
+) -> None:
     """Replace best/ with `model`, its image processor and a card. A failure leaves the old folder intact.
 
     facts   facts for the card

@@ -76,11 +76,10 @@ def test_data_scripts_build_no_module_and_know_no_optimizer():
                 assert not {alias.name for alias in node.names} & {"nn", "optim"}
 
 
-ANNOTATED = [ROOT / f"{name}.py" for name in SCRIPTS]
-ANNOTATED += sorted((ROOT / "data_scripts" / "toycity").glob("*.py"))
+ANNOTATED = [*(ROOT / f"{name}.py" for name in SCRIPTS), *FILES, *PROGRAMS]
 
 
-@pytest.mark.parametrize("path", ANNOTATED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ANNOTATED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_functions_say_what_they_take_and_return(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

@@ -453,6 +453,13 @@ def test_the_command_of_a_card_is_a_command(tmp_path):
     assert public_arguments({"a": "/home/me/x", "b": "x/y", "c": 3}) == {"a": "x", "b": "x/y", "c": 3}
 
 
+@pytest.mark.parametrize("trackers", ["tensorboard", "none", ["tensorboard", "wandb"]])
+def test_the_command_of_a_card_does_not_say_where_to_report(trackers):
+    """Older runs wrote one tracker as a string, which differs from the default of today."""
+    command = training_command({"epochs": 3, "report_to": trackers, "norm": "evo"}, card_facts().defaults)
+    assert command == "accelerate launch train_seg.py --epochs 3 --norm evo"
+
+
 def test_where_a_run_pushes_is_not_in_its_recipe(tmp_path):
     """Whoever repeats the run would push over the first one. The command that resumes it names the repository again."""
     from seg_runs.hub import hub_flags
