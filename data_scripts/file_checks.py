@@ -9,26 +9,51 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
+from .findings import rare_classes
 from .labels import DataError, LabelInfo
+from .near_duplicates import equal_files
 from .reader import decoding, describe, open_image, read_label, stored_size, upright_size
 
 
 def check_data(
     data: DatasetDict, labels: LabelInfo, train_on: Sequence[str], progress: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check every file that training will read. Raises `DataError` for the first bad one.
+    """Check every file that training will read, and print what stands out. Raises `DataError` for the first bad one.
 
     Returns, for the training images, pixels of each train id, int64 (N, C), and heights and widths, int (N, 2).
     `train_on` names the splits to train on, in order.
     """
     checked = {name: _check_rows(data[name], labels, name, progress) for name in ("train", "validation")}
     counts, sizes = (np.concatenate([checked[name][i] for name in train_on]) for i in (0, 1))
-    if not counts.any():
+    shown = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if pixels]
+    if not shown:
         raise DataError("every training pixel is ignored: no label holds the id of a class")
-    missing = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if not pixels]
-    if missing:
-        print(f"note: no training pixel is labelled {', '.join(missing)}")
+    if len(shown) == 1:
+        raise DataError(
+            f"every labelled training pixel is {shown[0]}, so there is nothing to learn: label two classes or more "
+            "(python -m data_scripts.check says what the masks hold)"
+        )
+    by_split = {"train": counts} if "validation" in train_on else {"train": counts, "val": checked["validation"][0]}
+    lines = [finding.title for finding in rare_classes(labels.names, by_split)]
+    if "validation" not in train_on:
+        lines += _known_images(data)
+    for line in lines:
+        print(f"note: {line}")
     return counts, sizes
+
+
+def _known_images(data: DatasetDict) -> list[str]:
+    """Return a line if validation images equal training images, byte for byte."""
+    train, validation = list(data["train"]["image"]), list(data["validation"]["image"])
+    sets = [alike for alike in equal_files(train + validation) if alike[0] < len(train) <= alike[-1]]
+    if not sets:
+        return []
+    number = sum(index >= len(train) for alike in sets for index in alike)
+    first, same = ((train + validation)[sets[0][i]] for i in (0, -1))
+    return [
+        f"{number} of {len(validation)} validation images are training images too, such as {describe(same)} = "
+        f"{describe(first)}: a score on them says nothing about new images"
+    ]
 
 
 def check_split(
