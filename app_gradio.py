@@ -35,8 +35,9 @@ from PIL import Image
 from starlette.middleware import Middleware
 
 from data_scripts.labels import DataError, LabelInfo
+from data_scripts.listing import list_images
 from data_scripts.reader import number_of_pixels, read_image, upright_size
-from data_scripts.sources import list_images, load_source
+from data_scripts.sources import load_source
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
@@ -148,7 +149,7 @@ class Segmenter:
         self.model = accelerator.prepare_model(model, evaluation_mode=True)
         self.device = accelerator.device
         self.size = test_size or processor_size(self.processor)
-        self.examples = example_images(dataset, trained.get("dataset_path"))
+        self.examples = example_images(dataset, trained)
         self.memory = lru_cache(maxsize=256)(self._memory)
 
     def __call__(self, photo: Photo, scales: tuple[float, ...], flip: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -174,13 +175,16 @@ class Segmenter:
         return free_memory_of(self.device, wanted)
 
 
-def example_images(dataset: str, path: str | None) -> list[str]:
-    """Return paths of images from the model's data set, or [] if it is not on this machine."""
+def example_images(dataset: str, trained: dict) -> list[str]:
+    """Return paths of images from the model's data set, or [] if it is not on this machine.
+
+    trained  flags of the run, or {}
+    """
     try:
-        data, _ = load_source(dataset, path)
+        data, _ = load_source(dataset, trained.get("dataset_path"))
     except DataError:
         return []
-    split = data["test"] if "test" in data else data["validation"]
+    split = next(data[name] for name in ("test", "validation", "train") if name in data)
     return [image["path"] for image in split["image"]]
 
 

@@ -30,8 +30,10 @@ from data_scripts.file_checks import check_split
 from data_scripts.folds import load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
+from data_scripts.own_folder import has_validation
 from data_scripts.pixels import Pixels
 from data_scripts.reader import file_state, read_label
+from data_scripts.recognition import recognize
 from data_scripts.sources import folder_of_images
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
@@ -47,6 +49,7 @@ from seg_runs.parsing import parse_arguments
 from seg_runs.report import class_table
 from trained_model import (
     SHIPPED,
+    data_labels,
     find_model,
     free_memory_of,
     label_set,
@@ -74,10 +77,10 @@ def predict(args: PredictArguments) -> None:
         )
     model, processor = load_model(model_folder, wanted.trust_remote_code)
     set_output_stride(model, views.eval_output_stride)
-    dataset, labels = label_set(model, model_folder, args.images.dataset or trained.get("dataset"))
+    dataset, labels = label_set(model, model_folder, dataset_of(args.images, trained, model))
     output = Path(wanted.output_dir) if wanted.output_dir else run
     trained = {"train_on": getattr(model.config, "trained_on", None) or "train", **trained}
-    splits, fold = load_splits(args.images, dataset, trained, output)
+    splits, labels, fold = load_splits(args.images, dataset, labels, trained, output)
     for name, split in splits.items():
         if "label" in split.column_names:  # a score must cover every image; splits without labels may have damaged ones
             on_first_process(accelerator, check_split, split, labels, name, accelerator.is_main_process)
@@ -110,8 +113,24 @@ def predict(args: PredictArguments) -> None:
     accelerator.end_training()
 
 
-def load_splits(options: InputOptions, dataset: str, trained: dict, output: Path) -> tuple[dict, str | None]:
-    """Return {name: split} to predict, and the held-out fold or None.
+def dataset_of(options: InputOptions, trained: dict, model: PreTrainedModel) -> str | None:
+    """Return the data set to read: the flag's, else the one that --dataset_path holds, else the one trained on.
+
+    The data set that the model was trained on wins if the path can be that one: MiniCity's layout is also others'.
+    """
+    dataset = options.dataset or trained.get("dataset")
+    if options.dataset is None and options.dataset_path is not None and not options.input:
+        known = dataset or getattr(model.config, "dataset", None)
+        return recognize(options.dataset_path, known)
+    return dataset
+
+
+def load_splits(
+    options: InputOptions, dataset: str, labels: LabelInfo, trained: dict, output: Path
+) -> tuple[dict, LabelInfo, str | None]:
+    """Return {name: split} to predict, the label set of their masks and predictions, and the held-out fold or None.
+
+    labels  the classes that the model predicts
 
     A folder given as `--input` is searched without the folders that predictions and training wrote into it.
     """
@@ -124,18 +143,21 @@ def load_splits(options: InputOptions, dataset: str, trained: dict, output: Path
         def leave_out(folder: Path) -> bool:
             return folder.resolve() in own or predictions.is_output(folder)
 
-        return {name: folder_of_images(options.input, leave_out)}, None
+        return {name: folder_of_images(options.input, leave_out)}, labels, None
     of_run = trained if dataset == trained.get("dataset") else {}
     path = options.dataset_path or of_run.get("dataset_path")
     folds, fold = (
         (options.folds, options.fold) if options.fold is not None else (of_run.get("folds"), of_run.get("fold"))
     )
-    data, _ = load_data(dataset, path, folds, fold, trained["train_on"])
+    held_out = (of_run.get("val_share"), of_run.get("group_by"))
+    if fold is not None or (any(held_out) and has_validation(Path(path or dataset))):
+        held_out = ()
+    data, found = load_data(dataset, path, folds, fold, trained["train_on"], *held_out)
     for name in options.splits or ():
         if SPLITS[name] not in data:
             raise RunError(f"--splits {name}: {path or dataset} has no such split")
     names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
-    return {name: data[SPLITS[name]] for name in names}, fold
+    return {name: data[SPLITS[name]] for name in names}, data_labels(labels, found, path or dataset), fold
 
 
 def make_predictor(

@@ -18,7 +18,7 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +36,8 @@ from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
 from data_scripts.loading import BatchPlan, TrainBatches, eval_loader, train_loader
 from data_scripts.pixels import Pixels
 from data_scripts.preview import preview_rows
+from data_scripts.recognition import with_dataset
+from data_scripts.saved_classes import describe_data
 from data_scripts.training import count_images, load_training_data, make_training_data
 from data_scripts.transforms import EvalTransform, SharedEpoch, TrainTransform
 from seg_models.arguments import LossOptions
@@ -78,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
         args = parse_arguments(TrainArguments, argv)
         if args.run.predict:  # the tutorial's training script predicts too
             return predict_seg.main(predict_flags(args))
-        train(args)
+        train(replace(args, data=with_dataset(args.data)))
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,8 @@ def build(args: TrainArguments, held: ExitStack) -> Job:
     held_run = run_folder.HeldRun(args.run, accelerator, held)
     plan = make_plan(args, count_images(args.data, data), accelerator)
     check_rooms(args, labels, plan, accelerator)
-    learner = make_learner(args, labels, plan, held_run.checkpoint, accelerator)
+    described = describe_data(args.data, data, labels)
+    learner = make_learner(args, labels, plan, held_run.checkpoint, described, accelerator)
     feed = make_feed(args, data, labels, plan, accelerator)
     check_crops(args, learner.model, feed.transform)
     fingerprint = on_first_process(accelerator, data_fingerprint, data, feed.counts)
@@ -238,9 +241,18 @@ def make_plan(args: TrainArguments, num_images: int, accelerator: Accelerator) -
 
 
 def make_learner(
-    args: TrainArguments, labels: LabelInfo, plan: BatchPlan, checkpoint: Path | None, accelerator: Accelerator
+    args: TrainArguments,
+    labels: LabelInfo,
+    plan: BatchPlan,
+    checkpoint: Path | None,
+    described: dict,
+    accelerator: Accelerator,
 ) -> Learner:
-    """Build network, moving average and optimizer for this launch. `checkpoint` is the one to resume from, or None."""
+    """Build network, moving average and optimizer for this launch.
+
+    checkpoint  the one to resume from, or None
+    described   entries of config.json about the data, from `describe_data`
+    """
     options, defaults = args.optimization, model_entry(args.network.model).training
     aux_weight = defaults.aux_weight if args.loss.aux_weight is None else args.loss.aux_weight
     provenance = {
@@ -250,6 +262,7 @@ def make_learner(
         "train_images": plan.num_images,
         "select": args.run.select,
         "seed": args.run.seed,
+        **described,
     }
     model = make_model(args, labels, aux_weight > 0, provenance, plan.micro_batch_size, accelerator)
     model = model.to(accelerator.device, memory_format=torch.channels_last)

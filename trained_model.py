@@ -13,6 +13,7 @@ import seg_models.models  # noqa: F401 - registers our networks with transformer
 from data_scripts.catalog import TRAIN_ON, source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
+from data_scripts.saved_classes import saved_labels
 from seg_models.hub_folders import hub_folder
 from seg_runs import run_folder
 from seg_runs.checkpoints import not_finite
@@ -66,11 +67,14 @@ def read_arguments(run: Path) -> dict:
     """Return the flags of a run from its args.yaml, or {} for a model that is not in a run folder."""
     path = run / "args.yaml"
     trained = read_recipe(path) if path.exists() else {}
-    for key in ("dataset", "dataset_path", "folds", "fold", "train_on"):
+    for key in ("dataset", "dataset_path", "folds", "fold", "train_on", "group_by"):
         if not isinstance(trained.get(key), str | None):
             raise RunError(f"cannot read recipe {path}: its {key} is {trained[key]!r:.80}")
     if trained.get("train_on", "train") not in TRAIN_ON:
         raise RunError(f"cannot read recipe {path}: its train_on is {trained['train_on']!r:.80}")
+    share = trained.get("val_share")
+    if share is not None and not (is_number(share) and 0 < share < 1):
+        raise RunError(f"cannot read recipe {path}: its val_share is {share!r:.80}")
     if (trained.get("folds") is None) != (trained.get("fold") is None):
         raise RunError(f"cannot read recipe {path}: folds and fold belong together, and one of them is missing")
     return trained
@@ -152,18 +156,38 @@ def check_processor(processor: BaseImageProcessor) -> None:
 def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tuple[str, LabelInfo]:
     """Return the name of the data set whose classes `model` predicts, and its `LabelInfo`.
 
-    `dataset` defaults to the one in the model's configuration. Raises RunError if its classes differ from the model's.
+    `dataset` defaults to the one in the model's configuration. The classes of a folder of one's own stand in that
+    configuration. Raises an error if the classes of the data set differ from the model's.
     """
-    dataset = dataset or getattr(model.config, "dataset", None) or "minicity"
+    config = model.config
+    trained_on = getattr(config, "dataset", None)
+    dataset = dataset or trained_on or "minicity"
     labels = source_of(dataset).labels
-    if model.config.num_labels != len(labels.names):
-        raise RunError(
-            f"{folder} predicts {model.config.num_labels} classes but --dataset {dataset} has {len(labels.names)}"
-        )
-    names = [name for _, name in sorted(model.config.id2label.items())]
-    if names != list(labels.names) and sorted(names) == sorted(labels.names):
-        raise RunError(f"{folder} predicts the classes of --dataset {dataset} in another order: {', '.join(names)}")
+    own = getattr(config, "label_set", None) is not None
+    if labels is None:  # a folder whose classes stand in a classes.yaml
+        labels = None if own or trained_on is None else source_of(trained_on).labels
+        return dataset, labels or saved_labels(config.to_dict())
+    if config.num_labels != len(labels.names):
+        raise RunError(f"{folder} predicts {config.num_labels} classes but --dataset {dataset} has {len(labels.names)}")
+    names = [name for _, name in sorted(config.id2label.items())]
+    if names != list(labels.names) and (own or sorted(names) == sorted(labels.names)):
+        order = " in another order" if sorted(names) == sorted(labels.names) else ""
+        what = f"the classes of --dataset {dataset}{order}" if order else f"other classes than --dataset {dataset}"
+        raise RunError(f"{folder} predicts {what}: {', '.join(names)}")
     return dataset, labels
+
+
+def data_labels(labels: LabelInfo, data: LabelInfo, path: str) -> LabelInfo:
+    """Return `data`, the label set of the images to score. Raises RunError if the model's `labels` have other names.
+
+    path  the data, for the message
+    """
+    if labels.names != data.names:
+        raise RunError(
+            f"{path} has the classes {', '.join(data.names)}, but the model predicts {', '.join(labels.names)}: give "
+            "the classes the same names and order, or predict the images with --input"
+        )
+    return data
 
 
 def processor_size(processor: BaseImageProcessor, strict: bool = True) -> tuple[int, int] | None:

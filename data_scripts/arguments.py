@@ -22,7 +22,11 @@ SHARE = {"least": 0, "most": 1}
 class SourceOptions:
     """Where to find images and labels, for training and for prediction."""
 
-    dataset: str = HfArg(default="minicity", help="data set to read", metadata={"choices": tuple(DATASETS)})
+    dataset: str | None = HfArg(
+        default=None,
+        help="data set to read (default: the one that --dataset_path holds, or minicity without a path)",
+        metadata={"choices": tuple(DATASETS)},
+    )
     dataset_path: str | None = HfArg(
         default=None, help="folder of the data set (default: ./NAME-OF-THE-DATASET)", metadata={"may_change": True}
     )
@@ -58,6 +62,17 @@ class DataOptions(SourceOptions):
         default="train",
         help="splits to train on; train+val leaves no validation images, unless --fold holds some out",
         metadata={"choices": tuple(TRAIN_ON), "added": True},
+    )
+    val_share: float | None = HfArg(
+        default=None,
+        help="share of the training images to validate on, if --dataset folder has no validation images (default: 0.2)",
+        metadata={"above": 0, "below": 1, "added": True},
+    )
+    group_by: str | None = HfArg(
+        default=None,
+        help="regular expression for --val_share: images with the same first group in their names, such as the frames "
+        "of a video, stay together",
+        metadata={"added": True},
     )
     train_size: list[int] | None = HfArg(
         default=None,
@@ -172,7 +187,7 @@ class InputOptions(SourceOptions):
 
     dataset: str | None = HfArg(
         default=None,
-        help="data set to read (default: the one the model was trained on)",
+        help="data set to read (default: the one that --dataset_path holds, or the one the model was trained on)",
         metadata={"choices": tuple(DATASETS)},
     )
     splits: list[str] | None = HfArg(

@@ -25,6 +25,12 @@ class DataNote:
     validation: str = ""  # warning about scores on the validation split, if one is needed
 
 
+def unknown_data(title: str) -> DataNote:
+    """Return the note on data of which nothing but the title is known."""
+    note = f"The licence of {title} is not known here. Find out, and keep to it for these weights too."
+    return DataNote(title, None, "other", note, "It knows only what its training images show.", publishable=False)
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set that `--dataset` can name.
@@ -37,7 +43,7 @@ class Source:
     """
 
     layout: str
-    labels: LabelInfo
+    labels: LabelInfo | None
     crop_size: tuple[int, int]
     help: str
     note: DataNote
@@ -95,6 +101,14 @@ DATASETS = {
             "It has seen only drawings: its predictions on photos are meaningless.",
         ),
     ),
+    "folder": Source(
+        "folder",
+        None,
+        (768, 768),  # whole photos up to this size: as many pixels as a crop of MiniCity
+        "it needs images/, masks/ and classes.yaml, and `python -m data_scripts.prepare SOURCE FOLDER` makes such a "
+        "folder",
+        unknown_data("unnamed data"),
+    ),
 }
 
 
@@ -109,7 +123,4 @@ def data_note(dataset: str | None) -> DataNote:
     """Return the note on a data set. For an unknown one, the note warns that its licence is not known."""
     if dataset in DATASETS:
         return DATASETS[dataset].note
-    title = dataset or "unnamed data"
-    note = f"The licence of {title} is not known here. Find out, and keep to it for these weights too."
-    limits = "It knows only what its training images show."
-    return DataNote(title, None, "other", note, limits, publishable=False)
+    return unknown_data(dataset or "unnamed data")

@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
 from .findings import rare_classes
-from .labels import DataError, LabelInfo
+from .labels import DataError, LabelInfo, MaskError
 from .near_duplicates import equal_files
 from .reader import decoding, describe, open_image, read_label, stored_size, upright_size
 
@@ -26,12 +26,13 @@ def check_data(
     checked = {name: _check_rows(data[name], labels, name, progress) for name in ("train", "validation")}
     counts, sizes = (np.concatenate([checked[name][i] for name in train_on]) for i in (0, 1))
     shown = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if pixels]
+    remedy = labels.remedy or "python -m data_scripts.check says what the masks hold"
     if not shown:
-        raise DataError("every training pixel is ignored: no label holds the id of a class")
+        raise DataError(f"every training pixel is ignored: no label holds the id of a class: {remedy}")
     if len(shown) == 1:
         raise DataError(
-            f"every labelled training pixel is {shown[0]}, so there is nothing to learn: label two classes or more "
-            "(python -m data_scripts.check says what the masks hold)"
+            f"every training pixel is {shown[0]} or ignored, so there is nothing to learn (255 always is ignored, also "
+            f"in masks of 0 and 255): {remedy}"
         )
     by_split = {"train": counts} if "validation" in train_on else {"train": counts, "val": checked["validation"][0]}
     lines = [finding.title for finding in rare_classes(labels.names, by_split)]
@@ -87,7 +88,11 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
     size = upright_size(row["image"])
     if "label" not in row:
         return np.zeros(len(labels.names), np.int64), size
-    ids = read_label(row["label"], row["image"])
+    remedy = f": {labels.remedy}" if labels.remedy else ""
+    try:
+        ids = read_label(row["label"], row["image"])
+    except MaskError as error:
+        raise DataError(f"{error}{remedy}") from error
     where = describe(row["label"])
     if ids.shape != size:
         raise DataError(f"label {where} is {_by(ids.shape)} but its image {describe(row['image'])} is {_by(size)}")
@@ -101,7 +106,7 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
     histogram = np.bincount(ids.reshape(-1), minlength=256)
     unknown = np.flatnonzero((histogram > 0) & ~labels.known_ids)
     if len(unknown):
-        raise DataError(f"label {where} holds id {unknown[0]}, which the {labels.name} label set does not know")
+        raise DataError(f"label {where} holds id {unknown[0]}, which the {labels.name} label set does not know{remedy}")
     return histogram[list(labels.source_ids)], size
 
 

@@ -17,15 +17,37 @@ from .catalog import TRAIN_ON
 from .labels import DataError, LabelInfo
 from .sampling import training_split
 from .sources import load_source
+from .val_share import VAL_SHARE, hold_share_out
 
 
 def load_data(
-    dataset: str, path: str | None, folds: str | None = None, fold: str | None = None, train_on: str = "train"
+    dataset: str,
+    path: str | None,
+    folds: str | None = None,
+    fold: str | None = None,
+    train_on: str = "train",
+    val_share: float | None = None,
+    group_by: str | None = None,
 ) -> tuple[DatasetDict, LabelInfo]:
-    """Call `load_source`. With `fold`, divide the images of `train_on` into new "train" and "validation" splits."""
+    """Call `load_source`. Returns splits that include "train" and "validation".
+
+    With `fold`, the images of `train_on` are divided into these two. Without a fold, a folder of one's own that has no
+    validation images gives `val_share` of its training images for them (see `val_share.py`). Raises `DataError` if
+    `val_share` or `group_by` would have no effect.
+    """
     data, labels = load_source(dataset, path)
+    has_validation = "validation" in data
+    if has_validation or fold is not None:
+        given = "--val_share" if val_share is not None else "--group_by" if group_by is not None else None
+        why = f"{path or dataset} has validation images" if has_validation else "--fold names the images to hold out"
+        if given:
+            raise DataError(f"{given} has no effect: {why}")
     if fold is not None:
-        data = hold_out(data, TRAIN_ON[train_on], read_fold(folds, fold), f"fold {fold} of --folds {folds}")
+        splits = tuple(split for split in TRAIN_ON[train_on] if split in data)
+        return hold_out(data, splits, read_fold(folds, fold), f"fold {fold} of --folds {folds}"), labels
+    if not has_validation:
+        share = VAL_SHARE if val_share is None else val_share
+        data = DatasetDict({**data, **hold_share_out(data["train"], labels, share, group_by)})
     return data, labels
 
 

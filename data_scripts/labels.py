@@ -11,6 +11,10 @@ class DataError(ValueError):
     """Invalid data or flags, or a file that cannot be written. The message is one line for the user."""
 
 
+class MaskError(DataError):
+    """A label file is sound, but holds something else than class ids."""
+
+
 @dataclass(frozen=True)
 class LabelInfo:
     """A label set. Label files hold source ids; networks learn train ids 0..C-1.
@@ -26,6 +30,7 @@ class LabelInfo:
     ground         names of the flat classes; any other class below an object's foot is nearer than the object
     things         names of the classes of separate, upright objects, in groups; touching things of one group are one
                    object
+    remedy         what to do about a label file that does not fit, for error messages
     ignore_index   train id of ignored pixels
     """
 
@@ -39,6 +44,7 @@ class LabelInfo:
     copyblob: tuple[str, ...] = ()
     ground: tuple[str, ...] = ()
     things: tuple[tuple[str, ...], ...] = ()
+    remedy: str = ""
     ignore_index: int = IGNORE_INDEX
 
     @property

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image, features
 
-from .labels import DataError
+from .labels import DataError, MaskError
 
 try:
     import pillow_heif
@@ -192,9 +192,9 @@ def open_photo(file: dict | str) -> Image.Image:
 def _read_ids(file, image, what: str, ids_are: str, kind: type) -> np.ndarray:
     mask, most = open_image(file, what), np.iinfo(kind).max
     if mask.mode not in LABEL_MODES:
-        raise DataError(f"{what} {describe(file)} is a {mask.mode} image: {ids_are} need a single channel of integers")
+        raise MaskError(f"{what} {describe(file)} is a {mask.mode} image: {ids_are} need a single channel of integers")
     if mask.format in ("JPEG", "MPO"):
-        raise DataError(f"{what} {describe(file)} is a JPEG, which changes {ids_are}: save it as PNG")
+        raise MaskError(f"{what} {describe(file)} is a JPEG, which changes {ids_are}: save it as PNG")
     with decoding(file, what):
         (stored, decoded), own, inverted = white(mask), orientation(mask), white_is_zero(mask)
         ids = upright(mask, mask)
@@ -210,7 +210,7 @@ def _read_ids(file, image, what: str, ids_are: str, kind: type) -> np.ndarray:
     if ids.dtype != kind:
         if ids.min() < 0 or ids.max() > most:
             wrong = ids.min() if ids.min() < 0 else ids.max()
-            raise DataError(f"{what} {describe(file)} holds id {wrong}: {ids_are} are 0 to {most}")
+            raise MaskError(f"{what} {describe(file)} holds id {wrong}: {ids_are} are 0 to {most}")
         ids = ids.astype(kind)
     return ids
 

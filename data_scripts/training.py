@@ -12,10 +12,10 @@ from .copyblob import BlobBank, build_bank, parse_rules
 from .file_checks import check_data, fit_crop
 from .folds import load_data
 from .labels import LabelInfo
+from .listing import note
 from .loading import Order
 from .pixels import Pixels, build_decoded
 from .sampling import inverse_frequency, make_order, repeated, training_split
-from .sources import note
 from .transforms import EvalTransform, RareClasses, SharedEpoch, TrainTransform
 
 
@@ -39,7 +39,8 @@ class TrainingData:
 
 def load_training_data(options: DataOptions) -> tuple[DatasetDict, LabelInfo]:
     """Return the splits of a run and their `LabelInfo`. Finds the files, but does not open them."""
-    return load_data(options.dataset, options.dataset_path, options.folds, options.fold, options.train_on)
+    where, folds = (options.dataset, options.dataset_path), (options.folds, options.fold)
+    return load_data(*where, *folds, options.train_on, options.val_share, options.group_by)
 
 
 def count_images(options: DataOptions, data: DatasetDict) -> int:

@@ -44,12 +44,12 @@ class CardFacts:
     """What a card takes from other rooms.
 
     defaults   the defaults of the flags that args.yaml keeps
-    note       maps the name of a data set, or None, to its `DataNote`
+    note       maps the configuration of a model to the `DataNote` on its data
     own_types  model types whose code lies beside the weights
     """
 
     defaults: dict
-    note: Callable[[str | None], DataNote]
+    note: Callable[[dict], DataNote]
     own_types: tuple[str, ...]
 
 
@@ -133,14 +133,15 @@ def make_card(
     pictures  {file name in the model's folder: what it shows}
     """
     config, record, processor, arguments = read_card_files(folder, run)
-    note, scores = facts.note(config.get("dataset")), record.get("validation")
+    note, scores = facts.note(config), record.get("validation")
     network = arguments.get("model", config["model_type"]).lower()
     network += f" ({arguments['encoder']})" if arguments.get("encoder") else ""
     title = f"{network} with {config.get('norm', 'batch')} norm on {note.title}"
     results = []
     if scores:
         task = dict(task_type="image-segmentation", task_name="Semantic segmentation")
-        data = dict(dataset_type=config.get("dataset") or "unnamed", dataset_name=note.title)
+        own = "training_data" in config
+        data = dict(dataset_type="own" if own else config.get("dataset") or "unnamed", dataset_name=note.title)
         for key, shown in (("mean_iou", "mIoU"), ("mean_accuracy", "mean accuracy"), ("overall_accuracy", "accuracy")):
             value = dict(metric_type=key, metric_name=f"{shown}, one scale", metric_value=round(scores[key], 4))
             results.append(EvalResult(**task, **data, dataset_split="validation", **value))
@@ -230,10 +231,21 @@ def data_section(config: dict, arguments: dict, note: DataNote) -> str:
     number = f", {images} images," if images else ""
     classes = ", ".join(name for _, name in sorted(config["id2label"].items(), key=lambda item: int(item[0])))
     without = f" without the images of fold {config['fold']}" if config.get("fold") else ""
+    without += split_sizes(config.get("training_data", {}))
     return (
         f"## Data\n\nTrained on the split `{trained_on}`{number} of {title}{without}, with these classes: {classes}. "
         f"Pixels of other classes are ignored.\n\n**Licence.** {note.note} The code is Apache-2.0."
     )
+
+
+def split_sizes(facts: dict) -> str:
+    """Return a sentence about the splits of a data set of the user's own, or ""."""
+    if "images" not in facts:
+        return ""
+    sizes = ", ".join(f"{count} {split}" for split, count in facts["images"].items())
+    share = facts.get("val_share")
+    chosen = "" if share is None else f"; the validation images are {share:.0%} of all, held out by their content"
+    return f" ({sizes} images{chosen})"
 
 
 def score_section(config: dict, record: dict, note: DataNote, pictures: dict[str, str]) -> str:
@@ -255,12 +267,17 @@ def score_section(config: dict, record: dict, note: DataNote, pictures: dict[str
         "|---|---|---|",
     ]
     for name, iou in scores["iou"].items():
-        lines.append(f"| {name} | {number(iou)} | {number(scores['accuracy'][name])} |")
+        lines.append(f"| {cell(name)} | {number(iou)} | {number(scores['accuracy'][name])} |")
     lines += [f"| **mean** | **{scores['mean_iou']:.4f}** | **{scores['mean_accuracy']:.4f}** |", ""]
     dash = " A dash marks a class that does not occur there." if None in scores["iou"].values() else ""
     lines.append(f"Pixel accuracy {scores['overall_accuracy']:.4f}.{dash}")
     lines += [f"\n![{what}]({file})" for file, what in pictures.items() if "curve" not in file]
     return "\n".join(lines)
+
+
+def cell(text: str) -> str:
+    """Return text for a cell of a Markdown table."""
+    return text.replace("|", "\\|")
 
 
 def number(value: float | None) -> str:

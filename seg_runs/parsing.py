@@ -40,7 +40,7 @@ OTHER_GROUPS = (
     ": each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see "
     "other groups of images"
 )
-NEWEST = "class_weights_constant"  # of the flags with `added`, the last one
+NEWEST = "val_share"  # of the flags with `added`, the last one
 NULL_IN_OLDER = ("scale_range", "hub_strategy")  # older runs wrote null for the default
 Arguments = TypeVar("Arguments")
 
