@@ -17,8 +17,9 @@ from seg_runs.parsing import parse_arguments
 from .arguments import DataOptions, with_folder
 from .findings import ERROR, WARNING, Finding, counted, findings_of
 from .labels import DataError
+from .recognition import with_dataset
 from .survey import Survey, take_survey
-from .training import load_training_data
+from .training import load_to_look_at
 
 COLUMNS = ("images", "pixels", "region")
 
@@ -30,10 +31,10 @@ class CheckOptions(DataOptions):
 def main(argv: list[str] | None = None) -> int:
     """Print what was found. Returns the exit code."""
     with one_line_errors(DataError):
-        options = parse_arguments(CheckOptions, with_folder(sys.argv[1:] if argv is None else argv))
-        data, labels = load_training_data(options)
+        options = with_dataset(parse_arguments(CheckOptions, with_folder(sys.argv[1:] if argv is None else argv)))
+        data, labels, refusal = load_to_look_at(options)
         survey = take_survey(data, labels)
-        found = findings_of(survey)
+        found = findings_of(survey, refusal)
         print("\n".join([*overview(survey), "", *class_table(survey), "", *report(found), "", verdict(found)]))
     return int(any(finding.level == ERROR for finding in found))
 

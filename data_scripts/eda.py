@@ -21,13 +21,16 @@ from seg_runs.parsing import parse_arguments
 from . import class_statistics as statistics
 from . import eda_page as html
 from .arguments import DataOptions, with_folder
-from .catalog import DataNote, data_note
+from .catalog import DataNote, source_of
+from .class_file import About
 from .files import write_whole
 from .findings import Finding, counted, findings_of
 from .labels import DataError
 from .near_duplicates import BITS
+from .recognition import with_dataset
+from .saved_classes import describe_data, note_of
 from .survey import Row, Survey, take_survey
-from .training import load_training_data
+from .training import load_to_look_at
 
 PAIRS = 6  # look-alikes that the page shows
 PAGE = "index.html"
@@ -46,15 +49,15 @@ class EdaOptions(DataOptions):
 def main(argv: list[str] | None = None) -> None:
     with one_line_errors(DataError):
         argv, out = split_off_folder(sys.argv[1:] if argv is None else list(argv))
-        options = parse_arguments(EdaOptions, with_folder(argv))
+        options = with_dataset(parse_arguments(EdaOptions, with_folder(argv)))
         prepare_folder(out)
-        data, labels = load_training_data(options)
-        note = data_note(options.dataset)
+        data, labels, refusal = load_to_look_at(options)
+        note = note_of({"dataset": options.dataset, **describe_data(options, data, labels)})
         if options.pictures and not note.publishable:
             print(f"note: {withheld(note)}")
         survey = take_survey(data, labels)
         alike = statistics.look_alikes(survey)
-        found = findings_of(survey)
+        found = findings_of(survey, refusal)
         numbers = stats(survey, alike, found)
         text = draw(data, survey, alike, found, note, options)
         write_whole(out / "stats.json", lambda path: path.write_text(json.dumps(numbers, indent=1) + "\n"), REMEDY)
@@ -88,10 +91,10 @@ def prepare_folder(out: Path) -> None:
 
 
 def withheld(note: DataNote) -> str:
-    """Return a warning for data whose pictures may not be shown in public."""
+    """Return a warning about pictures of data whose licence does not let everyone show them."""
     return (
-        f"the page shows pictures of {note.title}, which may not be shown in public unless its owner allows it: keep "
-        "the page to yourself, or leave the pictures out with --pictures 0"
+        f"the page holds pictures of {note.title}: show it only where these may be shown, or leave them out with "
+        "--pictures 0"
     )
 
 
@@ -128,8 +131,10 @@ def draw(
     sizes = [row.size for row in survey.rows if row.size]
     aspect = float(np.median([width / height for height, width in sizes])) if sizes else 1.0
     images = {split: entry["images"] for split, entry in splits.items()}
-    warning = withheld(note) if options.pictures and not note.publishable else ""
-    title = note.title[:1].upper() + note.title[1:]
+    is_own = source_of(options.dataset).labels is None  # its owner knows what may be shown
+    warning = "" if is_own or note.publishable or not options.pictures else withheld(note)
+    named = note.title != About().data_note().title
+    title = note.title if named else Path(options.dataset_path or options.dataset).resolve().name
     sections = [
         html.header(title, described(survey), tiles(survey, splits), warning),
         html.findings_section(found),

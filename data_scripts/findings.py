@@ -36,8 +36,11 @@ class Finding:
     then: str = ""
 
 
-def findings_of(survey: Survey) -> list[Finding]:
-    """Return everything that is wrong or doubtful, the worst first."""
+def findings_of(survey: Survey, refusal: str = "") -> list[Finding]:
+    """Return everything that is wrong or doubtful, the worst first.
+
+    refusal  why training could not load the data; it is a finding of its own if no other error explains it
+    """
     found = [
         *bad_files(survey),
         *unknown_values(survey),
@@ -49,6 +52,8 @@ def findings_of(survey: Survey) -> list[Finding]:
         *contradictions(survey),
         *ignored_masks(survey),
     ]
+    if refusal and all(finding.level != ERROR for finding in found):
+        found.append(Finding(ERROR, refusal))
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
@@ -71,6 +76,7 @@ def bad_files(survey: Survey) -> list[Finding]:
             rows = [row for row in survey.of(*splits) if kind in row.faults]
             if rows:
                 lines = some([row.faults[kind] for row in rows])
+                then = survey.labels.remedy or then if kind == "colors" else then
                 if kind == "colors" and max(row.colors for row in rows) > MANY_COLORS:
                     lines += ("so many colours come from smoothed (anti-aliased) edges or from compression",)
                     then = "export the masks again, without smoothing and as PNG"
@@ -97,12 +103,15 @@ def unknown_values(survey: Survey) -> list[Finding]:
             ],
             "values",
         )
-        then = "give these values a class, or list them as ignored, where the classes are defined"
+        then = (
+            survey.labels.remedy or "give these values a class, or list them as ignored, where the classes are defined"
+        )
         if len(masks) > SMOOTHED:
             lines += ("so many values come from smoothed (anti-aliased) edges, from resizing or from a JPEG",)
             then = "export the masks again: no smoothing, nearest-neighbour resizing, PNG"
         elif _are_0_and_255(survey.of(*splits)):
-            lines, then = (*lines, "these look like 0/255 masks, and 255 always means ignored"), PREPARE
+            lines = (*lines, "these look like 0/255 masks, and 255 always means ignored")
+            then = survey.labels.remedy or PREPARE
         found.append(Finding(level, f"values in the masks that are no class{where}: {len(masks)}", lines, then))
     return found
 
@@ -120,7 +129,7 @@ def nothing_to_learn(survey: Survey) -> list[Finding]:
     if not _are_0_and_255(rows):
         return [Finding(ERROR, f"nothing to learn: {what}", then="label at least two classes")]
     lines = ("the masks hold only the values 0 and 255, and 255 always means ignored",)
-    return [Finding(ERROR, f"nothing to learn: {what}", lines, PREPARE)]
+    return [Finding(ERROR, f"nothing to learn: {what}", lines, labels.remedy or PREPARE)]
 
 
 def _are_0_and_255(rows: Iterable[Row]) -> bool:

@@ -11,11 +11,12 @@ from .catalog import source_of
 from .copyblob import BlobBank, build_bank, parse_rules
 from .file_checks import check_data, fit_crop
 from .folds import load_data
-from .labels import LabelInfo
+from .labels import DataError, LabelInfo
 from .listing import note
 from .loading import Order
 from .pixels import Pixels, build_decoded
 from .sampling import inverse_frequency, make_order, repeated, training_split
+from .sources import load_source
 from .transforms import EvalTransform, RareClasses, SharedEpoch, TrainTransform
 
 
@@ -41,6 +42,19 @@ def load_training_data(options: DataOptions) -> tuple[DatasetDict, LabelInfo]:
     """Return the splits of a run and their `LabelInfo`. Finds the files, but does not open them."""
     where, folds = (options.dataset, options.dataset_path), (options.folds, options.fold)
     return load_data(*where, *folds, options.train_on, options.val_share, options.group_by)
+
+
+def load_to_look_at(options: DataOptions) -> tuple[DatasetDict, LabelInfo, str]:
+    """Return what `load_training_data` does, and an empty string.
+
+    If a bad file prevents the division into training and validation images, return the splits as they are in the
+    folder, and the reason. So each file can still be looked at.
+    """
+    try:
+        return *load_training_data(options), ""
+    except DataError as error:
+        data, labels = load_source(options.dataset, options.dataset_path)
+        return data, labels, str(error)
 
 
 def count_images(options: DataOptions, data: DatasetDict) -> int:
