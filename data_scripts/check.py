@@ -15,7 +15,7 @@ from seg_runs.launch import one_line_errors
 from seg_runs.parsing import parse_arguments
 
 from .arguments import DataOptions, with_folder
-from .findings import ERROR, WARNING, Finding, counted, findings_of
+from .findings import ERROR, WARNING, Finding, below, counted, findings_of
 from .labels import DataError
 from .recognition import with_dataset
 from .survey import Survey, take_survey
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         options = with_dataset(parse_arguments(CheckOptions, with_folder(sys.argv[1:] if argv is None else argv)))
         data, labels, refusal = load_to_look_at(options)
         survey = take_survey(data, labels)
-        found = findings_of(survey, refusal)
+        found = below(findings_of(survey, refusal), options.dataset_path or options.dataset)
         print("\n".join([*overview(survey), "", *class_table(survey), "", *report(found), "", verdict(found)]))
     return int(any(finding.level == ERROR for finding in found))
 

@@ -24,7 +24,7 @@ from .arguments import DataOptions, with_folder
 from .catalog import DataNote, source_of
 from .class_file import About
 from .files import write_whole
-from .findings import Finding, counted, findings_of
+from .findings import Finding, below, counted, findings_of
 from .labels import DataError
 from .near_duplicates import BITS
 from .recognition import with_dataset
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"note: {withheld(note)}")
         survey = take_survey(data, labels)
         alike = statistics.look_alikes(survey)
-        found = findings_of(survey, refusal)
+        found = below(findings_of(survey, refusal), options.dataset_path or options.dataset)
         numbers = stats(survey, alike, found)
         text = draw(data, survey, alike, found, note, options)
         write_whole(out / "stats.json", lambda path: path.write_text(json.dumps(numbers, indent=1) + "\n"), REMEDY)
@@ -109,7 +109,12 @@ def stats(survey: Survey, alike: statistics.Alike, found: list[Finding]) -> dict
         "classes": statistics.class_numbers(survey),
         "images that show both": {name: row for name, row in zip(names, together.tolist(), strict=True)},
         "look-alikes of training images": [
-            {"image": survey.rows[a].image, "training image": survey.rows[b].image, "different bits": bits}
+            {
+                "split": survey.rows[a].split,
+                "image": survey.rows[a].name,
+                "training image": survey.rows[b].name,
+                "different bits": bits,
+            }
             for a, b, bits in alike.pairs
         ],
         "findings": [asdict(finding) for finding in found],

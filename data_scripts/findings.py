@@ -1,9 +1,10 @@
 """Say what is wrong, doubtful or worth knowing about a data set, from a survey of its files."""
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from .survey import Row, Survey
 FEW_IMAGES = 5  # a class in fewer training images than this can hardly be learned
 NAMED = 3  # files or values that a finding names before it only counts
 SMOOTHED = 16  # more unknown values than this come from smoothed edges or compression, not from wrong ids
-TINY, NOISY = 4, 20  # a class of more than NOISY regions an image, half of them of at most TINY pixels, is noise
+TINY = 4  # pixels of a speck
+MANY_SPECKS, MOSTLY_SPECKS = 50, 0.6  # a mask with so many specks, and such a share of its regions, is full of them
 PREPARE = "python -m data_scripts.prepare turns such masks into ids"
 WORTHLESS = "a score on known images says nothing about new ones"
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
@@ -46,7 +48,7 @@ def findings_of(survey: Survey, refusal: str = "") -> list[Finding]:
         *unknown_values(survey),
         *nothing_to_learn(survey),
         *rare_classes(survey.labels.names, {name: survey.counts(name) for name in survey.labelled}),
-        *noisy_classes(survey),
+        *speckled_masks(survey),
         *turned_masks(survey),
         *duplicates(survey),
         *contradictions(survey),
@@ -55,6 +57,17 @@ def findings_of(survey: Survey, refusal: str = "") -> list[Finding]:
     if refusal and all(finding.level != ERROR for finding in found):
         found.append(Finding(ERROR, refusal))
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
+
+
+def below(found: Sequence[Finding], root: str) -> list[Finding]:
+    """Return findings that name files by their path below the folder `root`."""
+    prefix = f"{root.rstrip(os.sep)}{os.sep}"
+    shortened = [(finding.title, *finding.details) for finding in found]
+    shortened = [[line.replace(prefix, "") for line in lines] for lines in shortened]
+    return [
+        replace(finding, title=title, details=tuple(details))
+        for finding, (title, *details) in zip(found, shortened, strict=True)
+    ]
 
 
 BAD_FILES = (  # (kind of fault in `Row.faults`, title, what to do)
@@ -166,21 +179,21 @@ def rare_classes(names: Sequence[str], counts: dict[str, np.ndarray]) -> list[Fi
     return found
 
 
-def noisy_classes(survey: Survey) -> list[Finding]:
-    """Return a warning about classes that consist of many tiny regions, as resized or compressed masks have them."""
-    lines = []
-    for train_id, name in enumerate(survey.labels.names):
-        rows = [row.regions[train_id] for row in survey.rows if train_id in row.regions]
-        sizes = survey.region_sizes(train_id)
-        if len(rows) and len(sizes) > NOISY * len(rows) and np.median(sizes) <= TINY:
-            lines.append(
-                f"{name}: {len(sizes) / len(rows):.0f} regions an image, half of them of at most "
-                f"{np.median(sizes):.0f} pixels"
-            )
-    if not lines:
+def speckled_masks(survey: Survey) -> list[Finding]:
+    """Return a warning about masks with many tiny regions, which resizing, compression or added noise leaves."""
+    found = []
+    for row in survey.rows:
+        sizes = np.concatenate([np.zeros(0, np.int64), *row.regions.values()])
+        specks = int((sizes <= TINY).sum())
+        if specks >= MANY_SPECKS and specks >= MOSTLY_SPECKS * len(sizes):
+            found.append((specks, row.label))
+    if not found:
         return []
-    then = "look at these masks enlarged: smoothing, resizing or a JPEG leaves such specks"
-    return [Finding(WARNING, f"classes that consist of specks: {len(lines)}", some(lines, "classes"), then)]
+    found.sort(key=lambda speckled: -speckled[0])
+    title = f"masks full of specks: {len(found)} of {sum(row.ids is not None for row in survey.rows)}"
+    lines = some([f"{label}: {specks:,} regions of at most {TINY} pixels" for specks, label in found])
+    then = "look at these masks enlarged, and export them without resizing, smoothing, JPEG or added noise"
+    return [Finding(WARNING, title, lines, then)]
 
 
 def turned_masks(survey: Survey) -> list[Finding]:
