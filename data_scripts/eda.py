@@ -201,7 +201,7 @@ def look_alikes(data: DatasetDict, survey: Survey, alike: statistics.Alike) -> s
             names = f"{name_of(survey.rows[first])} and {name_of(survey.rows[last])}"
             pairs.append(((first, last), f"{names}: first and last of {-size} images"))
         number = len(pairs)
-    text = f"{number:,} {what}, found by a perceptual hash; the {min(number, PAIRS)} closest or largest are shown."
+    text = f"{number:,} {what}, found by a perceptual hash." + (f" {PAIRS} are shown." if number > PAIRS else "")
     shown = [([files_of(data, i)["image"] for i in pair], caption) for pair, caption in pairs[:PAIRS]]
     return html.pairs_section("Look-alikes", text, shown)
 

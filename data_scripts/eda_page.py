@@ -83,7 +83,7 @@ figure { margin: 0; } .sheet figure { background: var(--card); border: 1px solid
 .matrix { border-collapse: separate; border-spacing: 2px; font-size: 11.5px; font-variant-numeric: tabular-nums;
   width: 100%; max-width: 900px; }
 .matrix td { min-width: 30px; height: 28px; text-align: center; border-radius: 4px; padding: 0 3px; }
-.matrix th { font-weight: 400; text-align: left; white-space: nowrap; } .matrix tbody th { position: sticky; left: 0;
+.matrix tbody th { width: 1%; } .matrix th { font-weight: 400; text-align: left; white-space: nowrap; } .matrix tbody th { position: sticky; left: 0;
   background: var(--card); padding-right: 8px; max-width: 130px; overflow: hidden;
   text-overflow: ellipsis; z-index: 1; }
 .matrix thead th { writing-mode: vertical-rl; transform: rotate(180deg); padding: 4px 0; max-height: 130px; }
@@ -135,7 +135,7 @@ def header(title: str, where: str, tiles: Sequence[tuple[str, str]], warning: st
 
 def findings_section(found: Sequence[Finding]) -> str:
     items = "".join(
-        f'<li><span class="level {finding.level}">{LEVELS[finding.level]}</span>{escape(finding.title)}'
+        f'<li><span class="level {finding.level}">{LEVELS[finding.level]}</span>{escape(finding.title[:1].upper() + finding.title[1:])}'
         + "".join(f"<div>{escape(line)}</div>" for line in finding.details)
         + (f"<div>&rarr; {escape(finding.then)}</div>" if finding.then else "")
         + "</li>"
