@@ -75,7 +75,8 @@ def split_numbers(survey: Survey, alike: Alike) -> dict[str, dict]:
 
 def co_occurrence(survey: Survey) -> np.ndarray:
     """Return in how many images each pair of classes occurs, int64 (C, C), over all labelled splits."""
-    shown = np.concatenate([survey.counts(split) > 0 for split in survey.labelled] or [np.zeros((0, 1), bool)])
+    none = np.zeros((0, len(survey.labels.names)), bool)
+    shown = np.concatenate([none, *(survey.counts(split) > 0 for split in survey.labelled)])
     return shown.astype(np.int64).T @ shown.astype(np.int64)
 
 

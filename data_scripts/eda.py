@@ -8,7 +8,7 @@ Takes the data flags of train_seg.py. This is a script: it may use every room, a
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"note: {withheld(note)}")
         survey = take_survey(data, labels)
         alike = statistics.look_alikes(survey)
-        found = below(findings_of(survey, refusal), options.dataset_path or options.dataset)
+        found = without_folder(findings_of(survey, refusal), options.dataset_path or options.dataset)
         numbers = stats(survey, alike, found)
         text = draw(data, survey, alike, found, note, options)
         write_whole(out / "stats.json", lambda path: path.write_text(json.dumps(numbers, indent=1) + "\n"), REMEDY)
@@ -90,6 +90,11 @@ def prepare_folder(out: Path) -> None:
         raise DataError(f"cannot write {out}: {error.strerror or error}; {REMEDY}") from error
 
 
+def without_folder(found: list[Finding], root: str) -> list[Finding]:
+    """Return findings that do not tell where on this machine the data lie, because the page may be shown around."""
+    return [replace(finding, then=finding.then.replace(root, Path(root).name)) for finding in below(found, root)]
+
+
 def withheld(note: DataNote) -> str:
     """Return a warning about pictures of data whose licence does not let everyone show them."""
     return (
@@ -103,7 +108,6 @@ def stats(survey: Survey, alike: statistics.Alike, found: list[Finding]) -> dict
     names = list(survey.labels.names)
     together = statistics.co_occurrence(survey)
     return {
-        "label set": survey.labels.name,
         "splits": statistics.split_numbers(survey, alike),
         "quantiles of region sizes": list(statistics.QUANTILES),
         "classes": statistics.class_numbers(survey),

@@ -56,7 +56,7 @@ p { margin: 4px 0 16px; } .soft { color: var(--soft); } small, .small { font-siz
 .slider { display: inline-flex; gap: 10px; align-items: center; margin: 0 0 14px; font-size: 14px; }
 .slider input { width: 180px; accent-color: var(--train); }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 16px; }
-figure { margin: 0; } .sheet figure { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
+figure { margin: 0; min-width: 0; } .sheet figure { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   overflow: hidden; } .sheet figcaption { padding: 8px 12px 11px; font-size: 12.5px; color: var(--soft); }
 .sheet figcaption b { color: var(--ink); font-weight: 500; }
 .stack { position: relative; display: block; } .stack img { display: block; width: 100%; height: auto; }
@@ -83,7 +83,8 @@ figure { margin: 0; } .sheet figure { background: var(--card); border: 1px solid
 .matrix { border-collapse: separate; border-spacing: 2px; font-size: 11.5px; font-variant-numeric: tabular-nums;
   width: 100%; max-width: 900px; }
 .matrix td { min-width: 30px; height: 28px; text-align: center; border-radius: 4px; padding: 0 3px; }
-.matrix tbody th { width: 1%; } .matrix th { font-weight: 400; text-align: left; white-space: nowrap; } .matrix tbody th { position: sticky; left: 0;
+.matrix th { font-weight: 400; text-align: left; white-space: nowrap; }
+.matrix tbody th { width: 1%; position: sticky; left: 0;
   background: var(--card); padding-right: 8px; max-width: 130px; overflow: hidden;
   text-overflow: ellipsis; z-index: 1; }
 .matrix thead th { writing-mode: vertical-rl; transform: rotate(180deg); padding: 4px 0; max-height: 130px; }
@@ -135,7 +136,8 @@ def header(title: str, where: str, tiles: Sequence[tuple[str, str]], warning: st
 
 def findings_section(found: Sequence[Finding]) -> str:
     items = "".join(
-        f'<li><span class="level {finding.level}">{LEVELS[finding.level]}</span>{escape(finding.title[:1].upper() + finding.title[1:])}'
+        f'<li><span class="level {finding.level}">{LEVELS[finding.level]}</span>'
+        + escape(finding.title[:1].upper() + finding.title[1:])
         + "".join(f"<div>{escape(line)}</div>" for line in finding.details)
         + (f"<div>&rarr; {escape(finding.then)}</div>" if finding.then else "")
         + "</li>"

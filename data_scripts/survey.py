@@ -1,5 +1,6 @@
 """Look at every file of a data set once, without stopping at a bad one: sizes, ids, regions, brightness, hashes."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +45,7 @@ class Row:
     color      mean (R, G, B), 0 to 255
     look       perceptual hash, uint64 (see near_duplicates.py)
     content    digest of the image file; None if it cannot be read
-    marking    digest of the label file
+    marking    digest of the ids that the label stores
     colors     number of distinct colours of a label with the fault "colors"
     is_turned  whether the photo has an orientation tag, its label has none, and the label's size does not tell
                whether it was drawn on the stored or the upright photo
@@ -141,7 +142,6 @@ def _look_at_image(row: Row, pixels: np.ndarray, file: dict) -> None:
 def _look_at_label(row: Row, files: dict, labels: LabelInfo) -> None:
     try:
         ids = read_label(files["label"], files["image"] if row.size else None)
-        row.marking = content_hash(files["label"])
     except DataError as error:
         _name_fault(row, files["label"], str(error))
         return
@@ -151,6 +151,7 @@ def _look_at_label(row: Row, files: dict, labels: LabelInfo) -> None:
     if "instance" in files:
         _check_instances(row, files, ids.shape)
     row.is_turned = row.size is not None and _is_turned(files)
+    row.marking = hashlib.sha256(ids.tobytes()).hexdigest()
     row.ids = np.bincount(ids.reshape(-1), minlength=256)
     train_ids = labels.train_ids[ids]
     row.layout = cv2.resize(train_ids, LAYOUT[::-1], interpolation=cv2.INTER_NEAREST)
