@@ -56,7 +56,8 @@ p { margin: 4px 0 16px; } .soft { color: var(--soft); } small, .small { font-siz
 .slider { display: inline-flex; gap: 10px; align-items: center; margin: 0 0 14px; font-size: 14px; }
 .slider input { width: 180px; accent-color: var(--train); }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 16px; }
-figure { margin: 0; min-width: 0; } .sheet figure { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
+figure { margin: 0; min-width: 0; }
+.sheet figure { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   overflow: hidden; } .sheet figcaption { padding: 8px 12px 11px; font-size: 12.5px; color: var(--soft); }
 .sheet figcaption b { color: var(--ink); font-weight: 500; }
 .stack { position: relative; display: block; } .stack img { display: block; width: 100%; height: auto; }
@@ -414,7 +415,7 @@ def _jpeg(pixels: np.ndarray) -> str:
 
 def _mask(train_ids: np.ndarray, labels: LabelInfo) -> str:
     """Return train ids (h, w) as a palette PNG in which ignored pixels are transparent."""
-    picture = Image.fromarray(train_ids, "L")
+    picture = Image.fromarray(train_ids)
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(labels.palette)] = labels.palette
     picture.putpalette(palette.reshape(-1).tolist())

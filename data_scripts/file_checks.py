@@ -38,7 +38,7 @@ def check_data(
     lines = [finding.title for finding in rare_classes(labels.names, by_split)]
     if "validation" not in train_on:
         lines += _known_images(data)
-    for line in lines:
+    for line in [*lines, *(["python -m data_scripts.check looks further"] if lines else [])]:
         print(f"note: {line}")
     return counts, sizes
 
