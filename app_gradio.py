@@ -34,14 +34,15 @@ from gradio.data_classes import FileData
 from PIL import Image
 from starlette.middleware import Middleware
 
+from data_scripts.fold_files import load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.listing import list_images
 from data_scripts.reader import number_of_pixels, read_image, upright_size
-from data_scripts.sources import load_source
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
 from seg_models.predictor import Predictor
+from seg_models.views import Views
 from seg_runs.launch import RunError, make_accelerator, one_line_errors
 from seg_runs.parsing import parse_arguments
 from seg_runs.predictions import Predictions
@@ -154,21 +155,25 @@ class Segmenter:
 
     def __call__(self, photo: Photo, scales: tuple[float, ...], flip: bool) -> tuple[np.ndarray, np.ndarray]:
         image = photo.pixels()
-        predictor = self._predictor(scales, flip)
+        predictor = self._predictor(self._views(scales, flip))
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1).to(self.device)
         return image, predictor.labels(pixels).to(torch.uint8).cpu().numpy()
 
-    def _predictor(self, scales: tuple[float, ...], flip: bool) -> Predictor:
-        return Predictor(self.model, self.processor.image_mean, self.processor.image_std, self.size, scales, flip)
+    def _views(self, scales: tuple[float, ...], flip: bool) -> Views:
+        return Views(self.size, scales, flip)
+
+    def _predictor(self, views: Views) -> Predictor:
+        return Predictor(self.model, self.processor.image_mean, self.processor.image_std, views)
 
     def pixels(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> int:
         """Return the number of pixels that the network processes for a photo of `size` (H, W), over all views."""
-        return prediction_pixels(self.model, size, scales, flip, self.size)
+        return prediction_pixels(self.model, size, self._views(scales, flip))
 
     def _memory(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> int:
         """Return the bytes that predicting a photo of `size` (H, W) takes on the device."""
-        self._predictor(scales, flip)  # prepares the network for prediction, which changes its memory use
-        return prediction_memory(self.model, size, scales, flip, self.size)
+        views = self._views(scales, flip)
+        self._predictor(views)  # prepares the network for prediction, which changes its memory use
+        return prediction_memory(self.model, size, views)
 
     def free_memory(self, wanted: int) -> int:
         """Return the free bytes on the device; see `free_memory_of`."""
@@ -176,15 +181,18 @@ class Segmenter:
 
 
 def example_images(dataset: str, trained: dict) -> list[str]:
-    """Return paths of images from the model's data set, or [] if it is not on this machine.
+    """Return paths of test or validation images of the model's data set, or [] if it is not on this machine.
 
     trained  flags of the run, or {}
     """
+    keys = ("val_share", "group_by")
     try:
-        data, _ = load_source(dataset, trained.get("dataset_path"))
+        data, _ = load_data(
+            dataset, trained.get("dataset_path"), **{key: trained[key] for key in keys if key in trained}
+        )
     except DataError:
         return []
-    split = next(data[name] for name in ("test", "validation", "train") if name in data)
+    split = data["test"] if "test" in data else data["validation"]
     return [image["path"] for image in split["image"]]
 
 
@@ -300,7 +308,7 @@ def build_page(args: AppArguments, folder: Path) -> gr.Blocks:
         colors |= {name: f"#{bytes(color).hex()}" for name, color in zip(labels.names, labels.palette, strict=True)}
     caching = {"delete_cache": (60, KEPT_SECONDS)}
     with gr.Blocks(title="minicity-seg", analytics_enabled=False, fill_width=True, **caching) as page:
-        gr.Markdown("# What is each pixel?\nUpload a photo of a street, or pick an example, and press *Segment*.")
+        gr.Markdown("# What is each pixel?\nUpload a photo, or pick an example, and press *Segment*.")
         with gr.Row():
             with gr.Column():
                 photo = gr.Image(type="filepath", image_mode=None, sources=["upload"], label="Photo", height=420)

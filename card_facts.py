@@ -1,5 +1,7 @@
 """Facts about data sets and networks for model cards. This module does not load torch."""
 
+from dataclasses import asdict
+
 from data_scripts.saved_classes import note_of
 from script_arguments import TrainArguments
 from seg_models.names import OWN_TYPES
@@ -11,4 +13,5 @@ def card_facts() -> CardFacts:
     """Return the facts that `seg_runs.card.make_card` needs: default flags, notes on data sets, our model types."""
     arguments = TrainArguments()
     values = flat(arguments)
-    return CardFacts({name: values[name] for name in recipe_of(arguments)}, note_of, OWN_TYPES)
+    defaults = {name: values[name] for name in recipe_of(arguments)}
+    return CardFacts(defaults, lambda config: asdict(note_of(config)), OWN_TYPES)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from transformers.hf_argparser import HfArg
 
 from data_scripts.arguments import AugmentOptions, DataOptions, InputOptions
-from seg_models.arguments import SIZE, LossOptions, NetworkOptions, ViewOptions
+from seg_models.arguments import LossOptions, NetworkOptions, ViewOptions
 from seg_runs.arguments import HubOptions, OptimizationOptions, ResultOptions, RunOptions
 from seg_runs.launch import RunError, one_line_errors
 from seg_runs.parsing import parse_arguments
@@ -55,19 +55,23 @@ class AppArguments:
     )
     trust_remote_code: bool = HfArg(default=False, help="run the Python code that comes with the models")
     examples: str | None = HfArg(
-        default=None, help="folder of example photos (default: images of the model's data set)"
+        default=None,
+        help="folder of example photos (default: images of the model's data set)",
+        metadata={"metavar": "DIR"},
     )
     test_size: list[int] | None = HfArg(
         default=None,
         help="resize photos to this height and width for the network (default: as in validation)",
-        metadata={**SIZE},
+        metadata={"kind": "size"},
     )
     max_megapixels: int = HfArg(
         default=30, help="largest photo in megapixels; larger ones are refused before decoding", metadata={"least": 1}
     )
     max_file_size: int = HfArg(default=50, help="largest upload in megabytes", metadata={"least": 1})
     server_name: str = HfArg(
-        default="127.0.0.1", help="address to listen on; 0.0.0.0 accepts connections from other machines"
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 accepts connections from other machines",
+        metadata={"metavar": "ADDRESS"},
     )
     server_port: int | None = HfArg(
         default=None,
@@ -94,5 +98,7 @@ def predict_flags(arguments: TrainArguments) -> list[str]:
     flags += [f"--model_name_or_path={run.output_dir}"] if run.output_dir else []
     flags += [f"--dataset_path={data.dataset_path}"] if data.dataset_path else []
     flags += [f"--folds={data.folds}", f"--fold={data.fold}"] if data.fold is not None else []
+    flags += ["--eval_dataset", *data.eval_dataset] if data.eval_dataset else []
+    flags += [f"--class_map={data.class_map}"] if data.class_map else []
     flags += [f"--eval_output_stride={network.eval_output_stride}"] if network.eval_output_stride else []
     return flags + (["--test_size", *map(str, network.test_size)] if network.test_size else [])

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,7 +11,8 @@ from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, BaseImageProcessor, PreTrainedModel
 
 import seg_models.models  # noqa: F401 - registers our networks with transformers
-from data_scripts.catalog import TRAIN_ON, source_of
+from data_scripts.arguments import DataOptions
+from data_scripts.catalog import source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
 from data_scripts.saved_classes import saved_labels
@@ -19,7 +21,7 @@ from seg_runs import run_folder
 from seg_runs.checkpoints import not_finite
 from seg_runs.files import CHECKSUMS, damage, read_json
 from seg_runs.launch import RunError, os_reason, progress_bar
-from seg_runs.recipes import read_recipe
+from seg_runs.parsing import read_options
 from seg_runs.state import is_count, is_number
 
 HERE = Path(__file__).resolve().parent
@@ -64,20 +66,12 @@ def is_there(folder: Path) -> bool:
 
 
 def read_arguments(run: Path) -> dict:
-    """Return the flags of a run from its args.yaml, or {} for a model that is not in a run folder."""
+    """Return the flags of a run that say what it read, from its args.yaml; {} for a model that is not in a run folder.
+
+    Raises RunError if one of them is not valid.
+    """
     path = run / "args.yaml"
-    trained = read_recipe(path) if path.exists() else {}
-    for key in ("dataset", "dataset_path", "folds", "fold", "train_on", "group_by"):
-        if not isinstance(trained.get(key), str | None):
-            raise RunError(f"cannot read recipe {path}: its {key} is {trained[key]!r:.80}")
-    if trained.get("train_on", "train") not in TRAIN_ON:
-        raise RunError(f"cannot read recipe {path}: its train_on is {trained['train_on']!r:.80}")
-    share = trained.get("val_share")
-    if share is not None and not (is_number(share) and 0 < share < 1):
-        raise RunError(f"cannot read recipe {path}: its val_share is {share!r:.80}")
-    if (trained.get("folds") is None) != (trained.get("fold") is None):
-        raise RunError(f"cannot read recipe {path}: folds and fold belong together, and one of them is missing")
-    return trained
+    return asdict(read_options(DataOptions, path)) if path.exists() else {}
 
 
 def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrainedModel, BaseImageProcessor]:
@@ -115,7 +109,7 @@ def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTraine
 
 def check_configuration(config: dict) -> None:
     """Raise RunError for invalid entries of config.json."""
-    for key in ("dataset", "trained_on", "model_type", "pretrained"):
+    for key in ("dataset", "trained_on", "eval_dataset", "model_type", "pretrained"):
         if not isinstance(config.get(key), str | None):
             raise RunError(f"config.json: {key} is {config[key]!r:.80}")
     names = config.get("id2label")

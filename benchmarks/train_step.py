@@ -76,7 +76,7 @@ def stepper(model: torch.nn.Module, num_labels: int):
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
     loss = make_loss("ce", torch.ones(num_labels), None)
-    return lambda batch: train_step(accelerator, model, [batch], loss, optimizer, None, 0.0)
+    return lambda batch: train_step(accelerator, model, [batch], loss, 0.0, optimizer, None)
 
 
 def use_timms_evonorm(model: torch.nn.Module) -> None:

@@ -14,7 +14,6 @@ from .labels import DataError
 
 COPYBLOB = ("bank", "tutorial", "none")
 SAMPLING = ("shuffle", "rare", "balanced")
-SIZE = {"least": 1, "most": 2**16, "length": 2, "takes": "a height and a width", "metavar": "N"}
 SHARE = {"least": 0, "most": 1}
 
 
@@ -33,12 +32,25 @@ class SourceOptions:
     folds: str | None = HfArg(
         default=None,
         help="JSON file that maps the name of each fold to the names of its held-out images",
-        metadata={"may_change": True, "added": True},
+        metadata={"metavar": "FILE", "may_change": True, "added": "2026-11-25 22:04"},
     )
     fold: str | None = HfArg(
         default=None,
-        help="fold of --folds to validate on; training uses the other images",
-        metadata={"added": True},
+        help="fold of --folds whose images are the validation split; the others are for training",
+        metadata={"added": "2026-11-25 22:04"},
+    )
+    eval_dataset: list[str] | None = HfArg(
+        default=None,
+        help="another data set and its folder: validate and score on its validation images",
+        metadata={
+            **{"length": 2, "takes": "a data set and its folder, such as kitti ./kitti", "metavar": ("NAME", "PATH")},
+            **{"may_change": True, "added": "2026-11-26 05:45"},
+        },
+    )
+    class_map: str | None = HfArg(
+        default=None,
+        help="YAML file that maps classes of the network to classes of --eval_dataset (default: by name)",
+        metadata={"metavar": "FILE", "added": "2026-11-26 05:45"},
     )
     num_workers: int = HfArg(
         default=2,
@@ -50,6 +62,17 @@ class SourceOptions:
         if (self.folds is None) != (self.fold is None):
             given, missing = ("--folds", "--fold") if self.folds else ("--fold", "--folds")
             raise DataError(f"{given} needs {missing}: name both the file of folds and the fold to hold out")
+        if self.class_map is not None and self.eval_dataset is None:
+            raise DataError("--class_map needs --eval_dataset: it maps the network's classes to that data set's")
+        if self.eval_dataset is None:
+            return
+        if self.eval_dataset[0] not in DATASETS:
+            known = ", ".join(DATASETS)
+            raise DataError(
+                f"--eval_dataset {self.eval_dataset[0]} is not known: choose one of {known}, and its folder"
+            )
+        if self.fold is not None:
+            raise DataError("--fold and --eval_dataset exclude each other: both say which images to score on")
 
 
 @dataclass(frozen=True)
@@ -61,41 +84,48 @@ class DataOptions(SourceOptions):
     train_on: str = HfArg(
         default="train",
         help="splits to train on; train+val leaves no validation images, unless --fold holds some out",
-        metadata={"choices": tuple(TRAIN_ON), "added": True},
+        metadata={"choices": tuple(TRAIN_ON), "added": "2026-11-21 14:48"},
     )
     val_share: float | None = HfArg(
         default=None,
         help="share of the training images to validate on, if --dataset folder has no validation images (default: 0.2)",
-        metadata={"above": 0, "below": 1, "added": True},
+        metadata={"above": 0, "below": 1, "added": "2026-11-26 05:00"},
     )
     group_by: str | None = HfArg(
         default=None,
         help="regular expression for --val_share: images with the same first group in their names, such as the frames "
         "of a video, stay together",
-        metadata={"added": True},
+        metadata={"added": "2026-11-26 05:00"},
     )
     train_size: list[int] | None = HfArg(
         default=None,
         help="resize training images to this height and width before augmentation (default: do not resize)",
-        metadata={**SIZE},
+        metadata={"kind": "size"},
     )
     sampling: str = HfArg(
         default="shuffle",
         help="draw each image once per epoch (shuffle), or draw a class, by inverse frequency (rare) or in turn "
         "(balanced), and then an image that shows it",
-        metadata={"choices": SAMPLING, "added": True},
+        metadata={"choices": SAMPLING, "added": "2026-11-21 14:48"},
     )
     cache: bool = HfArg(
         default=True,
         help="decode images once and keep them in $MINICITY_SEG_CACHE or ~/.cache/minicity-seg, if they fit into half "
         "of the free memory and half of the free disk space",
-        metadata={"negated": "decode images each time they are read", "may_change": True, "added": True},
+        metadata={"negated": "decode images each time they are read", "may_change": True, "added": "2026-11-21 15:36"},
     )
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Splits of `load_data` to train on. With a fold, its "train" split already leaves out the held-out images."""
-        return ("train",) if self.fold is not None else TRAIN_ON[self.train_on]
+        """Splits of `load_training_data` to train on. With a fold or --eval_dataset, "train" already holds them all."""
+        divided = self.fold is not None or self.eval_dataset is not None
+        return ("train",) if divided else TRAIN_ON[self.train_on]
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.eval_dataset is not None and (self.val_share is not None or self.group_by is not None):
+            given = "--val_share" if self.val_share is not None else "--group_by"
+            raise DataError(f"{given} and --eval_dataset exclude each other: both say which images to score on")
 
 
 @dataclass(frozen=True)
@@ -107,17 +137,22 @@ class AugmentOptions:
     crop_size: list[int] | None = HfArg(
         default=None,
         help="height and width of training crops (default: the data set's, reduced for smaller images)",
-        metadata={**SIZE},
+        metadata={"kind": "size"},
     )
     scale_range: list[float] = HfArg(
         default_factory=lambda: [0.75, 2.0],
-        help="range of the random scale: lowest and highest factor",
-        metadata={"most": 100, "length": 2, "takes": "the lowest and the highest scale", "metavar": "X"},
+        help="lowest and highest factor of the random scale",
+        metadata={
+            "most": 100,
+            "metavar": ("LOW", "HIGH"),
+            "takes": "the lowest and the highest scale",
+            "null_in_older": True,
+        },
     )
     rotation: float = HfArg(
         default=0.0,
         help="largest random rotation in degrees, in either direction",
-        metadata={"least": 0, "most": 180, "added": True},
+        metadata={"least": 0, "most": 180, "added": "2026-11-21 14:48"},
     )
     hflip: bool = HfArg(
         default=True,
@@ -127,24 +162,24 @@ class AugmentOptions:
     class_crop_prob: float = HfArg(
         default=0.0,
         help="probability of placing a crop on a class that is drawn by inverse frequency",
-        metadata={**SHARE, "added": True},
+        metadata={**SHARE, "added": "2026-11-21 14:48"},
     )
     copyblob: str = HfArg(
         default="none",
         help="paste objects of rare classes onto matching ground; bank takes objects from all training images and "
         "scales them to the perspective, tutorial takes unscaled objects from the same batch; --copyblob without a "
         "value means bank",
-        metadata={"nargs": "?", "const": "bank", "choices": COPYBLOB, "added": True},
+        metadata={"nargs": "?", "const": "bank", "choices": COPYBLOB, "added": "2026-11-21 12:12"},
     )
     copyblob_rules: list[str] | None = HfArg(
         default=None,
         help="OBJECT:GROUND pairs of classes for --copyblob, such as fence:sidewalk (default: the data set's)",
-        metadata={"needs": {"copyblob": ("bank", "tutorial")}, "metavar": "CLASS:CLASS", "added": True},
+        metadata={"needs": {"copyblob": ("bank", "tutorial")}, "metavar": "CLASS:CLASS", "added": "2026-11-21 14:48"},
     )
     copyblob_prob: float = HfArg(
         default=0.5,
-        help="probability of each of an image's three pastes (bank only)",
-        metadata={"needs": {"copyblob": ("bank",)}, **SHARE, "added": True},
+        help="with --copyblob bank, probability of each of an image's three pastes",
+        metadata={"needs": {"copyblob": ("bank",)}, **SHARE, "added": "2026-11-21 14:48"},
     )
     colorjitter_factor: float = HfArg(
         default=0.3,
@@ -152,25 +187,29 @@ class AugmentOptions:
         metadata={"needs": {"photometric": (False,)}, **SHARE},
     )
     photometric: bool = HfArg(
-        default=False, help="use SSD's photometric distortion instead of colour jitter", metadata={"added": True}
+        default=False,
+        help="use SSD's photometric distortion instead of colour jitter",
+        metadata={"added": "2026-11-21 14:48"},
     )
     cutmix: bool = HfArg(
-        default=False, help="replace boxes in each image with the same boxes of another", metadata={"added": True}
+        default=False,
+        help="replace boxes in each image with the same boxes of another",
+        metadata={"added": "2026-11-21 12:12"},
     )
     cutmix_prob: float = HfArg(
         default=1.0,
         help="probability of applying CutMix to an image",
-        metadata={"needs": {"cutmix": (True,)}, **SHARE, "added": True},
+        metadata={"needs": {"cutmix": (True,)}, **SHARE, "added": "2026-11-21 14:48"},
     )
     cutmix_boxes: int = HfArg(
         default=1,
         help="boxes per image",
-        metadata={"needs": {"cutmix": (True,)}, "least": 1, "most": 1000, "added": True},
+        metadata={"needs": {"cutmix": (True,)}, "least": 1, "most": 1000, "added": "2026-11-21 14:48"},
     )
     cutmix_beta: float = HfArg(
         default=1.0,
         help="draw the boxes' share of the image from Beta(B, B), where B is this value",
-        metadata={"needs": {"cutmix": (True,)}, "above": 0, "added": True},
+        metadata={"needs": {"cutmix": (True,)}, "above": 0, "added": "2026-11-21 14:48"},
     )
 
     def __post_init__(self):
@@ -192,13 +231,17 @@ class InputOptions(SourceOptions):
     )
     splits: list[str] | None = HfArg(
         default=None,
-        help="splits to predict (default: val and test, as far as the data set has them)",
-        metadata={"choices": tuple(SPLITS)},
+        help=f"splits to predict, out of {', '.join(SPLITS)} (default: val and test, if the data set has them)",
+        metadata={"choices": tuple(SPLITS), "metavar": "SPLIT"},
     )
-    input: str | None = HfArg(default=None, help="photo or folder of photos to predict instead of splits")
+    input: str | None = HfArg(
+        default=None, help="photo or folder of photos to predict instead of splits", metadata={"metavar": "PATH"}
+    )
 
     def __post_init__(self):
         super().__post_init__()
+        if self.eval_dataset is not None and self.input:
+            raise DataError("--eval_dataset and --input exclude each other: images with labels, or any images")
         if self.fold is not None and self.input:
             raise DataError("--fold and --input exclude each other: a fold of the data set, or a folder of images")
         if self.splits and self.input:

@@ -6,10 +6,12 @@ label and instance map together.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
+from .arguments import AugmentOptions
 from .labels import IGNORE_INDEX
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in 0..1, subtracted on the device by seg_models.predictor.normalize
@@ -41,26 +43,23 @@ class Augmentation:
 def sample_augmentation(
     rng: np.random.Generator,
     size: Sequence[int],
-    crop_size: Sequence[int],
-    scale_range: Sequence[float],
-    hflip: bool,
-    jitter: float | None,
-    rotation: float = 0.0,
+    options: AugmentOptions,
     focus: tuple[int, int] | None = None,
 ) -> Augmentation:
     """Draw scale, crop, flip, colour and rotation for an image of `size` (H, W).
 
-    crop_size  (h, w). The crop lies anywhere inside the scaled image, or the image anywhere inside a larger crop
-    jitter     colour factors are uniform in 1 +- jitter, hue in +- jitter turns; None: SSD's photometric distortion
-    rotation   angles are uniform in +- `rotation` degrees
-    focus      (row, column) of a pixel whose centre the crop must cover
+    The crop lies anywhere inside the scaled image, or the image anywhere inside a larger crop.
+
+    options  `crop_size` must not be None
+    focus    (row, column) of a pixel whose centre the crop must cover
     """
-    scale = rng.uniform(*scale_range)
+    crop_size = options.crop_size
+    scale = rng.uniform(*options.scale_range)
     room = [round(side * scale) - crop for side, crop in zip(size, crop_size, strict=True)]
     starts = [int(rng.integers(min(0, r), max(0, r), endpoint=True)) for r in room]
-    flip = bool(rng.random() < 0.5) and hflip
-    colors = sample_distortion(rng) if jitter is None else sample_jitter(rng, jitter)
-    angle = float(rng.uniform(-rotation, rotation)) if rotation else 0.0
+    flip = bool(rng.random() < 0.5) and options.hflip
+    colors = sample_distortion(rng) if options.photometric else sample_jitter(rng, options.colorjitter_factor)
+    angle = float(rng.uniform(-options.rotation, options.rotation)) if options.rotation else 0.0
     if focus is not None:
         centre = np.array(size) / 2
         point = scale * (turn(angle)[::-1, ::-1] @ (np.array(focus) + 0.5 - centre) + centre)
@@ -78,6 +77,7 @@ def sample_window(rng: np.random.Generator, point: int, length: int, room: int) 
 
 
 def sample_jitter(rng: np.random.Generator, jitter: float) -> dict[str, float]:
+    """Draw colour jitter: factors uniform in 1 +- `jitter`, and the hue in +- `jitter` turns."""
     factors = rng.uniform(max(0.0, 1 - jitter), 1 + jitter, 3)
     hue = float(rng.uniform(-jitter, jitter))
     return dict(zip(("brightness", "contrast", "saturation"), map(float, factors), strict=True)) | {"hue": hue}
@@ -131,7 +131,11 @@ def outside(matrix: np.ndarray, size: Sequence[int], crop_size: Sequence[int]) -
     x, y = matrix @ corners
     if min(*x, *y) >= -0.5 and max(x) < width - 0.5 and max(y) < height - 0.5:
         return None
-    x, y = (row[0] * np.arange(columns) + row[1] * np.arange(rows)[:, None] + row[2] for row in matrix)
+    x, y = np.arange(columns), np.arange(rows)[:, None]
+    if matrix[0, 1] == 0 == matrix[1, 0]:  # without rotation, a row and a column of numbers are enough
+        x, y = matrix[0, 0] * x + matrix[0, 2], matrix[1, 1] * y + matrix[1, 2]
+    else:
+        x, y = (row[0] * x + row[1] * y + row[2] for row in matrix)
     return (x < -0.5) | (x >= width - 0.5) | (y < -0.5) | (y >= height - 0.5)
 
 
@@ -171,7 +175,14 @@ class Crop:
     padding: np.ndarray | None
 
 
-def take_crop(image, label, augmentation: Augmentation, crop_size, instance=None, ignore_index=IGNORE_INDEX) -> Crop:
+def take_crop(
+    image: np.ndarray,
+    label: np.ndarray,
+    augmentation: Augmentation,
+    crop_size: Sequence[int],
+    instance: np.ndarray | None = None,
+    ignore_index: int = IGNORE_INDEX,
+) -> Crop:
     """Scale, rotate and crop an image (H, W, 3), its label and its instance map (H, W)."""
     matrix = crop_matrix(augmentation, image.shape[:2])
     image, size = warp(image, matrix, crop_size, cv2.INTER_LINEAR), image.shape[:2]
@@ -194,7 +205,7 @@ def finish_crop(crop: Crop, augmentation: Augmentation, ignore_index: int = IGNO
     if color:
         image = cv2.transform(image, color_matrix(image, augmentation))
     if crop.padding is not None:
-        image[crop.padding] = np.round(np.array(IMAGENET_MEAN) * 255).astype(np.uint8)
+        cv2.copyTo(mean_color(image.shape), crop.padding.view(np.uint8), image)  # 50 times as fast as image[mask] =
         label[crop.padding] = ignore_index
         if instance is not None:
             instance[crop.padding] = 0
@@ -202,6 +213,12 @@ def finish_crop(crop: Crop, augmentation: Augmentation, ignore_index: int = IGNO
     if augmentation.flip:
         arrays = [None if array is None else cv2.flip(array, 1) for array in arrays]
     return Crop(*arrays, crop.size, crop.matrix, crop.padding)
+
+
+@lru_cache(maxsize=1)
+def mean_color(shape: tuple[int, int, int]) -> np.ndarray:
+    """Return an image (H, W, 3) of ImageNet's mean colour, uint8. Do not change it: calls share it."""
+    return np.full(shape, np.round(np.array(IMAGENET_MEAN) * 255), np.uint8)
 
 
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:

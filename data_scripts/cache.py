@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -36,7 +37,7 @@ def cache_root() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "minicity-seg"
 
 
-def names_of(kind: str, files: Iterable[dict], *settings) -> tuple[str, str]:
+def names_of(kind: str, files: Iterable[dict], *settings: Any) -> tuple[str, str]:
     """Return (group, name) of a cached folder.
 
     The group is `kind` with a hash of `settings` and of the paths of `files`, or their contents if they are in memory.

@@ -21,6 +21,7 @@ from .cache import cached_folder, in_threads, names_of
 from .labels import DataError, LabelInfo
 from .pixels import Pixels
 
+Rules = Sequence[tuple[int, int]]  # (pasted train id, ground train id)
 MOST_BLOBS = 3  # pasted into an image at most, each with probability --copyblob_prob
 PASTED = 60_000  # instance ids of pasted blobs begin above it; Cityscapes' end below 34,000
 SMALLEST_SHARE = 0.0005  # blobs that cover a smaller share of their image's pixels are left out
@@ -107,7 +108,7 @@ class BlobBank:
         return self.pixels[blob.offset : blob.offset + blob.height * blob.width].reshape(blob.height, blob.width, 4)
 
 
-def build_bank(pixels: Pixels, labels: LabelInfo, rules, counts: np.ndarray, progress: bool) -> Path:
+def build_bank(pixels: Pixels, labels: LabelInfo, rules: Rules, counts: np.ndarray, progress: bool) -> Path:
     """Return the folder of the blob bank for `rules` and the images of `pixels`, built if it is not cached.
 
     counts  pixels of each train id in each image, (N, C)
@@ -115,7 +116,7 @@ def build_bank(pixels: Pixels, labels: LabelInfo, rules, counts: np.ndarray, pro
     Raises `DataError` if no blob can be pasted.
     """
     files = [file for column in pixels.files.values() for file in column]
-    names = names_of("blobs", files, VERSION, labels.source_ids, labels.instances, rules, pixels.size)
+    names = names_of("blobs", files, VERSION, *labels.cache_key, labels.instances, rules, pixels.size)
     folder = cached_folder(*names, lambda folder: _write_bank(folder, pixels, labels, rules, counts, progress))
     table = json.loads((folder / "bank.json").read_text())
     if not table["blobs"]:
@@ -128,7 +129,9 @@ def build_bank(pixels: Pixels, labels: LabelInfo, rules, counts: np.ndarray, pro
     return folder
 
 
-def _write_bank(folder: Path, pixels: Pixels, labels: LabelInfo, rules, counts: np.ndarray, progress: bool) -> None:
+def _write_bank(
+    folder: Path, pixels: Pixels, labels: LabelInfo, rules: Rules, counts: np.ndarray, progress: bool
+) -> None:
     has_blobs = counts[:, [kind for kind, _ in rules]].any(1)
     blobs, offset, ground_rows = [], 0, np.zeros(1000, np.int64)
     with (folder / "pixels.bin").open("wb") as file:
@@ -146,7 +149,9 @@ def _write_bank(folder: Path, pixels: Pixels, labels: LabelInfo, rules, counts: 
     (folder / "bank.json").write_text(json.dumps({"horizon": horizon, "blobs": kept}))
 
 
-def _cut_image(pixels: Pixels, index: int, has_blobs: bool, labels: LabelInfo, rules) -> tuple[list[tuple], np.ndarray]:
+def _cut_image(
+    pixels: Pixels, index: int, has_blobs: bool, labels: LabelInfo, rules: Rules
+) -> tuple[list[tuple], np.ndarray]:
     """Return the blobs of one image, and its ground pixels by thousandth of the height, int64 (1000,)."""
     label = pixels.label(index)
     height, width = label.shape
@@ -227,7 +232,7 @@ def sample_placement(rng: np.random.Generator, bank: BlobBank, crop: Crop, image
     return Placement(number, int(rows[chosen]), int(columns[chosen]), float(zoom[chosen]), flip)
 
 
-def sample_placements(rng: np.random.Generator, bank: BlobBank, crop: Crop, image: int, prob: float):
+def sample_placements(rng: np.random.Generator, bank: BlobBank, crop: Crop, image: int, prob: float) -> list[Placement]:
     """Draw up to `MOST_BLOBS` placements, each with probability `prob`. Returns the farthest first."""
     drawn = [sample_placement(rng, bank, crop, image) for _ in range(MOST_BLOBS) if rng.random() < prob]
     return sorted(filter(None, drawn), key=lambda placement: placement.row)
@@ -287,7 +292,7 @@ def nearer(bank: BlobBank, label: np.ndarray, top: int, bottom: int, row: int) -
     return front[: bottom - top]
 
 
-def paste_in_batch(rng: np.random.Generator, crops: list[Crop], images: Sequence[int], rules) -> None:
+def paste_in_batch(rng: np.random.Generator, crops: list[Crop], images: Sequence[int], rules: Rules) -> None:
     """Paste as the tutorial does, in place: copy all pixels of a class from each crop to another crop of its batch.
 
     The pixel with the smallest row + column lands on a random pixel of the ground class. Nothing is scaled. Pixels that

@@ -16,14 +16,20 @@ from .reader import decoding, describe, open_image, read_label, stored_size, upr
 
 
 def check_data(
-    data: DatasetDict, labels: LabelInfo, train_on: Sequence[str], progress: bool
+    data: DatasetDict,
+    labels: LabelInfo,
+    train_on: Sequence[str],
+    progress: bool,
+    validation_labels: LabelInfo | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Check every file that training will read, and print what stands out. Raises `DataError` for the first bad one.
 
     Returns, for the training images, pixels of each train id, int64 (N, C), and heights and widths, int (N, 2).
-    `train_on` names the splits to train on, in order.
+    `train_on` names the splits to train on, in order. `validation_labels` is the label set of the validation images, if
+    it is another one than `labels`.
     """
-    checked = {name: _check_rows(data[name], labels, name, progress) for name in ("train", "validation")}
+    label_sets = {"train": labels, "validation": validation_labels or labels}
+    checked = {name: _check_rows(data[name], known, name, progress) for name, known in label_sets.items()}
     counts, sizes = (np.concatenate([checked[name][i] for name in train_on]) for i in (0, 1))
     shown = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if pixels]
     remedy = labels.remedy or "python -m data_scripts.check says what the masks hold"
@@ -34,9 +40,10 @@ def check_data(
             f"every training pixel is {shown[0]} or ignored, so there is nothing to learn (255 always is ignored, also "
             f"in masks of 0 and 255): {remedy}"
         )
-    by_split = {"train": counts} if "validation" in train_on else {"train": counts, "val": checked["validation"][0]}
-    lines = [finding.title for finding in rare_classes(labels.names, by_split)]
-    if "validation" not in train_on:
+    validation = None if "validation" in train_on else checked["validation"][0]
+    same_labels = validation_labels is None or validation_labels == labels
+    lines = [finding.title for finding in rare_classes(labels.names, counts, validation if same_labels else None)]
+    if validation is not None:
         lines += _known_images(data)
     for line in [*lines, *(["python -m data_scripts.check looks further"] if lines else [])]:
         print(f"note: {line}")
@@ -90,7 +97,7 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
         return np.zeros(len(labels.names), np.int64), size
     remedy = f": {labels.remedy}" if labels.remedy else ""
     try:
-        ids = read_label(row["label"], row["image"])
+        ids = read_label(row["label"], row["image"], labels.colors_of(row["label"]))
     except MaskError as error:
         raise DataError(f"{error}{remedy}") from error
     where = describe(row["label"])

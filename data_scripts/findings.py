@@ -47,7 +47,7 @@ def findings_of(survey: Survey, refusal: str = "") -> list[Finding]:
         *bad_files(survey),
         *unknown_values(survey),
         *nothing_to_learn(survey),
-        *rare_classes(survey.labels.names, {name: survey.counts(name) for name in survey.labelled}),
+        *rare_classes(survey.labels.names, survey.counts("train"), survey.counts("val")),
         *speckled_masks(survey),
         *turned_masks(survey),
         *duplicates(survey),
@@ -151,32 +151,33 @@ def _are_0_and_255(rows: Iterable[Row]) -> bool:
     return values.tolist() == [0, 255]
 
 
-def rare_classes(names: Sequence[str], counts: dict[str, np.ndarray]) -> list[Finding]:
-    """Return warnings about classes that few training images show, or only one of the splits.
+def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray | None) -> list[Finding]:
+    """Return warnings about classes that few training images show, or only one of the two splits.
 
-    counts  {split: (N, C) pixels of each class in each image}, of "train" and, if there is one, "val"
+    train, validation  (N, C) pixels of each class in each image; None if there are no validation images to compare with
     """
-    found, images = [], {split: (pixels > 0).sum(0).tolist() for split, pixels in counts.items()}
-    if not len(counts.get("train", ())):
-        return found
-    missing = [name for name, number in zip(names, images["train"], strict=True) if not number]
-    few = [f"{name} ({number})" for name, number in zip(names, images["train"], strict=True) if 0 < number < FEW_IMAGES]
-    if missing:
-        line = f"no training image shows {', '.join(missing)}"
-        found.append(Finding(WARNING, line, then="the network never predicts them: label some, or remove the classes"))
-    if few and len(counts["train"]) > FEW_IMAGES:
-        line = f"fewer than {FEW_IMAGES} training images show {', '.join(few)}"
-        found.append(Finding(WARNING, line, then="label more, or see --sampling, --class_crop_prob and --copyblob"))
-    if len(counts.get("val", ())):
-        unseen = [name for name, a, b in zip(names, images["train"], images["val"], strict=True) if a and not b]
-        only = [name for name, a, b in zip(names, images["train"], images["val"], strict=True) if b and not a]
-        if unseen:
-            line = f"no validation image shows {', '.join(unseen)}"
-            found.append(Finding(WARNING, line, then="their IoU is not measured: move some images to the other split"))
-        if only:
-            line = f"only validation images show {', '.join(only)}"
-            found.append(Finding(WARNING, line, then="their IoU will be 0: move some images to the other split"))
-    return found
+    if not len(train):
+        return []
+    shown = dict(zip(names, (train > 0).sum(0).tolist(), strict=True))
+    missing = [name for name, images in shown.items() if not images]
+    few = [f"{name} ({images})" for name, images in shown.items() if 0 < images < FEW_IMAGES < len(train)]
+    cases = [
+        (missing, "no training image shows", "the network never predicts them: label some, or remove the classes"),
+        (
+            few,
+            f"fewer than {FEW_IMAGES} training images show",
+            "label more (docs/augmentation.md says what else helps)",
+        ),
+    ]
+    if validation is not None and len(validation):
+        seen = dict(zip(names, (validation > 0).any(0).tolist(), strict=True))
+        unseen = [name for name in names if shown[name] and not seen[name]]
+        only = [name for name in names if seen[name] and not shown[name]]
+        cases += [
+            (unseen, "no validation image shows", "their IoU is not measured: move some images to the other split"),
+            (only, "only validation images show", "their IoU will be 0: move some images to the other split"),
+        ]
+    return [Finding(WARNING, f"{what} {', '.join(classes)}", (), then) for classes, what, then in cases if classes]
 
 
 def speckled_masks(survey: Survey) -> list[Finding]:

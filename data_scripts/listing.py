@@ -90,3 +90,12 @@ def some_of(names: Sequence[str]) -> str:
     """Return the first `MOST_NAMES` names as text, and how many more there are."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more
+
+
+def label_of(label: Path, split: str) -> Path | None:
+    """Return the label file if it exists, or None in the test split. Raises `DataError` in the other splits."""
+    if label.exists():
+        return label
+    if split == "test":
+        return None
+    raise DataError(f"no label {label} for its image in split {split}: add it or remove the image")

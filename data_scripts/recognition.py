@@ -5,14 +5,23 @@ from pathlib import Path
 from typing import TypeVar
 
 from .arguments import SourceOptions
+from .camvid import looks_like_camvid
 from .catalog import source_of
+from .kitti import looks_like_kitti
 from .labels import DataError
 from .own_folder import looks_like_folder, prepare_command
-from .sources import looks_like_camvid, looks_like_cityscapes
+from .sources import looks_like_cityscapes
+from .virtual_kitti import looks_like_virtual_kitti
 
 DEFAULT = "minicity"
 # In this order: a folder belongs to the first layout that it looks like. MiniCity's stands for all with its files.
-LOOKS_LIKE = {"minicity": looks_like_cityscapes, "camvid": looks_like_camvid, "folder": looks_like_folder}
+LOOKS_LIKE = {
+    "minicity": looks_like_cityscapes,
+    "camvid": looks_like_camvid,
+    "kitti": looks_like_kitti,
+    "virtual_kitti": looks_like_virtual_kitti,
+    "folder": looks_like_folder,
+}
 Options = TypeVar("Options", bound=SourceOptions)
 
 

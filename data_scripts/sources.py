@@ -8,18 +8,24 @@ Images are not decoded here: `datasets` would rotate photos by their EXIF tag, b
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
+from .camvid import camvid_colors, camvid_files
 from .catalog import SPLITS, source_of
 from .files import UNFINISHED
+from .kitti import kitti_files
 from .labels import DataError, LabelInfo
-from .listing import as_file, list_images
+from .listing import as_file, label_of, list_images
 from .own_folder import load_folder
+from .virtual_kitti import virtual_kitti_colors, virtual_kitti_files
+
+Row = tuple[str, Path, Path | None, Path | None]  # name, image, label, instance map
 
 
-def cityscapes_files(root: Path, split: str):
+def cityscapes_files(root: Path, split: str) -> list[Row] | None:
     """Match leftImg8bit/SPLIT/NAME[_leftImg8bit].* with gtFine/SPLIT/NAME_gtFine_{labelIds,instanceIds}.png.
 
     NAME may begin with folders: Cityscapes has one for each city, MiniCity none. Images may have any readable format.
@@ -32,19 +38,8 @@ def cityscapes_files(root: Path, split: str):
         stem = image.stem.removesuffix("_leftImg8bit")
         folder = truth / image.parent.relative_to(images)
         label, instance = (folder / f"{stem}_gtFine_{kind}.png" for kind in ("labelIds", "instanceIds"))
-        rows.append((image.stem, image, _if_there(label, split), instance if instance.exists() else None))
+        rows.append((image.stem, image, label_of(label, split), instance if instance.exists() else None))
     return rows
-
-
-def camvid_files(root: Path, split: str):
-    """Match SPLIT/NAME.* with SPLITannot/NAME.png."""
-    if not (root / split).is_dir():
-        return None
-    annotations = root / f"{split}annot"
-    return [
-        (image.stem, image, _if_there(annotations / f"{image.stem}.png", split), None)
-        for image in list_images(root / split)
-    ]
 
 
 def looks_like_cityscapes(root: Path) -> bool:
@@ -52,20 +47,13 @@ def looks_like_cityscapes(root: Path) -> bool:
     return (root / "leftImg8bit").is_dir()
 
 
-def looks_like_camvid(root: Path) -> bool:
-    """Return whether `root` is arranged as SegNet's CamVid is."""
-    return (root / "train").is_dir() and (root / "trainannot").is_dir()
-
-
-def _if_there(label: Path, split: str) -> Path | None:
-    if label.exists():
-        return label
-    if split == "test":
-        return None
-    raise DataError(f"no label {label} for its image in split {split}: add it or remove the image")
-
-
-LAYOUTS = {"cityscapes": cityscapes_files, "camvid": camvid_files}
+LAYOUTS = {
+    "cityscapes": cityscapes_files,
+    "camvid": camvid_files,
+    "kitti": kitti_files,
+    "virtual_kitti": virtual_kitti_files,
+}
+COLORS = {"camvid": camvid_colors, "virtual_kitti": virtual_kitti_colors}  # layouts whose labels may be colours
 
 
 def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, LabelInfo]:
@@ -94,6 +82,8 @@ def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, Lab
         if not rows:
             raise DataError(f"split {folder} of {root} (--dataset_path) is empty: no image found there")
         splits[split] = from_files(rows, f"split {folder} of {root}")
+    if source.layout in COLORS:
+        return DatasetDict(splits), replace(source.labels, colors=COLORS[source.layout](root, source.labels))
     return DatasetDict(splits), source.labels
 
 

@@ -33,14 +33,22 @@ def hold_share_out(split: Dataset, labels: LabelInfo, share: float, group_by: st
 
     Raises `DataError` for a damaged file, a wrong expression, or if the images cannot be divided.
     """
-    sequences = None if group_by is None else sequences_of(split["name"], group_by)
-    counts, alike = _facts(split, labels)
-    groups = alike if sequences is None else joined(alike, sequences)
+    counts, groups = counts_and_groups(split, labels, group_by)
     part = divide(counts, groups, (1 - share, share))
     held_out, number = int((part == 1).sum()), len(np.unique(groups))
     note(f"{held_out} of {len(split)} images, which form {number} groups, are held out for validation (--val_share)")
     parts = {name: split.select(np.flatnonzero(part == i)) for i, name in enumerate(("train", "validation"))}
     return DatasetDict({name: training_split(rows) for name, rows in parts.items()})
+
+
+def counts_and_groups(split: Dataset, labels: LabelInfo, group_by: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `divide` needs: pixels of each class in each image, (N, C), and the group of each image, (N,).
+
+    Decodes every file, and keeps the result in the cache. For `group_by` and errors see `hold_share_out`.
+    """
+    sequences = None if group_by is None else sequences_of(split["name"], group_by)
+    counts, alike = _facts(split, labels)
+    return counts, alike if sequences is None else joined(alike, sequences)
 
 
 def sequences_of(names: Sequence[str], pattern: str) -> np.ndarray:
@@ -83,6 +91,6 @@ def _facts(split: Dataset, labels: LabelInfo) -> tuple[np.ndarray, np.ndarray]:
         np.save(folder / "alike.npy", near_duplicates.groups(split["image"], progress))
 
     files = [file for row in split.select_columns(["image", "label"]) for file in (row["image"], row["label"])]
-    settings = (VERSION, near_duplicates.NEAR, labels.source_ids, labels.void_ids)
+    settings = (VERSION, near_duplicates.NEAR, *labels.cache_key, labels.void_ids)
     folder = cached_folder(*names_of("facts", files, *settings), build)
     return np.load(folder / "counts.npy"), np.load(folder / "alike.npy")

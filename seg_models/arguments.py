@@ -12,7 +12,6 @@ from .catalog import CLASS_WEIGHTS, MODELS, OUTPUT_STRIDES, decoders_of_any_enco
 from .errors import ModelError
 from .names import AVERAGES, LOSSES, MULTI_SCALE, NORMS
 
-SIZE = {"least": 1, "most": 2**16, "length": 2, "takes": "a height and a width", "metavar": "N"}
 ONLY_BATCH = {"needs": {"norm": ("batch",)}}
 
 
@@ -32,49 +31,49 @@ class NetworkOptions:
         default=None,
         help="replace the model's encoder, for example with convnext_tiny or another timm model that returns feature "
         "maps",
-        metadata={"added": True},
+        metadata={"added": "2026-11-21 18:12"},
     )
     norm: str = HfArg(
-        default="batch", help="normalisation of all layers (SegFormer: of the head)", metadata={"choices": NORMS}
+        default="batch", help="normalisation of all layers; in SegFormer, of the head", metadata={"choices": NORMS}
     )
     output_stride: int | None = HfArg(
         default=None,
         help="stride of the encoder's last feature map in training, set by dilation (default: the model's)",
-        metadata={"choices": OUTPUT_STRIDES, "added": True},
+        metadata={"choices": OUTPUT_STRIDES, "added": "2026-11-21 18:12"},
     )
     eval_output_stride: int | None = HfArg(
         default=None,
         help="output stride for validation and in the saved model (default: as in training)",
-        metadata={"choices": OUTPUT_STRIDES, "added": True},
+        metadata={"choices": OUTPUT_STRIDES, "added": "2026-11-21 18:12"},
     )
     test_size: list[int] | None = HfArg(
         default=None,
         help="resize images to this height and width for validation (default: do not resize)",
-        metadata={**SIZE},
+        metadata={"kind": "size"},
     )
     pretrained_encoder: str | None = HfArg(
         default=None,
         help="initial weights of the encoder: a file, a folder, a hub id (nvidia/mit-b0), or weights of timm "
-        "(resnet50.a1_in1k) or torchvision (ResNet50_Weights.IMAGENET1K_V2); default: random",
-        metadata={"added": True},
+        "(resnet50.a1_in1k) or torchvision (ResNet50_Weights.IMAGENET1K_V2) (default: random)",
+        metadata={"metavar": "WEIGHTS", "added": "2026-11-21 17:55"},
     )
     init_from: str | None = HfArg(
         default=None,
         help="initial weights of the whole network, loaded where they fit: a run folder, a saved model, a "
-        ".safetensors or .pth file, or a hub id, optionally with @REVISION; default: random",
-        metadata={"added": True},
+        ".safetensors or .pth file, or a hub id, optionally with @REVISION (default: random)",
+        metadata={"metavar": "WEIGHTS", "added": "2026-11-21 17:55"},
     )
     sync_bn: bool = HfArg(default=False, help="synchronise batch norm across processes", metadata={**ONLY_BATCH})
     freeze_bn: bool = HfArg(
         default=False,
         help="freeze statistics, weights and biases of the encoder's batch norm layers; needs --init_from or "
         "--pretrained_encoder",
-        metadata={**ONLY_BATCH, "needs_one_of": ("init_from", "pretrained_encoder"), "added": True},
+        metadata={**ONLY_BATCH, "needs_one_of": ("init_from", "pretrained_encoder"), "added": "2026-11-21 18:12"},
     )
     gradient_checkpointing: bool = HfArg(
         default=False,
         help="save memory by recomputing activations in the backward pass; slower, with the same results",
-        metadata={"added": True},
+        metadata={"added": "2026-11-21 18:12"},
     )
 
     def __post_init__(self):
@@ -97,14 +96,14 @@ class LossOptions:
     )
     class_weights: str | None = HfArg(
         default=None,
-        help="weights for weighted_ce: those of the MiniCity challenge, for Cityscapes classes only (challenge), or "
-        "computed from the training labels (enet); default: challenge for Cityscapes classes, else enet",
+        help="weights for weighted_ce: those of the MiniCity challenge for Cityscapes classes, or of classes.yaml "
+        "(challenge), or computed from the training labels (enet); default: challenge if there are any, else enet",
         metadata={"choices": CLASS_WEIGHTS, "needs": {"loss": ("weighted_ce",)}},
     )
     class_weights_constant: float = HfArg(
         default=1.02,
         help="c in the enet weights, 1 / ln(c + share of pixels); larger values make the weights more alike",
-        metadata={"needs": {"class_weights": ("enet",)}, "above": 1, "added": True},
+        metadata={"needs": {"class_weights": ("enet",)}, "above": 1, "added": "2026-11-25 21:53"},
     )
     focal_gamma: float = HfArg(
         default=2.0, help="gamma of the focal loss", metadata={"needs": {"loss": ("focal",)}, "least": 0}
@@ -125,7 +124,7 @@ class ViewOptions:
     test_size: list[int] | None = HfArg(
         default=None,
         help="resize images to this height and width for the network (default: as in validation)",
-        metadata={**SIZE},
+        metadata={"kind": "size"},
     )
     mst: bool = HfArg(default=False, help=f"average over scales {' '.join(map(str, MULTI_SCALE))} and flipped images")
     scales: list[float] | None = HfArg(

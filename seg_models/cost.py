@@ -6,7 +6,8 @@ milliseconds.
 
 import copy
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 from .predictor import smallest_side
+from .views import Views
 
 # A forward pass takes more memory than its tensors: inputs in other layouts, workspaces, and fragments of freed memory
 # that fit nothing else. Measured on a CPU, where `keep_memory` keeps freed memory, it takes 1.4 to 1.8 times its
@@ -24,48 +26,26 @@ FORWARD_MARGIN = {"cpu": 2.0}  # other devices: MARGIN
 MARGIN = 1.25
 
 
-def view_sizes(
-    model: PreTrainedModel, image_size: Sequence[int], scales: Sequence[float], size: Sequence[int] | None = None
-) -> list[tuple[int, int]]:
-    """Return the (H, W) of an image at each scale, as a `Predictor` with the same `size` shows it to the network."""
-    least = smallest_side(model)
-    return [tuple(max(least, round(side * scale)) for side in size or image_size) for scale in scales]
-
-
-def prediction_pixels(
-    model: PreTrainedModel,
-    image_size: Sequence[int],
-    scales: Sequence[float],
-    flip: bool,
-    size: Sequence[int] | None = None,
-) -> int:
+def prediction_pixels(model: PreTrainedModel, image_size: Sequence[int], views: Views) -> int:
     """Return the number of pixels that the network sees in all views of one image."""
-    return (2 if flip else 1) * sum(height * width for height, width in view_sizes(model, image_size, scales, size))
+    return views.per_scale * sum(height * width for height, width in views.sizes(image_size, smallest_side(model)))
 
 
-def prediction_memory(
-    model: PreTrainedModel,
-    image_size: Sequence[int],
-    scales: Sequence[float],
-    flip: bool,
-    size: Sequence[int] | None = None,
-) -> int:
+def prediction_memory(model: PreTrainedModel, image_size: Sequence[int], views: Views) -> int:
     """Return the bytes that a float32 `Predictor` needs for one image of `image_size` (H, W), weights not included.
 
-    `size` is the Predictor's: the image's (H, W) at scale 1, or None for its own size. The largest view determines the
-    result. The model may be on any device and is not moved.
+    The largest view determines the result. The model may be on any device and is not moved.
     """
-    views, mirrored = view_sizes(model, image_size, scales, size), 2 if flip else 1
-    largest = max(views, key=lambda view: view[0] * view[1])
-    several, pixels = flip or len(scales) > 1, image_size[0] * image_size[1]
+    largest = max(views.sizes(image_size, smallest_side(model)), key=lambda view: view[0] * view[1])
+    mirrored, pixels = views.per_scale, image_size[0] * image_size[1]
     scores = 4 * model.config.num_labels * pixels
     image = (2 * 3 + 3 * 4 * 3) * pixels  # its bytes, twice, and three float copies while it is normalised
     view = 2 * 4 * 3 * mirrored * largest[0] * largest[1]  # the resized image, and the batch with its mirror image
     forward = FORWARD_MARGIN.get(model.device.type, MARGIN) * forward_memory(model, largest, mirrored)
     # During a forward pass, the sum of the earlier views and the last view's logits and probabilities exist too.
-    seeing = forward + MARGIN * ((1 + 2 * mirrored) * scores if len(scales) > 1 else 0)
+    seeing = forward + MARGIN * ((1 + 2 * mirrored) * scores if len(views.scales) > 1 else 0)
     # Afterwards: logits, probabilities, the mirrored half flipped back and added, and the sum before and after.
-    adding = MARGIN * (2 * mirrored + 3 if several else 3) * scores
+    adding = MARGIN * (2 * mirrored + 3 if views.count > 1 else 3) * scores
     return int(image + view + max(seeing, adding))
 
 
@@ -93,7 +73,9 @@ def empty_like(tensor: torch.Tensor) -> torch.Tensor:
 class FusedAttention(TorchFunctionMode):
     """Count no attention matrix, because the fused kernels on CPUs and GPUs never store one."""
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         if function is F.scaled_dot_product_attention:
             query, _, value = args[:3]
             return query.new_empty(*query.shape[:-1], value.shape[-1])
@@ -107,7 +89,9 @@ class LiveMemory(TorchDispatchMode):
         super().__init__()
         self.live, self.peak, self.known = 0, 0, set()
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         result = function(*args, **(kwargs or {}))
         before = {tensor.untyped_storage()._cdata for tensor in tree_leaves(args) if isinstance(tensor, torch.Tensor)}
         for tensor in tree_leaves(result):

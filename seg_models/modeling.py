@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,7 +55,7 @@ OTHER_ENCODERS = {  # name: (class, output stride) of our encoders that are not 
     "streetnet": (StreetNetEncoder, 16),
     "streetnet_fine": (partial(StreetNetEncoder, fine=True), 16),
     "streetnet_large": (
-        partial(StreetNetEncoder, fine=True, widths=(64, 128, 256), depths=(2, 3, 6), dilations=(1, 2, 4, 8, 1, 2)),
+        partial(StreetNetEncoder, widths=(64, 128, 256), depths=(2, 3, 6), dilations=(1, 2, 4, 8, 1, 2)),
         16,
     ),
     "swin_tiny": (SwinTinyEncoder, 32),
@@ -117,7 +118,7 @@ class SegmentationConfig(PretrainedConfig):
         norm: str = "batch",
         output_stride: int | None = None,
         dataset: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         self.encoder = encoder
         self.decoder = decoder

@@ -4,6 +4,8 @@ Import this module before you load a saved network. `catalog.MODELS` lists the n
 of `modeling.DECODERS` with any encoder, such as unet_convnext_tiny.
 """
 
+from typing import Any
+
 import torch
 from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedModel
 from transformers import SegformerConfig as NativeSegFormerConfig
@@ -64,7 +66,7 @@ def build_model(
     id2label: dict[int, str],
     dataset: str | None = None,
     auxiliary: bool = False,
-    **options,
+    **options: Any,
 ) -> PreTrainedModel:
     """Call `build_network` with a model name, one of `NORMS`, and further fields of `NetworkOptions`."""
     return build_network(NetworkOptions(model=name, norm=norm, **options), id2label, dataset, auxiliary)

@@ -8,8 +8,8 @@ from torch import nn
 from transformers import SegformerImageProcessor
 
 from .errors import ModelError
-from .names import AVERAGES
 from .short_heads import shorten_heads
+from .views import ONE_VIEW, Views
 
 
 def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
@@ -74,61 +74,38 @@ def refuse_smaller(flag: str, size: Sequence[int], least: int) -> None:
 class Predictor:
     """Predict one image: `predictor(image)` returns scores, float32 (C, H, W); `predictor.labels(image)` train ids.
 
-    The image is uint8 (3, H, W), of any size.
-
-    size     (H, W) of the image at scale 1 (`--test_size`); None: the image's own size
-    scales   scales at which the network sees the image
-    flip     show it the mirrored image at each scale too
-    average  what to average over these views: "probabilities" or "logits"
+    The image is uint8 (3, H, W), of any size. `mean` and `std` normalise it. `views` are what the network sees of it.
 
     The scores of a single view are its logits, so one scale without flip equals the plain forward pass. Views smaller
     than `smallest_side` are enlarged. Creating a Predictor makes SegFormer's heads take the short way (short_heads.py),
     with the same logits up to rounding.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        mean: Sequence[float],
-        std: Sequence[float],
-        size: Sequence[int] | None = None,
-        scales: Sequence[float] = (1.0,),
-        flip: bool = False,
-        average: str = "probabilities",
-    ):
-        if average not in AVERAGES:
-            raise ValueError(f"average must be {' or '.join(AVERAGES)}, not {average!r}")
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"scales must be one or more numbers above 0, not {scales}")
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], views: Views = ONE_VIEW):
         shorten_heads(model, in_eval=True)
-        self.model, self.mean, self.std, self.size = model, mean, std, size
-        self.scales, self.flip, self.average = tuple(scales), flip, average
+        self.model, self.mean, self.std, self.views = model, mean, std, views
 
     @torch.no_grad()
     def __call__(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
         """Return scores at `size` (H, W), such as a label's size; by default at the image's own."""
         self.model.eval()
-        size = tuple(size or image.shape[-2:])
-        base = tuple(self.size or image.shape[-2:])
+        views, size = self.views, tuple(size or image.shape[-2:])
         pixels = normalize(image[None], self.mean, self.std)
-        least = smallest_side(self.model)
-        several = self.flip or len(self.scales) > 1
         total = 0
-        for scale in self.scales:
-            view_size = tuple(max(least, round(side * scale)) for side in base)
+        for view_size in views.sizes(image.shape[-2:], smallest_side(self.model)):
             view = pixels
             if view_size != tuple(pixels.shape[-2:]):
                 view = F.interpolate(pixels, size=view_size, mode="bilinear", align_corners=False, antialias=True)
-            if self.flip:  # both in one forward pass
+            if views.flip:  # both in one forward pass
                 view = torch.cat([view, view.flip(3)])
             logits = resize_logits(self.model(view.contiguous(memory_format=torch.channels_last)).logits, size)
-            scores = logits.softmax(1) if several and self.average == "probabilities" else logits
-            total = total + (scores[:1] + scores[1:].flip(3) if self.flip else scores)
-        return total[0] / (len(self.scales) * (2 if self.flip else 1))
+            scores = logits.softmax(1) if views.count > 1 and views.average == "probabilities" else logits
+            total = total + (scores[:1] + scores[1:].flip(3) if views.flip else scores)
+        return total[0] / views.count
 
     def image_processor(self) -> SegformerImageProcessor:
         """Return the image processor to save with the model. It prepares an image as a single view does."""
-        size = {"height": self.size[0], "width": self.size[1]} if self.size else None
+        size = {"height": self.views.size[0], "width": self.views.size[1]} if self.views.size else None
         mean, std = list(self.mean), list(self.std)
         return SegformerImageProcessor(do_resize=size is not None, size=size, image_mean=mean, image_std=std)
 

@@ -4,6 +4,8 @@ The short way is used in training, and in eval mode once a `Predictor` holds the
 the head as published, and operations.py counts it so.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -40,7 +42,7 @@ class ShortHead(SegformerDecodeHead):
         short.training = head.training
         return short
 
-    def forward(self, encoder_hidden_states: list[torch.Tensor], **kwargs) -> torch.Tensor:
+    def forward(self, encoder_hidden_states: list[torch.Tensor], **kwargs: Any) -> torch.Tensor:
         """Map features (B, C_i, H_i, W_i), largest first, to logits (B, C, H_0, W_0)."""
         if not (self.training or self.in_eval) or encoder_hidden_states[-1].ndim == 3:  # 3 dimensions: a flattened map
             return super().forward(encoder_hidden_states, **kwargs)

@@ -16,6 +16,10 @@ SCHEDULES = ("cosine", "poly", "poly_with_restarts", "constant")
 TRACKERS = ("tensorboard", "wandb", "trackio", "none")
 SELECT = ("best", "last")
 HUB_STRATEGIES = ("end", "every_save")
+OTHER_GROUPS = (
+    "each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see other "
+    "groups of images"
+)
 PUSHED = {"needs": {"push_to_hub": (True,)}, "of_launch": True}  # a repeated run must not push to the same place
 
 
@@ -31,7 +35,9 @@ class OptimizationOptions:
         metadata={"least": 1},
     )
     gradient_accumulation_steps: int = HfArg(
-        default=1, help="micro-batches per optimizer step, to save memory", metadata={"least": 1, "may_change": True}
+        default=1,
+        help="micro-batches per optimizer step, to save memory",
+        metadata={"least": 1, "may_change": True, "effect": OTHER_GROUPS},
     )
     epochs: int = HfArg(default=200, help="passes over the training images", metadata={"least": 1, "may_change": True})
     max_train_steps: int | None = HfArg(
@@ -107,7 +113,7 @@ class RunOptions:
     select: str = HfArg(
         default="best",
         help="weights to keep in best/: those of the validation with the best mIoU, or of the last validation",
-        metadata={"choices": SELECT, "added": True},
+        metadata={"choices": SELECT, "added": "2026-11-25 22:04"},
     )
     checkpointing_steps: int | None = HfArg(
         default=None,
@@ -161,7 +167,9 @@ class HubOptions:
         default=False, help="upload model, card, logs and pictures to a hub", metadata={"of_launch": True}
     )
     hub_model_id: str | None = HfArg(
-        default=None, help="USER/NAME to upload to; created if it does not exist", metadata={**PUSHED}
+        default=None,
+        help="repository to upload to; created if it does not exist",
+        metadata={"metavar": "USER/NAME", **PUSHED},
     )
     hub_private: bool = HfArg(default=False, help="use a private repository; refuse a public one", metadata={**PUSHED})
     hub_strategy: str = HfArg(

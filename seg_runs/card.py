@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -24,19 +24,11 @@ from .recipes import read_recipe
 from .report import score_summary
 from .state import RunState
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+NOT_OF_THE_RECIPE = ("report_to",)  # flags that say where to report: whoever repeats the run decides that
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "timm", "minicity-seg")
-
-
-class DataNote(Protocol):
-    """What a card says about a data set. `data_scripts.catalog` holds the notes."""
-
-    title: str
-    link: str | None
-    licence: str
-    note: str
-    limits: str
-    publishable: bool
-    validation: str
 
 
 @dataclass(frozen=True)
@@ -44,16 +36,16 @@ class CardFacts:
     """What a card takes from other rooms.
 
     defaults   the defaults of the flags that args.yaml keeps
-    note       maps the configuration of a model to the `DataNote` on its data
+    note       maps the configuration of a model to the fields of the `data_scripts.catalog.DataNote` on its data
     own_types  model types whose code lies beside the weights
     """
 
     defaults: dict
-    note: Callable[[dict], DataNote]
+    note: Callable[[dict], dict[str, Any]]
     own_types: tuple[str, ...]
 
 
-def training_record(model, state: RunState, seconds: float, scores: dict | None) -> dict:
+def training_record(model: "PreTrainedModel", state: RunState, seconds: float, scores: dict | None) -> dict:
     """Return the content of training.json.
 
     seconds  training time so far
@@ -72,7 +64,7 @@ def training_record(model, state: RunState, seconds: float, scores: dict | None)
     }
 
 
-def device_name(model) -> str:
+def device_name(model: "PreTrainedModel") -> str:
     if model.device.type == "cuda":
         import torch
 
@@ -96,10 +88,13 @@ def versions() -> dict[str, str]:
 
 
 def training_command(arguments: dict, defaults: dict) -> str:
-    """Return the command line for `arguments`, the entries of args.yaml, without those that equal the `defaults`."""
+    """Return the command line that repeats a run with `arguments`, the entries of its args.yaml.
+
+    Leaves out flags that equal the `defaults`, and `NOT_OF_THE_RECIPE`.
+    """
     words = ["accelerate", "launch", "train_seg.py"]
     for key, value in public_arguments(arguments).items():
-        if key not in defaults or value == defaults[key] or value is None:
+        if key not in defaults or key in NOT_OF_THE_RECIPE or value == defaults[key] or value is None:
             continue
         if isinstance(value, bool):
             words.append(f"--{key}" if value else f"--no_{key}")
@@ -111,9 +106,13 @@ def training_command(arguments: dict, defaults: dict) -> str:
 def public_arguments(arguments: dict) -> dict:
     """Return the arguments with absolute paths cut to their last part, since folder names may be private."""
     return {
-        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        key: [_public(item) for item in value] if isinstance(value, list) else _public(value)
         for key, value in arguments.items()
     }
+
+
+def _public(value):
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def read_card_files(folder: Path, run: Path) -> tuple[dict, dict, dict, dict]:
@@ -134,20 +133,22 @@ def make_card(
     """
     config, record, processor, arguments = read_card_files(folder, run)
     note, scores = facts.note(config), record.get("validation")
+    scored = facts.note({"dataset": config["eval_dataset"]}) if config.get("eval_dataset") else note
     network = arguments.get("model", config["model_type"]).lower()
     network += f" ({arguments['encoder']})" if arguments.get("encoder") else ""
-    title = f"{network} with {config.get('norm', 'batch')} norm on {note.title}"
+    title = f"{network} with {config.get('norm', 'batch')} norm on {note['title']}"
     results = []
     if scores:
         task = dict(task_type="image-segmentation", task_name="Semantic segmentation")
-        own = "training_data" in config
-        data = dict(dataset_type="own" if own else config.get("dataset") or "unnamed", dataset_name=note.title)
+        name_of_data = config.get("eval_dataset") or config.get("dataset") or "unnamed"
+        own = "training_data" in config and not config.get("eval_dataset")
+        data = dict(dataset_type="own" if own else name_of_data, dataset_name=scored["title"])
         for key, shown in (("mean_iou", "mIoU"), ("mean_accuracy", "mean accuracy"), ("overall_accuracy", "accuracy")):
             value = dict(metric_type=key, metric_name=f"{shown}, one scale", metric_value=round(scores[key], 4))
             results.append(EvalResult(**task, **data, dataset_split="validation", **value))
-    licence = {"license": note.licence}
-    if note.licence == "other":
-        licence |= {"license_name": "terms-of-the-training-data", "license_link": note.link}
+    licence = {"license": note["licence"]}
+    if note["licence"] == "other":
+        licence |= {"license_name": "terms-of-the-training-data", "license_link": note["link"]}
     metadata = ModelCardData(
         model_name=name.split("/")[-1] if name else title.replace(" ", "-"),
         pipeline_tag="image-segmentation",
@@ -163,7 +164,7 @@ def make_card(
         introduction(config, record, arguments, note, network),
         loading(config, processor, name, config["model_type"] in facts.own_types),
         data_section(config, arguments, note),
-        score_section(config, record, note, pictures or {}),
+        score_section(config, record, scored, pictures or {}),
         training_section(record, arguments, facts.defaults, pictures or {}),
         limits_section(config, scores, note),
     ]
@@ -176,14 +177,14 @@ def base_model(pretrained: str | None) -> str | None:
     return name if name.count("/") == 1 and " " not in name and not Path(name).is_absolute() else None
 
 
-def introduction(config: dict, record: dict, arguments: dict, note: DataNote, network: str) -> str:
+def introduction(config: dict, record: dict, arguments: dict, note: dict[str, Any], network: str) -> str:
     start = "from scratch: nothing in it is pretrained"
     if config.get("pretrained", "none") != "none":
         start = f"from `{config['pretrained']}`, which has a licence of its own"
     size = f"{record['parameters'] / 1e6:.1f} million parameters, " if "parameters" in record else ""
     return (
         f"Semantic segmentation: one of {len(config['id2label'])} classes for each pixel of an image. The network is a "
-        f"`{network}` ({size}`--norm {config.get('norm', 'batch')}`), trained on {note.title} {start}. It was made "
+        f"`{network}` ({size}`--norm {config.get('norm', 'batch')}`), trained on {note['title']} {start}. It was made "
         "with minicity-seg, which trains on a few hundred labelled images, and is a `transformers` model."
     )
 
@@ -192,6 +193,7 @@ def loading(config: dict, processor: dict, name: str | None, own: bool) -> str:
     where = name or "path/to/this/folder"
     trust = ", trust_remote_code=True" if own else ""
     packages = "torch torchvision timm transformers" if own else "torch transformers"
+    photo = "photo.png" if "training_data" in config else "street.png"
     lines = f"""## Use
 
 `pip install {packages}`, then
@@ -199,7 +201,7 @@ def loading(config: dict, processor: dict, name: str | None, own: bool) -> str:
 ```python
 from transformers import pipeline
 segment = pipeline("image-segmentation", model="{where}"{trust})
-masks = segment("street.png")  # a list of {{"label": class name, "mask": PIL image, "score": None}}
+masks = segment("{photo}")  # a list of {{"label": class name, "mask": PIL image, "score": None}}
 ```
 
 or, for logits (B, {len(config["id2label"])}, h, w):
@@ -225,8 +227,8 @@ logits = model(**processor(images=image, return_tensors="pt")).logits
     return lines
 
 
-def data_section(config: dict, arguments: dict, note: DataNote) -> str:
-    title = f"[{note.title}]({note.link})" if note.link else note.title
+def data_section(config: dict, arguments: dict, note: dict[str, Any]) -> str:
+    title = f"[{note['title']}]({note['link']})" if note["link"] else note["title"]
     trained_on, images = config.get("trained_on", "train"), config.get("train_images")
     number = f", {images} images," if images else ""
     classes = ", ".join(name for _, name in sorted(config["id2label"].items(), key=lambda item: int(item[0])))
@@ -234,7 +236,7 @@ def data_section(config: dict, arguments: dict, note: DataNote) -> str:
     without += split_sizes(config.get("training_data", {}))
     return (
         f"## Data\n\nTrained on the split `{trained_on}`{number} of {title}{without}, with these classes: {classes}. "
-        f"Pixels of other classes are ignored.\n\n**Licence.** {note.note} The code is Apache-2.0."
+        f"Pixels of other classes are ignored.\n\n**Licence.** {note['note']} The code is Apache-2.0."
     )
 
 
@@ -244,11 +246,11 @@ def split_sizes(facts: dict) -> str:
         return ""
     sizes = ", ".join(f"{count} {split}" for split, count in facts["images"].items())
     share = facts.get("val_share")
-    chosen = "" if share is None else f"; the validation images are {share:.0%} of all, held out by their content"
+    chosen = f"; {share:.0%} were held out for validation, with near-duplicates together" if share is not None else ""
     return f" ({sizes} images{chosen})"
 
 
-def score_section(config: dict, record: dict, note: DataNote, pictures: dict[str, str]) -> str:
+def score_section(config: dict, record: dict, note: dict[str, Any], pictures: dict[str, str]) -> str:
     scores, lines = record.get("validation"), ["## Scores", ""]
     if scores is None:
         return "\n".join([*lines, "Not measured: all labelled images were used for training."])
@@ -258,10 +260,10 @@ def score_section(config: dict, record: dict, note: DataNote, pictures: dict[str
         last = "the last of the training" if record["step"] == record["steps"] else "those of the newest validation"
         chosen = f"{last}; they were not chosen by these scores"
     lines += [
-        f"Measured on {where} of {note.title}, at one scale; every labelled pixel counts once, at the labels' own "
+        f"Measured on {where} of {note['title']}, at one scale; every labelled pixel counts once, at the labels' own "
         "resolution. "
         f"These weights are {chosen}.",
-        *(["", note.validation] if note.validation and not config.get("fold") else []),
+        *(["", note["validation"]] if note["validation"] and not config.get("fold") else []),
         "",
         "| class | IoU | accuracy |",
         "|---|---|---|",
@@ -301,11 +303,11 @@ def training_section(record: dict, arguments: dict, defaults: dict, pictures: di
     return "\n".join(lines).rstrip()
 
 
-def limits_section(config: dict, scores: dict | None, note: DataNote) -> str:
+def limits_section(config: dict, scores: dict | None, note: dict[str, Any]) -> str:
     lines = (
         "## Intended use and limits\n\nFor research, teaching and comparison of training methods on little data, and "
-        f"as initial weights for networks on similar images. {note.limits} Every pixel gets one of the classes above, "
-        "even if it shows something else. Do not use it where people could be harmed, above all not for driving."
+        f"as initial weights for networks on similar images. {note['limits']} Every pixel gets one of the classes "
+        "above, even if it shows something else. Do not use it where people could be harmed, above all not for driving."
     )
     if scores:
         known = sorted((iou, name) for name, iou in scores["iou"].items() if iou is not None)

@@ -17,6 +17,7 @@ import shlex
 import shutil
 from numbers import Real
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .files import (
     announce,
@@ -31,10 +32,25 @@ from .files import (
 from .launch import RunError, on_first_process, os_reason
 from .state import RunState, is_number
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from timm.utils import ModelEmaV3
+    from torch import Tensor
+    from torch.nn import Module
+    from torch.optim import Optimizer
+
 FILES = ("model.safetensors", "training.pt", "state.json")
 
 
-def save_checkpoint(accelerator, run: Path, model, ema, optimizer, state: RunState, keep: int) -> None:
+def save_checkpoint(
+    accelerator: "Accelerator",
+    run: Path,
+    model: "Module",
+    ema: "ModelEmaV3 | None",
+    optimizer: "Optimizer",
+    state: RunState,
+    keep: int,
+) -> None:
     """Write checkpoints/step_N, where N = state.step, then remove all but the `keep` newest. All processes call this.
 
     The processes write to a temporary folder. The first process renames it once all files are on disk, so a killed run,
@@ -76,7 +92,7 @@ def save_checkpoint(accelerator, run: Path, model, ema, optimizer, state: RunSta
         raise
 
 
-def refuse_not_finite(run: Path, model, ema) -> None:
+def refuse_not_finite(run: Path, model: "Module", ema: "ModelEmaV3 | None") -> None:
     """Raise RunError if a weight is NaN or infinite, since further training would be useless."""
     bad = not_finite(model.state_dict()) or (ema is not None and not_finite(ema.module.state_dict()))
     if bad:
@@ -90,7 +106,7 @@ def not_finite(tensors: dict) -> str | None:
     """Return the name of the first tensor that holds NaN or infinity, or None."""
     import torch
 
-    def is_finite(value) -> bool:
+    def is_finite(value: Any) -> bool:
         if not torch.is_tensor(value) or not value.is_floating_point():
             return True
         # A finite sum means that all values are finite, and takes a tenth of the time. Large values may overflow it.
@@ -110,12 +126,12 @@ def update_state(run: Path, state: RunState) -> None:
         write_atomically(folder / "state.json", content)
 
 
-def contiguous(model) -> dict:
+def contiguous(model: "Module") -> dict:
     """Return contiguous weights and buffers, as safetensors needs them. Loading in place restores channels_last."""
     return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
 
 
-def write(content, path: Path) -> None:
+def write(content: Any, path: Path) -> None:
     """Save with torch.save into a Python file, whose errors name the cause, such as a full disk."""
     import torch
 
@@ -198,7 +214,9 @@ def find_checkpoint(path: str) -> tuple[Path, list[str]]:
     raise RunError(f"{passed[0]}: {rest}")
 
 
-def load_checkpoint(accelerator, folder: Path, model, ema, optimizer) -> None:
+def load_checkpoint(
+    accelerator: "Accelerator", folder: Path, model: "Module", ema: "ModelEmaV3 | None", optimizer: "Optimizer"
+) -> None:
     """Load a checkpoint into `model`, `ema` and `optimizer`, in place, and restore the random state.
 
     Reads weights with safetensors and the rest with `weights_only=True`. Raises RunError if a file is damaged, belongs
@@ -232,7 +250,7 @@ def load_checkpoint(accelerator, folder: Path, model, ema, optimizer) -> None:
         raise RunError(f"checkpoint {folder} belongs to another model or optimizer: {os_reason(error)}") from error
 
 
-def load_optimizer(optimizer, saved: dict) -> None:
+def load_optimizer(optimizer: "Optimizer", saved: dict) -> None:
     """Load the state of an optimizer. Raises ValueError if it does not fit the weights.
 
     torch would notice this in the first step, or never.
@@ -249,7 +267,7 @@ def load_optimizer(optimizer, saved: dict) -> None:
                 check_moments(kept, parameter)
 
 
-def check_moments(kept: dict, parameter) -> None:
+def check_moments(kept: dict, parameter: "Tensor") -> None:
     """Raise ValueError unless `kept` is the state that AdamW or SGD keeps for `parameter`."""
     import torch
 
@@ -264,7 +282,7 @@ def check_moments(kept: dict, parameter) -> None:
         raise ValueError(f"its {bad} is not finite")
 
 
-def same_kind(value, other) -> bool:
+def same_kind(value: Any, other: Any) -> bool:
     """Whether two optimizer settings have the same type; numbers must be finite."""
     if isinstance(other, (list, tuple)):
         same_length = isinstance(value, (list, tuple)) and len(value) == len(other)

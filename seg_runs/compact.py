@@ -11,11 +11,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .files import CHECKSUMS, damage, read_json, replace_folder, write_checksums, write_json, writing
 from .launch import RunError, one_line_errors
 from .lock import locked
 from .parsing import Parser
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHTS = "model.safetensors"
 
@@ -71,7 +75,7 @@ def removed_on_error(folder: Path) -> Iterator[None]:
         raise
 
 
-def halved(tensor):
+def halved(tensor: "Tensor") -> "Tensor":
     """Return `tensor` in float16, or unchanged if it is not float32, would overflow, or is a variance that became 0."""
     import torch
 

@@ -13,10 +13,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
 from .launch import RunError, os_reason
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 CHECKSUMS = "checksums.json"
 CHUNK = 2**24  # bytes read at a time
@@ -56,7 +60,7 @@ def _leave_nothing(temporary: Path) -> None:
         pass
 
 
-def write_picture(path: Path, image) -> None:
+def write_picture(path: Path, image: "Image") -> None:
     """Replace the PNG `path` by a PIL image."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")

@@ -5,8 +5,15 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from tqdm import tqdm
+
+Result = TypeVar("Result")
 
 
 class RunError(ValueError):
@@ -19,7 +26,7 @@ def is_first_process() -> bool:
 
 
 @contextmanager
-def one_line_errors(*kinds: type[Exception]):
+def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     """Turn errors that the user can fix into one line on stderr, printed once under any launcher, and exit code 1.
 
     If only one process meets an error, the next collective operation ends the others.
@@ -60,10 +67,10 @@ NO_SHARED_MEMORY = ("shared memory", "</torch_", "/dev/shm", "Bus error")
 def os_line(error: OSError) -> str:
     """Return an OSError as one line with path and reason. For a failed copy, the path is the target's."""
     path = error.filename2 or error.filename
-    written = "cannot write " if error.errno in REFUSED else ""
+    refused = error.errno in REFUSED
     if path is None:
-        return f"{written}{': ' if written else ''}{os_reason(error)}; checkpoints are complete"
-    return f"{written}{path if isinstance(path, str) else os.fsdecode(path)}: {os_reason(error)}"
+        return f"{'cannot write: ' if refused else ''}{os_reason(error)}; checkpoints are complete"
+    return f"{'cannot write ' if refused else ''}{os.fsdecode(path)}: {os_reason(error)}"
 
 
 def os_reason(error: BaseException) -> str:
@@ -119,7 +126,9 @@ def fail(line: str, code: int, silent: bool = False) -> None:
     sys.exit(code)
 
 
-def make_accelerator(deterministic: bool = False, gradient_checkpointing: bool = False, trackers: Sequence[str] = ()):
+def make_accelerator(
+    deterministic: bool = False, gradient_checkpointing: bool = False, trackers: Sequence[str] = ()
+) -> "Accelerator":
     """Return an `Accelerator`. Raises `RunError` if the launch asks for something that cannot work.
 
     deterministic           use only GPU kernels whose results do not depend on the order in which threads finish
@@ -195,7 +204,7 @@ def keep_memory() -> None:
     mallopt(top_pad, 64 * 2**20)
 
 
-def check_batch_norm(accelerator, sync_bn: bool, images: int) -> None:
+def check_batch_norm(accelerator: "Accelerator", sync_bn: bool, images: int) -> None:
     """Raise RunError if batch norm would see a single image at a time, per process or, with `sync_bn`, in total.
 
     After pooling to 1x1, batch norm needs two values per channel and so two images.
@@ -224,7 +233,7 @@ def thread_limit() -> int:
     return int(limit) if limit.isdigit() and int(limit) > 0 else 2**31
 
 
-def on_first_process(accelerator, function: Callable, *args):
+def on_first_process(accelerator: "Accelerator", function: Callable[..., Result], *args: Any) -> Result:
     """Call `function(*args)` on the first process. Returns its result, or raises its error, on every process.
 
     Only a ValueError (such as RunError) or an OSError reaches the other processes.
@@ -246,7 +255,9 @@ def on_first_process(accelerator, function: Callable, *args):
     return outcome[0]
 
 
-def progress_bar(accelerator, title: str, total: int | None = None, loader=None, done: int = 0):
+def progress_bar(
+    accelerator: "Accelerator", title: str, total: int | None = None, loader: Iterable | None = None, done: int = 0
+) -> "tqdm":
     """Return a progress bar over images, shown by the first process.
 
     If stderr is not a terminal, the bar is redrawn at most every 30 s.

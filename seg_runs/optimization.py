@@ -3,10 +3,17 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .arguments import OptimizationOptions
 from .launch import RunError
 
+if TYPE_CHECKING:
+    from timm.utils import ModelEmaV3
+    from torch.nn import Module
+    from torch.optim import Optimizer
+
+Value = TypeVar("Value")
 POLY_POWER = 0.9  # Chen et al., 2017, arXiv 1606.00915, section 4.1
 
 
@@ -48,13 +55,15 @@ class Schedule:
         return 1.0
 
 
-def make_optimization(options: OptimizationOptions, defaults, model, in_head: Callable[[str], bool], steps: int):
+def make_optimization(
+    options: OptimizationOptions, defaults: Any, model: "Module", in_head: Callable[[str], bool], steps_per_epoch: int
+) -> tuple["Optimizer", Schedule]:
     """Return the optimizer and the schedule of a run.
 
-    options   flags; a flag that is None takes its value from `defaults`
-    defaults  training defaults of the model
-    in_head   returns whether the parameter with a given name belongs to the head
-    steps     optimizer steps of the run
+    options          flags; a flag that is None takes its value from `defaults`
+    defaults         training defaults of the model
+    in_head          returns whether the parameter with a given name belongs to the head
+    steps_per_epoch  optimizer steps of an epoch
 
     Raises RunError for flags that do not fit the optimizer, the schedule or the length of the run.
     """
@@ -72,11 +81,12 @@ def make_optimization(options: OptimizationOptions, defaults, model, in_head: Ca
         head_factor=defaults.head_factor,
         in_head=in_head,
     )
+    steps = total_steps(steps_per_epoch, options.epochs, options.max_train_steps)
     return optimizer, make_schedule(options, defaults, steps)
 
 
-def make_schedule(options: OptimizationOptions, defaults, steps: int) -> Schedule:
-    """Return the learning rate schedule; see `make_optimization`."""
+def make_schedule(options: OptimizationOptions, defaults: Any, steps: int) -> Schedule:
+    """Return the learning rate schedule of a run of `steps` optimizer steps; see `make_optimization`."""
     kind, cycles = options.lr_scheduler_type or defaults.lr_scheduler_type, options.lr_num_cycles
     if cycles > 1 and kind != "poly_with_restarts":
         raise RunError(f"--lr_num_cycles needs --lr_scheduler_type poly_with_restarts, not {kind}")
@@ -88,20 +98,20 @@ def make_schedule(options: OptimizationOptions, defaults, steps: int) -> Schedul
     return Schedule(kind, steps, warmup, cycles)
 
 
-def chosen(given, default):
+def chosen(given: Value | None, default: Value) -> Value:
     """Return `given`, or `default` if it is None."""
     return default if given is None else given
 
 
 def make_optimizer(
-    model,
+    model: "Module",
     kind: str,
     learning_rate: float,
     momentum: float,
     weight_decay: float,
     head_factor: float = 1.0,
     in_head: Callable[[str], bool] = lambda name: False,
-):
+) -> "Optimizer":
     """Return SGD or AdamW over the parameters of `model`.
 
     SGD decays every parameter, as torchvision's recipes do. AdamW does not decay norms and biases. Parameters for whose
@@ -126,14 +136,14 @@ def make_optimizer(
     return AdamW(groups, learning_rate)
 
 
-def set_learning_rate(optimizer, factor: float) -> float:
+def set_learning_rate(optimizer: "Optimizer", factor: float) -> float:
     """Set each parameter group to `factor` times its initial learning rate. Returns that of the first group."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     return optimizer.param_groups[0]["lr"]
 
 
-def make_ema(model, decay: float):
+def make_ema(model: "Module", decay: float) -> "ModelEmaV3":
     """Return a moving average of weights and buffers, whose decay warms up until it reaches `decay`.
 
     The decay is 0.97 after 100 steps, 0.994 after 1,000 and 0.999 after 10,000. `.update(model, step=n)` adds the

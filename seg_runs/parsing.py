@@ -1,20 +1,24 @@
 """Parse a command line, optionally with a recipe as its first argument, into dataclasses of options.
 
 A script passes a dataclass whose fields are the options of each package, in the order of `--help`. The metadata of a
-field describe its flag. argparse gets `help`, `aliases`, `metavar`, `nargs` and `const`. This module reads the others:
+field describe its flag. argparse gets `help`, `aliases`, `metavar`, `nargs` and `const`. A `metavar` that is a tuple
+names each of a fixed number of values. This module reads the others:
 
+    kind          one of `KINDS`, which stands for the metadata of flags of this kind
     choices       allowed values, compared without case
     least, most   inclusive bounds of a number, or of each number in a list
     above, below  exclusive bounds
-    length        number of values in a list
-    takes         what these values are, for error messages
+    takes         what the values of a tuple `metavar` are, for error messages
     needs         {other flag: values}: refuse the flag unless the other flag has one of these values, because it would
                   have no effect
     needs_one_of  refuse the flag unless one of these flags is given
     negated       help of `--no_FLAG`
     may_change    True if a resumed run may change the flag
+    effect        what else changes then, in the line that reports the change
     of_launch     True if the flag belongs to one launch, not to the run: args.yaml does not keep it
-    added         True if args.yaml of older runs may lack the flag: they behaved as its default does
+    added         date, or date and time, on which the flag was added ("2026-11-25 22:04"). args.yaml of an older run
+                  may lack the flag: the run behaved as its default does
+    null_in_older True if args.yaml of an older run may hold null for the default
 """
 
 import argparse
@@ -22,6 +26,7 @@ import dataclasses
 import math
 import sys
 from argparse import SUPPRESS
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -34,14 +39,10 @@ from .files import write_atomically, writing
 from .launch import RunError, fail
 from .recipes import read_recipe
 
+KINDS = {"size": {"least": 1, "most": 2**16, "metavar": ("H", "W"), "takes": "a height and a width"}}
 FOR_ARGPARSE = ("help", "aliases", "metavar", "nargs", "const")
+NUMBERS = {int: "whole numbers", float: "numbers"}
 LARGEST = 2**53  # largest absolute value of a number
-OTHER_GROUPS = (
-    ": each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see "
-    "other groups of images"
-)
-NEWEST = "val_share"  # of the flags with `added`, the last one
-NULL_IN_OLDER = ("scale_range", "hub_strategy")  # older runs wrote null for the default
 Arguments = TypeVar("Arguments")
 
 
@@ -88,7 +89,7 @@ def flags_of(kind: type) -> dict[str, dataclasses.Field]:
     return {field.name: field for part in parts_of(kind) for field in dataclasses.fields(part)}
 
 
-def flat(arguments) -> dict[str, Any]:
+def flat(arguments: Any) -> dict[str, Any]:
     """Return {name: value} of all flags."""
     values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
     if parts_of(type(arguments)) == [type(arguments)]:
@@ -102,7 +103,14 @@ class HelpFormatter(argparse.HelpFormatter):
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=32, width=120)
 
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        if isinstance(action.metavar, tuple):
+            return " ".join(action.metavar)
+        return super()._format_args(action, default_metavar)
+
     def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
         names = ", ".join(name for name in action.option_strings if "-" not in name[2:])
         is_switch = action.nargs == 0 or action.const is True
         return names if is_switch else f"{names} {self._format_args(action, action.dest.upper())}"
@@ -114,19 +122,19 @@ class Parser(HfArgumentParser):
     An error prints no usage, and appears once under any launcher. Values are checked before the dataclasses are built.
     """
 
-    def __init__(self, kinds=None, **options):
+    def __init__(self, kinds: list[type] | None = None, **options: Any):
         if kinds is not None:
-            options |= {"usage": "%(prog)s [RECIPE.yaml] [--FLAG VALUE] ...", "formatter_class": HelpFormatter}
-        super().__init__(kinds, allow_abbrev=False, **options)
+            options["usage"] = "%(prog)s [RECIPE.yaml] [--FLAG VALUE] ..."
+        super().__init__(kinds, allow_abbrev=False, formatter_class=HelpFormatter, **options)
         self.flags = {field.name: field for kind in self.dataclass_types for field in dataclasses.fields(kind)}
 
     @staticmethod
-    def _parse_dataclass_field(parser, field: dataclasses.Field) -> None:
-        plain, marks = copy(field), field.metadata
+    def _parse_dataclass_field(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
+        plain, marks = copy(field), marks_of(field)
         plain.metadata = {key: value for key, value in marks.items() if key in FOR_ARGPARSE}
         plain.metadata["help"] = description(field).replace("%", "%%")
         if field.type is not bool:
-            plain.metadata.setdefault("metavar", metavar(field))
+            plain.metadata["metavar"] = metavar(field)
         HfArgumentParser._parse_dataclass_field(parser, plain)
         actions = parser._option_string_actions
         for action in (actions[f"--{field.name}"], actions.get(f"--no_{field.name}")):
@@ -138,7 +146,9 @@ class Parser(HfArgumentParser):
     def error(self, message: str) -> None:
         fail(f"error: {' '.join(message.split())[:300]} (see {self.prog} --help)", 2)
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
         namespace, unknown = super().parse_known_args(args, namespace)
         given = set(vars(namespace))
         for name, field in self.flags.items():
@@ -146,17 +156,25 @@ class Parser(HfArgumentParser):
             setattr(namespace, name, in_its_case(value, field.metadata.get("choices")))
         values = vars(namespace)
         for name, field in self.flags.items():
-            check_value(f"--{name}", values[name], field.metadata)
+            check_value(f"--{name}", values[name], marks_of(field))
         for name, field in self.flags.items():
             if name in given and values[name] is not None and values[name] is not False:
                 check_needs(name, values, field.metadata)
         return namespace, unknown
 
 
-def metavar(field: dataclasses.Field) -> str:
+def marks_of(field: dataclasses.Field) -> dict[str, Any]:
+    """Return the metadata of a flag, with those that its `kind` stands for."""
+    return {**KINDS.get(field.metadata.get("kind"), {}), **field.metadata}
+
+
+def metavar(field: dataclasses.Field) -> str | tuple[str, ...]:
     """Return the placeholder of a flag's value in `--help`: its choices, N (integer), X (float), or a word."""
-    if choices := field.metadata.get("choices"):
-        return "|".join(map(str, choices))
+    marks = marks_of(field)
+    if "metavar" in marks:
+        return marks["metavar"]
+    if "choices" in marks:
+        return "|".join(map(str, marks["choices"]))
     kinds = {field.type, *get_args(field.type)}
     return "N" if int in kinds else "X" if float in kinds else field.name.split("_")[-1].upper()
 
@@ -166,31 +184,31 @@ def description(field: dataclasses.Field) -> str:
     value, text = default_of(field), field.metadata["help"]
     if value is None or value is False:
         return text
-    return f"{text} (default: {as_given(value)})"
+    return f"{text} (default)" if value is True else f"{text} (default: {as_given(value)})"
 
 
-def as_given(value) -> str:
+def as_given(value: Any) -> str:
     """A value as it stands on a command line."""
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def default_of(field: dataclasses.Field):
+def default_of(field: dataclasses.Field) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def in_its_case(value, choices: tuple | None):
+def in_its_case(value: Any, choices: tuple | None) -> Any:
     """Return `value`, or each item of a list, in the spelling of `choices`."""
     if isinstance(value, list):
         return [in_its_case(item, choices) for item in value]
     return next((choice for choice in choices or () if str(choice).lower() == str(value).lower()), value)
 
 
-def check_value(flag: str, value, marks: dict) -> None:
+def check_value(flag: str, value: Any, marks: dict) -> None:
     """Raise RunError if `value` is not allowed by `marks`, the metadata of the field."""
     values = value if isinstance(value, list) else [value]
     if value is None:
         return
-    if "length" in marks and len(values) != marks["length"]:
+    if isinstance(marks.get("metavar"), tuple) and len(values) != len(marks["metavar"]):
         raise RunError(f"{flag} takes {marks['takes']}, not {' '.join(map(str, values))}")
     for item in values:
         if isinstance(item, float) and not math.isfinite(item):
@@ -224,14 +242,14 @@ def check_needs(name: str, values: dict, marks: dict) -> None:
     """Raise RunError if the flag `name`, which was given, would have no effect."""
     for other, allowed in marks.get("needs", {}).items():
         if values[other] not in allowed:
-            raise RunError(f"--{name} {without(other, values[other], allowed)}")
+            raise RunError(f"--{name} {unmet_need(other, values[other], allowed)}")
     others = marks.get("needs_one_of", ())
     if others and not any(values[other] for other in others):
         raise RunError(f"--{name} needs {' or '.join(f'--{other}' for other in others)}")
 
 
-def without(other: str, value, allowed: tuple) -> str:
-    """Return the second half of the error message of `check_needs`."""
+def unmet_need(other: str, value: Any, allowed: tuple) -> str:
+    """Return what to say of a flag that needs one of `allowed` values of the flag `other`, which has `value`."""
     if allowed == (False,):
         return f"and --{other} exclude each other"
     if allowed == (True,):
@@ -240,13 +258,31 @@ def without(other: str, value, allowed: tuple) -> str:
     return f"needs --{other} {wanted}" + (f", not {value!s:.80}" if value is not None else "")
 
 
+def read_options(kind: type[Arguments], path: Path) -> Arguments:
+    """Return the options of `kind` from the args.yaml of a run, which holds other flags too.
+
+    Raises RunError that names the file if a value is not valid.
+    """
+    flags = flags_of(kind)
+    known = set().union(*(names_of(name, field) for name, field in flags.items()))
+    entries = {key: value for key, value in read_recipe(path).items() if key in known}
+    tokens = entry_tokens(flags, entries, path)
+    try:
+        return _parse(kind, tokens)
+    except RunError as error:
+        raise RunError(f"cannot use {path}: {error}") from error
+
+
 def recipe_tokens(kind: type, path: Path) -> list[str]:
     """Return the command line that a YAML file stands for."""
-    flags = flags_of(kind)
-    names = {name: name for name in flags}
-    names |= {alias.removeprefix("--"): name for name in flags for alias in flags[name].metadata.get("aliases", ())}
+    return entry_tokens(flags_of(kind), read_recipe(path), path)
+
+
+def entry_tokens(flags: dict[str, dataclasses.Field], entries: dict, path: Path) -> list[str]:
+    """Return the command line that the `entries` of the YAML file `path` stand for."""
+    names = {known: name for name, field in flags.items() for known in names_of(name, field)}
     tokens, seen = [], {}
-    for key, value in read_recipe(path).items():
+    for key, value in entries.items():
         if key not in names:
             raise RunError(f"recipe {path}: there is no flag --{key}")
         name = names[key]
@@ -258,43 +294,65 @@ def recipe_tokens(kind: type, path: Path) -> list[str]:
     return tokens
 
 
-def tokens_of(path: Path, key: str, value, field: dataclasses.Field) -> list[str]:
+def tokens_of(path: Path, key: str, value: Any, field: dataclasses.Field) -> list[str]:
     """Return the command-line tokens of one recipe entry, in a form that argparse cannot mistake for another flag."""
     takes = {field.type, *get_args(field.type)}
     texts, several = bool(takes & {str, list[str]}), any(get_origin(kind) is list for kind in takes)
     values = value if isinstance(value, list) else [value]
     if texts and any(isinstance(item, bool) for item in values):
         raise RunError(f"recipe {path}: {key} is {value}: put quotes around text")
+    if isinstance(value, list) and not several:
+        raise RunError(f"recipe {path}: {key} takes one value, not a list")
+    number = next((kind for kind in (int, float) if takes & {kind, list[kind]}), None)
+    if number and not all(is_written_as(number, item) for item in values):
+        raise RunError(f"recipe {path}: {key} is {value!r:.80}, but takes {NUMBERS[number]}")
     if not several:
-        if isinstance(value, list):
-            raise RunError(f"recipe {path}: {key} takes one value, not a list")
         return [f"--{key}={value}"]
     if not values or any(texts and str(item).startswith("-") for item in values):
         raise RunError(f"recipe {path}: {key} is {value!r:.80}")
     return [f"--{key}", *map(str, values)]
 
 
+def is_written_as(number: type, item: Any) -> bool:
+    """Return whether argparse can read `item` as an int or a float."""
+    try:
+        number(str(item))
+    except ValueError:
+        return False
+    return True
+
+
 def refuse_missing(kind: type, path: Path) -> None:
     """Raise RunError if the args.yaml of a resumed run lacks a flag that affects its results, or holds null for it.
 
-    The default may have changed since the run began. Only older runs may lack the flags that were added later: a file
-    that has the last of these was written when all of them existed.
+    The default may have changed since the run began. A file may lack only flags that were added after the newest flag
+    that it has: they did not exist when it was written.
     """
     entries, flags = read_recipe(path), flags_of(kind)
-    is_old = NEWEST not in entries
+    written = max((added(field) for name, field in flags.items() if entries.keys() & names_of(name, field)), default="")
     for name, field in flags.items():
         marks = field.metadata
-        if marks.get("may_change") or marks.get("of_launch") or (is_old and marks.get("added")):
+        if marks.get("may_change") or marks.get("of_launch") or added(field) > written:
             continue
-        names = {name, *(alias.removeprefix("--") for alias in marks.get("aliases", ()))} & entries.keys()
-        if not names:
+        given = names_of(name, field) & entries.keys()
+        if not given:
             raise RunError(f"{path} has no {name}: a resumed run needs every flag that it started with, so add it")
-        may_be_null = "needs" in marks or default_of(field) is None or name in NULL_IN_OLDER
-        if entries[names.pop()] is None and not may_be_null:
+        may_be_null = "needs" in marks or default_of(field) is None or marks.get("null_in_older")
+        if entries[given.pop()] is None and not may_be_null:
             raise RunError(f"{path} has no value for {name}: a resumed run needs the one that it started with")
 
 
-def recipe_of(arguments) -> dict[str, Any]:
+def added(field: dataclasses.Field) -> str:
+    """Return when a flag was added, or "" for one that every args.yaml has. These strings sort by time."""
+    return field.metadata.get("added", "")
+
+
+def names_of(name: str, field: dataclasses.Field) -> set[str]:
+    """Return the names under which a recipe may hold a flag: its own and its aliases."""
+    return {name, *(alias.removeprefix("--") for alias in field.metadata.get("aliases", ()))}
+
+
+def recipe_of(arguments: Any) -> dict[str, Any]:
     """Return the recipe entries of `arguments`, without the flags of this launch.
 
     A flag that needs another one becomes None if it has no effect or equals its default; a switch that is off stays
@@ -311,13 +369,13 @@ def recipe_of(arguments) -> dict[str, Any]:
     return entries
 
 
-def save_arguments(arguments, path: Path) -> None:
+def save_arguments(arguments: Any, path: Path) -> None:
     """Write `arguments` as a recipe. A new run with this recipe gives the same numbers."""
     with writing(path):
         write_atomically(path, yaml.safe_dump(recipe_of(arguments), sort_keys=False))
 
 
-def changed_flags(arguments, path: Path) -> list[str]:
+def changed_flags(arguments: Any, path: Path) -> list[str]:
     """Compare the flags of a resumed run with those in its args.yaml, `path`.
 
     Returns one line for the user per changed flag. Raises RunError if a flag changed that a resumed run must keep.
@@ -334,6 +392,8 @@ def changed_flags(arguments, path: Path) -> list[str]:
                 f"--{name} {now[name]} differs from {before}, the value that the run started with: a resumed run keeps "
                 f"its flags, except {', '.join(f'--{name}' for name in may_change)}"
             )
-        effect = OTHER_GROUPS if name == "gradient_accumulation_steps" else ""
-        changes.append(f"--{name} {as_given(now[name])} instead of {as_given(before)}{effect}")
+        effect = flags[name].metadata.get("effect")
+        changes.append(
+            f"--{name} {as_given(now[name])} instead of {as_given(before)}" + (f": {effect}" if effect else "")
+        )
     return changes

@@ -3,9 +3,9 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -16,11 +16,11 @@ from .lock import PREDICTING, locked
 from .report import score_summary
 from .run_folder import make_folders
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 IDS, COLORS = "results_", "results_color_"
 PNG_ENDS = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-
-
-written = partial(writing, then="; make room there, or choose another --output_dir")
 
 
 class Predictions:
@@ -52,7 +52,7 @@ class Predictions:
         before = self._record()
         same = before.get("settings") == record["settings"] and isinstance(before.get("images"), dict)
         done = set()
-        with written(self.marker.parent):
+        with writing_output(self.marker.parent):
             for folder in self.folders:  # left by a killed process
                 for left in folder.rglob(".*.png.tmp"):
                     left.unlink()
@@ -79,17 +79,17 @@ class Predictions:
     def write(self, name: str, *arrays: np.ndarray) -> None:
         """Write ids (H, W) and colours (H, W, 3), each file atomically."""
         for path, array in zip(self.files(name), arrays, strict=True):
-            with written(path):
+            with writing_output(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, lambda temporary, array=array: Image.fromarray(array).save(temporary, "PNG"))
 
     def end(self) -> None:
-        with written(self.marker):
+        with writing_output(self.marker):
             self.marker.unlink(missing_ok=True)
 
 
 @contextmanager
-def alone(accelerator, output: Path) -> Iterator[None]:
+def alone(accelerator: "Accelerator", output: Path) -> Iterator[None]:
     """Hold the lock of a prediction's folder, in the first process for all. Two predictions would mix their files."""
     with ExitStack() as stack:
         lock = locked(output, "the output folder (--output_dir)", PREDICTING)
@@ -102,6 +102,11 @@ def alone(accelerator, output: Path) -> Iterator[None]:
 def _take_away(lock: Path) -> None:
     with suppress(OSError):  # some systems cannot delete an open file
         lock.unlink()
+
+
+def writing_output(path: Path) -> AbstractContextManager[None]:
+    """Return `files.writing` for a file of a prediction, with what the user can do if the disk refuses."""
+    return writing(path, "; make room there, or choose another --output_dir")
 
 
 def is_whole(path: Path) -> bool:
@@ -134,5 +139,5 @@ def write_scores(path: Path, scores: dict, names: Sequence[str], settings: dict)
     """Write the scores and the settings that they were measured with."""
     summary = score_summary(names, scores)
     by_class = {key: summary.pop(key) for key in ("iou", "accuracy")}
-    with written(path):
+    with writing_output(path):
         write_json(path, {**summary, "settings": settings, **by_class})

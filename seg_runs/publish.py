@@ -56,7 +56,9 @@ def export(run: Path, folder: Path, name: str, private: bool) -> str:
 def make_parser() -> Parser:
     parser = Parser(prog="python -m seg_runs.publish", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("--hub_model_id", required=True, help="the repository, USER/NAME; created if it does not exist")
+    parser.add_argument(
+        "--hub_model_id", required=True, metavar="USER/NAME", help="the repository; created if it does not exist"
+    )
     parser.add_argument("--hub_private", action="store_true", help="use a private repository; refuse a public one")
     parser.add_argument("--dry_run", metavar="FOLDER", help="write the files to FOLDER and upload nothing")
     return parser

@@ -5,6 +5,7 @@ the default. The reader refuses everything else in YAML with a one-line error: n
 """
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,7 +19,7 @@ SCALARS = (str, int, float, bool)
 class RecipeLoader(yaml.SafeLoader):
     """Refuse repeated keys, and aliases, with which a small file can fill all memory. PyYAML accepts both."""
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.composer.ComposerError(
@@ -26,7 +27,7 @@ class RecipeLoader(yaml.SafeLoader):
             )
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict:
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen or key.tag == "tag:yaml.org,2002:merge":
@@ -56,7 +57,7 @@ def read_recipe(path: Path) -> dict:
     return {key: checked(path, key, value) for key, value in entries.items()}
 
 
-def checked(path: Path, key, value):
+def checked(path: Path, key: Any, value: Any) -> Any:
     """Return `value` in the form that its flag takes.
 
     YAML reads the list item `- fence: sidewalk` as a mapping. It becomes the string "fence:sidewalk".
@@ -75,7 +76,7 @@ def checked(path: Path, key, value):
     return value
 
 
-def is_pair(item) -> bool:
+def is_pair(item: Any) -> bool:
     return (
         isinstance(item, dict) and len(item) == 1 and all(isinstance(part, SCALARS) for part in (*item, *item.values()))
     )

@@ -32,7 +32,7 @@ def _number(value: float) -> str:
 def score_summary(names: Sequence[str], scores: dict) -> dict:
     """Return the means, and IoU and accuracy by class, ready for JSON: None for nan."""
 
-    def by_class(values):
+    def by_class(values: Sequence[float]) -> dict[str, float | None]:
         return {name: None if np.isnan(value) else float(value) for name, value in zip(names, values, strict=True)}
 
     keys = ("mean_iou", "mean_accuracy", "overall_accuracy")

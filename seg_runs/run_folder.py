@@ -19,13 +19,14 @@ import io
 import os
 import shlex
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING, Any
 
-from .arguments import RunOptions
+from .arguments import OTHER_GROUPS, RunOptions
 from .card import CardFacts, make_card, training_record
 from .checkpoints import (
     find_checkpoint,
@@ -48,8 +49,15 @@ from .files import (
 )
 from .launch import RunError, on_first_process, os_reason
 from .lock import PREDICTING, locked
-from .parsing import OTHER_GROUPS, save_arguments
+from .parsing import save_arguments
 from .state import Conditions, RunState, read_state
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from timm.utils import ModelEmaV3
+    from torch.nn import Module
+    from torch.optim import Optimizer
+    from transformers import BaseImageProcessor, PreTrainedModel
 
 COLUMNS = (  # of log_epoch.csv, before those of the classes
     "epoch",
@@ -66,45 +74,52 @@ BEST_IS_WHOLE = Lock()  # keeps training from replacing best/ while a background
 MAX_SKIPPED_STEPS = 10  # in a row, without a finite gradient; fp16 skips a few until it has found its scale
 
 
-class HeldRun:
-    """The folder of a run, locked from the first look at it to the end of training.
+@contextmanager
+def locked_run(options: RunOptions, accelerator: "Accelerator") -> Iterator["LockedRun"]:
+    """Yield the run to begin or to resume. Its folder is locked from the first look at it until the `with` block ends.
 
-    The first process holds the lock, so no other program writes to the folder. Closing `held`, or the end of the
-    process, releases it.
+    The first process holds the lock, so no other program writes to the folder.
+    """
+    with ExitStack() as locks:
+        yield LockedRun(options, accelerator, locks)
+
+
+class LockedRun:
+    """A run whose folder is locked as soon as it exists; see `locked_run`.
 
     checkpoint  the checkpoint to resume from, or None for a new run
     notes       lines for the user about newer checkpoints that are damaged
     """
 
-    def __init__(self, options: RunOptions, accelerator, held: ExitStack):
-        self.options, self.accelerator, self.held, self.locked = options, accelerator, held, False
+    def __init__(self, options: RunOptions, accelerator: "Accelerator", locks: ExitStack):
+        self.options, self.accelerator, self.locks, self.is_locked = options, accelerator, locks, False
         self.checkpoint, self.notes = None, []
         if options.resume_from_checkpoint:
-            self.lock(run_of(options.resume_from_checkpoint), "--resume_from_checkpoint")
+            self._lock(run_of(options.resume_from_checkpoint), "--resume_from_checkpoint")
             found = on_first_process(accelerator, find_checkpoint, options.resume_from_checkpoint)
             self.checkpoint, self.notes = found
         elif options.output_dir and on_first_process(accelerator, Path(options.output_dir).is_dir):
-            self.lock(Path(options.output_dir))
+            self._lock(Path(options.output_dir), "--output_dir")
 
-    def lock(self, folder: Path, flag: str = "--output_dir") -> None:
-        """Lock `folder` on the first process, which creates it if necessary. Further calls do nothing."""
-        if not self.locked:
-            on_first_process(self.accelerator, self._enter, folder, flag)
-            self.locked = True
+    def _lock(self, folder: Path, flag: str) -> None:
+        """Lock `folder` on the first process, which creates it if necessary."""
+        on_first_process(self.accelerator, self._enter, folder, flag)
+        self.is_locked = True
 
     def _enter(self, folder: Path, flag: str) -> None:
-        self.held.enter_context(locked(folder, flag))
+        self.locks.enter_context(locked(folder, flag))
 
     def create(self, name: str) -> Path:
         """Create the folder of a new run, --output_dir or one whose name begins with `name`. Every process gets it."""
         given = self.options.output_dir
         folder = Path(given) if given else on_first_process(self.accelerator, new_folder, name)
-        self.lock(folder)
+        if not self.is_locked:
+            self._lock(folder, "--output_dir")
         on_first_process(self.accelerator, create_run, folder, self.options.overwrite_output_dir)
         return folder
 
 
-def begin_run(arguments, held: HeldRun, name: str, pretrained: str, now: Conditions) -> tuple[Path, RunState]:
+def begin_run(arguments: Any, new: LockedRun, name: str, pretrained: str, now: Conditions) -> tuple[Path, RunState]:
     """Create a new run. Returns its folder and its state.
 
     arguments   written to args.yaml
@@ -112,8 +127,8 @@ def begin_run(arguments, held: HeldRun, name: str, pretrained: str, now: Conditi
     pretrained  name of the initial weights, from `started_from`
     now         conditions of the run
     """
-    run = held.create(name)
-    if held.accelerator.is_main_process:
+    run = new.create(name)
+    if new.accelerator.is_main_process:
         save_arguments(arguments, run / "args.yaml")
     return run, RunState(now, pretrained)
 
@@ -159,9 +174,15 @@ def outcome(run: Path, state: RunState, select: str) -> str:
 
 
 def resume_run(
-    arguments, held: HeldRun, changes: list[str], model, ema, optimizer, now: Conditions
+    arguments: Any,
+    old: LockedRun,
+    changes: list[str],
+    model: "Module",
+    ema: "ModelEmaV3 | None",
+    optimizer: "Optimizer",
+    now: Conditions,
 ) -> tuple[Path, RunState]:
-    """Load the checkpoint of `held` and prepare its run to continue. Returns its folder and its state.
+    """Load the checkpoint of `old` and prepare its run to continue. Returns its folder and its state.
 
     arguments  written to args.yaml
     changes    lines from `changed_flags`, printed together with changed conditions
@@ -169,12 +190,12 @@ def resume_run(
 
     Raises RunError if the data changed, the checkpoint is damaged, or nothing is left to do.
     """
-    accelerator, checkpoint = held.accelerator, held.checkpoint
+    accelerator, checkpoint = old.accelerator, old.checkpoint
     run, steps, steps_per_epoch = checkpoint.parent.parent, now.steps, now.steps_per_epoch
-    given = held.options.output_dir
+    given = old.options.output_dir
     if given and Path(given).resolve() != run.resolve():
         raise RunError(f"--output_dir {given}: a resumed run stays in its own folder, {run}")
-    changes = held.notes + changes
+    changes = old.notes + changes
     state = read_state(checkpoint)
     before = state.conditions
     if steps_per_epoch != before.steps_per_epoch:
@@ -198,7 +219,7 @@ def resume_run(
     if now.precision != before.precision:
         changes.append(f"precision {now.precision} instead of {before.precision}")
     if now.processes != before.processes:
-        changes.append(f"{now.processes} process(es) instead of {before.processes}{OTHER_GROUPS}")
+        changes.append(f"{now.processes} process(es) instead of {before.processes}: {OTHER_GROUPS}")
     load_checkpoint(accelerator, checkpoint, model, ema, optimizer)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -362,7 +383,14 @@ def restore_best(run: Path) -> None:
         (run / ".best.old").rename(run / "best")
 
 
-def save_best(run: Path, model, processor, state: RunState, facts: CardFacts, scores: dict | None = None) -> None:
+def save_best(
+    run: Path,
+    model: "PreTrainedModel",
+    processor: "BaseImageProcessor",
+    state: RunState,
+    facts: CardFacts,
+    scores: dict | None = None,
+) -> None:
     """Replace best/ with `model`, its image processor and a card. A failure leaves the old folder intact.
 
     facts   facts for the card

@@ -5,7 +5,7 @@ import secrets
 from dataclasses import asdict, dataclass, field
 from numbers import Real
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .files import read_json
 from .launch import RunError
@@ -135,11 +135,11 @@ def read_state(checkpoint: Path) -> RunState:
     return RunState.from_json(read_json(path), path)
 
 
-def is_count(value) -> bool:
+def is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
-def is_number(value) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
 
 

@@ -5,8 +5,13 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from .launch import is_first_process
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 class StopRequest:
@@ -15,18 +20,18 @@ class StopRequest:
     Inside `with`, a signal is only recorded. `agreed()` gives the same answer on every process, whichever got it.
     """
 
-    def __init__(self, accelerator):
+    def __init__(self, accelerator: "Accelerator"):
         self.accelerator, self.signal = accelerator, 0
 
-    def __enter__(self):
+    def __enter__(self) -> "StopRequest":
         self.before = {kind: signal.signal(kind, self.note) for kind in (signal.SIGTERM, signal.SIGINT)}
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for kind, handler in self.before.items():
             signal.signal(kind, handler)
 
-    def note(self, number: int, _) -> None:
+    def note(self, number: int, _: FrameType | None) -> None:
         self.signal = number
         if is_first_process():  # not print: the signal may have interrupted one
             os.write(2, f"\n{signal.Signals(number).name}: finishing the step\n".encode())

@@ -9,11 +9,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .arguments import RunOptions
 from .files import writing
 from .launch import RunError, os_line, os_reason
 from .state import RunState
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from accelerate.tracking import GeneralTracker
 
 PROJECT = "minicity-seg"  # at wandb and trackio
 
@@ -36,7 +41,7 @@ def refuse_missing_trackers(options: RunOptions) -> None:
 class Trackers:
     """The trackers that `accelerator` was made with."""
 
-    def __init__(self, accelerator, run: Path):
+    def __init__(self, accelerator: "Accelerator", run: Path):
         self.accelerator, self.board = accelerator, run / "tensorboard"
         self.run, self.active = run, []
 
@@ -81,7 +86,7 @@ class Trackers:
             print(f"note: a tracker did not end cleanly: {os_reason(error)}", flush=True)
 
     @contextmanager
-    def _going_on_without(self, tracker) -> Iterator[None]:
+    def _going_on_without(self, tracker: "GeneralTracker") -> Iterator[None]:
         """Turn a disk error of TensorBoard into a one-line error, which ends the run; it can be resumed.
 
         Any other tracker that fails, for example because its server is gone, is left out from then on.

@@ -95,11 +95,12 @@ def launch(script: str, *flags, **options) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def sample(rng, size, crop_size, scale_range=(0.75, 2.0), hflip=True, jitter=0.3, **options):
-    """Call `sample_augmentation` with the training script's defaults."""
+def sample(rng, size, crop_size, focus=None, **options):
+    """Call `sample_augmentation` with the training script's defaults, or other `options`."""
+    from data_scripts.arguments import AugmentOptions
     from data_scripts.augment import sample_augmentation
 
-    return sample_augmentation(rng, size, crop_size, scale_range, hflip, jitter, **options)
+    return sample_augmentation(rng, size, AugmentOptions(crop_size=crop_size, **options), focus)
 
 
 def augment(image, label, augmentation, crop_size, jitter=True, instance=None) -> tuple:

@@ -26,6 +26,7 @@ from data_scripts.catalog import source_of
 from seg_models.cost import forward_memory, prediction_memory, prediction_pixels
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
+from seg_models.views import Views
 
 API = "gradio_api"
 
@@ -493,12 +494,13 @@ def test_memory_is_known_before(name):
     model = build_model(name, "batch", {i: str(i) for i in range(5)}).eval()
     weights = next(model.parameters()).clone()
     size = (64, 96)
-    one = prediction_memory(model, size, (1.0,), False)
-    assert 1.5 * one < prediction_memory(model, size, (1.0,), True) < prediction_memory(model, size, (1.0, 2.0), True)
+    one, mirrored, more = Views(), Views(flip=True), Views(scales=(1.0, 2.0), flip=True)
+    first, second, third = (prediction_memory(model, size, views) for views in (one, mirrored, more))
+    assert 1.5 * first < second < third
     assert forward_memory(model, (128, 192)) == pytest.approx(4 * forward_memory(model, size), rel=0.2)
     large = (640, 960)
-    assert prediction_memory(model, large, (1.0,), False, size) < prediction_memory(model, large, (1.0,), False)
-    assert prediction_pixels(model, size, (0.5, 1.0), True) == 2 * (32 * 48 + 64 * 96)
+    assert prediction_memory(model, large, Views(size)) < prediction_memory(model, large, one)
+    assert prediction_pixels(model, size, Views(scales=(0.5, 1.0), flip=True)) == 2 * (32 * 48 + 64 * 96)
     assert torch.equal(next(model.parameters()), weights) and weights.device.type == "cpu"
 
 

@@ -178,7 +178,7 @@ def test_shipped_recipes_parse(path):
 
 
 SCRIPTS = {
-    TrainArguments: ["train_seg.py", "script_arguments.py"],
+    TrainArguments: ["train_seg.py", "training_job.py", "script_arguments.py"],
     PredictArguments: ["predict_seg.py"],
     AppArguments: ["app_gradio.py"],
 }
@@ -199,12 +199,14 @@ def test_every_flag_is_read(kind):
 
 
 def attributes_of(part: type, groups: dict[str, type], tree: ast.Module) -> set[str]:
-    """Return the attributes that a module reads from options of type `part`: parameters, args.GROUP, or variables."""
+    """Return what a module reads from options of type `part`: parameters, fields, args.GROUP, or variables."""
     bases = {base.__name__ for base in part.__mro__}
     names = {group for group, kind in groups.items() if kind is part}  # as in args.run
     for node in ast.walk(tree):
         if isinstance(node, ast.arg) and isinstance(node.annotation, ast.Name) and node.annotation.id in bases:
             names.add(node.arg)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.annotation, ast.Name) and node.annotation.id in bases:
+            names.add(last_name(node.target))  # the field of a dataclass
         if isinstance(node, ast.Assign):  # options = args.network; data, run = args.data, args.run
             for target in node.targets:
                 several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
@@ -223,6 +225,8 @@ def test_a_flag_that_nothing_reads_is_noticed():
         "def f(options: HubOptions): return options.push_to_hub\nrun = args.run\nprint(run.seed, x.select)"
     )
     assert attributes_of(HubOptions, {}, tree) == {"push_to_hub"}
+    tree.body += ast.parse("class A:\n    hub: HubOptions\n    def f(self): return self.hub.hub_private").body
+    assert attributes_of(HubOptions, {}, tree) == {"push_to_hub", "hub_private"}
     assert attributes_of(RunOptions, {"run": RunOptions}, tree) == {"seed"}
 
 

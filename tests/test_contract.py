@@ -104,7 +104,7 @@ def train_once(model):
 
 
 def kind(name):
-    return re.sub(r"\d+$", "", name.replace("streetnet_large", "streetnet_fine"))  # the same kind, but wider or deeper
+    return re.sub(r"\d+$", "", name.replace("streetnet_large", "streetnet"))  # the same kind, but wider or deeper
 
 
 def test_every_kind_is_here():

@@ -402,12 +402,20 @@ def test_checksums_of_anothers_making_read_nothing_outside_the_folder(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    "entries", [{"train_on": "foo"}, {"train_on": None}, {"fold": "a"}, {"folds": "f.json"}, {"fold": 3, "folds": 2}]
+    ("entries", "words"),
+    [
+        ({"train_on": "foo"}, "--train_on foo is not known"),
+        ({"train_on": ["train"]}, "train_on takes one value"),
+        ({"fold": "a"}, "--fold needs --folds"),
+        ({"folds": "f.json"}, "--folds needs --fold"),
+        ({"num_workers": "many"}, "num_workers is 'many', but takes whole numbers"),
+    ],
 )
-def test_absurd_flags_of_a_run_are_one_line_in_prediction(tmp_path, entries):
-    (tmp_path / "args.yaml").write_text(yaml.safe_dump({"dataset": "toycity", **entries}))
-    with pytest.raises(RunError, match="cannot read recipe"):
+def test_absurd_flags_of_a_run_are_one_line_in_prediction(tmp_path, entries, words):
+    (tmp_path / "args.yaml").write_text(yaml.safe_dump({"dataset": "toycity", "batch_size": "x", **entries}))
+    with pytest.raises(RunError) as refused:
         trained_model.read_arguments(tmp_path)
+    assert f"{tmp_path}/args.yaml" in str(refused.value) and words in str(refused.value)
 
 
 def test_a_best_model_of_another_epoch_than_the_checkpoints_is_not_trusted(run):

@@ -292,7 +292,10 @@ def test_sampled_parameters_cover_their_ranges():
 
 
 def test_flags_switch_flip_and_colour_off():
-    drawn = [sample(item_generator(0, 1, i), (20, 30), (16, 24), (1, 1), False, 0.0) for i in range(50)]
+    drawn = [
+        sample(item_generator(0, 1, i), (20, 30), (16, 24), scale_range=(1, 1), hflip=False, colorjitter_factor=0.0)
+        for i in range(50)
+    ]
     assert {(a.scale, a.flip, a.brightness, a.contrast, a.saturation, a.hue) for a in drawn} == {(1, False, 1, 1, 1, 0)}
 
 

@@ -9,6 +9,9 @@ from conftest import rows_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from seg_models import objective
+from seg_models.losses import cross_entropy
+
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
 FAST += ["--no_cache"]
 
@@ -57,7 +60,7 @@ def faulty(monkeypatch):
     step, or into the loss."""
     import train_seg
 
-    train_step, cross_entropy, calls = train_seg.train_step, train_seg.make_loss("ce"), []
+    train_step, calls = train_seg.train_step, []
 
     def start(steps, weights):
         def step(*args):
@@ -74,7 +77,7 @@ def faulty(monkeypatch):
             return (total * float("nan") if wrong else total), weight
 
         monkeypatch.setattr(train_seg, "train_step", step)
-        monkeypatch.setattr(train_seg, "make_loss", lambda *_: loss)
+        monkeypatch.setattr(objective, "make_loss", lambda *_: loss)
 
     return start
 

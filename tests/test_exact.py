@@ -13,6 +13,8 @@ from conftest import assert_same_run, launch, rows_of, scalars_of, start
 from PIL import Image
 from safetensors.torch import load_file
 
+from seg_models import objective
+from seg_models.losses import cross_entropy
 from seg_runs.optimization import Schedule
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --num_workers 1".split()
@@ -349,9 +351,7 @@ def test_a_process_that_fails_ends_the_others_and_its_error_is_shown_once(fault,
 @pytest.fixture
 def poisoned(monkeypatch):
     """`poisoned(steps)` makes the loss NaN in these optimizer steps, counted from 1."""
-    import train_seg
-
-    cross_entropy, calls = train_seg.make_loss("ce"), []
+    calls = []
 
     def run(steps):
         def loss(logits, labels):
@@ -360,7 +360,7 @@ def poisoned(monkeypatch):
             total, weight = cross_entropy(logits, labels)
             return (total * float("nan") if torch.is_grad_enabled() and len(calls) in steps else total), weight
 
-        monkeypatch.setattr(train_seg, "make_loss", lambda *_: loss)
+        monkeypatch.setattr(objective, "make_loss", lambda *_: loss)
 
     return run
 
@@ -392,17 +392,14 @@ def test_a_loss_that_stays_nan_stops_the_run(city, in_process, tmp_path, poisone
 
 
 def test_deterministic_refuses_what_cannot_be(city, in_process, tmp_path, monkeypatch, capsys):
-    import train_seg
-
     flags = [*FAST, *batch(2), "--max_train_steps", 1, "--deterministic"]
     in_process("train_seg", *flags, *flags_of(city, tmp_path / "r"))
-    cross_entropy = train_seg.make_loss("ce")
 
     def loss(logits, labels):
         torch.zeros(2).put_(torch.tensor([0]), torch.tensor([1.0]))  # has no deterministic implementation
         return cross_entropy(logits, labels)
 
-    monkeypatch.setattr(train_seg, "make_loss", lambda *_: loss)
+    monkeypatch.setattr(objective, "make_loss", lambda *_: loss)
     with pytest.raises(SystemExit):
         in_process("train_seg", *flags, *flags_of(city, tmp_path / "s"))
     torch.use_deterministic_algorithms(False)

@@ -167,6 +167,13 @@ def test_a_copy_that_is_refused_names_the_copy():
     assert launching.os_line(error) == "cannot write /disk/copy: No space left on device"
 
 
+def test_a_refusal_without_a_path_is_a_whole_sentence():
+    line = launching.os_line(OSError(errno.ENOSPC, "No space left on device"))
+    assert line == "cannot write: No space left on device; checkpoints are complete"
+    line = launching.os_line(OSError(errno.EIO, "Input/output error"))
+    assert line == "Input/output error; checkpoints are complete"
+
+
 @pytest.mark.parametrize("flag", ["--output_dir", "--resume_from_checkpoint", "--init_from", "--dataset_path"])
 def test_a_name_that_is_too_long_is_one_line(flag, toycity, in_process, capsys):
     flags = ["train_seg", *FAST, "--max_train_steps", 1, "--dataset_path", toycity, flag, "x" * 300]

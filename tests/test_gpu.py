@@ -22,7 +22,9 @@ def test_a_norm_and_its_gradients_are_those_of_the_cpu_in_float64(name, act, dty
     layer = copy.deepcopy(reference).float().cuda()
     x, dy = torch.randn(4, 32, 24, 40, dtype=torch.float64), torch.randn(4, 32, 24, 40, dtype=torch.float64)
     expected_x, given = x.clone().requires_grad_(), x.to("cuda", dtype).requires_grad_()
-    expected, y = reference(expected_x), layer(given.to(memory_format=torch.channels_last))
+    expected = reference(expected_x)
+    with torch.autocast("cuda", torch.bfloat16, enabled=dtype == torch.bfloat16):  # as in training
+        y = layer(given.to(memory_format=torch.channels_last))
     expected.backward(dy)
     y.backward(dy.to(y))
     pairs = [(y, expected), (given.grad, expected_x.grad)]

@@ -24,6 +24,7 @@ from script_arguments import TrainArguments
 from seg_models.modeling import SegmentationConfig, SegmentationModel
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
+from seg_models.views import Views
 from seg_runs import run_folder
 from seg_runs.card import make_card, public_arguments, training_command
 from seg_runs.parsing import parse_arguments, save_arguments
@@ -86,7 +87,7 @@ def make_run(folder, network, size=None, scores=None, **flags):
             "seed": args.run.seed,
         }
     )
-    predictor = Predictor(network, MEAN, STD, size)
+    predictor = Predictor(network, MEAN, STD, Views(size))
     run_folder.save_best(folder, network, predictor.image_processor(), STATE, card_facts(), scores)
     return folder
 
@@ -450,6 +451,13 @@ def test_the_command_of_a_card_is_a_command(tmp_path):
     command = training_command(yaml.safe_load((tmp_path / "args.yaml").read_text()), card_facts().defaults)
     assert parse_arguments(TrainArguments, shlex.split(command)[3:]) == args
     assert public_arguments({"a": "/home/me/x", "b": "x/y", "c": 3}) == {"a": "x", "b": "x/y", "c": 3}
+
+
+@pytest.mark.parametrize("trackers", ["tensorboard", "none", ["tensorboard", "wandb"]])
+def test_the_command_of_a_card_does_not_say_where_to_report(trackers):
+    """Older runs wrote one tracker as a string, which differs from the default of today."""
+    command = training_command({"epochs": 3, "report_to": trackers, "norm": "evo"}, card_facts().defaults)
+    assert command == "accelerate launch train_seg.py --epochs 3 --norm evo"
 
 
 def test_where_a_run_pushes_is_not_in_its_recipe(tmp_path):

@@ -7,8 +7,11 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
+from seg_models.arguments import LossOptions
+from seg_models.errors import ModelError
 from seg_models.losses import cross_entropy, enet_class_weights, focal_loss, make_loss
 from seg_models.names import LOSSES
+from seg_models.objective import Objective
 
 CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 3.0, 0.25])
 
@@ -117,6 +120,42 @@ def test_enet_class_weights():
     weights = enet_class_weights([50, 50, 0])
     assert weights[:2] == [pytest.approx(1 / math.log(1.52))] * 2 and weights[2] == pytest.approx(1 / math.log(1.02))
     assert enet_class_weights([50, 50], constant=1.1) == [pytest.approx(1 / math.log(1.6))] * 2
+
+
+PIXELS = [50, 30, 15, 5, 0]
+
+
+@pytest.mark.parametrize(
+    "options, published, expected",
+    [
+        ({}, [], enet_class_weights(PIXELS, 1.02)),
+        ({"class_weights_constant": 1.1, "class_weights": "enet"}, [], enet_class_weights(PIXELS, 1.1)),
+        ({}, CLASS_WEIGHTS.tolist(), CLASS_WEIGHTS),
+        ({"class_weights": "challenge"}, CLASS_WEIGHTS.tolist(), CLASS_WEIGHTS),
+        ({"class_weights": "enet"}, CLASS_WEIGHTS.tolist(), enet_class_weights(PIXELS, 1.02)),
+    ],
+)
+def test_the_flags_choose_the_class_weights(options, published, expected):
+    objective = Objective(LossOptions(loss="weighted_ce", **options), published=published)
+    given, wanted = objective.loss_function(PIXELS), make_loss("weighted_ce", torch.as_tensor(expected))
+    assert all(map(torch.equal, given(*batch()), wanted(*batch())))
+
+
+@pytest.mark.parametrize("options", [{"loss": "ce"}, {"loss": "focal", "focal_gamma": 1.5}])
+def test_the_flags_choose_the_loss(options):
+    given = Objective(LossOptions(**options), published=CLASS_WEIGHTS.tolist()).loss_function(PIXELS)
+    expected = focal_loss(*batch(), gamma=1.5) if options["loss"] == "focal" else cross_entropy(*batch())
+    assert all(map(torch.equal, given(*batch()), expected))
+
+
+def test_the_flag_of_the_auxiliary_weight_wins_over_the_models():
+    weights = [Objective(LossOptions(aux_weight=given), 0.6).aux_weight for given in (None, 0.0, 0.4)]
+    assert weights == [0.6, 0.0, 0.4]
+
+
+def test_published_weights_that_do_not_exist_are_refused():
+    with pytest.raises(ModelError, match="--class_weights challenge"):
+        Objective(LossOptions(loss="weighted_ce", class_weights="challenge"))
 
 
 def test_ignored_pixels_get_a_gradient_of_exactly_zero(loss):

@@ -1,22 +1,26 @@
 """A folder of one's own: which files belong together, what is left out and said, and what comes out at the end."""
 
 import json
+import re
 import shutil
 import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+import torch
+import yaml
+from conftest import ROOT, launch
 from PIL import Image
 
 from data_scripts.arguments import DataOptions
 from data_scripts.class_file import default_palette
 from data_scripts.file_checks import check_data
-from data_scripts.folds import load_data
+from data_scripts.fold_files import load_data
 from data_scripts.labels import DataError
 from data_scripts.reader import read_label
 from data_scripts.recognition import recognize, with_dataset
+from data_scripts.saved_classes import saved_labels
 from data_scripts.sources import load_source
 from data_scripts.val_share import joined, sequences_of
 
@@ -388,3 +392,162 @@ def test_a_folder_that_needs_preparing_is_refused_with_the_command(tmp_path):
         recognize(str(root))
     with pytest.raises(DataError, match="no folder"):
         recognize(str(tmp_path / "missing"))
+
+
+# A run, from the folder to the card
+
+FAST = "--model streetnet --crop_size 24 32 --batch_size 4 --max_train_steps 4 --num_workers 0 --report_to none".split()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder without splits, and a run on it, with a clip of each two images."""
+    place = tmp_path_factory.mktemp("own run")
+    root, run = yards(place / "my yards"), place / "run"
+    flags = [*FAST, "--dataset_path", root, "--group_by", "clip(.*)_", "--loss", "weighted_ce", "--output_dir", run]
+    result = launch("train_seg.py", *flags, cwd=place)
+    assert result.returncode == 0, result.stderr
+    for line in (f"note: {root} has 20 train images", "4 of 20 images, which form 10 groups, are held out"):
+        assert result.stdout.count(line) == 1
+    return root, run
+
+
+def test_the_run_records_the_recognised_data_set_and_its_classes(trained):
+    root, run = trained
+    recorded = yaml.safe_load((run / "args.yaml").read_text())
+    assert (recorded["dataset"], recorded["dataset_path"]) == ("folder", str(root))
+    assert (recorded["val_share"], recorded["group_by"]) == (None, "clip(.*)_")
+    config = json.loads((run / "best" / "config.json").read_text())
+    assert config["id2label"] == {"0": "gravel", "1": "grass", "2": "shed"} and config["train_images"] == 16
+    palette = [[200, 100, 0], *map(list, default_palette(2))]
+    assert config["label_set"] == {"source_ids": [3, 1, 9], "palette": palette, "void_ids": [7, 255]}
+    images = {"train": 16, "validation": 4}
+    assert config["training_data"] == {"title": "Yards", "images": images, "val_share": 0.2}
+    header = (run / "log_epoch.csv").read_text().splitlines()[0]
+    assert header.endswith("iou/gravel,iou/grass,iou/shed")
+
+
+def test_the_card_says_what_the_data_are_and_claims_nothing_else(trained):
+    _, run = trained
+    card = (run / "best" / "README.md").read_text()
+    for part in (
+        "# streetnet with batch norm on Yards",
+        "16 images, of Yards (16 train, 4 validation images; 20% were held out for validation, ",
+        "with these classes: gravel, grass, shed.",
+        "The licence of Yards is not known here.",
+        "--dataset folder --dataset_path 'my yards'",
+        'segment("photo.png")',
+    ):
+        assert part in card, part
+    assert not re.search("cityscapes|minicity(?!-seg)|german|street(?!net)|camvid", card, re.IGNORECASE)
+
+
+def test_prediction_finds_the_images_that_were_held_out_and_their_score(trained, in_process, tmp_path):
+    root, run = trained
+    in_process("predict_seg", "--model_name_or_path", run, "--num_workers", 0, "--output_dir", tmp_path)
+    names = held_out(root, None, "clip(.*)_")
+    assert sorted(path.stem for path in (tmp_path / "results_val").iterdir()) == sorted(names)
+    score = json.loads((tmp_path / "scores_val.json").read_text())["mean_iou"]
+    assert score == json.loads((run / "best" / "training.json").read_text())["validation"]["mean_iou"]
+    colors = {3: (200, 100, 0), 1: default_palette(2)[0], 9: default_palette(2)[1]}
+    for name in names:
+        ids, shown = (np.asarray(Image.open(tmp_path / f"results{kind}_val/{name}.png")) for kind in ("", "_color"))
+        expected = np.array([[colors[i] for i in row] for row in ids.tolist()])
+        np.testing.assert_array_equal(shown, expected)
+
+
+def test_a_model_alone_predicts_with_its_own_names_and_colours(trained, in_process, tmp_path):
+    """As on another machine: neither the data nor the flags of the run are there."""
+    root, run = trained
+    shutil.copytree(run / "best", tmp_path / "model")
+    shutil.copytree(root / "images", tmp_path / "photos")
+    flags = ["--model_name_or_path", tmp_path / "model", "--num_workers", 0, "--output_dir", tmp_path / "out"]
+    in_process("predict_seg", *flags, "--input", tmp_path / "photos")
+    ids = {i for path in (tmp_path / "out/results_photos").iterdir() for i in np.unique(Image.open(path)).tolist()}
+    assert ids <= {3, 1, 9}
+    colors = [np.asarray(Image.open(path)).reshape(-1, 3) for path in (tmp_path / "out/results_color_photos").iterdir()]
+    assert {tuple(color) for color in np.unique(np.concatenate(colors), axis=0).tolist()} <= {
+        (200, 100, 0),
+        *default_palette(2),
+    }
+
+
+def test_the_demo_shows_its_own_classes(trained, tmp_path):
+    import app_gradio
+
+    root, run = trained
+    accelerator = app_gradio.make_accelerator()
+    segmenter = app_gradio.Segmenter(str(run), None, False, accelerator)
+    assert segmenter.labels.names == ("gravel", "grass", "shed")
+    assert {Path(path).stem for path in segmenter.examples} == set(held_out(root, None, "clip(.*)_"))
+    answer, table, *_ = app_gradio.Requests({"mine": segmenter}, tmp_path, 30).segment(
+        {"path": segmenter.examples[0]}, "mine", [1.0], False
+    )
+    shown = {row[0] for row in table["data"]}
+    assert shown and shown <= {"gravel", "grass", "shed"} and {a["label"] for a in answer["annotations"]} == shown
+
+
+def test_another_folder_is_scored_by_its_own_ids_if_the_classes_agree(trained, in_process, tmp_path, capsys):
+    _, run = trained
+    other = yards(tmp_path / "other", 4)
+    with_validation(other)
+    ids = CLASSES.replace("id: 1", "id: 2").replace("id: 3", "id: 1").replace("id: 2", "id: 3")  # gravel 1, grass 3
+    (other / "classes.yaml").write_text(ids)
+    flags = ["--model_name_or_path", run, "--num_workers", 0, "--dataset_path", other, "--output_dir", tmp_path]
+    in_process("predict_seg", *flags, "--splits", "val")
+    assert "mIoU" in capsys.readouterr().out
+    assert set(np.unique(Image.open(tmp_path / "results_val/v.png"))) <= {1, 3, 9}
+    (other / "classes.yaml").write_text(CLASSES.replace("name: shed", "name: barn").replace('"shed:', '"barn:'))
+    with pytest.raises(SystemExit):
+        in_process("predict_seg", *flags)
+    assert "has the classes gravel, grass, barn, but the model predicts gravel, grass, shed" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        in_process("predict_seg", *flags[:4], "--dataset", "camvid", "--dataset_path", other)
+    assert "predicts 3 classes but --dataset camvid has 11" in capsys.readouterr().err
+
+
+def test_weights_of_the_file_reach_the_loss(trained):
+    from seg_models.arguments import LossOptions
+    from seg_models.objective import Objective
+
+    _, labels = load_source("folder", str(trained[0]))
+    for options in (LossOptions(loss="weighted_ce"), LossOptions(loss="weighted_ce", class_weights="challenge")):
+        loss = Objective(options, published=labels.class_weights).loss_function([9, 9, 9])
+        _, weight = loss(torch.zeros(1, 3, 1, 3), torch.tensor([[[0, 1, 2]]]))
+        assert weight == 1 + 2 + 4
+
+
+@pytest.mark.parametrize("damage", [{"palette": [[0, 0, 0]]}, {"source_ids": [3, 1, 7]}, {"void_ids": []}, 3, {}])
+def test_a_configuration_whose_classes_do_not_fit_is_refused(damage, trained):
+    config = json.loads((trained[1] / "best" / "config.json").read_text())
+    assert saved_labels(config).names == ("gravel", "grass", "shed")
+    config["label_set"] = config["label_set"] | damage if damage and isinstance(damage, dict) else damage
+    with pytest.raises(DataError, match="label_set does not describe the 3 classes"):
+        saved_labels(config)
+
+
+# Real photos
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real photos in ../shared")
+def test_a_real_export_that_needs_preparing_is_refused_with_the_command():
+    with pytest.raises(DataError, match=f"python -m data_scripts.prepare {REAL} {REAL}_prepared"):
+        recognize(str(REAL))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real photos in ../shared")
+def test_real_photos_are_divided_with_every_class_on_both_sides(tmp_path):
+    """Obstacle and speed breaker are rare in them."""
+    for kind, pattern in (("images", "*.jpg"), ("masks", "*_mask.png")):
+        (tmp_path / kind).mkdir()
+        for path in sorted((REAL / "train").glob(pattern))[:60]:
+            (tmp_path / kind / path.name).symlink_to(path)
+    entries = "".join(f"  - {{name: class {i}, id: {i}}}\n" for i in range(5))
+    (tmp_path / "classes.yaml").write_text(f"classes:\n{entries}")
+    data, labels = load_data("folder", str(tmp_path))
+    assert (len(data["train"]), len(data["validation"])) == (48, 12)
+    for row in data["validation"]:
+        truth = np.asarray(Image.open(REAL / "train" / f"{row['name']}_mask.png"))
+        np.testing.assert_array_equal(labels.train_ids[read_label(row["label"], row["image"])], truth)
+    shown = [{int(i) for row in split for i in np.unique(read_label(row["label"]))} for split in data.values()]
+    assert shown[0] == shown[1] == set(range(5))

@@ -9,6 +9,7 @@ from transformers import pipeline
 
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
+from seg_models.views import Views
 
 
 def masks_of(found):
@@ -20,7 +21,7 @@ def test_batches_need_equal_sizes_or_a_size_of_the_model(tmp_path, size):
     torch.manual_seed(0)
     model = build_model("streetnet", "batch", {i: f"class {i}" for i in range(5)}, "toycity").eval()
     model.save_pretrained(tmp_path)
-    Predictor(model, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), size).image_processor().save_pretrained(tmp_path)
+    Predictor(model, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), Views(size)).image_processor().save_pretrained(tmp_path)
     segment, rng = pipeline("image-segmentation", model=str(tmp_path), trust_remote_code=True), np.random.default_rng(1)
     one, two, other = (
         Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8)) for shape in ((64, 96), (64, 96), (48, 96))

@@ -241,12 +241,13 @@ def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicte
 def test_memory_grows_with_the_views(trained):
     from predict_seg import memory_for
     from seg_models.predictor import Predictor
+    from seg_models.views import Views
     from trained_model import find_model, load_model
 
     model, processor = load_model(find_model(str(trained))[1])
     small, large, several = (
-        memory_for(Predictor(model, processor.image_mean, processor.image_std, scales=scales, flip=flip), (64, 96))
-        for scales, flip in (((1.0,), False), ((2.0,), False), ((1.0, 2.0), True))
+        memory_for(Predictor(model, processor.image_mean, processor.image_std, views), (64, 96))
+        for views in (Views(), Views(scales=(2.0,)), Views(scales=(1.0, 2.0), flip=True))
     )
     assert 64 * 96 * 19 * 4 < small < large < several
 

@@ -8,9 +8,12 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms import functional as TF
 
+from seg_models.arguments import ViewOptions
 from seg_models.errors import ModelError
 from seg_models.models import build_model
+from seg_models.names import MULTI_SCALE
 from seg_models.predictor import Predictor, check_sides, normalize, resize_logits, smallest_side
+from seg_models.views import Views, make_views
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
 
@@ -84,7 +87,7 @@ def test_one_view_is_the_plain_forward(model, image_size, size, average):
     with torch.no_grad():
         logits = model(normalize(image[None], MEAN, STD)).logits
     expected = resize_logits(logits, size or image_size)[0]
-    predictor = Predictor(model, MEAN, STD, average=average)
+    predictor = Predictor(model, MEAN, STD, Views(average=average))
     scores = predictor(image, size)
     assert scores.shape == (5, *(size or image_size))
     assert torch.equal(scores, expected)
@@ -95,20 +98,20 @@ def test_one_view_is_the_plain_forward(model, image_size, size, average):
 @pytest.mark.parametrize(("scales", "sizes"), [((1.0,), [(24, 41)]), ((0.5, 2.0), [(12, 20), (48, 82)])])
 def test_size_is_what_the_network_sees_at_scale_one(scales, sizes):
     model = Identity()
-    scores = Predictor(model, MEAN, STD, size=(24, 41), scales=scales)(random_image((33, 47)))
+    scores = Predictor(model, MEAN, STD, Views(size=(24, 41), scales=scales))(random_image((33, 47)))
     assert model.sizes == sizes
     assert scores.shape == (3, 33, 47)
 
 
 def test_size_resizes_the_image_smoothly():
     image = random_image((33, 47))
-    scores = Predictor(Identity(), MEAN, STD, size=(12, 20))(image, (12, 20))
+    scores = Predictor(Identity(), MEAN, STD, Views(size=(12, 20)))(image, (12, 20))
     torch.testing.assert_close(scores, resize(normalize(image[None], MEAN, STD), (12, 20), antialias=True)[0])
 
 
 def test_a_view_has_at_least_one_pixel():
     model = Identity()
-    Predictor(model, MEAN, STD, scales=(0.1,))(random_image((3, 21)))
+    Predictor(model, MEAN, STD, Views(scales=(0.1,)))(random_image((3, 21)))
     assert model.sizes == [(1, 2)]
 
 
@@ -125,7 +128,7 @@ def test_views_are_averaged_as_by_hand(model, average):
             with torch.no_grad():
                 logits = turn(resize(model(turn(view)).logits, size))[0]
             views.append(logits.softmax(0) if average == "probabilities" else logits)
-    predictor = Predictor(model, MEAN, STD, scales=(0.5, 1.0), flip=True, average=average)
+    predictor = Predictor(model, MEAN, STD, Views(scales=(0.5, 1.0), flip=True, average=average))
     torch.testing.assert_close(predictor(image, size), torch.stack(views).mean(0), rtol=1e-4, atol=1e-4)
     assert torch.equal(predictor.labels(image, size), predictor(image, size).argmax(0))
 
@@ -135,7 +138,7 @@ def test_views_are_averaged_as_by_hand(model, average):
 def test_flip_makes_the_scores_of_a_symmetric_image_symmetric(model, width, average):
     image = random_image((33, width))
     image = torch.maximum(image, image.flip(2))
-    scores = Predictor(model, MEAN, STD, flip=True, average=average)(image)
+    scores = Predictor(model, MEAN, STD, Views(flip=True, average=average))(image)
     torch.testing.assert_close(scores, scores.flip(2), rtol=1e-5, atol=1e-5)
     plain = Predictor(model, MEAN, STD)(image)
     assert (plain - plain.flip(2)).abs().max() > 0.1  # the network alone is not symmetric
@@ -143,20 +146,34 @@ def test_flip_makes_the_scores_of_a_symmetric_image_symmetric(model, width, aver
 
 @pytest.mark.parametrize(("scales", "flip"), [((1.0,), True), ((0.5, 1.0), False), ((0.5, 1.0, 1.5), True)])
 def test_probabilities_of_several_views_sum_to_one(model, scales, flip):
-    scores = Predictor(model, MEAN, STD, scales=scales, flip=flip)(random_image((33, 47)))
+    scores = Predictor(model, MEAN, STD, Views(scales=scales, flip=flip))(random_image((33, 47)))
     assert scores.min() >= 0
     torch.testing.assert_close(scores.sum(0), torch.ones(33, 47))
 
 
-def test_unknown_average_is_refused(model):
+@pytest.mark.parametrize(
+    ("flags", "views"),
+    [
+        ({}, Views((24, 41))),
+        ({"test_size": [8, 16]}, Views([8, 16])),
+        ({"mst": True}, Views((24, 41), MULTI_SCALE, True)),
+        ({"mst": True, "flip": False, "average": "logits"}, Views((24, 41), MULTI_SCALE, False, "logits")),
+        ({"scales": [1.0]}, Views((24, 41), (1.0,), True)),
+    ],
+)
+def test_flags_choose_the_views(flags, views):
+    assert make_views(ViewOptions(**flags), (24, 41)) == views
+
+
+def test_unknown_average_is_refused():
     with pytest.raises(ValueError, match="probabilities or logits, not 'votes'"):
-        Predictor(model, MEAN, STD, average="votes")
+        Views(average="votes")
 
 
 def test_views_that_segformer_cannot_take_are_enlarged():
     segformer = build_model("segformer_b0", "batch", {0: "a", 1: "b"}).eval()
     assert smallest_side(segformer) == 29
-    scores = Predictor(segformer, MEAN, STD, scales=(0.25, 1.0), flip=True)(random_image((20, 70)))
+    scores = Predictor(segformer, MEAN, STD, Views(scales=(0.25, 1.0), flip=True))(random_image((20, 70)))
     assert scores.shape == (2, 20, 70) and scores.isfinite().all()
     with pytest.raises(RuntimeError):
         segformer(torch.zeros(1, 3, 28, 64))

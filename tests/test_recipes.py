@@ -1,6 +1,7 @@
 """What reads flags, recipes and args.yaml refuses what no run can mean, in one line; what older runs wrote loads."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -10,9 +11,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from script_arguments import PredictArguments, TrainArguments
+from script_arguments import AppArguments, PredictArguments, TrainArguments
 from seg_runs.launch import RunError
-from seg_runs.parsing import NEWEST, changed_flags, flags_of, flat, parse_arguments, recipe_of, save_arguments
+from seg_runs.parsing import changed_flags, flags_of, flat, parse_arguments, recipe_of, save_arguments
 from seg_runs.recipes import LARGEST_FILE, read_recipe
 
 # args.yaml as a run wrote it before --select, --folds and --class_weights_constant were flags.
@@ -80,10 +81,10 @@ WRONG = {
     "lr_init: 0.1\nlearning_rate: 0.2": "lr_init and learning_rate are the same flag",
     "model: true": "model is True: put quotes around text",
     "fold: no": "fold is False: put quotes around text",
-    "batch_size: yes": "invalid int value: 'True'",
-    "batch_size: 4.0": "invalid int value: '4.0'",
+    "batch_size: yes": "batch_size is True, but takes whole numbers",
+    "batch_size: 4.0": "batch_size is 4.0, but takes whole numbers",
     "batch_size: 2026-11-26": "batch_size is",
-    "epochs: .inf": "invalid int value: 'inf'",
+    "epochs: .inf": "epochs is inf, but takes whole numbers",
     "learning_rate: .nan": "--learning_rate nan is not a finite number",
     "learning_rate: .inf": "--learning_rate inf is not a finite number",
     "learning_rate: 1e400": "--learning_rate inf is not a finite number",
@@ -169,7 +170,7 @@ def test_a_recipe_that_is_no_file_is_one_line(name, tmp_path, capsys):
         ("--batch_size 1e3", "invalid int value: '1e3'"),
         ("--epochs -9223372036854775809", "out of range"),
         ("--crop_size 3 99999999999999999999", "--crop_size 99999999999999999999 is out of range"),
-        ("--dataset nowhere", "--dataset nowhere is not known: choose one of minicity, cityscapes, camvid, toycity"),
+        ("--dataset nowhere", "--dataset nowhere is not known: choose one of minicity, cityscapes, camvid, camvid32"),
         ("--focal_gamma 0", "--focal_gamma needs --loss focal, not ce"),
         ("--cutmix_prob 1", "--cutmix_prob needs --cutmix"),
         ("--hflip perhaps", "perhaps"),
@@ -177,6 +178,31 @@ def test_a_recipe_that_is_no_file_is_one_line(name, tmp_path, capsys):
 )
 def test_a_command_line_that_no_run_can_mean_is_one_line(line, words, capsys):
     assert words in said(TrainArguments, line.split(), capsys)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    [
+        (
+            TrainArguments,
+            ("--crop_size H W ", "--scale_range LOW HIGH ", "--init_from WEIGHTS ", "--norm batch|instance|"),
+        ),
+        (PredictArguments, ("--test_size H W ", "--scales X [X ...]", "--splits SPLIT [SPLIT ...]", "--flip ")),
+        (AppArguments, ("--test_size H W ", "--max_file_size N ")),
+    ],
+)
+def test_help_says_which_values_a_flag_takes(kind, lines, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse_arguments(kind, ["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"  {line}" in shown for line in lines)
+
+
+@pytest.mark.parametrize("flag", [name for name, field in flags_of(TrainArguments).items() if "kind" in field.metadata])
+def test_a_size_is_a_height_and_a_width(flag, capsys):
+    assert parse_arguments(TrainArguments, [f"--{flag}", "32", "48"]) != parse_arguments(TrainArguments, [])
+    assert said(TrainArguments, [f"--{flag}", "32"], capsys) == f"--{flag} takes a height and a width, not 32"
+    assert said(TrainArguments, [f"--{flag}", "0", "32"], capsys).startswith(f"--{flag} 0 is out of range: 1 to ")
 
 
 def test_names_match_in_any_case():
@@ -216,6 +242,9 @@ def test_an_old_runs_flags_may_change_where_they_may(tmp_path):
     run = run_with(tmp_path, OLD)
     args = parse_arguments(TrainArguments, ["--resume_from_checkpoint", str(run), "--epochs", "3"])
     assert changed_flags(args, run / "args.yaml") == ["--epochs 3 instead of 2"]
+    args = parse_arguments(TrainArguments, ["--resume_from_checkpoint", str(run), "--gradient_accumulation_steps", "1"])
+    (change,) = changed_flags(args, run / "args.yaml")
+    assert change.startswith("--gradient_accumulation_steps 1 instead of 2: each step sees the same images, but ")
     args = parse_arguments(TrainArguments, ["--resume_from_checkpoint", str(run), "--ema_decay", "0.5"])
     with pytest.raises(RunError, match="--ema_decay 0.5 differs from"):
         changed_flags(args, run / "args.yaml")
@@ -238,19 +267,36 @@ def test_a_resumed_run_without_a_flag_that_decides_its_numbers_is_refused(name, 
     assert line.startswith(f"{run}/args.yaml has no {name}: ")
 
 
-def later_flags() -> list[str]:
-    """The flags that older runs lack and that decide the numbers of a run; without the last, a run counts as older."""
-    marks = {name: field.metadata for name, field in flags_of(TrainArguments).items()}
-    return [name for name in marks if marks[name].get("added") and not marks[name].get("may_change") and name != NEWEST]
+ADDED = {name: field.metadata["added"] for name, field in flags_of(TrainArguments).items() if "added" in field.metadata}
+DECIDE_LATER = [name for name in ADDED if not flags_of(TrainArguments)[name].metadata.get("may_change")]
 
 
-@pytest.mark.parametrize("name", later_flags())
-def test_a_resumed_run_of_today_needs_the_later_flags_too(name, tmp_path, capsys):
-    save_arguments(parse_arguments(TrainArguments, []), tmp_path / "a.yaml")
-    lines = (tmp_path / "a.yaml").read_text().splitlines()
-    run = run_with(tmp_path, "\n".join(line for line in lines if not line.startswith(f"{name}:")))
-    line = said(TrainArguments, ["--resume_from_checkpoint", str(run)], capsys)
-    assert line.startswith(f"{run}/args.yaml has no {name}: ")
+def run_without(folder, missing: set[str]):
+    """A run folder whose args.yaml has the flags of today except `missing`."""
+    save_arguments(parse_arguments(TrainArguments, []), folder / "a.yaml")
+    lines = (folder / "a.yaml").read_text().splitlines()
+    return run_with(folder, "\n".join(line for line in lines if line.split(":")[0] not in missing))
+
+
+@pytest.mark.parametrize("name", DECIDE_LATER)
+def test_a_flag_that_is_as_new_shows_that_a_missing_one_existed(name, tmp_path, capsys):
+    as_new = {ADDED[other] for other in ADDED if other != name and ADDED[other] >= ADDED[name]}
+    for number, moment in enumerate(as_new):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        run = run_without(folder, {name, *(other for other in ADDED if ADDED[other] > moment)})
+        line = said(TrainArguments, ["--resume_from_checkpoint", str(run)], capsys)
+        assert line.startswith(f"{run}/args.yaml has no {name}: ")
+
+
+@pytest.mark.parametrize("moment", sorted(set(ADDED.values())))
+def test_a_run_may_lack_the_flags_that_were_added_later(moment, tmp_path):
+    run = run_without(tmp_path, {name for name in ADDED if ADDED[name] >= moment})
+    assert parse_arguments(TrainArguments, ["--resume_from_checkpoint", str(run)]).network.init_from is None
+
+
+def test_when_a_flag_was_added_sorts_by_time():
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?", moment) for moment in ADDED.values()), ADDED
 
 
 @pytest.mark.parametrize("name", ["norm", "batch_size", "seed", "loss", "hflip"])
@@ -293,7 +339,7 @@ def test_help_shows_each_flag_once_in_titled_groups_without_loading_torch(script
         groups = ["Data", "Network", "Augmentation", "Loss", "Optimisation", "Run", "Hub"]
         assert titles == ["options", *groups]
         words = " ".join(shown.stdout.split())
-        assert "--hflip flip half of the training images horizontally (default: True) --no_hflip do not flip" in words
+        assert "--hflip flip half of the training images horizontally (default) --no_hflip do not flip" in words
         assert "--no_cache decode images each time" in words and "(default: None)" not in words
         assert set(flags) >= {f"--{name}" for name in flags_of(TrainArguments)}
 

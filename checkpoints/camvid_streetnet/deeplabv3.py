@@ -3,20 +3,24 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models.segmentation.deeplabv3 import ASPPConv, DeepLabHead
+from torchvision.models.segmentation.deeplabv3 import ASPPPooling
 
 from .norms import bias_instead_of_norm, convert_norms
 
 ATROUS_RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # by output stride: section 3.3 of the paper
+WIDTH = 256  # of every branch: section 4 of the paper
 
 
 class AtrousConv(nn.Conv2d):
-    """A 3x3 convolution with as much padding as dilation, computed without the taps that see nothing but padding.
+    """A 3x3 convolution with padding equal to its dilation, computed without the taps that see only padding.
 
-    On a map no higher than the rate the upper and lower taps are such, on one no wider the left and right ones (section
-    3.3 of the paper has a figure of it). With rate 36 at output stride 8 that is every crop of up to 288 pixels. All
-    taps stay in what is traced or exported, for images of any size.
+    The upper and lower taps see only padding if the map is no higher than the rate, the left and right ones if it is no
+    wider (section 3.3 of the paper has a figure). With rate 36 at output stride 8, this holds for crops of up to 288
+    pixels. A traced or exported network keeps all taps, so that it works for images of any size.
     """
+
+    def __init__(self, in_channels: int, out_channels: int, rate: int):
+        super().__init__(in_channels, out_channels, 3, padding=rate, dilation=rate, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if torch.jit.is_tracing() or torch.compiler.is_exporting():
@@ -27,20 +31,41 @@ class AtrousConv(nn.Conv2d):
         return F.conv2d(x, self.weight[:, :, rows, columns], self.bias, 1, padding, self.dilation)
 
 
-class DeepLabV3Head(DeepLabHead):
-    """torchvision's head with any norm. Input: the encoder's list of features; output: logits (B, C, h, w)."""
+class PyramidPooling(nn.Module):
+    """torchvision's ASPP with `AtrousConv`s: the same layers under the same names, made in the same order, so that its
+    weights load and a seed gives the same ones."""
+
+    def __init__(self, in_channels: int, rates: tuple[int, ...]):
+        super().__init__()
+        point = nn.Conv2d(in_channels, WIDTH, 1, bias=False)
+        branches = [nn.Sequential(point, nn.BatchNorm2d(WIDTH), nn.ReLU())]
+        for rate in rates:
+            branches.append(nn.Sequential(AtrousConv(in_channels, WIDTH, rate), nn.BatchNorm2d(WIDTH), nn.ReLU()))
+        self.convs = nn.ModuleList([*branches, ASPPPooling(in_channels, WIDTH)])
+        merge = nn.Conv2d(len(self.convs) * WIDTH, WIDTH, 1, bias=False)
+        self.project = nn.Sequential(merge, nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.Dropout(0.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
+
+
+class DeepLabV3Head(nn.Sequential):
+    """torchvision's head with any norm. Maps the encoder's features to logits (B, C, h, w)."""
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         if reductions[-1] not in ATROUS_RATES:
             raise ValueError(f"DeepLabV3 works at output stride 8 or 16, not {reductions[-1]}")
-        super().__init__(channels[-1], num_labels, ATROUS_RATES[reductions[-1]])
-        for branch in self[0].convs:
-            if isinstance(branch, ASPPConv):
-                branch[0].__class__ = AtrousConv
+        super().__init__(
+            PyramidPooling(channels[-1], ATROUS_RATES[reductions[-1]]),
+            nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),
+            nn.BatchNorm2d(WIDTH),
+            nn.ReLU(),
+            nn.Conv2d(WIDTH, num_labels, 1),
+        )
         convert_norms(self, norm)
         if norm == "instance":
-            # The pooled branch is constant over the map: an instance norm right after the 1x1 projection would
-            # subtract it again, and with it all global context.
+            # The pooled branch is constant over the map. An instance norm after the 1x1 projection would subtract it,
+            # and all global context with it.
             bias_instead_of_norm(self[0].project, 1)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:

@@ -1,5 +1,7 @@
-"""DeepLabV3+ (Chen et al., 2018, arXiv 1802.02611): pyramid pooling with atrous separable convolutions, and a decoder
-that joins the encoder's map at stride 4."""
+"""DeepLabV3+ (Chen et al., 2018, arXiv 1802.02611).
+
+Pyramid pooling with atrous separable convolutions, then a decoder that joins the encoder's map at stride 4.
+"""
 
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ WIDTH, LOW_WIDTH = 256, 48  # section 4.1 of the paper
 
 
 class DeepLabV3PlusHead(nn.Module):
-    """The encoder's features -> logits (B, C, H/4, W/4)."""
+    """Map the encoder's features to logits (B, C, H/4, W/4)."""
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         super().__init__()

@@ -1,8 +1,8 @@
 """EvoNorm (Liu et al., 2020, arXiv 2004.02967), a normalisation and an activation in one.
 
-Written down in tensors, its layers would keep several tensors of the size of a map for the backward pass and read each
-many times. Here the gradients are by hand, from the layer's input and a few numbers per image and channel; what else
-they need is computed again.
+With autograd, a layer would keep several map-sized tensors for the backward pass and read each many times. Here the
+gradients are written by hand. They need only the layer's input and a few numbers per image and channel; everything else
+is recomputed.
 """
 
 import torch
@@ -14,35 +14,35 @@ NO_EPS = 1e-20  # 1 + NO_EPS is 1. Zero itself is refused by the batch norm of t
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """float32 for half precision; float32 and float64 as they are."""
+    """Return half-precision tensors as float32, others unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def num_groups(channels: int, most: int = 32) -> int:
-    """The largest divisor of `channels` that is not above `most` (32 groups: Wu and He, 2018, section 4)."""
+    """Return the largest divisor of `channels` up to `most` (32 groups: Wu and He, 2018, section 4)."""
     return max(groups for groups in range(1, most + 1) if channels % groups == 0)
 
 
 @torch.no_grad()
 def image_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and biased variance of each channel of each image: (B, C, H, W) -> two (B, C), at least float32.
+    """Return mean and biased variance of each channel of each image (B, C, H, W): two (B, C), at least float32.
 
-    The variance is taken about the mean. On a CPU batch norm's kernel reads a channels_last image twenty times as fast
-    as torch.var_mean does.
+    The variance is computed about the mean. On a CPU, batch norm's kernel reads a channels_last image twenty times as
+    fast as torch.var_mean.
     """
     if not x.is_cpu:
         var, mean = torch.var_mean(at_least_float32(x), dim=(2, 3), correction=0)
         return mean, var
-    unused = at_least_float32(x.new_zeros(x.shape[1]))  # running statistics, of the dtype that the results are to have
+    unused = at_least_float32(x.new_zeros(x.shape[1]))  # running statistics; their dtype is that of the results
     pairs = [torch.batch_norm_update_stats(image, unused, unused.clone(), 0.0) for image in x.split(1)]
     mean, var = (torch.stack(part) for part in zip(*pairs, strict=True))
     return mean, var
 
 
 def sums(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sums over the pixels of a * b and of a: from (B, C, H, W) two (B, C), at least float32.
+    """Return the sums of a * b and of a over the pixels of (B, C, H, W): two (B, C), at least float32.
 
-    On a CPU by the kernel for the gradients of a batch norm's weight and bias, which makes no tensor of the product.
+    On a CPU, the kernel for the gradients of batch norm's weight and bias computes them without storing the product.
     """
     if not a.is_cpu:
         return at_least_float32(a * b).sum((2, 3)), at_least_float32(a).sum((2, 3))
@@ -58,8 +58,11 @@ def sums(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def scaled_and_shifted(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """x * scale + shift in the dtype of `x`, (B, C, H, W), `scale` and `shift` being (B, C): rounded once, since the
-    two terms may cancel. On a CPU by batch norm's kernel, with a mean of 0 and a variance of 1."""
+    """Return x * scale + shift in the dtype of `x` (B, C, H, W), with `scale` and `shift` (B, C).
+
+    The result is rounded only once, since the two terms may cancel. On a CPU, batch norm's kernel computes it, with
+    mean 0 and variance 1.
+    """
     if not x.is_cpu:
         return torch.addcmul(shift[..., None, None], at_least_float32(x), scale[..., None, None]).to(x.dtype)
     zeros, ones = torch.zeros_like(scale[0]), torch.ones_like(scale[0])
@@ -68,20 +71,19 @@ def scaled_and_shifted(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor
 
 
 def on_map(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """A number per channel, (C), or image and channel, (B, C), in the shape (1 or B, C, 1, 1) and the dtype of `x`."""
+    """Reshape (C,) to (1, C, 1, 1), or (B, C) to (B, C, 1, 1), in the dtype of `x`."""
     return t.view(-1, x.shape[1], 1, 1).to(x.dtype)
 
 
 def on_channels(t: torch.Tensor, channels: int) -> torch.Tensor:
-    """A number per image and group, (B, G), for each channel: (B, C)."""
+    """Repeat a number per image and group (B, G) for each channel of the group: (B, C)."""
     return t[..., None].expand(-1, -1, channels // t.shape[1]).reshape(len(t), channels)
 
 
 class EvoNorm(nn.Module):
-    """What the layers share: (B, C, H, W) -> (B, C, H, W), weight, bias and, in the activation, v, each of (C).
+    """Base class of the layers, (B, C, H, W) -> (B, C, H, W), with weight, bias and the activation's v, each (C,).
 
-    With `act=False` only `x * weight + bias` is left: the paper's layer for places that have no activation directly
-    after them.
+    With `act=False` the layer is only `x * weight + bias`, which the paper uses where no activation follows directly.
     """
 
     def __init__(self, channels: int, act: bool, eps: float):
@@ -94,7 +96,7 @@ class EvoNorm(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.act:
             return self.normalize_and_activate(x)
-        # A batch norm of mean 0 and variance 1: one pass over the map, and one for all gradients.
+        # Batch norm with mean 0 and variance 1 takes one pass over the map, and one for all gradients.
         mean, var = torch.zeros_like(self.bias), torch.ones_like(self.weight)
         return F.batch_norm(x, mean, var, self.weight, self.bias, eps=NO_EPS)
 
@@ -103,7 +105,7 @@ class EvoNorm(nn.Module):
 
 
 class EvoNormS0(EvoNorm):
-    """EvoNorm-S0 (table 1), which needs no batch statistics; the variance is that of a group of channels of an image:
+    """EvoNorm-S0 (table 1), which needs no batch statistics. The variance is that of a group of channels in an image:
 
     y = x * sigmoid(v * x) / sqrt(var_group(x) + eps) * weight + bias
     """
@@ -120,8 +122,11 @@ class EvoNormS0(EvoNorm):
 
 
 class S0(torch.autograd.Function):
-    """`mean` and `scale`, 1 / sqrt(var + eps), of each image and group: (B, G). They have no gradients of their own:
-    that of `x` is the whole one."""
+    """EvoNorm-S0 with hand-written gradients.
+
+    `mean` and `scale` = 1 / sqrt(var + eps) are those of each image and group, (B, G). They get no gradients: the
+    gradient of `x` includes the path through them.
+    """
 
     @staticmethod
     def forward(ctx, x, weight, bias, v, mean, scale):
@@ -134,7 +139,7 @@ class S0(torch.autograd.Function):
     def backward(ctx, dy):
         x, weight, v, mean, scale = ctx.saved_tensors
         channels = len(v)
-        pixels = x.shape[2:].numel() * channels // scale.shape[1]  # of a group
+        pixels = x.shape[2:].numel() * channels // scale.shape[1]  # values in a group
         by_channel = on_channels(scale, channels)
 
         gate = (x * on_map(v, x)).sigmoid_()
@@ -152,12 +157,12 @@ class S0(torch.autograd.Function):
 
 
 class EvoNormB0(EvoNorm):
-    """EvoNorm-B0 (table 1), whose variances are that of the batch and that of each image, channel by channel:
+    """EvoNorm-B0 (table 1), which uses the variances of the batch and of each image, channel by channel:
 
         y = x / max(sqrt(var_batch(x) + eps), v * x + sqrt(var_image(x) + eps)) * weight + bias
 
-    In train mode `running_var` follows the (unbiased) variance of the batch, which it replaces in eval mode. A batch of
-    one image is allowed. Under several processes each takes the variance of its own images.
+    In train mode, `running_var` follows the unbiased variance of the batch; in eval mode it replaces it. A batch may
+    have a single image. Each of several processes uses the variance of its own images.
     """
 
     def __init__(self, channels: int, act: bool = True, eps: float = 1e-3, momentum: float = 0.1):
@@ -178,8 +183,12 @@ class EvoNormB0(EvoNorm):
 
 
 class B0(torch.autograd.Function):
-    """`mean` and `std` of each image and channel, (B, C), and `batch_std`, (C), which has a part in the gradient of `x`
-    if it is that of this batch (`training`). They have no gradients of their own: that of `x` is the whole one."""
+    """EvoNorm-B0 with hand-written gradients.
+
+    `mean` and `std` are those of each image and channel, (B, C). `batch_std` (C,) is that of this batch if `training`,
+    else a constant. They get no gradients: the gradient of `x` includes the paths through them. There are many
+    arguments because autograd takes each tensor as its own.
+    """
 
     @staticmethod
     def forward(ctx, x, weight, bias, v, mean, std, batch_std, training):
@@ -201,7 +210,7 @@ class B0(torch.autograd.Function):
 
         dx = torch.div(dy, divisor, out=divisor)
         both, _ = sums(dx, normalized)
-        # 0 where the batch's is the divisor: a ReLU's kernel is ten times as fast as torch.where.
+        # Zero where the batch's deviation is the divisor. ReLU's kernel does this ten times as fast as torch.where.
         excess = of_image.sub_(on_map(batch_std, x))
         through_image = torch.ops.aten.threshold_backward(normalized.mul_(dx), excess, 0)
         image_x, image_sum = sums(through_image, x)

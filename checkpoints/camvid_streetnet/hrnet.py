@@ -1,4 +1,4 @@
-"""HRNetV2's head (Wang et al., 2019, arXiv 1908.07919, section 3.2): all maps side by side at the finest stride."""
+"""HRNetV2's head (Wang et al., 2019, arXiv 1908.07919, section 3.2): concatenate all maps at the finest stride."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from .layers import conv_norm_act, upsample_like
 
 
 class HRNetHead(nn.Module):
-    """The encoder's features at stride 4 and beyond -> logits (B, C, H/4, W/4)."""
+    """Map the encoder's features at stride 4 and coarser to logits (B, C, H/4, W/4)."""
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The pieces that decoders and small encoders are made of: a convolution with its norm and activation, and resizing."""
+"""Building blocks of decoders and small encoders: convolution, norm and activation in one, and resizing."""
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ def conv_norm_act(
 
 
 def separable_conv_norm_act(norm: str, in_channels: int, out_channels: int, dilation: int = 1) -> nn.Sequential:
-    """3x3 by channel, dilated, then 1x1 (Chen et al., 2018, arXiv 1802.02611, section 3.1)."""
+    """Depthwise 3x3 convolution, dilated, then 1x1 (Chen et al., 2018, arXiv 1802.02611, section 3.1)."""
     by_channel = nn.Conv2d(in_channels, in_channels, 3, 1, dilation, dilation, in_channels, bias=False)
     across = nn.Conv2d(in_channels, out_channels, 1, bias=False)
     layer = norm_layer(norm, out_channels, act=True)
@@ -24,13 +24,19 @@ def separable_conv_norm_act(norm: str, in_channels: int, out_channels: int, dila
 
 
 def pool_conv_norm_act(norm: str, in_channels: int, out_channels: int, size: int) -> nn.Sequential:
-    """The averages of size x size parts of a map; some norms are a bias there (see `convert_norms`)."""
+    """Average pooling to size x size, then 1x1 convolution, norm and ReLU.
+
+    `convert_norms` replaces some norms by a bias here.
+    """
     pool, conv = nn.AdaptiveAvgPool2d(size), nn.Conv2d(in_channels, out_channels, 1, bias=False)
     return convert_norms(nn.Sequential(pool, conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)), norm)
 
 
 def merge_pooled(norm: str, in_channels: int, out_channels: int) -> nn.Sequential:
-    """1x1 over maps of which one is constant: an instance norm after it would take that one away; there is a bias."""
+    """1x1 convolution over maps that include a constant one.
+
+    An instance norm would subtract the constant map, so with `norm="instance"` the convolution has a bias and no norm.
+    """
     merged = conv_norm_act(norm, in_channels, out_channels, 1)
     if norm == "instance":
         bias_instead_of_norm(merged, 1)
@@ -38,5 +44,5 @@ def merge_pooled(norm: str, in_channels: int, out_channels: int) -> nn.Sequentia
 
 
 def upsample_like(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Features (B, C, h, w), bilinearly, to the height and width of `like`."""
+    """Upsample features (B, C, h, w) bilinearly to the height and width of `like`."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""One `transformers` model for every architecture here: encoder -> decoder, chosen by the configuration.
+"""One `transformers` model for all architectures but SegFormer B0 to B5. Its configuration names encoder and decoder.
 
 config = SegmentationConfig(encoder="resnet50", decoder="deeplabv3", norm="evo", num_labels=19)
 logits = SegmentationModel(config)(pixel_values).logits
@@ -26,6 +26,7 @@ from .fcn import FCNDecoder
 from .hrnet import HRNetHead
 from .losses import cross_entropy
 from .maxunpool import MaxPoolEncoder, MaxUnpoolHead
+from .names import MODEL_TYPE
 from .norms import EvoNorm, convert_norms
 from .predictor import resize_logits
 from .pspnet import PSPNetHead
@@ -48,12 +49,12 @@ DECODERS = {
     "unet": UNetHead,
     "attention_unet": AttentionUNetHead,
 }
-OTHER_ENCODERS = {  # beside the ResNets, and their output stride
+OTHER_ENCODERS = {  # name: (class, output stride) of our encoders that are not ResNets
     "maxpool": (MaxPoolEncoder, 32),
     "streetnet": (StreetNetEncoder, 16),
     "streetnet_fine": (partial(StreetNetEncoder, fine=True), 16),
     "streetnet_large": (
-        partial(StreetNetEncoder, fine=True, widths=(64, 128, 256), depths=(2, 3, 6), dilations=(1, 2, 4, 8, 1, 2)),
+        partial(StreetNetEncoder, widths=(64, 128, 256), depths=(2, 3, 6), dilations=(1, 2, 4, 8, 1, 2)),
         16,
     ),
     "swin_tiny": (SwinTinyEncoder, 32),
@@ -63,13 +64,13 @@ OTHER_ENCODERS = {  # beside the ResNets, and their output stride
 
 @dataclass
 class SegmentationOutput(SemanticSegmenterOutput):
-    """With `aux_logits`, in training: the logits (B, C, h', w') that have a loss beside the main one, or none."""
+    """`transformers`' output plus `aux_logits`, a tuple of (B, C, h', w') with losses of their own, or None."""
 
     aux_logits: tuple[torch.FloatTensor, ...] | None = None
 
 
 def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor | None:
-    """What `forward` gives as its loss: over the pixels of `labels` that are not 255, None without labels."""
+    """Return the mean cross entropy over the pixels of `labels` that are not 255, or None without labels."""
     if labels is None:
         return None
     total, weight = cross_entropy(resize_logits(logits, labels.shape[-2:]), labels)
@@ -77,12 +78,14 @@ def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor | None) -> tor
 
 
 class AuxiliaryHead:
-    """For networks that can have a second head, on the encoder's second-to-last map, while they train: deep
-    supervision (Zhao et al., 2017, arXiv 1612.01105, section 3.3). It is torchvision's FCN head, under its name; it is
-    not saved with the model, and a loaded model has none: `aux_classifier` is None then."""
+    """Mixin for networks that can train with a second head on the encoder's second-to-last map (deep supervision).
+
+    Zhao et al., 2017, arXiv 1612.01105, section 3.3. The head is torchvision's FCN head, under torchvision's name
+    `aux_classifier`. It is not saved: in a loaded model, `aux_classifier` is None.
+    """
 
     def add_auxiliary_head(self, channels: int) -> None:
-        """`channels` of the map that it reads."""
+        """Add the head. `channels` is the number of channels of the encoder's second-to-last map."""
         head = convert_norms(FCNHead(channels, self.config.num_labels), self.config.norm)
         head.apply(self._init_weights)
         self.aux_classifier = head
@@ -94,14 +97,27 @@ class AuxiliaryHead:
 
 
 class SegmentationConfig(PretrainedConfig):
-    """What a network is: `encoder` (ours, or one of timm's), `decoder`, `norm` (one of `NORMS`), `output_stride` of the
-    encoder (ResNets: 8, 16, 32) and, as in every `transformers` configuration, `id2label` or `num_labels`. `dataset`
-    names the label set that the classes come from."""
+    """The configuration of a network.
 
-    model_type = "minicity_seg"
+    encoder        one of ours, or any timm model that gives feature maps
+    decoder        one of `DECODERS`
+    norm           one of `NORMS`
+    output_stride  of the encoder (ResNets: 8, 16 or 32)
+    dataset        name of the label set that the classes come from
+
+    `id2label` or `num_labels` are given as for every `transformers` configuration.
+    """
+
+    model_type = MODEL_TYPE
 
     def __init__(
-        self, encoder="resnet50", decoder="deeplabv3", norm="batch", output_stride=None, dataset=None, **kwargs
+        self,
+        encoder: str = "resnet50",
+        decoder: str = "deeplabv3",
+        norm: str = "batch",
+        output_stride: int | None = None,
+        dataset: str | None = None,
+        **kwargs,
     ):
         self.encoder = encoder
         self.decoder = decoder
@@ -112,7 +128,11 @@ class SegmentationConfig(PretrainedConfig):
 
 
 def build_encoder(config: SegmentationConfig) -> nn.Module:
-    """An encoder maps (B, 3, H, W) to a list of maps and says what they are in `channels` and `reductions`."""
+    """Return the encoder, which maps (B, 3, H, W) to a list of feature maps.
+
+    Its attributes `channels` and `reductions` describe these maps. Raises ValueError if the encoder does not support
+    the norm or the output stride.
+    """
     if config.encoder in LAYERS:
         return ResNetEncoder(config.encoder, config.norm, config.output_stride or 8)
     if config.encoder not in OTHER_ENCODERS:
@@ -126,7 +146,7 @@ def build_encoder(config: SegmentationConfig) -> nn.Module:
 
 
 class SegmentationModel(AuxiliaryHead, PreTrainedModel):
-    """Encoder and decoder. The attribute names are torchvision's, so that its DeepLabV3 weights load."""
+    """Encoder and decoder. Attribute names are torchvision's, so its DeepLabV3 weights load."""
 
     config_class = SegmentationConfig
     main_input_name = "pixel_values"
@@ -144,8 +164,8 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # He initialisation (arXiv 1502.01852); a convolution with a bias has no norm after it, so it starts small:
-        # the first predictions are then nearly uniform and the first loss is log(num_labels).
+        # He initialisation (arXiv 1502.01852). A convolution with a bias has no norm after it and starts small, so that
+        # the first predictions are nearly uniform and the first loss is about log(num_labels).
         if isinstance(module, nn.Conv2d):
             if module.bias is None:
                 fan_out = module.weight.shape[0] // module.groups * module.weight[0, 0].numel()
@@ -173,13 +193,13 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
         else:
             own = [p for p in module.parameters(recurse=False) if not getattr(p, "_is_hf_initialized", False)]
             if not all(p.is_meta for p in own):
-                raise ValueError(f"weights of a {type(module).__name__} are missing, and only timm knows how it begins")
+                raise ValueError(f"weights of a {type(module).__name__} are missing, and only timm can initialise them")
 
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:
-        """`pixel_values` (B, 3, H, W), normalised -> `logits` (B, C, h, w) at the decoder's own stride.
+        """Map normalised `pixel_values` (B, 3, H, W) to `logits` (B, C, h, w) at the decoder's stride.
 
-        With `labels` (B, H, W), also `loss`: the mean cross entropy over pixels that are not 255, for code that
-        expects it of a `transformers` model. train_seg.py computes its losses itself.
+        With `labels` (B, H, W), the output also has `loss`, the mean cross entropy over pixels that are not 255. It is
+        there for code that expects it of a `transformers` model; train_seg.py computes its own losses.
         """
         features = self.backbone(pixel_values)
         logits = self.classifier(features)
@@ -189,8 +209,10 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
 
 
 def set_output_stride(model: PreTrainedModel, output_stride: int | None) -> None:
-    """Give `model` another output stride (8, 16 or 32; None: as it is), in place: the same weights, other strides and
-    dilations, and its configuration says so. Raises ModelError where that cannot be."""
+    """Change the output stride of `model` and its configuration to 8, 16 or 32, in place. None changes nothing.
+
+    Strides and dilations change; the weights do not. Raises ModelError if the network does not support the stride.
+    """
     if output_stride in (None, getattr(model.config, "output_stride", None)):
         return
     if not isinstance(model, SegmentationModel):
@@ -204,7 +226,7 @@ def set_output_stride(model: PreTrainedModel, output_stride: int | None) -> None
         raise ModelError(f"this network cannot have output stride {output_stride}: {error}") from error
     if _kinds(other) != _kinds(model):
         why = f"encoder {config.encoder} has other layers at output stride {output_stride}"
-        raise ModelError(f"{why}: it is chosen when a training begins, by --output_stride")
+        raise ModelError(f"{why}: train with --output_stride {output_stride} from the start instead")
     for name, geometry in _geometries(other).items():
         for key, value in geometry.items():
             setattr(model.get_submodule(name), key, value)
@@ -213,7 +235,7 @@ def set_output_stride(model: PreTrainedModel, output_stride: int | None) -> None
 
 @contextmanager
 def at_output_stride(model: PreTrainedModel, output_stride: int | None) -> Iterator[None]:
-    """`set_output_stride`, and back at the end."""
+    """Set the output stride while the block runs, and restore it afterwards."""
     before = getattr(model.config, "output_stride", None)
     set_output_stride(model, output_stride)
     try:
@@ -223,15 +245,17 @@ def at_output_stride(model: PreTrainedModel, output_stride: int | None) -> Itera
 
 
 def _kinds(model: nn.Module) -> dict[str, str]:
-    """The class of each layer by name: timm has other paddings, poolings and shortcuts for some strides. Batch norms,
-    which may be synchronised by now, do not depend on it."""
+    """Return the class name of each layer. They tell whether timm uses other layers at another output stride.
+
+    All batch norms count as "norm", because they may be synchronised by now.
+    """
     batch_norm = nn.modules.batchnorm._BatchNorm
     layers = {name: layer for name, layer in model.named_modules() if not name.startswith("aux_classifier")}
     return {name: "norm" if isinstance(layer, batch_norm) else type(layer).__name__ for name, layer in layers.items()}
 
 
 def _geometries(model: nn.Module) -> dict[str, dict]:
-    """What strides and dilations a network's layers have."""
+    """Return kernel size, stride, padding and dilation of each convolution and pooling layer."""
     layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d))}
     keys = "kernel_size", "stride", "padding", "dilation"
     return {name: {key: getattr(m, key) for key in keys if hasattr(m, key)} for name, m in layers.items()}

@@ -1,21 +1,22 @@
-"""Normalisation layers, `--norm batch|instance|group|evo|evo_b0`, and how they reach every layer of a network.
+"""Normalisation layers for `--norm batch|instance|group|evo|evo_b0`.
 
-EvoNorm is a normalisation *and* an activation, so a ReLU that follows a norm has to go with it.
-Networks of this package therefore ask for the pair: `norm_layer(norm, channels, act=True)` followed by
-`activation_after(layer)`. Heads built by torchvision come with batch norm inside; `convert_norms` rewrites them.
+EvoNorm is a normalisation *and* an activation: it replaces a norm together with the ReLU after it. Networks in this
+package therefore build both: `norm_layer(norm, channels, act=True)`, then `activation_after(layer)`. torchvision builds
+its heads with batch norm; `convert_norms` replaces it.
 """
 
 import torch
 from torch import nn
 
 from .evonorm import EvoNorm, EvoNormB0, EvoNormS0, num_groups
-
-NORMS = ("batch", "instance", "group", "evo", "evo_b0")
+from .names import NORMS
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Instance norm (Ulyanov et al., 2016, arXiv 1607.08022) with weight and bias. On a 1x1 map, where torch refuses,
-    nothing varies and what is left is the bias."""
+    """Instance norm (Ulyanov et al., 2016, arXiv 1607.08022) with weight and bias.
+
+    torch refuses a 1x1 map. Here the result for one is the bias, since a single pixel minus its mean is zero.
+    """
 
     def __init__(self, channels: int):
         super().__init__(channels, affine=True)
@@ -27,7 +28,10 @@ class InstanceNorm(nn.InstanceNorm2d):
 
 
 def norm_layer(norm: str, channels: int, act: bool = False) -> nn.Module:
-    """The layer of `--norm` for `channels`; `act` says that an activation follows it (see `activation_after`)."""
+    """Return the layer of `--norm` for `channels`.
+
+    Pass `act=True` if an activation follows it, and build that with `activation_after`.
+    """
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "instance":
@@ -42,16 +46,16 @@ def norm_layer(norm: str, channels: int, act: bool = False) -> nn.Module:
 
 
 def activation_after(layer: nn.Module) -> nn.Module:
-    """ReLU, or nothing when the norm `layer` is an activation already."""
+    """Return the activation that follows a norm: ReLU, or the identity after an EvoNorm, which includes one."""
     return nn.Identity() if isinstance(layer, EvoNorm) else nn.ReLU(inplace=True)
 
 
 def convert_norms(module: nn.Module, norm: str) -> nn.Module:
-    """Replace, in place, each batch norm inside the Sequentials of `module` by `norm`, and return `module`.
+    """Replace each batch norm inside the Sequentials of `module` by `norm`, in place. Returns `module`.
 
-    A ReLU directly after it goes when the norm is an activation. After a pooling too little is left of an image to
-    normalise it by: of one pixel an instance norm would make zero, and EvoNorm-B0 would divide it by next to nothing.
-    With these there is no norm then, but a bias. Indices, and so the names of parameters, stay.
+    EvoNorm also replaces a ReLU directly after it. In a Sequential with pooling, instance norm and EvoNorm-B0 are
+    replaced by a bias: instance norm of a single pixel is always zero, and EvoNorm-B0 would divide by a standard
+    deviation close to zero. Indices do not change, so parameter names stay the same.
     """
     if norm == "batch":
         return module
@@ -74,22 +78,25 @@ def convert_norms(module: nn.Module, norm: str) -> nn.Module:
 
 
 def bias_instead_of_norm(sequential: nn.Sequential, index: int) -> None:
-    """Take the norm at `index` away, in place, and give the convolution before it a bias."""
+    """Remove the norm at `index` and give the convolution before it a bias, in place."""
     conv = sequential[index - 1]
     conv.bias = nn.Parameter(torch.zeros(conv.out_channels))
     sequential[index] = nn.Identity()
 
 
 def synchronize_batch_norm(model: nn.Module) -> nn.Module:
-    """`model` with batch norms over the images of all processes, its weights and statistics the same tensors."""
-    from timm.layers import convert_sync_batchnorm  # torch's own would take the activations out of timm's norms
+    """Return `model` with batch norms that are synchronised over processes, sharing its weights and statistics."""
+    from timm.layers import convert_sync_batchnorm  # torch's version would drop the activations in timm's norms
 
     return convert_sync_batchnorm(model)
 
 
 def freeze_batch_norm(encoder: nn.Module) -> None:
-    """Batch norms use and keep their running statistics, and their weights and biases do not learn, in place: for
-    encoders that start from trained weights. After each `train()`, which undoes half of it, it is due again."""
+    """Freeze the running statistics, weights and biases of an encoder's batch norms, in place.
+
+    Use it for encoders that start from trained weights. Call it again after each `model.train()`, which unfreezes the
+    statistics.
+    """
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval().requires_grad_(False)

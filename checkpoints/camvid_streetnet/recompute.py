@@ -1,7 +1,11 @@
-"""Gradient checkpointing (Chen et al., 2016, arXiv 1604.06174): a block keeps only its input, and computes the rest
-again for its backward pass. Less memory, more time, the same numbers."""
+"""Gradient checkpointing (Chen et al., 2016, arXiv 1604.06174).
 
-from contextlib import contextmanager, nullcontext
+A block keeps only its input and recomputes its activations in the backward pass. This takes less memory and more time,
+and gives the same numbers.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from torch import nn
@@ -12,23 +16,26 @@ from .errors import ModelError
 
 
 def recompute_blocks(model: nn.Module) -> None:
-    """Every `GradientCheckpointingLayer` of `model` (blocks of encoders) computes again what its backward needs."""
+    """Turn on gradient checkpointing for every `GradientCheckpointingLayer` (encoder block) of `model`, in place.
+
+    Raises ModelError if there is none.
+    """
     blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not blocks:
-        raise ModelError("--gradient_checkpointing: this network has no blocks that could be computed again")
+        raise ModelError("--gradient_checkpointing: this network has no blocks to recompute")
     for block in blocks:
         contexts = partial(_forward_and_again, block)
         block.gradient_checkpointing = True
         block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=contexts)
 
 
-def _forward_and_again(block: nn.Module):
+def _forward_and_again(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
     return nullcontext(), _running_statistics_stay(block)
 
 
 @contextmanager
-def _running_statistics_stay(block: nn.Module):
-    """They have seen this batch already."""
+def _running_statistics_stay(block: nn.Module) -> Iterator[None]:
+    """Keep running statistics in the second forward pass, because the first has updated them with this batch."""
     norms = [module for module in block.modules() if getattr(module, "running_var", None) is not None]
     momenta = [norm.momentum for norm in norms]
     counters = [norm.num_batches_tracked for norm in norms if hasattr(norm, "num_batches_tracked")]
@@ -45,8 +52,10 @@ def _running_statistics_stay(block: nn.Module):
 
 
 def recomputed_blocks(net: nn.Module) -> None:
-    """Turn the blocks of a foreign network, in place, into such layers; the names of parameters stay. Blocks are here
-    the modules in Sequentials that have parts of their own but no blocks in them: larger ones may change their inputs.
+    """Turn the blocks of another library's network into `GradientCheckpointingLayer`s, in place.
+
+    Blocks are the innermost modules that lie in a Sequential and have submodules. Larger modules stay as they are,
+    because they may change their inputs. Parameter names stay the same.
     """
 
     def blocks_in(module: nn.Module) -> list[nn.Module]:
@@ -58,4 +67,5 @@ def recomputed_blocks(net: nn.Module) -> None:
 
     for block in {block for block in blocks_in(net) if not blocks_in(block)}:
         kind = type(block)
+        # Its library has built it, so its class can only be changed now; its layers and their names stay.
         block.__class__ = type(kind.__name__, (GradientCheckpointingLayer, kind), {})

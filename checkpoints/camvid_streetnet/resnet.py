@@ -1,9 +1,11 @@
 """ResNet encoders (He et al., 2015, arXiv 1512.03385): torchvision's network with blocks that take any norm.
 
-The names of parameters are torchvision's, so its weights load. torchvision's own blocks call one ReLU module two
-or three times, which leaves no way to drop only those that an EvoNorm makes superfluous: hence blocks of our own.
+Parameter names are torchvision's, so its weights load. torchvision's blocks call one ReLU module two or three times.
+EvoNorm replaces only some of these ReLUs, so we need blocks of our own. They take the eight arguments that
+torchvision's ResNet passes to a block.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -15,12 +17,20 @@ from .norms import activation_after, norm_layer
 
 
 class Bottleneck(GradientCheckpointingLayer):
-    """1x1 -> 3x3 (strided, dilated) -> 1x1 with four times the channels, and the sum with the shortcut."""
+    """1x1 -> 3x3 (strided, dilated) -> 1x1 with four times the channels, added to the shortcut."""
 
     expansion = 4
 
     def __init__(
-        self, inplanes, planes, stride=1, downsample=None, groups=1, base_width=64, dilation=1, norm_layer=None
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+        groups: int = 1,
+        base_width: int = 64,
+        dilation: int = 1,
+        norm_layer: Callable[..., nn.Module] | None = None,
     ):
         super().__init__()
         width = int(planes * base_width / 64) * groups
@@ -35,7 +45,7 @@ class Bottleneck(GradientCheckpointingLayer):
         self.downsample = downsample
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.act1(self.bn1(self.conv1(x)))
         x = self.act2(self.bn2(self.conv2(x)))
@@ -43,12 +53,20 @@ class Bottleneck(GradientCheckpointingLayer):
 
 
 class BasicBlock(GradientCheckpointingLayer):
-    """3x3 (strided, dilated) -> 3x3 (dilated), and the sum with the shortcut. torchvision's cannot be dilated."""
+    """3x3 (strided, dilated) -> 3x3 (dilated), added to the shortcut. torchvision's block supports no dilation."""
 
     expansion = 1
 
     def __init__(
-        self, inplanes, planes, stride=1, downsample=None, groups=1, base_width=64, dilation=1, norm_layer=None
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+        groups: int = 1,
+        base_width: int = 64,
+        dilation: int = 1,
+        norm_layer: Callable[..., nn.Module] | None = None,
     ):
         super().__init__()
         self.conv1 = nn.Conv2d(inplanes, planes, 3, stride, dilation, dilation, bias=False)
@@ -59,7 +77,7 @@ class BasicBlock(GradientCheckpointingLayer):
         self.downsample = downsample
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.act1(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)) + shortcut)
@@ -74,9 +92,9 @@ LAYERS = {
 
 
 class ResNetEncoder(ResNet):
-    """Five feature maps of a ResNet: (B, 3, H, W) -> a list of (B, channels[i], H/r, W/r) with r = reductions[i].
+    """Map (B, 3, H, W) to five feature maps (B, channels[i], H/r, W/r), r = reductions[i].
 
-    `output_stride` 8, 16 or 32 is the stride of the last map: the stages that would go beyond it are dilated instead.
+    `output_stride` (8, 16 or 32) is the stride of the last map. Stages that would exceed it are dilated instead.
     """
 
     def __init__(self, name: str, norm: str = "batch", output_stride: int = 8):

@@ -1,4 +1,4 @@
-"""Any of timm's encoders that gives feature maps."""
+"""Encoders from timm: any model that supports `features_only`."""
 
 from difflib import get_close_matches
 
@@ -8,16 +8,19 @@ from torch import nn
 
 from .recompute import recomputed_blocks
 
-COARSEST = 32  # some of timm's encoders fail where a side is not a multiple of it
+COARSEST = 32  # some timm encoders fail unless both sides are multiples of it
 
 
 class TimmEncoder(nn.Module):
-    """timm's `features_only` model `name`, with random weights: (B, 3, H, W) -> a list of (B, channels[i], H/r, W/r)
-    with r = reductions[i]. It keeps its own norms and its own way to initialise weights."""
+    """timm's `features_only` model `name`, with random weights and timm's own norms and initialisation.
+
+    Maps (B, 3, H, W) to feature maps (B, channels[i], H/r, W/r), r = reductions[i]. Raises ValueError if timm has no
+    such model, or not at this output stride.
+    """
 
     def __init__(self, name: str, output_stride: int = 32):
         super().__init__()
-        import timm  # here: loading it takes a third of a second that no other encoder needs
+        import timm  # imported here because it takes a third of a second, which other encoders need not spend
 
         if not timm.is_model(name):
             close = get_close_matches(name.lower(), timm.list_models(), cutoff=0.8)
@@ -25,7 +28,7 @@ class TimmEncoder(nn.Module):
             raise ValueError(f"neither this package nor timm has an encoder {name}{meant}")
         options = {} if output_stride == 32 else {"output_stride": output_stride}
         if name.startswith("hrnet"):
-            options["feature_location"] = ""  # the maps themselves, not those that its classifier widens
+            options["feature_location"] = ""  # the plain maps, not those widened for timm's classifier
         try:
             self.net = timm.create_model(name, pretrained=False, features_only=True, **options)
         except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
@@ -37,9 +40,9 @@ class TimmEncoder(nn.Module):
         if options.get("output_stride", self.reductions[-1]) != self.reductions[-1]:
             raise ValueError(f"timm's {name} cannot have output stride {output_stride}")
         if {key for key, _ in self.net.named_buffers()} - self.net.state_dict().keys():
-            raise ValueError(f"timm's {name} has tables that are not saved with it: choose another encoder")
+            raise ValueError(f"timm's {name} has buffers that are not saved with it: choose another encoder")
         recomputed_blocks(self.net)
-        for module in self.net.modules():  # transformers leaves its weights as timm made them, if it made any
+        for module in self.net.modules():  # tell transformers to keep the weights that timm initialised
             module._is_hf_initialized = not any(p.is_meta for p in module.parameters(recurse=False))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:

@@ -1,6 +1,9 @@
-"""U-Net (Ronneberger et al., 2015, arXiv 1505.04597), plain as the challenge's starting code has it, or on another
-encoder, and with attention gates (Oktay et al., 2018, arXiv 1804.03999)."""
+"""U-Net (Ronneberger et al., 2015, arXiv 1505.04597), also with attention gates (Oktay et al., 2018, arXiv 1804.03999).
 
+It comes with the plain encoder of the challenge's starting code, or on any other encoder.
+"""
+
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -9,12 +12,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .layers import conv_norm_act, upsample_like
 
-WIDTHS = (64, 128, 256, 512, 512)  # half as many in the last stage as in the paper: upsampling does not halve them here
-STEPS = [32, 64, 128, 256]  # of the way up on another encoder, as in segmentation_models.pytorch
+WIDTHS = (64, 128, 256, 512, 512)  # the paper's last stage is twice as wide, since its upsampling halves the channels
+STEPS = [32, 64, 128, 256]  # widths of the decoder on other encoders, as in segmentation_models.pytorch
 
 
 class TwoConvs(GradientCheckpointingLayer):
-    """Two 3x3 convolutions, each with norm and activation; the first has the stride."""
+    """Two 3x3 convolutions, each with norm and activation. `stride` is that of the first one."""
 
     def __init__(self, norm: str, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__()
@@ -26,9 +29,9 @@ class TwoConvs(GradientCheckpointingLayer):
 
 
 class UNetEncoder(nn.Module):
-    """Input (B, 3, H, W); output a list of five maps (B, channels[i], H/r, W/r), r = reductions[i]."""
+    """Map (B, 3, H, W) to five feature maps (B, channels[i], H/r, W/r), r = reductions[i]."""
 
-    def __init__(self, norm: str = "batch", widths=WIDTHS, stride: int = 1):
+    def __init__(self, norm: str = "batch", widths: Sequence[int] = WIDTHS, stride: int = 1):
         super().__init__()
         strides = (stride, *[1] * (len(widths) - 1))
         shapes = zip(pairwise((3, *widths)), strides, strict=True)
@@ -45,8 +48,10 @@ class UNetEncoder(nn.Module):
 
 
 class AttentionGate(nn.Module):
-    """What of a skipped map matters, by what came up from below: skip * sigmoid(psi(relu(skip + gate))), each of the
-    three by a 1x1 convolution (equations 1 and 2)."""
+    """Weight a skip connection by the coarser features: skip * sigmoid(psi(relu(W_skip skip + W_gate gate))).
+
+    psi, W_skip and W_gate are 1x1 convolutions (equations 1 and 2).
+    """
 
     def __init__(self, skip_channels: int, gate_channels: int):
         super().__init__()
@@ -59,14 +64,16 @@ class AttentionGate(nn.Module):
 
 
 def step_channels(channels: list[int], reductions: list[int]) -> list[tuple[int, int, int]]:
-    """Channels of (what comes up from below, the map that is joined, the result) at each step, by the map's index."""
+    """Return the channels (coarser features, skip connection, result) of each decoder step, finest step first."""
     outs = [channels[0], *channels[:-2]] if reductions[0] == 1 else STEPS[-len(channels) + 1 :]
     return list(zip([*outs[1:], channels[-1]], channels[:-1], outs, strict=True))
 
 
 class UNetHead(nn.Module):
-    """The encoder's features -> logits (B, C, h, w) at the stride of the first: from the last map upwards, each step
-    joins the map of its size."""
+    """Map the encoder's features to logits (B, C, h, w) at the first map's stride.
+
+    Starting from the last map, each step upsamples its input and concatenates it with the encoder's next finer map.
+    """
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         super().__init__()
@@ -86,7 +93,7 @@ class UNetHead(nn.Module):
 
 
 class AttentionUNetHead(UNetHead):
-    """With an attention gate on each skipped map."""
+    """U-Net's head with an attention gate on each skip connection."""
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         super().__init__(channels, reductions, num_labels, norm)

@@ -1,25 +1,27 @@
-"""ACFNet (Zhang et al., 2019, arXiv 1909.09408): what each class looks like in this image, given back to the pixels.
+"""ACFNet (Zhang et al., 2019, arXiv 1909.09408): tell each pixel what the classes look like in this image.
 
-    coarse   the logits of a base network, here DeepLabV3
-    centres  per class, the mean of the features weighted by the coarse probabilities: the class centre block
-    context  per pixel, the mean of the centres weighted by its coarse probabilities: the class attention block
-    logits   from the features beside that context
+    coarse   logits of a base network, here DeepLabV3
+    centres  for each class, the mean of the features weighted by the coarse probabilities (class centre block)
+    context  for each pixel, the mean of the centres weighted by its coarse probabilities (class attention block)
+    logits   computed from the features and that context, concatenated
 
-The centres mean something only when the coarse logits do, so these have a loss of their own while training.
+The centres are only meaningful if the coarse logits are, so these have their own loss in training.
 """
 
 import torch
 from torch import nn
 
-from .deeplabv3 import DeepLabV3Head
+from .deeplabv3 import WIDTH, DeepLabV3Head
 from .evonorm import at_least_float32
 from .layers import conv_norm_act
 
-WIDTH = 256  # of DeepLabV3's features; the paper's base networks have 512
-
 
 class ACFHead(nn.Module):
-    """The encoder's features -> logits (B, C, h, w) at the stride of the last; in training (logits, coarse logits)."""
+    """Map the encoder's features to logits (B, C, h, w) at the last map's stride.
+
+    In training, returns (logits, coarse logits). Features have DeepLabV3's width; the paper's base networks have 512
+    channels.
+    """
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         super().__init__()
@@ -42,9 +44,9 @@ class ACFHead(nn.Module):
 
 
 def class_context(features: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
-    """Features (B, D, H, W) and coarse logits (B, C, H, W) -> context (B, D, H, W): equations 2 to 4."""
+    """Return the context (B, D, H, W) of features (B, D, H, W) and coarse logits (B, C, H, W): equations 2 to 4."""
     device = "cpu" if features.is_meta else features.device.type  # "meta" has no autocast
-    with torch.autocast(device, enabled=False):  # the share of a pixel is too small for fp16
+    with torch.autocast(device, enabled=False):  # a pixel's share of a class is too small for fp16
         probabilities = at_least_float32(coarse).softmax(1).flatten(2)  # (B, C, HW)
         shares = probabilities / probabilities.sum(2, keepdim=True).clamp(min=1e-6)
         centres = features.flatten(2).to(shares.dtype) @ shares.mT  # (B, D, C)

@@ -1,4 +1,4 @@
-"""FCN (Long et al., 2015, arXiv 1411.4038), as torchvision has it: a small head on the last map of a dilated ResNet."""
+"""torchvision's FCN (Long et al., 2015, arXiv 1411.4038): a small head on the last map of a dilated ResNet."""
 
 import torch
 from torchvision.models.segmentation.fcn import FCNHead
@@ -7,7 +7,7 @@ from .norms import convert_norms
 
 
 class FCNDecoder(FCNHead):
-    """torchvision's head with any norm. Input: the encoder's list of features; output: logits (B, C, h, w)."""
+    """torchvision's head with any norm. Maps the encoder's features to logits (B, C, h, w)."""
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         super().__init__(channels[-1], num_labels)

@@ -1,5 +1,8 @@
-"""Encoder and decoder without a skip but the places of the maxima, as in SegNet (Badrinarayanan et al., 2015, arXiv
-1511.00561): the baseline of a course on KITTI. Its encoder is U-Net's, strided once and wider at the end."""
+"""Encoder-decoder with max-unpooling, as in SegNet (Badrinarayanan et al., 2015, arXiv 1511.00561).
+
+Only the positions of the maxima skip from encoder to decoder. This network is the baseline of a course on KITTI. Its
+encoder is U-Net's, with a stride in the first stage and a wider last stage.
+"""
 
 from functools import partial
 from itertools import pairwise
@@ -15,8 +18,10 @@ MaxPoolEncoder = partial(UNetEncoder, widths=(64, 128, 256, 512, 2048), stride=2
 
 
 class MaxUnpoolHead(nn.Module):
-    """The encoder's features -> logits (B, C, h, w) at the stride of the first. Each step puts values back where the
-    maxima of the encoder's map were, and zeros elsewhere."""
+    """Map the encoder's features to logits (B, C, h, w) at the first map's stride.
+
+    Each step puts values where the maxima of the encoder's map were, and zeros elsewhere.
+    """
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         super().__init__()
@@ -32,8 +37,11 @@ class MaxUnpoolHead(nn.Module):
 
 
 def unpool(x: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """`x` (B, D, h, w) at the size of `before` (B, D, H, W): values where the maxima of each 2x2 of `before` are. The
-    encoder's pooling keeps no indices, because nothing else needs them: pooling again gives the same ones."""
+    """Unpool `x` (B, D, h, w) to the size of `before` (B, D, H, W).
+
+    Values go to the maximum of each 2x2 window of `before`. The encoder does not keep these indices, which no other
+    decoder needs; pooling `before` again gives the same ones.
+    """
     _, places = F.max_pool2d(before.detach(), 2, ceil_mode=True, return_indices=True)
     canvas = x.new_zeros(*before.shape[:2], before.shape[2:].numel())
     return canvas.scatter(2, places.flatten(2), x.flatten(2)).view(before.shape)

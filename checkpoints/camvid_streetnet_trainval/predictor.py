@@ -1,21 +1,21 @@
-"""From an image to scores per pixel: one predictor for validation, `predict_seg.py` and the demo."""
+"""Predict class scores for each pixel of an image. Validation, `predict_seg.py` and the app share this predictor."""
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from transformers import SegformerImageProcessor
 
 from .errors import ModelError
+from .names import AVERAGES
 from .short_heads import shorten_heads
-
-MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)  # `--mst`
 
 
 def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """uint8 or float images (B, 3, H, W) in 0..255 -> float32, zero mean and unit variance, channels_last.
+    """Normalise images (B, 3, H, W) in 0..255 to zero mean and unit variance, float32 and channels_last.
 
-    The only place that normalises: batches travel as bytes, a quarter of the traffic, and are turned on the device.
+    Images are normalised here only, on the device, so that batches travel as bytes: a quarter of the traffic.
     """
     mean = torch.tensor(mean, dtype=torch.float32, device=images.device).view(1, 3, 1, 1) * 255
     std = torch.tensor(std, dtype=torch.float32, device=images.device).view(1, 3, 1, 1) * 255
@@ -23,16 +23,22 @@ def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float])
 
 
 def resize_logits(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(B, C, h, w) -> (B, C, *size), bilinear, corners not aligned, in float32: the only place that resizes logits."""
+    """Resize logits (B, C, h, w) to (B, C, *size) bilinearly, in float32 and with `align_corners=False`.
+
+    Logits are resized here only.
+    """
     logits = logits.float()
     if logits.shape[-2:] == tuple(size):
         return logits
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def smallest_side(model) -> int:
-    """Pixels that an image must have a side: SegFormer's attention takes no map of fewer than r positions a side, r
-    being the stage's reduction (29 pixels for B0 to B5)."""
+def smallest_side(model: nn.Module) -> int:
+    """Return the smallest height and width, in pixels, that the network accepts: 29 for SegFormer B0 to B5, else 1.
+
+    A stage of SegFormer reduces keys and values by a factor r in its attention, so it needs a map of at least r
+    positions a side.
+    """
     side, stride, config = 1, 1, getattr(model, "config", None)
     for step, ratio in zip(getattr(config, "strides", ()), getattr(config, "sr_ratios", ()), strict=True):
         stride *= step
@@ -41,17 +47,19 @@ def smallest_side(model) -> int:
 
 
 def check_sides(
-    model, crop_size: Sequence[int], test_size: Sequence[int] | None, follows_from: str | None = None
+    model: nn.Module, crop_size: Sequence[int], test_size: Sequence[int] | None, follows_from: str | None = None
 ) -> None:
-    """Raise ModelError for sizes too small for `model`: a crop has more than one position at the output stride, so that
-    norms have something to go by, and both have what `smallest_side` says. `follows_from`: what the crop's size comes
-    from, where `--crop_size` was not given."""
+    """Raise ModelError if `crop_size` or `test_size` is too small for `model`.
+
+    Both need `smallest_side` pixels a side. A crop also needs more than one position at the output stride, since norms
+    cannot normalise a single one. `follows_from` says where the crop size comes from if `--crop_size` was not given.
+    """
     least = smallest_side(model)
     least_crop = max(least, (getattr(model.config, "output_stride", None) or 1) + 1)
     if follows_from and min(crop_size) < least_crop:
         raise ModelError(
-            f"the crop that follows from {follows_from} is {crop_size[0]}x{crop_size[1]}, and this network takes "
-            f"{least_crop} pixels a side or more: give --crop_size, smaller images are padded"
+            f"the crop size that follows from {follows_from} is {crop_size[0]}x{crop_size[1]}, but this network needs "
+            f"at least {least_crop} pixels a side: give --crop_size, smaller images are padded"
         )
     refuse_smaller("--crop_size", crop_size, least_crop)
     if test_size:
@@ -60,25 +68,36 @@ def check_sides(
 
 def refuse_smaller(flag: str, size: Sequence[int], least: int) -> None:
     if min(size) < least:
-        raise ModelError(f"{flag} {size[0]} {size[1]} is too small: this network takes {least} pixels a side or more")
+        raise ModelError(f"{flag} {size[0]} {size[1]} is too small: this network needs at least {least} pixels a side")
 
 
 class Predictor:
-    """`predictor(image)` -> scores (C, H, W) in float32; `predictor.labels(image)` -> train ids (H, W).
+    """Predict one image: `predictor(image)` returns scores, float32 (C, H, W); `predictor.labels(image)` train ids.
 
-    image   uint8 (3, H, W), any size
-    size    (H, W) that the network sees at scale 1 (`--test_size`); the image's own when None
-    scales  the network sees the image at each, and, with `flip`, mirrored too
-    average of several views: "probabilities" or "logits"
+    The image is uint8 (3, H, W), of any size.
 
-    A view has at least the pixels that the network needs (`smallest_side`); smaller ones are enlarged.
-    From here on the network's heads take their short ways (short_heads.py): the same logits but for rounding.
-    The scores of a single view are the logits themselves, so that one scale without flip is the plain forward.
+    size     (H, W) of the image at scale 1 (`--test_size`); None: the image's own size
+    scales   scales at which the network sees the image
+    flip     show it the mirrored image at each scale too
+    average  what to average over these views: "probabilities" or "logits"
+
+    The scores of a single view are its logits, so one scale without flip equals the plain forward pass. Views smaller
+    than `smallest_side` are enlarged. Creating a Predictor makes SegFormer's heads take the short way (short_heads.py),
+    with the same logits up to rounding.
     """
 
-    def __init__(self, model, mean, std, size=None, scales=(1.0,), flip=False, average="probabilities"):
-        if average not in ("probabilities", "logits"):
-            raise ValueError(f"average must be probabilities or logits, not {average!r}")
+    def __init__(
+        self,
+        model: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: Sequence[int] | None = None,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        average: str = "probabilities",
+    ):
+        if average not in AVERAGES:
+            raise ValueError(f"average must be {' or '.join(AVERAGES)}, not {average!r}")
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales must be one or more numbers above 0, not {scales}")
         shorten_heads(model, in_eval=True)
@@ -87,7 +106,7 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
-        """Scores at `size`, by default the image's own (a label's size may differ from its image's)."""
+        """Return scores at `size` (H, W), such as a label's size; by default at the image's own."""
         self.model.eval()
         size = tuple(size or image.shape[-2:])
         base = tuple(self.size or image.shape[-2:])
@@ -100,7 +119,7 @@ class Predictor:
             view = pixels
             if view_size != tuple(pixels.shape[-2:]):
                 view = F.interpolate(pixels, size=view_size, mode="bilinear", align_corners=False, antialias=True)
-            if self.flip:  # both in one forward
+            if self.flip:  # both in one forward pass
                 view = torch.cat([view, view.flip(3)])
             logits = resize_logits(self.model(view.contiguous(memory_format=torch.channels_last)).logits, size)
             scores = logits.softmax(1) if several and self.average == "probabilities" else logits
@@ -108,7 +127,7 @@ class Predictor:
         return total[0] / (len(self.scales) * (2 if self.flip else 1))
 
     def image_processor(self) -> SegformerImageProcessor:
-        """What does to an image what a single view does: saved with the model."""
+        """Return the image processor to save with the model. It prepares an image as a single view does."""
         size = {"height": self.size[0], "width": self.size[1]} if self.size else None
         mean, std = list(self.mean), list(self.std)
         return SegformerImageProcessor(do_resize=size is not None, size=size, image_mean=mean, image_std=std)

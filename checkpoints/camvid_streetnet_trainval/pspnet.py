@@ -1,4 +1,4 @@
-"""PSPNet (Zhao et al., 2017, arXiv 1612.01105): averages over parts of the last map, at four sizes, beside the map."""
+"""PSPNet (Zhao et al., 2017, arXiv 1612.01105): the last map together with its averages over grids of four sizes."""
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,11 @@ BINS = (1, 2, 3, 6)  # section 3.2 of the paper
 
 
 class PSPNetHead(nn.Module):
-    """The last of the encoder's features -> logits (B, C, h, w) at its stride.
+    """Map the encoder's last feature map to logits (B, C, h, w) at its stride.
 
-    The convolution over the map and the enlarged averages is 1x1, as in segmentation_models.pytorch, not 3x3 as in the
-    authors' code (docs/experiments.md compares them). That commutes with bilinear enlargement, so the averages pass
-    their part of it while they are small, and what is enlarged is only added up.
+    A 1x1 convolution fuses the map and the upsampled averages, as in segmentation_models.pytorch; the authors' code has
+    a 3x3 one (docs/experiments.md compares them). A 1x1 convolution commutes with bilinear upsampling. So each average
+    passes its part of the convolution while it is small, and the upsampled results are only added.
     """
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):

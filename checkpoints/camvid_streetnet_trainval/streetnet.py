@@ -1,13 +1,13 @@
 """StreetNet: a small CNN that trains well from scratch on a few hundred images, also on a CPU.
 
     encoder   3x3 stride 2 -> 3x3 stride 2 -> residual stages at stride 4, 8 and 16, the last one dilated
-    context   the dilations 1, 2, 4, 8 of the last stage, and channels gated by the global average, as in BiSeNet
-              (Yu et al., 2018, arXiv 1808.00897): added instead, it would be a constant, which a norm takes away
-    decoder   stride 16 -> 8 -> 4, adding the encoder's map by a 1x1 convolution at each step
+    context   the last stage has dilations 1, 2, 4, 8, and the global average gates its channels, as in BiSeNet
+              (Yu et al., 2018, arXiv 1808.00897). If it were added, instance norm would remove it as a constant
+    decoder   stride 16 -> 8 -> 4, each step adding the encoder's map through a 1x1 convolution
     fine      the same, then 4 -> 2 with the stem's first map, for poles and signs a few pixels wide
 
-Every convolution that costs something is a dense 3x3 with a multiple of 32 channels: these run near the peak of a
-CPU's or GPU's matrix units, while depthwise ones, cheap on paper, do not.
+Every expensive convolution is a dense 3x3 with a multiple of 32 channels. These run near the peak of a CPU's or GPU's
+matrix units; depthwise convolutions have fewer operations but do not.
 """
 
 from functools import partial
@@ -23,11 +23,18 @@ STEM = 32  # channels at stride 2
 
 
 class StreetNetEncoder(nn.Module):
-    """Input (B, 3, H, W); output a list of maps (B, channels[i], H/r, W/r), r = reductions[i]: three of them, from
-    stride 4 on, or with `fine` four, the first at stride 2."""
+    """Map (B, 3, H, W) to feature maps (B, channels[i], H/r, W/r), r = reductions[i].
+
+    There are three maps, at strides 4, 8 and 16. `fine` adds a first one at stride 2.
+    """
 
     def __init__(
-        self, norm: str = "batch", fine=False, widths=(64, 128, 192), depths=(1, 2, 4), dilations=(1, 2, 4, 8)
+        self,
+        norm: str = "batch",
+        fine: bool = False,
+        widths: tuple[int, ...] = (64, 128, 192),
+        depths: tuple[int, ...] = (1, 2, 4),
+        dilations: tuple[int, ...] = (1, 2, 4, 8),
     ):
         super().__init__()
         self.fine = fine
@@ -69,12 +76,12 @@ class StreetNetEncoder(nn.Module):
 
 
 class StreetNetHead(nn.Module):
-    """Features at strides 4, 8 and 16 -> logits (B, C, H/4, W/4); with a first map at stride 2 -> (B, C, H/2, W/2)."""
+    """Map features at strides 4, 8, 16 to logits (B, C, H/4, W/4), at strides 2, 4, 8, 16 to (B, C, H/2, W/2)."""
 
     def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
         super().__init__()
         *fine, low, middle, high = channels
-        self.pool = nn.Conv2d(high, 128, 1)  # on a 1x1 map: a bias, no norm
+        self.pool = nn.Conv2d(high, 128, 1)  # has a bias and no norm, because its input is 1x1
         self.high = conv_norm_act(norm, high, 128, 1)
         self.middle = conv_norm_act(norm, middle, 128, 1)
         self.fuse_middle = conv_norm_act(norm, 128, 64)

@@ -9,12 +9,17 @@ A class's IoU is computed over the pixels of all images, as in Everingham et al.
 for Semantic Segmentation", CVPR 2015. `evaluate` reads imports line by line, so each has its own line.
 """
 
+from typing import Any
+
 import cv2
 import datasets
 import evaluate
 import numpy as np
 import torch
+from PIL import Image
 
+Map = np.ndarray | torch.Tensor | Image.Image
+Maps = Map | list[Map] | tuple[Map, ...]
 NUM_IDS = 256  # ids are bytes: a row of the table for each reference id, a column for each predicted id
 CHUNK = 2**24  # pixels counted at a time; calcHist returns float32, which is exact for integers up to here
 
@@ -26,13 +31,13 @@ sizes, as torch tensors on any device, numpy arrays or PIL images.
 CITATION = "Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, IJCV 88:303-338, 2010"
 
 
-def split_maps(maps) -> list:
+def split_maps(maps: Maps) -> list[Map]:
     """Return a list of maps from one map, a stack (B, H, W), a list or a tuple."""
     is_stack = getattr(maps, "ndim", 2) == 3  # a PIL image has no ndim
     return list(maps) if is_stack or isinstance(maps, (list, tuple)) else [maps]
 
 
-def as_bytes(ids, name: str) -> np.ndarray | torch.Tensor:
+def as_bytes(ids: Map, name: str) -> np.ndarray | torch.Tensor:
     """Return one map (H, W) as uint8: a tensor if it is on an accelerator, else a numpy array.
 
     Raises ValueError if it is not a map of integer ids in 0..255.
@@ -77,6 +82,33 @@ def count_pairs(reference: np.ndarray | torch.Tensor, prediction: np.ndarray | t
     return torch.bincount(pairs.flatten(), minlength=NUM_IDS**2).view(NUM_IDS, NUM_IDS)
 
 
+def new_ids(label_map: dict[int, int] | None, reduce_labels: bool) -> np.ndarray:
+    """Return the id that replaces each reference id, (256,). Raises ValueError if `label_map` leaves 0..255."""
+    ids = np.arange(NUM_IDS)
+    for old, new in (label_map or {}).items():
+        if old not in range(NUM_IDS) or new not in range(NUM_IDS):
+            raise ValueError(f"label_map must map integers in 0..255, not {old!r} to {new!r}")
+        ids[old] = new
+    return np.where(ids % 255 == 0, 255, ids - 1) if reduce_labels else ids
+
+
+def scores_of(counts: np.ndarray, num_labels: int) -> dict[str, np.ndarray | np.float64]:
+    """Return the scores of `MeanIoU.compute` from counts (256, 256), indexed [reference, prediction]."""
+    hits = counts.diagonal()[:num_labels]
+    reference_pixels, predicted_pixels = counts[:num_labels].sum(1), counts[:, :num_labels].sum(0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is nan, the score of what does not occur
+        iou = hits / (reference_pixels + predicted_pixels - hits)
+        accuracy = hits / reference_pixels
+        overall_accuracy = hits.sum() / reference_pixels.sum()
+    return {
+        "mean_iou": mean_of_present(iou),
+        "mean_accuracy": mean_of_present(accuracy),
+        "overall_accuracy": overall_accuracy,
+        "per_category_iou": iou,
+        "per_category_accuracy": accuracy,
+    }
+
+
 def mean_of_present(scores: np.ndarray) -> np.float64:
     """Return the mean of the scores that are not nan, or nan if all are."""
     present = scores[~np.isnan(scores)]
@@ -89,7 +121,7 @@ class MeanIoU(evaluate.Metric):
     Each process counts its own maps. Sum `counts` over the processes before `compute`.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         if self.num_process != 1:
             raise ValueError("mean_iou counts per process: load it without num_process and sum its `counts`")
@@ -115,11 +147,11 @@ class MeanIoU(evaluate.Metric):
             raise ValueError(f"counts must be int64 (256, 256), not {counts.dtype} {tuple(counts.shape)}")
         self._counts = counts
 
-    def add(self, *, prediction, reference) -> None:
+    def add(self, *, prediction: Map, reference: Map) -> None:
         """Count one pair of maps (H, W). Raises ValueError as `add_batch` does."""
         self.add_batch(predictions=[prediction], references=[reference])
 
-    def add_batch(self, *, predictions, references) -> None:
+    def add_batch(self, *, predictions: Maps, references: Maps) -> None:
         """Count pairs of maps of equal shape.
 
         Raises ValueError, and counts nothing, if shapes or numbers of maps differ or ids are not integers in 0..255.
@@ -140,8 +172,8 @@ class MeanIoU(evaluate.Metric):
     def compute(
         self,
         *,
-        predictions=None,
-        references=None,
+        predictions: Maps | None = None,
+        references: Maps | None = None,
         num_labels: int,
         ignore_index: int | None,
         nan_to_num: float | None = None,
@@ -170,36 +202,16 @@ class MeanIoU(evaluate.Metric):
         """
         if not 1 <= num_labels <= NUM_IDS:
             raise ValueError(f"num_labels must be in 1..256, not {num_labels}")
-        ids = np.arange(NUM_IDS)
-        new_ids = ids.copy()
-        for old, new in (label_map or {}).items():
-            if old not in range(NUM_IDS) or new not in range(NUM_IDS):
-                raise ValueError(f"label_map must map integers in 0..255, not {old!r} to {new!r}")
-            new_ids[old] = new
-        if reduce_labels:
-            new_ids = np.where(new_ids % 255 == 0, 255, new_ids - 1)
+        renamed = new_ids(label_map, reduce_labels)
         if predictions is not None or references is not None:
             self.add_batch(predictions=predictions, references=references)
         if not self._counts.any():
             raise ValueError("mean_iou has nothing to score: call add_batch before compute")
 
         counts = np.zeros((NUM_IDS, NUM_IDS), np.int64)
-        np.add.at(counts, new_ids, self._counts.cpu().numpy())
+        np.add.at(counts, renamed, self._counts.cpu().numpy())
         self._reset()
-        counts[ids == ignore_index] = 0
-        hits = counts.diagonal()[:num_labels]
-        reference_pixels, predicted_pixels = counts[:num_labels].sum(1), counts[:, :num_labels].sum(0)
-        with np.errstate(invalid="ignore"):  # 0 / 0 is nan, the score of what does not occur
-            iou = hits / (reference_pixels + predicted_pixels - hits)
-            accuracy = hits / reference_pixels
-            overall_accuracy = hits.sum() / reference_pixels.sum()
-        scores = {
-            "mean_iou": mean_of_present(iou),
-            "mean_accuracy": mean_of_present(accuracy),
-            "overall_accuracy": overall_accuracy,
-            "per_category_iou": iou,
-            "per_category_accuracy": accuracy,
-        }
+        counts[np.arange(NUM_IDS) == ignore_index] = 0
         nan = np.nan if nan_to_num is None else nan_to_num
-        scores = {name: np.nan_to_num(score, nan=nan) for name, score in scores.items()}
+        scores = {name: np.nan_to_num(score, nan=nan) for name, score in scores_of(counts, num_labels).items()}
         return {name: score if score.ndim else float(score) for name, score in scores.items()}

@@ -1,0 +1,300 @@
+"""Build everything that training needs from the flags, and check it before any long work.
+
+`open_job` makes a `Job`: data, network, optimizer, loss, run folder and log. train_seg.py trains it.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from datasets import Dataset, DatasetDict
+from torch.utils.data import DataLoader
+
+from data_scripts.evaluation import Scoring
+from data_scripts.fingerprint import data_fingerprint
+from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
+from data_scripts.loading import BatchPlan, TrainBatches, eval_loader, train_loader
+from data_scripts.preview import preview_rows
+from data_scripts.saved_classes import describe_data
+from data_scripts.training import count_images, load_training_data, make_training_data
+from data_scripts.transforms import SharedEpoch, TrainTransform
+from script_arguments import TrainArguments
+from seg_models.models import build_network, in_head, model_entry
+from seg_models.norms import synchronize_batch_norm
+from seg_models.objective import LossFunction, Objective
+from seg_models.predictor import check_sides
+from seg_models.weights import start_weights
+from seg_runs import checkpoints, run_folder
+from seg_runs.card import public_arguments
+from seg_runs.files import write_picture, writing
+from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process
+from seg_runs.log import TrainingLog
+from seg_runs.optimization import Schedule, make_ema, make_optimization
+from seg_runs.parsing import changed_flags, recipe_of
+from seg_runs.report import comparison
+from seg_runs.state import Conditions, RunState
+from seg_runs.trackers import Trackers, refuse_missing_trackers, tracker_names
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The data of a run."""
+
+    epoch: SharedEpoch  # tells the data loading workers which epoch it is
+    loader: DataLoader
+    val_loader: DataLoader | None  # None if the run trains on the validation images
+    transform: TrainTransform  # makes the training crops
+    counts: np.ndarray  # (N, C): pixels of each class in each training image
+
+
+@dataclass(frozen=True)
+class Learner:
+    """The network of a run and what updates it."""
+
+    model: torch.nn.Module
+    ema: torch.nn.Module | None  # timm's moving average; the averaged model is its `module`
+    wrapped: torch.nn.Module  # `model`, wrapped to average gradients if there are several processes
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that training needs, as `open_job` makes it from the arguments."""
+
+    args: TrainArguments
+    accelerator: Accelerator
+    data: DatasetDict
+    scoring: Scoring  # of the validation images
+    plan: BatchPlan
+    feed: Feed
+    learner: Learner
+    loss_function: LossFunction
+    aux_weight: float  # weight of the losses of auxiliary logits
+    folder: Path
+    state: RunState  # progress of the run
+    log: TrainingLog
+
+    @property
+    def labels(self) -> LabelInfo:
+        """The label set of the network."""
+        return self.scoring.network
+
+    def epochs_left(self) -> range:
+        """Return the numbers of the epochs to run, counted from 1. The first one may have begun before a resume."""
+        return range(self.state.epoch + 1, math.ceil(self.learner.schedule.steps / self.plan.steps) + 1)
+
+    def steps_of(self, epoch: int) -> range:
+        """Return the optimizer steps of an epoch, counted from 0 over the run. The last epoch may be incomplete."""
+        return range((epoch - 1) * self.plan.steps, min(epoch * self.plan.steps, self.learner.schedule.steps))
+
+    def is_milestone(self, epoch: int) -> bool:
+        """Whether `epoch` ends with a checkpoint and a validation: every `--eval_every` epochs, and the last one."""
+        return epoch % self.args.run.eval_every == 0 or epoch * self.plan.steps >= self.learner.schedule.steps
+
+
+@contextmanager
+def open_job(args: TrainArguments) -> Iterator[Job]:
+    """Yield the job that the arguments describe. Its run folder stays locked until the `with` block ends.
+
+    Loads the data, builds the network and the optimizer, and creates or resumes the run. Raises an error before any
+    long work if something does not fit.
+    """
+    changes = check_arguments(args)
+    data, scoring = load_training_data(args.data)
+    labels = scoring.network
+    checkpointing, trackers = args.network.gradient_checkpointing, tracker_names(args.run)
+    accelerator = make_accelerator(args.run.deterministic, checkpointing, trackers)
+    with run_folder.locked_run(args.run, accelerator) as run:
+        plan = make_plan(args, count_images(args.data, data), accelerator)
+        objective = Objective(args.loss, model_entry(args.network.model).training.aux_weight, labels.class_weights)
+        check_rooms(args, plan, accelerator)
+        pretrained = run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, run.checkpoint)
+        about = {"pretrained": pretrained, **describe_data(args.data, data, labels)}
+        learner = make_learner(args, labels, plan, objective.aux_weight > 0, about, accelerator)
+        feed = make_feed(args, data, scoring, plan, accelerator)
+        check_crops(args, learner.model, feed.transform)
+        fingerprint = on_first_process(accelerator, data_fingerprint, data, feed.counts)
+        precision, processes = accelerator.mixed_precision, accelerator.num_processes
+        now = Conditions(learner.schedule.steps, plan.steps, precision, processes, fingerprint)
+        if run.checkpoint is None:
+            folder, state = run_folder.begin_run(args, run, run_name(args), pretrained, now)
+        else:
+            model, ema, optimizer = learner.model, learner.ema, learner.optimizer
+            folder, state = run_folder.resume_run(args, run, changes, model, ema, optimizer, now)
+        accelerator.print(description(args, accelerator, learner, feed.transform, folder))
+        if args.run.preview and accelerator.is_main_process:
+            write_preview(folder / "preview.png", feed, args.run.preview, labels)
+        loss_function = objective.loss_function(feed.counts.sum(0), accelerator.device)
+        log = open_log(args, accelerator, folder, state, labels)
+        yield Job(
+            args=args,
+            accelerator=accelerator,
+            data=data,
+            scoring=scoring,
+            plan=plan,
+            feed=feed,
+            learner=learner,
+            loss_function=loss_function,
+            aux_weight=objective.aux_weight,
+            folder=folder,
+            state=state,
+            log=log,
+        )
+
+
+# Checks across packages. The parser has already made the checks within one package.
+
+
+def check_arguments(args: TrainArguments) -> list[str]:
+    """Make the checks that read no data. Returns a line for each flag that a resumed run changes."""
+    model_entry(args.network.model)
+    run_folder.refuse_occupied(args.run)
+    refuse_missing_trackers(args.run)
+    if not args.run.resume_from_checkpoint:
+        return []
+    return changed_flags(args, checkpoints.run_of(args.run.resume_from_checkpoint) / "args.yaml")
+
+
+def check_rooms(args: TrainArguments, plan: BatchPlan, accelerator: Accelerator) -> None:
+    """Raise RunError if a process sees too few images at a time."""
+    if args.augmentation.copyblob == "tutorial" and plan.micro_batch_size < 2:
+        raise RunError("--copyblob tutorial pastes between the images of a batch, but each process has 1 at a time")
+    if args.network.norm == "batch" and not args.network.freeze_bn:
+        check_batch_norm(accelerator, args.network.sync_bn, plan.micro_batch_size)
+
+
+def check_crops(args: TrainArguments, model: torch.nn.Module, transform: TrainTransform) -> None:
+    """Raise an error if crops or validation images are too small for the network."""
+    follows_from = "--train_size" if args.data.train_size else "the images"
+    given = args.augmentation.crop_size is not None
+    check_sides(model, transform.options.crop_size, args.network.test_size, None if given else follows_from)
+
+
+def refuse_void(validation: Dataset) -> None:
+    """Raise DataError if no validation pixel has a label, because mIoU is undefined then. Stops at the first label."""
+    if not any(bool((item["labels"] != IGNORE_INDEX).any()) for item in validation):
+        raise DataError(
+            "every validation pixel is ignored, so no model can be selected: label some, or train on these images too "
+            "with --train_on train+val"
+        )
+
+
+# The parts of a job.
+
+
+def make_plan(args: TrainArguments, num_images: int, accelerator: Accelerator) -> BatchPlan:
+    """Return the plan that divides the images of a step among processes and micro-batches."""
+    size, parts = args.optimization.batch_size, args.optimization.gradient_accumulation_steps
+    return BatchPlan(num_images, size, parts, accelerator.num_processes, accelerator.process_index)
+
+
+def make_learner(
+    args: TrainArguments, labels: LabelInfo, plan: BatchPlan, auxiliary: bool, about: dict, accelerator: Accelerator
+) -> Learner:
+    """Build network, moving average and optimizer for this launch.
+
+    auxiliary  whether the network gets an auxiliary head
+    about      entries of config.json about the initial weights and the data
+    """
+    options, defaults = args.optimization, model_entry(args.network.model).training
+    provenance = {
+        "trained_on": args.data.train_on,
+        "fold": args.data.fold,
+        "eval_dataset": args.data.eval_dataset[0] if args.data.eval_dataset else None,
+        "train_images": plan.num_images,
+        "select": args.run.select,
+        "seed": args.run.seed,
+        **about,
+    }
+    model = make_model(args, labels, auxiliary, provenance, plan.micro_batch_size, accelerator)
+    model = model.to(accelerator.device, memory_format=torch.channels_last)
+    ema = make_ema(model, options.ema_decay) if options.ema_decay else None
+    optimizer, schedule = make_optimization(options, defaults, model, in_head, plan.steps)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    if ema is not None:
+        accelerator.prepare_model(ema.module, evaluation_mode=True)  # validate it in the launch's precision
+    return Learner(model, ema, wrapped, optimizer, schedule)
+
+
+def make_model(
+    args: TrainArguments, labels: LabelInfo, auxiliary: bool, provenance: dict, images: int, accelerator: Accelerator
+) -> torch.nn.Module:
+    """Return the network with its initial weights. `images` is the number of images that a process sees at a time."""
+    options = args.network
+    torch.manual_seed(args.run.seed)
+    model = build_network(options, labels.id2label, args.data.dataset, auxiliary, provenance)
+    if options.freeze_bn and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
+        check_batch_norm(accelerator, False, images)
+    starts = not args.run.resume_from_checkpoint
+    if starts and (report := start_weights(model, options.init_from, options.pretrained_encoder)):
+        accelerator.print(report)
+        if bad := checkpoints.not_finite(model.state_dict()):
+            flag = "--init_from" if options.init_from else "--pretrained_encoder"
+            raise RunError(f"{flag} {options.init_from or options.pretrained_encoder}: its {bad} is not finite")
+    torch.manual_seed(args.run.seed + accelerator.process_index)  # same weights, different dropout
+    return synchronize_batch_norm(model) if options.sync_bn else model
+
+
+def make_feed(
+    args: TrainArguments, data: DatasetDict, scoring: Scoring, plan: BatchPlan, accelerator: Accelerator
+) -> Feed:
+    """Check the data files, and return loaders of training crops and validation images."""
+    epoch, once = SharedEpoch(), partial(on_first_process, accelerator)
+    made = make_training_data(args.data, args.augmentation, data, scoring, epoch, args.run.seed, once)
+    batches = TrainBatches(plan, args.run.seed, epoch, made.order)
+    workers = {"num_workers": args.data.num_workers, "pin_memory": accelerator.device.type == "cuda"}
+    loader, val_loader = train_loader(made.train, batches, **workers), None
+    if made.validation is not None:
+        once(refuse_void, made.validation)
+        val_loader = eval_loader(made.validation, accelerator.num_processes, accelerator.process_index, **workers)
+    return Feed(epoch, loader, val_loader, made.transform, made.counts)
+
+
+def run_name(args: TrainArguments) -> str:
+    """Return the beginning of the run folder's name, used without --output_dir."""
+    encoder = f"_{args.network.encoder}" if args.network.encoder else ""
+    return f"{args.data.dataset}_{args.network.model.lower()}{encoder}_{args.network.norm}"
+
+
+def description(
+    args: TrainArguments, accelerator: Accelerator, learner: Learner, transform: TrainTransform, folder: Path
+) -> str:
+    """Return one line that describes the run."""
+    network, (height, width) = args.network, transform.options.crop_size
+    encoder = f" ({network.encoder})" if network.encoder else ""
+    parameters = sum(p.numel() for p in learner.model.parameters()) / 1e6
+    return (
+        f"{network.model}{encoder} with {network.norm} norm, {parameters:.2f} M parameters, on {len(transform.pixels)} "
+        f"images of {args.data.dataset}, crops {height}x{width}, {learner.schedule.steps} steps of "
+        f"{args.optimization.batch_size} images, {accelerator.num_processes} process(es), precision "
+        f"{accelerator.mixed_precision}, seed {args.run.seed}, in {folder}"
+    )
+
+
+def write_preview(path: Path, feed: Feed, number: int, labels: LabelInfo) -> None:
+    """Draw the first `number` training images as the network will see them, with their labels."""
+    rows = preview_rows(feed.transform, feed.loader.batch_sampler, number, labels)
+    with writing(path):
+        write_picture(path, comparison(rows, ("augmented image", "label") * 2, labels.legend))
+    print(f"look at {path}", flush=True)
+
+
+def open_log(
+    args: TrainArguments, accelerator: Accelerator, folder: Path, state: RunState, labels: LabelInfo
+) -> TrainingLog:
+    """Return the log of a run, and start its trackers. If one cannot start, a new run's folder can be used again."""
+    trackers = Trackers(accelerator, folder)
+    try:
+        on_first_process(accelerator, trackers.start, state, public_arguments(recipe_of(args)))
+    except RunError:
+        if accelerator.is_main_process and not args.run.resume_from_checkpoint:
+            run_folder.forget(folder)
+        raise
+    return TrainingLog(folder, state, labels.names, trackers, accelerator.is_main_process)
