@@ -166,7 +166,7 @@ def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray
         (
             few,
             f"fewer than {FEW_IMAGES} training images show",
-            "label more (docs/augmentation.md says what else helps)",
+            "label more (docs/augmentation.md has other help)",
         ),
     ]
     if validation is not None and len(validation):

@@ -14,7 +14,7 @@ from test_near_duplicates import scene
 from data_scripts import check
 from data_scripts.file_checks import check_data
 from data_scripts.findings import findings_of
-from data_scripts.folds import load_data
+from data_scripts.fold_files import load_data
 from data_scripts.labels import DataError
 from data_scripts.sources import load_source
 from data_scripts.survey import Survey, region_sizes, take_survey
