@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -61,12 +62,14 @@ def findings_of(survey: Survey, refusal: str = "") -> list[Finding]:
 
 def below(found: Sequence[Finding], root: str) -> list[Finding]:
     """Return findings that name files by their path below the folder `root`."""
-    prefix = f"{root.rstrip(os.sep)}{os.sep}"
-    shortened = [(finding.title, *finding.details) for finding in found]
-    shortened = [[line.replace(prefix, "") for line in lines] for lines in shortened]
+    prefix = f"{Path(root)}{os.sep}"
     return [
-        replace(finding, title=title, details=tuple(details))
-        for finding, (title, *details) in zip(found, shortened, strict=True)
+        replace(
+            finding,
+            title=finding.title.replace(prefix, ""),
+            details=tuple(line.replace(prefix, "") for line in finding.details),
+        )
+        for finding in found
     ]
 
 
@@ -89,11 +92,11 @@ def bad_files(survey: Survey) -> list[Finding]:
             rows = [row for row in survey.of(*splits) if kind in row.faults]
             if rows:
                 lines = some([row.faults[kind] for row in rows])
-                then = survey.labels.remedy or then if kind == "colors" else then
-                if kind == "colors" and max(row.colors for row in rows) > MANY_COLORS:
+                advice = (survey.labels.remedy or then) if kind == "colors" else then
+                if max(row.colors for row in rows) > MANY_COLORS:
                     lines += ("so many colours come from smoothed (anti-aliased) edges or from compression",)
-                    then = "export the masks again, without smoothing and as PNG"
-                found.append(Finding(level, f"{title}{where}: {len(rows)}", lines, then))
+                    advice = "export the masks again, without smoothing and as PNG"
+                found.append(Finding(level, f"{title}{where}: {len(rows)}", lines, advice))
     return found
 
 
@@ -116,9 +119,7 @@ def unknown_values(survey: Survey) -> list[Finding]:
             ],
             "values",
         )
-        then = (
-            survey.labels.remedy or "give these values a class, or list them as ignored, where the classes are defined"
-        )
+        then = survey.labels.remedy or "name the right data set, or correct the masks"
         if len(masks) > SMOOTHED:
             lines += ("so many values come from smoothed (anti-aliased) edges, from resizing or from a JPEG",)
             then = "export the masks again: no smoothing, nearest-neighbour resizing, PNG"
@@ -163,11 +164,7 @@ def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray
     few = [f"{name} ({images})" for name, images in shown.items() if 0 < images < FEW_IMAGES < len(train)]
     cases = [
         (missing, "no training image shows", "the network never predicts them: label some, or remove the classes"),
-        (
-            few,
-            f"fewer than {FEW_IMAGES} training images show",
-            "label more (docs/augmentation.md has other help)",
-        ),
+        (few, f"fewer than {FEW_IMAGES} training images show", "label more (docs/augmentation.md has other help)"),
     ]
     if validation is not None and len(validation):
         seen = dict(zip(names, (validation > 0).any(0).tolist(), strict=True))
