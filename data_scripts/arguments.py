@@ -3,6 +3,7 @@
 `seg_runs.parsing` reads the metadata of each field. Its docstring lists the keys.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -245,3 +246,8 @@ class InputOptions(SourceOptions):
             raise DataError("--fold and --input exclude each other: a fold of the data set, or a folder of images")
         if self.splits and self.input:
             raise DataError("--splits and --input exclude each other: splits of the data set, or a folder of images")
+
+
+def with_folder(argv: Sequence[str]) -> list[str]:
+    """Return a command line in which a first argument without dashes is the value of --dataset_path."""
+    return ["--dataset_path", *argv] if argv and not argv[0].startswith("-") else list(argv)

@@ -12,7 +12,7 @@ from .copyblob import BlobBank, build_bank, parse_rules
 from .evaluation import Scoring, load_evaluation
 from .file_checks import check_data, fit_crop
 from .fold_files import load_data
-from .labels import LabelInfo
+from .labels import DataError, LabelInfo
 from .listing import note
 from .loading import Order
 from .pixels import Pixels, build_decoded
@@ -53,6 +53,22 @@ def load_training_data(options: DataOptions) -> tuple[DatasetDict, Scoring]:
     other, scoring = load_evaluation(options, labels)
     note(f"{len(other['validation'])} images of {' in '.join(options.eval_dataset)} are {scoring.explain()}")
     return DatasetDict({"train": train, "validation": other["validation"]}), scoring
+
+
+def load_to_look_at(options: DataOptions) -> tuple[DatasetDict, LabelInfo, str]:
+    """Return the splits of a data set to look at, their label set, and an empty string.
+
+    If a bad file prevents the division into training and validation images, return the splits as they are in the
+    folder, and the reason. So each file can still be looked at. Raises `DataError` if --eval_dataset is given.
+    """
+    where = options.dataset, options.dataset_path
+    if options.eval_dataset is not None:
+        raise DataError("--eval_dataset names another data set with classes of its own: look at it by itself")
+    try:
+        parts = options.folds, options.fold, options.train_on, options.val_share, options.group_by
+        return *load_data(*where, *parts), ""
+    except DataError as error:
+        return *load_source(*where), str(error)
 
 
 def count_images(options: DataOptions, data: DatasetDict) -> int:
