@@ -11,7 +11,10 @@ SCRIPTS = ("train_seg", "predict_seg", "app_gradio", "app_server")
 SCRIPTS += ("training_job", "trained_model", "script_arguments", "card_facts")  # what they share
 PROGRAMS = tuple(  # run with `python -m`: scripts
     ROOT / name
-    for name in ("data_scripts/folds.py", "seg_runs/compare.py", "seg_runs/complexity.py", "seg_runs/publish.py")
+    for name in (
+        *("data_scripts/check.py", "data_scripts/eda.py", "data_scripts/folds.py"),
+        *("seg_runs/compare.py", "seg_runs/complexity.py", "seg_runs/publish.py"),
+    )
 )
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py") if path not in PROGRAMS)
 
