@@ -109,7 +109,7 @@ def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTraine
 
 def check_configuration(config: dict) -> None:
     """Raise RunError for invalid entries of config.json."""
-    for key in ("dataset", "trained_on", "model_type", "pretrained"):
+    for key in ("dataset", "trained_on", "eval_dataset", "model_type", "pretrained"):
         if not isinstance(config.get(key), str | None):
             raise RunError(f"config.json: {key} is {config[key]!r:.80}")
     names = config.get("id2label")

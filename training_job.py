@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
+from data_scripts.evaluation import Scoring
 from data_scripts.fingerprint import data_fingerprint
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
 from data_scripts.loading import BatchPlan, TrainBatches, eval_loader, train_loader
@@ -70,7 +71,7 @@ class Job:
     args: TrainArguments
     accelerator: Accelerator
     data: DatasetDict
-    labels: LabelInfo
+    scoring: Scoring  # of the validation images
     plan: BatchPlan
     feed: Feed
     learner: Learner
@@ -79,6 +80,11 @@ class Job:
     folder: Path
     state: RunState  # progress of the run
     log: TrainingLog
+
+    @property
+    def labels(self) -> LabelInfo:
+        """The label set of the network."""
+        return self.scoring.network
 
     def epochs_left(self) -> range:
         """Return the numbers of the epochs to run, counted from 1. The first one may have begun before a resume."""
@@ -101,7 +107,8 @@ def open_job(args: TrainArguments) -> Iterator[Job]:
     long work if something does not fit.
     """
     changes = check_arguments(args)
-    data, labels = load_training_data(args.data)
+    data, scoring = load_training_data(args.data)
+    labels = scoring.network
     checkpointing, trackers = args.network.gradient_checkpointing, tracker_names(args.run)
     accelerator = make_accelerator(args.run.deterministic, checkpointing, trackers)
     with run_folder.locked_run(args.run, accelerator) as run:
@@ -111,7 +118,7 @@ def open_job(args: TrainArguments) -> Iterator[Job]:
         pretrained = run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, run.checkpoint)
         about = {"pretrained": pretrained, **describe_data(args.data, data, labels)}
         learner = make_learner(args, labels, plan, objective.aux_weight > 0, about, accelerator)
-        feed = make_feed(args, data, labels, plan, accelerator)
+        feed = make_feed(args, data, scoring, plan, accelerator)
         check_crops(args, learner.model, feed.transform)
         fingerprint = on_first_process(accelerator, data_fingerprint, data, feed.counts)
         precision, processes = accelerator.mixed_precision, accelerator.num_processes
@@ -130,7 +137,7 @@ def open_job(args: TrainArguments) -> Iterator[Job]:
             args=args,
             accelerator=accelerator,
             data=data,
-            labels=labels,
+            scoring=scoring,
             plan=plan,
             feed=feed,
             learner=learner,
@@ -200,6 +207,7 @@ def make_learner(
     provenance = {
         "trained_on": args.data.train_on,
         "fold": args.data.fold,
+        "eval_dataset": args.data.eval_dataset[0] if args.data.eval_dataset else None,
         "train_images": plan.num_images,
         "select": args.run.select,
         "seed": args.run.seed,
@@ -235,11 +243,11 @@ def make_model(
 
 
 def make_feed(
-    args: TrainArguments, data: DatasetDict, labels: LabelInfo, plan: BatchPlan, accelerator: Accelerator
+    args: TrainArguments, data: DatasetDict, scoring: Scoring, plan: BatchPlan, accelerator: Accelerator
 ) -> Feed:
     """Check the data files, and return loaders of training crops and validation images."""
     epoch, once = SharedEpoch(), partial(on_first_process, accelerator)
-    made = make_training_data(args.data, args.augmentation, data, labels, epoch, args.run.seed, once)
+    made = make_training_data(args.data, args.augmentation, data, scoring, epoch, args.run.seed, once)
     batches = TrainBatches(plan, args.run.seed, epoch, made.order)
     workers = {"num_workers": args.data.num_workers, "pin_memory": accelerator.device.type == "cuda"}
     loader, val_loader = train_loader(made.train, batches, **workers), None

@@ -9,33 +9,59 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
+from .findings import rare_classes
 from .labels import DataError, LabelInfo, MaskError
+from .near_duplicates import equal_files
 from .reader import decoding, describe, open_image, read_label, stored_size, upright_size
 
 
 def check_data(
-    data: DatasetDict, labels: LabelInfo, train_on: Sequence[str], progress: bool
+    data: DatasetDict,
+    labels: LabelInfo,
+    train_on: Sequence[str],
+    progress: bool,
+    validation_labels: LabelInfo | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check every file that training will read. Raises `DataError` for the first bad one.
+    """Check every file that training will read, and print what stands out. Raises `DataError` for the first bad one.
 
     Returns, for the training images, pixels of each train id, int64 (N, C), and heights and widths, int (N, 2).
-    `train_on` names the splits to train on, in order.
+    `train_on` names the splits to train on, in order. `validation_labels` is the label set of the validation images, if
+    it is another one than `labels`.
     """
-    checked = {name: _check_rows(data[name], labels, name, progress) for name in ("train", "validation")}
+    label_sets = {"train": labels, "validation": validation_labels or labels}
+    checked = {name: _check_rows(data[name], known, name, progress) for name, known in label_sets.items()}
     counts, sizes = (np.concatenate([checked[name][i] for name in train_on]) for i in (0, 1))
-    if not counts.any():
-        remedy = f": {labels.remedy}" if labels.remedy else ""
-        raise DataError(f"every training pixel is ignored: no label holds the id of a class{remedy}")
-    missing = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if not pixels]
-    if labels.remedy and len(missing) == len(labels.names) - 1:
-        only = next(name for name in labels.names if name not in missing)
+    shown = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if pixels]
+    remedy = labels.remedy or "python -m data_scripts.check says what the masks hold"
+    if not shown:
+        raise DataError(f"every training pixel is ignored: no label holds the id of a class: {remedy}")
+    if len(shown) == 1:
         raise DataError(
-            f"every training pixel is {only} or ignored, so there is nothing to learn (255 always is ignored, also in "
-            f"masks of 0 and 255): {labels.remedy}"
+            f"every training pixel is {shown[0]} or ignored, so there is nothing to learn (255 always is ignored, also "
+            f"in masks of 0 and 255): {remedy}"
         )
-    if missing:
-        print(f"note: no training pixel is labelled {', '.join(missing)}")
+    validation = None if "validation" in train_on else checked["validation"][0]
+    same_labels = validation_labels is None or validation_labels == labels
+    lines = [finding.title for finding in rare_classes(labels.names, counts, validation if same_labels else None)]
+    if validation is not None:
+        lines += _known_images(data)
+    for line in [*lines, *(["python -m data_scripts.check looks further"] if lines else [])]:
+        print(f"note: {line}")
     return counts, sizes
+
+
+def _known_images(data: DatasetDict) -> list[str]:
+    """Return a line if validation images equal training images, byte for byte."""
+    train, validation = list(data["train"]["image"]), list(data["validation"]["image"])
+    sets = [alike for alike in equal_files(train + validation) if alike[0] < len(train) <= alike[-1]]
+    if not sets:
+        return []
+    number = sum(index >= len(train) for alike in sets for index in alike)
+    first, same = ((train + validation)[sets[0][i]] for i in (0, -1))
+    return [
+        f"{number} of {len(validation)} validation images are training images too, such as {describe(same)} = "
+        f"{describe(first)}: a score on them says nothing about new images"
+    ]
 
 
 def check_split(

@@ -21,9 +21,10 @@ from .reader import read_grey
 
 SIDE, FREQUENCIES = 32, 16  # an image is reduced to SIDE x SIDE; the lowest FREQUENCIES in each direction are hashed
 BITS = FREQUENCIES**2
-# Images with at most this many different bits are near-duplicates. In CamVid, frames that follow each other within a
-# fifteenth of a second differ by 20 bits (median), the closest frames of two drives by 92.
-NEAR = 40
+# Images with at most this many different bits are near-duplicates. Frames of CamVid that follow each other within a
+# fifteenth of a second differ by 20 bits (median), the closest frames of two drives by 92. In a set of 248 road scenes,
+# all pairs below 53 bits show the same place, and the first two that do not differ by 54.
+NEAR = 48
 BLOCK = 64  # hashes that are compared with all others at a time
 
 

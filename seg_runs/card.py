@@ -106,9 +106,13 @@ def training_command(arguments: dict, defaults: dict) -> str:
 def public_arguments(arguments: dict) -> dict:
     """Return the arguments with absolute paths cut to their last part, since folder names may be private."""
     return {
-        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        key: [_public(item) for item in value] if isinstance(value, list) else _public(value)
         for key, value in arguments.items()
     }
+
+
+def _public(value: Any) -> Any:
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def read_card_files(folder: Path, run: Path) -> tuple[dict, dict, dict, dict]:
@@ -129,14 +133,16 @@ def make_card(
     """
     config, record, processor, arguments = read_card_files(folder, run)
     note, scores = facts.note(config), record.get("validation")
+    scored = facts.note({"dataset": config["eval_dataset"]}) if config.get("eval_dataset") else note
     network = arguments.get("model", config["model_type"]).lower()
     network += f" ({arguments['encoder']})" if arguments.get("encoder") else ""
     title = f"{network} with {config.get('norm', 'batch')} norm on {note['title']}"
     results = []
     if scores:
         task = dict(task_type="image-segmentation", task_name="Semantic segmentation")
-        own = "training_data" in config
-        data = dict(dataset_type="own" if own else config.get("dataset") or "unnamed", dataset_name=note["title"])
+        name_of_data = config.get("eval_dataset") or config.get("dataset") or "unnamed"
+        own = "training_data" in config and not config.get("eval_dataset")
+        data = dict(dataset_type="own" if own else name_of_data, dataset_name=scored["title"])
         for key, shown in (("mean_iou", "mIoU"), ("mean_accuracy", "mean accuracy"), ("overall_accuracy", "accuracy")):
             value = dict(metric_type=key, metric_name=f"{shown}, one scale", metric_value=round(scores[key], 4))
             results.append(EvalResult(**task, **data, dataset_split="validation", **value))
@@ -158,7 +164,7 @@ def make_card(
         introduction(config, record, arguments, note, network),
         loading(config, processor, name, config["model_type"] in facts.own_types),
         data_section(config, arguments, note),
-        score_section(config, record, note, pictures or {}),
+        score_section(config, record, scored, pictures or {}),
         training_section(record, arguments, facts.defaults, pictures or {}),
         limits_section(config, scores, note),
     ]

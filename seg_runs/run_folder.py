@@ -75,7 +75,7 @@ MAX_SKIPPED_STEPS = 10  # in a row, without a finite gradient; fp16 skips a few 
 
 
 @contextmanager
-def locked_run(options: RunOptions, accelerator) -> Iterator["LockedRun"]:
+def locked_run(options: RunOptions, accelerator: "Accelerator") -> Iterator["LockedRun"]:
     """Yield the run to begin or to resume. Its folder is locked from the first look at it until the `with` block ends.
 
     The first process holds the lock, so no other program writes to the folder.

@@ -12,11 +12,9 @@ SCRIPTS += ("training_job", "trained_model", "script_arguments", "card_facts")  
 PROGRAMS = tuple(  # run with `python -m`: scripts
     ROOT / name
     for name in (
-        "data_scripts/folds.py",
+        *("data_scripts/check.py", "data_scripts/eda.py", "data_scripts/folds.py"),
         "data_scripts/prepare.py",
-        "seg_runs/compare.py",
-        "seg_runs/complexity.py",
-        "seg_runs/publish.py",
+        *("seg_runs/compare.py", "seg_runs/complexity.py", "seg_runs/publish.py"),
     )
 )
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py") if path not in PROGRAMS)

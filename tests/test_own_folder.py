@@ -119,10 +119,10 @@ def test_what_is_left_out_is_counted_and_named(tmp_path, capsys):
     assert names(root) == {"train": ["a", "b"], "test": ["t"]}
     said = capsys.readouterr().out
     for line in (
-        f"note: 1 images of {root}/images are in no split and left out: loose.jpg\n",
-        f"note: 1 images of {root}/images/train have no mask and are left out: alone.jpg\n",
-        f"note: 1 images of {root}/images/train have several masks and are left out: c.jpg\n",
-        f"note: 1 masks of {root}/masks/train have no image and are left out: nobody.png\n",
+        f"note: images of {root}/images in no split are left out (1): loose.jpg\n",
+        f"note: images of {root}/images/train without a mask are left out (1): alone.jpg\n",
+        f"note: images of {root}/images/train with several masks are left out (1): c.jpg\n",
+        f"note: masks of {root}/masks/train without an image are left out (1): nobody.png\n",
         f"note: .mp4 files in {root}/images/train are skipped: clip.mp4; ",
         f"note: {root} has 2 train, 1 test images\n",
     ):
@@ -338,7 +338,7 @@ def with_validation(root):
         ((0.2, "("), "--group_by \\( is no regular expression"),
         ((0.2, "film"), "--group_by film does not match the image clip0_00"),
         ((0.2, "clip"), "--group_by clip has no group"),
-        ((0.2, "(c)lip"), "cannot be divided"),
+        ((0.2, "(c)lip"), "none can be held out: add a folder val"),
     ],
 )
 def test_images_that_cannot_be_divided_are_refused(options, message, tmp_path):
@@ -390,8 +390,10 @@ def test_a_folder_that_needs_preparing_is_refused_with_the_command(tmp_path):
     write_mask(root / "a_mask.png")
     with pytest.raises(DataError, match=f"python -m data_scripts.prepare '{root}' '{root}_prepared'"):
         recognize(str(root))
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="no folder .*missing \\(--dataset_path\\)$"):
         recognize(str(tmp_path / "missing"))
+    with pytest.raises(DataError, match="on the hub: python -m data_scripts.prepare some/one some/one_prepared"):
+        recognize("some/one")
 
 
 # A run, from the folder to the card
@@ -454,6 +456,18 @@ def test_prediction_finds_the_images_that_were_held_out_and_their_score(trained,
         ids, shown = (np.asarray(Image.open(tmp_path / f"results{kind}_val/{name}.png")) for kind in ("", "_color"))
         expected = np.array([[colors[i] for i in row] for row in ids.tolist()])
         np.testing.assert_array_equal(shown, expected)
+
+
+def test_a_run_on_a_folder_resumes_with_the_images_that_it_held_out(trained, in_process, tmp_path, capsys):
+    root, run = trained
+    shutil.copytree(run, tmp_path / "run")
+    in_process("train_seg", "--resume_from_checkpoint", tmp_path / "run", "--max_train_steps", 6)
+    assert "step 4 is done" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "best" / "config.json").read_text())["train_images"] == 16
+    flags = ["--resume_from_checkpoint", tmp_path / "run", "--max_train_steps", 8]
+    with pytest.raises(SystemExit):
+        in_process("train_seg", *flags, "--val_share", 0.3)
+    assert "--val_share 0.3 differs from None" in capsys.readouterr().err
 
 
 def test_a_model_alone_predicts_with_its_own_names_and_colours(trained, in_process, tmp_path):
@@ -551,3 +565,25 @@ def test_real_photos_are_divided_with_every_class_on_both_sides(tmp_path):
         np.testing.assert_array_equal(labels.train_ids[read_label(row["label"], row["image"])], truth)
     shown = [{int(i) for row in split for i in np.unique(read_label(row["label"]))} for split in data.values()]
     assert shown[0] == shown[1] == set(range(5))
+
+
+def test_two_processes_divide_the_images_once_and_say_so_once(tmp_path):
+    """The cache is empty, so one of them counts and compares the images while the other waits."""
+    root, run = yards(tmp_path / "own"), tmp_path / "run"
+    flags = [*FAST, "--dataset_path", root, "--output_dir", run]
+    environment = {"MINICITY_SEG_CACHE": str(tmp_path / "cache")}
+    result = launch("train_seg.py", *flags, processes=2, cwd=tmp_path, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("are held out for validation") == 1 == result.stdout.count("has 20 train images")
+    assert len(list((tmp_path / "cache").glob("facts_*"))) == 1
+    validation = json.loads((run / "best" / "training.json").read_text())["validation"]
+    assert validation["mean_iou"] > 0
+
+
+def test_a_wrong_mask_ends_two_processes_with_one_line(tmp_path):
+    root = yards(tmp_path / "own", 4)
+    colors(root / "masks/clip1_03.png")
+    result = launch("train_seg.py", *FAST, "--dataset_path", root, processes=2, cwd=tmp_path)
+    assert result.returncode != 0 and "Traceback" not in result.stdout
+    lines = [line for line in result.stderr.splitlines() if "is a RGB image" in line]
+    assert len(lines) == 1 and "clip1_03.png" in lines[0] and f"data_scripts.prepare {root}" in lines[0]
