@@ -359,7 +359,10 @@ def test_labelme_odd_shapes_are_counted(source, out, capsys):
     [
         ({"points": [[0, 0]]}, "no 'label'"),
         ({"label": "car", "points": [["x", 0], [1, 1], [2, 2]]}, "not as labelme writes it"),
-        ({"label": "car", "points": [[0, 0], [1, 1]], "shape_type": "mask", "mask": "zzz"}, "damaged mask"),
+        (
+            {"label": "car", "points": [[0, 0], [1, 1]], "shape_type": "mask", "mask": "zzzz"},
+            "mask of a.json: shape 1 (car)",
+        ),
     ],
 )
 def test_wrong_labelme_files(source, out, shape, complaint, capsys):

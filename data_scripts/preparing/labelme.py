@@ -5,14 +5,13 @@ Later shapes are on top, as on labelme's screen. Lines and points get the widths
 
 import base64
 import binascii
-import io
 import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..labels import DataError
+from ..reader import read_instances
 from .annotated import Annotated, File, Item, Options, as_file
 from .class_lists import read_names
 from .drawing import Sheet, explain_rest, number_classes
@@ -149,7 +148,9 @@ def _shape(kind: str, points: np.ndarray, shape: dict, name: str) -> Shape:
 
 
 def _bitmap(text: object, name: str) -> np.ndarray:
+    """Return the pixels of a shape that is stored as an image, in base64."""
     try:
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(text)), formats=("PNG",)).convert("L")) > 0
-    except Exception as error:
+        data = base64.b64decode(text)
+    except (TypeError, ValueError) as error:
         raise DataError(f"{name} has a damaged mask") from error
+    return read_instances({"path": f"mask of {name}", "bytes": data}) > 0
