@@ -118,7 +118,9 @@ def prepare(arguments: argparse.Namespace, argv: Sequence[str] | None = None) ->
         written = write_items(annotated.items, planned.table, folder, arguments.link)
         _check(written, planned, arguments.skip_bad)
         if planned.rewrite:
-            write_classes(folder / CLASS_FILE, planned.labels, planned.about or About(), _head(source))
+            write_classes(
+                folder / CLASS_FILE, planned.labels, planned.about or About(licence=annotated.licence), _head(source)
+            )
         destination.replace(folder, _record(source, annotated, planned, written), command)
     return report(arguments.source, destination.root, annotated, planned, written)
 

@@ -13,6 +13,8 @@ from PIL import Image
 from preparing import REAL, classes, colors, files, halves, ignored, mask, photo, run, save, write_json
 from test_regions import compress, pack
 
+from data_scripts.class_file import read_classes
+
 disable_progress_bar()
 real = pytest.mark.skipif(not REAL.exists(), reason="the samples of real data are not here")
 
@@ -76,6 +78,23 @@ def test_coco_polygons_later_on_top(source, out, capsys):
     assert "COCO" in report and "2 regions" in report and "the later one in the file is on top" in report
     assert run(source, out, "--ignore_background", "--overwrite") == 0
     assert classes(out) == {"car": 1, "road": 2} and ignored(out) == [0, 255]
+
+
+@pytest.mark.parametrize(
+    ("licences", "expected"),
+    [
+        ([{"name": "CC BY 4.0"}], "CC BY 4.0"),
+        ([{"name": "A"}, {"name": "B"}], None),
+        ([{}], None),
+        ("x", None),
+        (3, None),
+    ],
+)
+def test_coco_licence(source, out, licences, expected):
+    photo(source / "a.jpg")
+    write_json(source / "a.json", coco([(7, 1, [flat(0, 0, 4, 6)])]) | {"licenses": licences})
+    assert run(source, out) == 0
+    assert read_classes(out / "classes.yaml")[1].licence == expected
 
 
 def test_coco_several_polygons_and_holes_by_runs(source, out):

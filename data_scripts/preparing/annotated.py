@@ -89,6 +89,7 @@ class Annotated:
     guesses      what the user should check, one line each
     passed_over  {reason: names of files or classes}
     errors       one line for each file that cannot be used
+    licence      of the photos, if the source states one
     """
 
     kind: str
@@ -98,6 +99,7 @@ class Annotated:
     guesses: list[str] = field(default_factory=list)
     passed_over: dict[str, list[str]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    licence: str | None = None
 
     def pass_over(self, reason: str, names: Iterable[object]) -> None:
         """Add names to those that are passed over for a reason, if there are any."""

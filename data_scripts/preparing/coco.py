@@ -75,6 +75,7 @@ def read(found: Found, options: Options) -> Annotated:
         )
     number = sum(len(sheet.regions) for sheet, _ in sheets.values())
     annotated.facts = [f"{number} regions in {some(files)}"]
+    annotated.licence = _licence(files)
     overlap, lines = choose_overlap([sheet for sheet, _ in sheets.values()], options.overlap)
     annotated.guesses += lines
     if unlabelled:
@@ -85,6 +86,15 @@ def read(found: Found, options: Options) -> Annotated:
     ]
     annotated.pass_over("photos that no annotation file lists", [path for path in found.images if path not in sheets])
     return annotated
+
+
+def _licence(files: dict[Path, dict]) -> str | None:
+    """Return the name of the licence, if the files state one, and only one."""
+    lists = [content.get("licenses") for content in files.values()]
+    entries = [entry for each in lists if isinstance(each, list) for entry in each if isinstance(entry, dict)]
+    names = {" ".join(str(entry.get("name") or "").split())[:100] for entry in entries}
+    name = names.pop() if len(names) == 1 else ""
+    return name if name and name.isprintable() else None
 
 
 def _names(files: dict[Path, dict], found: Found, annotated: Annotated) -> dict[Path, dict[object, str]]:

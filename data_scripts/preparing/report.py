@@ -15,6 +15,8 @@ SPLITS = ("train", "val", "test")
 def report(source: str, root: Path, annotated: Annotated, planned: Plan, written: Written) -> list[str]:
     """Return the lines of the report."""
     lines = [f"{source}: {annotated.kind}", *_photos(written), *(f"  {line}" for line in annotated.facts), ""]
+    if annotated.licence:
+        lines.insert(-1, f"  licence, as the annotations state it: {annotated.licence}")
     lines += [*_classes(planned, written), ""]
     lines += _section(
         f"Please check (correct {root / 'classes.yaml'}, or give the flag):", _to_check(annotated, planned, written)
