@@ -36,8 +36,7 @@ from seg_models.errors import ModelError
 from seg_models.modeling import at_output_stride
 from seg_models.norms import freeze_batch_norm
 from seg_models.objective import LossFunction
-from seg_models.predictor import Predictor, normalize, resize_logits
-from seg_models.views import Views
+from seg_models.predictor import Predictor, Views, normalize, resize_logits
 from seg_runs import checkpoints, run_folder
 from seg_runs.files import write_picture, writing
 from seg_runs.hub import HubUploads, hub_flags

@@ -37,7 +37,8 @@ MOST_BYTES = 100_000  # of a class map
 class ClassMap:
     """Which classes of a network and of other labels are scored together.
 
-    Classes that belong together form a group, which has the train id and the name of the first of the network's.
+    Classes that belong together form a group. It has the train id of one of the network's classes: of one that has a
+    namesake, if there is one, or else of the first.
 
     labels       train id of the group of each train id of the other labels, uint8 (256,); ignored without a group
     predictions  id that each predicted train id counts as, uint8 (256,); `IGNORE_INDEX`, a miss, without a group
@@ -84,7 +85,8 @@ def make_class_map(network: LabelInfo, other: LabelInfo, path: str | None = None
     labels, predictions = np.full((2, 256), IGNORE_INDEX, np.uint8)
     shared = np.zeros(256, bool)
     for mine, theirs in grouped(pairs):
-        group = min(map(network.names.index, mine))
+        namesakes = {name for name in mine if plain(name) in map(plain, theirs)}
+        group = min(map(network.names.index, namesakes or mine))
         shared[group] = len(mine) > 1
         predictions[[network.names.index(name) for name in mine]] = group
         labels[[other.names.index(name) for name in theirs]] = group

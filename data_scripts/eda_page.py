@@ -166,7 +166,7 @@ def contact_sheet(rows: Sequence[Row], columns: Sequence[dict], labels: LabelInf
 
 def _figure(row: Row, files: dict, labels: LabelInfo) -> str:
     image = read_image(files["image"])
-    ids = labels.train_ids[read_label(files["label"], files["image"])]
+    ids = labels.train_ids[read_label(files["label"], files["image"], labels.colors_of(files["label"]))]
     size = _fit(image.shape, WIDTH)
     picture = _jpeg(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     mask = _mask(cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST), labels)

@@ -43,11 +43,14 @@ class Scoring:
         """Return which classes are not scored, for the user."""
         if self.classes is None:
             return ""
-        scored = sorted(set(self.classes.labels.tolist()) - {self.network.ignore_index})
-        names = ", ".join(self.network.names[i] for i in scored)
+        members = {}
+        for name, group in zip(self.network.names, self.classes.predictions.tolist(), strict=False):
+            if group != self.network.ignore_index:
+                members.setdefault(self.network.names[group], []).append(name)
+        names = ", ".join(" + ".join(group) for group in members.values())
         missing = ", ".join(self.classes.left_out) or "nothing"
         unused = f"; predictions of {', '.join(self.classes.unused)} count as wrong" if self.classes.unused else ""
-        return f"scored as {names}; left out of the score: {missing}{unused}"
+        return f"scored on {names}; left out of the score: {missing}{unused}"
 
 
 def load_evaluation(options: SourceOptions, network: LabelInfo) -> tuple[DatasetDict, Scoring]:

@@ -110,7 +110,7 @@ def _name_others(images: Path, parts: Sequence[Path]) -> None:
     """Name the images beside the folders of the splits."""
     others = [path for path in list_images(images) if not any(part in path.parents for part in parts)]
     if others:
-        note(f"{len(others)} images of {images} are in no split and left out: {_names(others, images)}")
+        note(f"images of {images} in no split are left out ({len(others)}): {_names(others, images)}")
 
 
 def _pair(split: str, images: Path, masks: Path | None) -> list[Row]:
@@ -132,12 +132,12 @@ def _pair(split: str, images: Path, masks: Path | None) -> list[Row]:
     if not rows:
         raise DataError(_no_pair(images, masks, photos, found))
     for kind, left_out, folder in (
-        ("images of {} have no mask", [photo for photo, fitting in pairs.items() if not fitting], images),
-        ("images of {} have several masks", [photo for photo, fitting in pairs.items() if len(fitting) > 1], images),
-        ("masks of {} have no image", sorted({*found} - {mask for fit in pairs.values() for mask in fit}), masks),
+        ("images of {} without a mask", [photo for photo, fitting in pairs.items() if not fitting], images),
+        ("images of {} with several masks", [photo for photo, fitting in pairs.items() if len(fitting) > 1], images),
+        ("masks of {} without an image", sorted({*found} - {mask for fit in pairs.values() for mask in fit}), masks),
     ):
         if left_out:
-            note(f"{len(left_out)} {kind.format(folder)} and are left out: {_names(left_out, folder)}")
+            note(f"{kind.format(folder)} are left out ({len(left_out)}): {_names(left_out, folder)}")
     names = [photo.stem for photo, _ in rows]
     if len({as_file(name) for name in names}) < len(names):  # the same name in two subfolders
         names = [photo.relative_to(images).with_suffix("").as_posix() for photo, _ in rows]

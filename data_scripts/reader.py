@@ -15,7 +15,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import cv2
@@ -227,7 +227,7 @@ def _turned_with(ids: np.ndarray, image: dict | str | None) -> np.ndarray:
         return turned(ids, orientation(photo)) if ids.shape[::-1] == stored_size(photo) else ids
 
 
-def _read_colors(file, image, colors: dict[Color, int]) -> np.ndarray:
+def _read_colors(file: dict | str, image: dict | str | None, colors: dict[Color, int]) -> np.ndarray:
     mask = open_image(file, "label")
     if mask.mode not in COLOR_MODES:
         raise MaskError(f"label {describe(file)} is a {mask.mode} image: its classes are colours, so it must be RGB")
@@ -264,7 +264,7 @@ def ids_of_colors(rgb: np.ndarray, colors: dict[Color, int], where: str) -> np.n
     return np.repeat(ids[places], lengths).reshape(rgb.shape[:2])
 
 
-def _codes(rgb) -> np.ndarray:
+def _codes(rgb: np.ndarray | Sequence[Color]) -> np.ndarray:
     """Return each colour of (..., 3) as one number."""
     red, green, blue = np.moveaxis(np.asarray(rgb), -1, 0).astype(np.uint32)
     return red << 16 | green << 8 | blue

@@ -28,7 +28,8 @@ def describe_data(options: DataOptions, data: DatasetDict, labels: LabelInfo) ->
     _, about = read_classes(root / CLASS_FILE)
     facts = {key: value for key, value in asdict(about).items() if value is not None}
     facts["images"] = {split: len(rows) for split, rows in data.items()}
-    if options.fold is None and options.eval_dataset is None and not has_validation(root):
+    held_out = options.fold is None and options.eval_dataset is None and options.train_on == "train"
+    if held_out and not has_validation(root):
         facts["val_share"] = VAL_SHARE if options.val_share is None else options.val_share
     return {
         "label_set": {

@@ -140,10 +140,11 @@ def _look_at_image(row: Row, pixels: np.ndarray, file: dict) -> None:
 
 
 def _look_at_label(row: Row, files: dict, labels: LabelInfo) -> None:
+    colors = labels.colors_of(files["label"])
     try:
-        ids = read_label(files["label"], files["image"] if row.size else None)
+        ids = read_label(files["label"], files["image"] if row.size else None, colors)
     except DataError as error:
-        _name_fault(row, files["label"], str(error))
+        _name_fault(row, files["label"], str(error), colors is not None)
         return
     if row.size is not None and ids.shape != row.size:
         row.faults["size"] = _size_fault(row, ids.shape)
@@ -172,14 +173,14 @@ def region_sizes(mask: np.ndarray) -> np.ndarray:
     return statistics[1:, cv2.CC_STAT_AREA].astype(np.int64)
 
 
-def _name_fault(row: Row, file: dict, message: str) -> None:
-    """Record why `read_label` refused a label with `message`."""
+def _name_fault(row: Row, file: dict, message: str, in_colors: bool) -> None:
+    """Record why `read_label` refused a label with `message`. `in_colors`: the data set's labels are colours."""
     kind = "label"
     try:
         mask = open_image(file, "label")
         if mask.format in ("JPEG", "MPO"):
             kind = "jpeg"
-        elif mask.mode not in LABEL_MODES:
+        elif mask.mode not in LABEL_MODES and not in_colors:
             with decoding(file, "label"):
                 row.colors = len(distinct_colors(np.asarray(mask.convert("RGB"))))
             kind, message = "colors", f"label {describe(file)} holds {row.colors:,} colours"

@@ -14,7 +14,7 @@ splits, and no variation of a validation world is trained on.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .labels import VIRTUAL_KITTI_COLORS, Color, DataError, LabelInfo
@@ -99,7 +99,7 @@ def read_colors(path: Path) -> list[tuple[str, Color]]:
     return found
 
 
-def _table(found, ids: dict[str, int], path: Path | None) -> dict[Color, int]:
+def _table(found: Iterable[tuple[str, Color]], ids: dict[str, int], path: Path | None) -> dict[Color, int]:
     table = {}
     for name, color in found:
         if name not in ids:

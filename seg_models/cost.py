@@ -16,8 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
-from .predictor import smallest_side
-from .views import Views
+from .predictor import Views, smallest_side
 
 # A forward pass takes more memory than its tensors: inputs in other layouts, workspaces, and fragments of freed memory
 # that fit nothing else. Measured on a CPU, where `keep_memory` keeps freed memory, it takes 1.4 to 1.8 times its

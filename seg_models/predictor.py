@@ -1,6 +1,7 @@
 """Predict class scores for each pixel of an image. Validation, `predict_seg.py` and the app share this predictor."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +9,8 @@ from torch import nn
 from transformers import SegformerImageProcessor
 
 from .errors import ModelError
+from .names import AVERAGES
 from .short_heads import shorten_heads
-from .views import ONE_VIEW, Views
 
 
 def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
@@ -69,6 +70,47 @@ def check_sides(
 def refuse_smaller(flag: str, size: Sequence[int], least: int) -> None:
     if min(size) < least:
         raise ModelError(f"{flag} {size[0]} {size[1]} is too small: this network needs at least {least} pixels a side")
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of an image that a network sees; by default the image alone.
+
+    size     (H, W) of the image at scale 1 (`--test_size`); None: the image's own size
+    scales   scales at which the network sees the image
+    flip     show it the mirrored image at each scale too
+    average  what to average over several views: "probabilities" or "logits"
+
+    Raises ValueError for a scale that is not positive, or another `average`.
+    """
+
+    size: Sequence[int] | None = None
+    scales: Sequence[float] = (1.0,)
+    flip: bool = False
+    average: str = "probabilities"
+
+    def __post_init__(self):
+        if self.average not in AVERAGES:
+            raise ValueError(f"average must be {' or '.join(AVERAGES)}, not {self.average!r}")
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"scales must be one or more numbers above 0, not {self.scales}")
+
+    @property
+    def per_scale(self) -> int:
+        """The number of views at each scale."""
+        return 2 if self.flip else 1
+
+    @property
+    def count(self) -> int:
+        """The number of views."""
+        return self.per_scale * len(self.scales)
+
+    def sizes(self, image_size: Sequence[int], least: int = 1) -> list[tuple[int, int]]:
+        """Return the (H, W) at each scale of an image of `image_size` (H, W). Shorter sides are enlarged to `least`."""
+        return [tuple(max(least, round(side * scale)) for side in self.size or image_size) for scale in self.scales]
+
+
+ONE_VIEW = Views()  # the image itself
 
 
 class Predictor:

@@ -111,7 +111,7 @@ def public_arguments(arguments: dict) -> dict:
     }
 
 
-def _public(value):
+def _public(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .files import read_json
 from .launch import RunError, one_line_errors
-from .parsing import Parser
+from .parsing import Parser, as_given
 from .recipes import read_recipe
 
 RECORD = "best/training.json"  # has the scores on the validation images of the run
@@ -57,7 +57,7 @@ def read_run(run: Path, scores: str) -> Scored | str:
     return Scored(run, read_recipe(run / "args.yaml"), means, iou)
 
 
-def _number(value) -> float:
+def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
@@ -100,16 +100,12 @@ def titles(groups: Sequence[Sequence[Scored]]) -> list[str]:
     )
     found = []
     for group, some in zip(groups, flags, strict=True):
-        own = [f"--{key} {_as_given(some[key])}" for key in differing if some.get(key) is not None]
+        own = [f"--{key} {as_given(some[key])}" for key in differing if some.get(key) is not None]
         for key in ("fold", "seed"):
             values = list(dict.fromkeys(str(run.flags[key]) for run in group if run.flags.get(key) is not None))
             own += [f"{key}{'s' if len(values) > 1 else ''} {', '.join(values)}"] if values else []
         found.append("; ".join([f"{len(group)} run{'s' if len(group) > 1 else ''}", *own]))
     return found
-
-
-def _as_given(value) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def compare(folders: Sequence[Path], scores: str) -> str:

@@ -405,3 +405,17 @@ def test_cards_state_the_licence(dataset):
 
 def test_a_folder_without_images_is_none(tmp_path):
     assert camvid_files(tmp_path, "train") is None
+
+
+def test_the_check_looks_at_labels_in_colours(tmp_path):
+    from data_scripts.survey import take_survey
+
+    chosen = make_camvid(tmp_path)
+    name = FRAMES["val"][0]
+    save(tmp_path / "LabeledApproved_full" / f"{name}_L.png", np.full((*SIZE, 3), (1, 2, 3), np.uint8))
+    data, labels = load_source("camvid", str(tmp_path))
+    rows = {row.name: row for row in take_survey(data, labels, progress=False).rows}
+    assert "holds colour 1 2 3 in 240 pixels" in rows[name].faults["label"] and len(rows[name].faults) == 1
+    sky = [name for name, _, _ in CAMVID_CLASSES].index("Sky")
+    other = FRAMES["train"][0]
+    assert not rows[other].faults and rows[other].ids[0] == (chosen[other] == sky).sum()

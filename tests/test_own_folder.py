@@ -119,10 +119,10 @@ def test_what_is_left_out_is_counted_and_named(tmp_path, capsys):
     assert names(root) == {"train": ["a", "b"], "test": ["t"]}
     said = capsys.readouterr().out
     for line in (
-        f"note: 1 images of {root}/images are in no split and left out: loose.jpg\n",
-        f"note: 1 images of {root}/images/train have no mask and are left out: alone.jpg\n",
-        f"note: 1 images of {root}/images/train have several masks and are left out: c.jpg\n",
-        f"note: 1 masks of {root}/masks/train have no image and are left out: nobody.png\n",
+        f"note: images of {root}/images in no split are left out (1): loose.jpg\n",
+        f"note: images of {root}/images/train without a mask are left out (1): alone.jpg\n",
+        f"note: images of {root}/images/train with several masks are left out (1): c.jpg\n",
+        f"note: masks of {root}/masks/train without an image are left out (1): nobody.png\n",
         f"note: .mp4 files in {root}/images/train are skipped: clip.mp4; ",
         f"note: {root} has 2 train, 1 test images\n",
     ):
@@ -338,7 +338,7 @@ def with_validation(root):
         ((0.2, "("), "--group_by \\( is no regular expression"),
         ((0.2, "film"), "--group_by film does not match the image clip0_00"),
         ((0.2, "clip"), "--group_by clip has no group"),
-        ((0.2, "(c)lip"), "cannot be divided"),
+        ((0.2, "(c)lip"), "none can be held out: add a folder val"),
     ],
 )
 def test_images_that_cannot_be_divided_are_refused(options, message, tmp_path):
@@ -551,3 +551,25 @@ def test_real_photos_are_divided_with_every_class_on_both_sides(tmp_path):
         np.testing.assert_array_equal(labels.train_ids[read_label(row["label"], row["image"])], truth)
     shown = [{int(i) for row in split for i in np.unique(read_label(row["label"]))} for split in data.values()]
     assert shown[0] == shown[1] == set(range(5))
+
+
+def test_two_processes_divide_the_images_once_and_say_so_once(tmp_path):
+    """The cache is empty, so one of them counts and compares the images while the other waits."""
+    root, run = yards(tmp_path / "own"), tmp_path / "run"
+    flags = [*FAST, "--dataset_path", root, "--output_dir", run]
+    environment = {"MINICITY_SEG_CACHE": str(tmp_path / "cache")}
+    result = launch("train_seg.py", *flags, processes=2, cwd=tmp_path, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("are held out for validation") == 1 == result.stdout.count("has 20 train images")
+    assert len(list((tmp_path / "cache").glob("facts_*"))) == 1
+    validation = json.loads((run / "best" / "training.json").read_text())["validation"]
+    assert validation["mean_iou"] > 0
+
+
+def test_a_wrong_mask_ends_two_processes_with_one_line(tmp_path):
+    root = yards(tmp_path / "own", 4)
+    colors(root / "masks/clip1_03.png")
+    result = launch("train_seg.py", *FAST, "--dataset_path", root, processes=2, cwd=tmp_path)
+    assert result.returncode != 0 and "Traceback" not in result.stdout
+    lines = [line for line in result.stderr.splitlines() if "is a RGB image" in line]
+    assert len(lines) == 1 and "clip1_03.png" in lines[0] and f"data_scripts.prepare {root}" in lines[0]

@@ -12,8 +12,8 @@ from seg_models.arguments import ViewOptions
 from seg_models.errors import ModelError
 from seg_models.models import build_model
 from seg_models.names import MULTI_SCALE
-from seg_models.predictor import Predictor, check_sides, normalize, resize_logits, smallest_side
-from seg_models.views import Views, make_views
+from seg_models.predictor import Predictor, Views, check_sides, normalize, resize_logits, smallest_side
+from seg_models.views import make_views
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
 
