@@ -191,22 +191,21 @@ def files_of(data: DatasetDict, index: int) -> dict:
 
 
 def look_alikes(data: DatasetDict, survey: Survey, alike: statistics.Alike) -> str:
-    """Return the section of near-duplicates: pairs across splits first, then within a split."""
-    pairs = [
-        ((a, b), f"{name_of(survey.rows[a])} and {name_of(survey.rows[b])}: {bits} of {BITS} bits differ")
-        for a, b, bits in alike.pairs
-    ]
-    number, what = len(pairs), "images that look like a training image"
+    """Return the section of near-duplicates: pairs across splits, or else the largest groups."""
+    what, pairs = "images that look like a training image", []
+    for other, training, bits in alike.pairs:
+        names = f"{name_of(survey.rows[other])} and {name_of(survey.rows[training])}"
+        pairs.append(((other, training), f"{names}: {bits} of {BITS} bits differ"))
     if not pairs:
-        what = "groups of near-duplicates within a split"
+        what = "groups of near-duplicates"
         groups, sizes = np.unique(alike.groups[alike.groups >= 0], return_counts=True)
-        large = sorted(((-size, group) for group, size in zip(groups, sizes, strict=True) if size > 1))
-        for size, group in large:
-            first, *_, last = np.flatnonzero(alike.groups == group).tolist()
+        for i in np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes > 1)]:
+            first, *_, last = np.flatnonzero(alike.groups == groups[i]).tolist()
             names = f"{name_of(survey.rows[first])} and {name_of(survey.rows[last])}"
-            pairs.append(((first, last), f"{names}: first and last of {-size} images"))
-        number = len(pairs)
-    text = f"{number:,} {what}, found by a perceptual hash." + (f" {PAIRS} are shown." if number > PAIRS else "")
+            pairs.append(((first, last), f"{names}: first and last of {sizes[i]} images"))
+    text = f"{len(pairs):,} {what}, found by a perceptual hash." + (
+        f" {PAIRS} are shown." if len(pairs) > PAIRS else ""
+    )
     shown = [([files_of(data, i)["image"] for i in pair], caption) for pair, caption in pairs[:PAIRS]]
     return html.pairs_section("Look-alikes", text, shown)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 from tqdm import tqdm
 
 from .labels import DataError, LabelInfo
@@ -102,19 +102,15 @@ class Survey:
 
 def take_survey(data: DatasetDict, labels: LabelInfo, progress: bool = True) -> Survey:
     """Decode every image and label of `data`. What is wrong with a file goes into its row; nothing is raised."""
-    jobs = [(FOLDER_NAMES.get(split, split), row) for split, rows in data.items() for row in _undecoded(rows)]
+    jobs = [(FOLDER_NAMES.get(name, name), rows, i) for name, rows in data.items() for i in range(len(rows))]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        rows = pool.map(lambda job: _look(*job, labels), jobs)
+        rows = pool.map(lambda job: _look(job[0], job[1][job[2]], labels), jobs)
         try:
             found = list(tqdm(rows, "Looking at every file", len(jobs), disable=not progress, unit="image"))
         except BaseException:  # interrupted: do not decode the rest
             pool.shutdown(cancel_futures=True)
             raise
     return Survey(labels, found)
-
-
-def _undecoded(split: Dataset) -> Dataset:
-    return split.select_columns([name for name in split.column_names if name != "index"])
 
 
 def _look(split: str, files: dict, labels: LabelInfo) -> Row:
