@@ -95,7 +95,7 @@ class DataOptions(SourceOptions):
         default=None,
         help="regular expression for --val_share: images with the same first group in their names, such as the frames "
         "of a video, stay together",
-        metadata={"added": "2026-11-26 05:00"},
+        metadata={"metavar": "REGEX", "added": "2026-11-26 05:00"},
     )
     train_size: list[int] | None = HfArg(
         default=None,

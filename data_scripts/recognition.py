@@ -1,5 +1,6 @@
 """Find out which data set of the catalog a folder holds, from the names of its files."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,7 @@ from .sources import looks_like_cityscapes
 from .virtual_kitti import looks_like_virtual_kitti
 
 DEFAULT = "minicity"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # In this order: a folder belongs to the first layout that it looks like. MiniCity's stands for all with its files.
 LOOKS_LIKE = {
     "minicity": looks_like_cityscapes,
@@ -32,7 +34,8 @@ def recognize(path: str, known: str | None = None) -> str:
     """
     root = Path(path)
     if not root.is_dir():
-        raise DataError(f"no folder {path} (--dataset_path)")
+        on_hub = f"; if it is a data set on the hub: {prepare_command(path)}" if HUB_ID.fullmatch(path) else ""
+        raise DataError(f"no folder {path} (--dataset_path){on_hub}")
     found = next((dataset for dataset, looks_like in LOOKS_LIKE.items() if looks_like(root)), None)
     if known is not None and (found is None or source_of(known).layout == source_of(found).layout):
         return known

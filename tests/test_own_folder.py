@@ -390,8 +390,10 @@ def test_a_folder_that_needs_preparing_is_refused_with_the_command(tmp_path):
     write_mask(root / "a_mask.png")
     with pytest.raises(DataError, match=f"python -m data_scripts.prepare '{root}' '{root}_prepared'"):
         recognize(str(root))
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="no folder .*missing \\(--dataset_path\\)$"):
         recognize(str(tmp_path / "missing"))
+    with pytest.raises(DataError, match="on the hub: python -m data_scripts.prepare some/one some/one_prepared"):
+        recognize("some/one")
 
 
 # A run, from the folder to the card
@@ -454,6 +456,18 @@ def test_prediction_finds_the_images_that_were_held_out_and_their_score(trained,
         ids, shown = (np.asarray(Image.open(tmp_path / f"results{kind}_val/{name}.png")) for kind in ("", "_color"))
         expected = np.array([[colors[i] for i in row] for row in ids.tolist()])
         np.testing.assert_array_equal(shown, expected)
+
+
+def test_a_run_on_a_folder_resumes_with_the_images_that_it_held_out(trained, in_process, tmp_path, capsys):
+    root, run = trained
+    shutil.copytree(run, tmp_path / "run")
+    in_process("train_seg", "--resume_from_checkpoint", tmp_path / "run", "--max_train_steps", 6)
+    assert "step 4 is done" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "best" / "config.json").read_text())["train_images"] == 16
+    flags = ["--resume_from_checkpoint", tmp_path / "run", "--max_train_steps", 8]
+    with pytest.raises(SystemExit):
+        in_process("train_seg", *flags, "--val_share", 0.3)
+    assert "--val_share 0.3 differs from None" in capsys.readouterr().err
 
 
 def test_a_model_alone_predicts_with_its_own_names_and_colours(trained, in_process, tmp_path):
