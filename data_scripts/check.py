@@ -21,6 +21,7 @@ from .recognition import with_dataset
 from .survey import Survey, take_survey
 from .training import load_to_look_at
 
+NAMED = {"prog": "python -m data_scripts.check", "usage": "%(prog)s [DATA] [--FLAG VALUE] ..."}
 COLUMNS = ("images", "pixels", "region")
 
 
@@ -31,7 +32,8 @@ class CheckOptions(DataOptions):
 def main(argv: list[str] | None = None) -> int:
     """Print what was found. Returns the exit code."""
     with one_line_errors(DataError):
-        options = with_dataset(parse_arguments(CheckOptions, with_folder(sys.argv[1:] if argv is None else argv)))
+        argv = with_folder(sys.argv[1:] if argv is None else argv)
+        options = with_dataset(parse_arguments(CheckOptions, argv, **NAMED))
         data, labels, refusal = load_to_look_at(options)
         survey = take_survey(data, labels)
         found = below(findings_of(survey, refusal), options.dataset_path or options.dataset)

@@ -32,6 +32,7 @@ from .saved_classes import describe_data, note_of
 from .survey import Row, Survey, take_survey
 from .training import load_to_look_at
 
+NAMED = {"prog": "python -m data_scripts.eda", "usage": "%(prog)s [DATA] OUT [--FLAG VALUE] ..."}
 PAIRS = 6  # look-alikes that the page shows
 PAGE = "index.html"
 REMEDY = "make room there, or name another folder"
@@ -49,7 +50,7 @@ class EdaOptions(DataOptions):
 def main(argv: list[str] | None = None) -> None:
     with one_line_errors(DataError):
         argv, out = split_off_folder(sys.argv[1:] if argv is None else list(argv))
-        options = with_dataset(parse_arguments(EdaOptions, with_folder(argv)))
+        options = with_dataset(parse_arguments(EdaOptions, with_folder(argv), **NAMED))
         prepare_folder(out)
         data, labels, refusal = load_to_look_at(options)
         note = note_of({"dataset": options.dataset, **describe_data(options, data, labels)})

@@ -88,7 +88,8 @@ figure { margin: 0; min-width: 0; }
 .matrix tbody th { width: 1%; position: sticky; left: 0;
   background: var(--card); padding-right: 8px; max-width: 130px; overflow: hidden;
   text-overflow: ellipsis; z-index: 1; }
-.matrix thead th { writing-mode: vertical-rl; transform: rotate(180deg); padding: 4px 0; max-height: 130px; }
+.matrix thead th { writing-mode: vertical-rl; transform: rotate(180deg); padding: 4px 0; max-height: 130px;
+  overflow: hidden; text-overflow: ellipsis; }
 .plain { border-collapse: collapse; width: 100%; font-size: 14px; } .plain th, .plain td { text-align: left;
   padding: 6px 10px 6px 0; border-top: 1px solid var(--line); vertical-align: top; }
 .plain thead th { border: 0; color: var(--soft); font-weight: 400; font-size: 13px; }
@@ -278,12 +279,13 @@ def region_boxes(numbers: Sequence[dict], splits: Sequence[str], labels: LabelIn
             quantiles = entry["splits"][split]["region size, quantiles"]
             first = quantiles if first is None else first
             boxes += _box(split, [np.log10(size) / decades for size in quantiles]) if quantiles else ""
-        value = f"{first[2]:,.0f} px" if first else "-"
+        if first is None:  # the class does not occur
+            continue
         line = "linear-gradient(to right,var(--line) 1px,transparent 1px)"
         grid = f'style="background-image:{line};background-size:{100 / decades:.3f}% 100%"'
         rows.append(
-            f'<div class="row">{_swatch(train_id, labels)}<div class="track" {grid}>{boxes or "&nbsp;"}</div>'
-            f"<span>{value}</span></div>"
+            f'<div class="row">{_swatch(train_id, labels)}<div class="track" {grid}>{boxes}</div>'
+            f"<span>{first[2]:,.0f} px</span></div>"
         )
     ticks = [(k / decades, _short(10**k)) for k in range(decades + 1)]
     least, most = (f"{100 * QUANTILES[i]:.0f}" for i in (0, -1))

@@ -160,20 +160,18 @@ def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray
     if not len(train):
         return []
     shown = dict(zip(names, (train > 0).sum(0).tolist(), strict=True))
-    missing = [name for name, images in shown.items() if not images]
     few = [f"{name} ({images})" for name, images in shown.items() if 0 < images < FEW_IMAGES < len(train)]
-    cases = [
-        (missing, "no training image shows", "the network never predicts them: label some, or remove the classes"),
-        (few, f"fewer than {FEW_IMAGES} training images show", "label more (docs/augmentation.md has other help)"),
-    ]
+    missing, unseen, only = [name for name, images in shown.items() if not images], [], []
     if validation is not None and len(validation):
         seen = dict(zip(names, (validation > 0).any(0).tolist(), strict=True))
         unseen = [name for name in names if shown[name] and not seen[name]]
-        only = [name for name in names if seen[name] and not shown[name]]
-        cases += [
-            (unseen, "no validation image shows", "their IoU is not measured: move some images to the other split"),
-            (only, "only validation images show", "their IoU will be 0: move some images to the other split"),
-        ]
+        only, missing = [name for name in missing if seen[name]], [name for name in missing if not seen[name]]
+    cases = (
+        (missing, "no training image shows", "the network never predicts them: label some, or remove the classes"),
+        (few, f"fewer than {FEW_IMAGES} training images show", "label more (docs/augmentation.md has other help)"),
+        (unseen, "no validation image shows", "their IoU is not measured: move some images to the other split"),
+        (only, "only validation images show", "their IoU will be 0: move some images to the other split"),
+    )
     return [Finding(WARNING, f"{what} {', '.join(classes)}", (), then) for classes, what, then in cases if classes]
 
 
