@@ -34,7 +34,7 @@ def list_images(folder: Path, leave_out: Callable[[Path], bool] | None = None) -
     returns True.
     """
     found, others = [], defaultdict(list)
-    for path in _files(folder, leave_out):
+    for path in visible_files(folder, leave_out):
         suffix = path.suffix.lower()
         if suffix in IMAGE_SUFFIXES:
             found.append(path)
@@ -46,7 +46,7 @@ def list_images(folder: Path, leave_out: Callable[[Path], bool] | None = None) -
     return sorted(found)
 
 
-def _files(folder: Path, leave_out: Callable[[Path], bool] | None) -> Iterator[Path]:
+def visible_files(folder: Path, leave_out: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """Yield the visible files below `folder`. Links come last, so that a folder is found under its own name."""
     seen, waiting = set(), [folder]
     for start in waiting:  # the loop appends to it

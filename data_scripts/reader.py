@@ -209,7 +209,7 @@ def _read_ids(file: dict | str, image: dict | str | None, what: str, ids_are: st
         if inverted:
             ids = ~ids if ids.dtype == bool else stored - ids
     if own == 1:
-        ids = _turned_with(ids, image)
+        ids = turned_with(ids, image)
     if ids.dtype != kind:
         if ids.min() < 0 or ids.max() > most:
             wrong = ids.min() if ids.min() < 0 else ids.max()
@@ -218,7 +218,7 @@ def _read_ids(file: dict | str, image: dict | str | None, what: str, ids_are: st
     return ids
 
 
-def _turned_with(ids: np.ndarray, image: dict | str | None) -> np.ndarray:
+def turned_with(ids: np.ndarray, image: dict | str | None) -> np.ndarray:
     """Rotate the ids of a mask without an orientation tag as its photo, if they were drawn on its stored pixels."""
     if image is None:
         return ids
@@ -237,7 +237,7 @@ def _read_colors(file: dict | str, image: dict | str | None, colors: dict[Color,
         own = orientation(mask)
         rgb = upright(mask.convert("RGB"), mask)
     ids = ids_of_colors(rgb, colors, describe(file))
-    return _turned_with(ids, image) if own == 1 else ids
+    return turned_with(ids, image) if own == 1 else ids
 
 
 def ids_of_colors(rgb: np.ndarray, colors: dict[Color, int], where: str) -> np.ndarray:
@@ -332,6 +332,11 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     transpose, rows, columns = TURNS[orientation]
     pixels = pixels.swapaxes(0, 1) if transpose else pixels
     return np.ascontiguousarray(pixels[:: -1 if rows else 1, :: -1 if columns else 1])
+
+
+def turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo `turned`: rotate upright pixels (H, W[, 3]) to the stored ones of an image with this orientation."""
+    return turned(pixels, {6: 8, 8: 6}.get(orientation, orientation))  # the others are their own inverse
 
 
 def _has_tags(image: Image.Image) -> bool:
