@@ -17,6 +17,7 @@ import math
 import shlex
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,9 @@ from torch.utils.data import DataLoader
 import predict_seg
 from card_facts import card_facts
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
+from data_scripts.evaluation import Scoring
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
-from data_scripts.pixels import Pixels
-from data_scripts.transforms import EvalTransform
+from data_scripts.recognition import with_dataset
 from seg_models.errors import ModelError
 from seg_models.modeling import at_output_stride
 from seg_models.norms import freeze_batch_norm
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         args = parse_arguments(TrainArguments, argv)
         if args.run.predict:  # the tutorial's training script predicts too
             return predict_seg.main(predict_flags(args))
-        train(args)
+        train(replace(args, data=with_dataset(args.data)))
 
 
 def train(args: TrainArguments) -> None:
@@ -226,7 +227,7 @@ def validate(job: Job, number: int) -> dict:
             if job.accelerator.num_processes > 1:  # score with the batch norm statistics that are saved: rank 0's
                 for buffer in model.buffers():
                     torch.distributed.broadcast(buffer, src=0)
-            scores = evaluate_model(job.accelerator, predictor, job.feed.val_loader, job.loss_function, job.labels)
+            scores = evaluate_model(job.accelerator, predictor, job.feed.val_loader, job.loss_function, job.scoring)
         sound = scores is None or math.isfinite(scores["val_loss"])
         first = scores is None or state.best_mean_iou is None
         better = sound and (first or job.args.run.select == "last" or scores["mean_iou"] > state.best_mean_iou)
@@ -239,7 +240,7 @@ def validate(job: Job, number: int) -> dict:
         if scores and job.accelerator.is_main_process:
             path = job.folder / "images" / f"epoch_{number:04d}.png"
             with writing(path):
-                draw_pictures(path, predictor, job.data["validation"], job.labels)
+                draw_pictures(path, predictor, job.feed.val_loader.dataset, job.labels)
             print(class_table(job.labels.names, scores), flush=True)
     if scores is None:
         return {}
@@ -249,7 +250,7 @@ def validate(job: Job, number: int) -> dict:
 
 
 def evaluate_model(
-    accelerator: Accelerator, predictor: Predictor, loader: DataLoader, loss_function: LossFunction, labels: LabelInfo
+    accelerator: Accelerator, predictor: Predictor, loader: DataLoader, loss_function: LossFunction, scoring: Scoring
 ) -> dict:
     """Return the scores of the `mean_iou` metric, and the mean loss as `val_loss`.
 
@@ -261,18 +262,18 @@ def evaluate_model(
     def predict_image(item: dict) -> torch.Tensor:
         target = item["labels"].to(device)
         scores = predictor(item["pixel_values"].to(device), size=target.shape)
-        totals.add_(torch.stack(loss_function(scores[None], target[None])).to(totals.device).double())
-        return scores.argmax(0).to(torch.uint8)
+        sums = loss_function(scores[None], scoring.for_loss(target)[None])
+        totals.add_(torch.stack(sums).to(totals.device).double())
+        return scoring.counted(scores.argmax(0).to(torch.uint8))
 
-    scores = score_split(accelerator, "Validation", loader, labels, predict_image)
+    scores = score_split(accelerator, "Validation", loader, scoring.network, predict_image)
     loss, weight = accelerator.reduce(totals).tolist()
     return scores | {"val_loss": loss / (weight or 1), "val_accuracy": scores["overall_accuracy"]}
 
 
-def draw_pictures(path: Path, predictor: Predictor, split: Dataset, labels: LabelInfo) -> None:
-    """Draw image, truth and prediction of a few images spread over the split."""
-    chosen = np.linspace(0, len(split) - 1, min(NUM_PICTURES, len(split))).round().astype(int).tolist()
-    items = split.with_transform(EvalTransform(Pixels(split, labels)))
+def draw_pictures(path: Path, predictor: Predictor, items: Dataset, labels: LabelInfo) -> None:
+    """Draw image, truth and prediction of a few images, evenly spread over the evaluation items."""
+    chosen = np.linspace(0, len(items) - 1, min(NUM_PICTURES, len(items))).round().astype(int).tolist()
     rows = []
     for index in chosen:
         image, truth = items[index]["pixel_values"], items[index]["labels"].numpy()
