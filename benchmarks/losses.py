@@ -9,6 +9,7 @@ step    a step on 2 crops of 288x1152, which have as many pixels as one of 576x1
         learnt half (most pixels right, few of them sure), and one that is sure of nearly all pixels.
 peers   the same logits, without ignored pixels and with every class present, because theirs treat both in another way.
         Times in fp32, values in fp64 (Lovasz: fp32, because theirs has no fp64).
+        Their focal Tversky loss differs by definition: it is a power of the mean, not the mean of powers.
 memory  StreetNet, 16 crops of 360x480, 11 classes, as measured by the process's peak. Each variant has a process of its
         own.
 
