@@ -1,0 +1,187 @@
+"""Measure a few steps and predictions before a run begins, without leaving a trace in it.
+
+`measure` runs the real steps, on the real data, and restores everything that they change. So a run has the same numbers
+with a dry run and without.
+"""
+
+import copy
+import itertools
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from seg_models.cost import training_memory
+from seg_runs import checkpoints
+from seg_runs.launch import LESS_MEMORY, RunError, on_first_process
+from seg_runs.pace import Pace, in_words
+from trained_model import free_memory_of
+from training_job import Setup
+
+PAYS = 500  # steps of a run from which on it is measured unasked: with slow steps, this takes 1 % of its time
+WARM_UP = 2  # steps before the measured ones: they compile kernels and allocate memory
+FEWEST, MOST, ENOUGH = 3, 50, 3.0  # measured steps: at least, at most, and seconds that suffice in between
+PICTURES = 3  # validation images to measure
+MILESTONE = 2.5  # seconds to draw, plot and write what goes with a validation, on two CPU cores
+# A step takes more memory than its tensors: inputs in other layouts, workspaces, and freed memory that fits nothing
+# else. Measured on a CPU in float32: 1.46 to 1.48 times its tensors for StreetNet, 1.26 to 1.34 for DeepLabV3 on
+# ResNet-50, and 1.8 to 1.9 for SegFormer-B0. A run is refused if even this multiple does not fit.
+STEP_MARGIN = 1.1
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a dry run has measured.
+
+    pace    seconds of a step and of a validation
+    peak    largest number of bytes that this process has held, on the GPU if there is one
+    free    bytes that were free beside it at the end
+    device  "cuda" or "cpu"
+    """
+
+    pace: Pace
+    peak: int
+    free: int
+    device: str
+
+    def line(self, steps: int, validations: int) -> str:
+        """Return the forecast for a run of that many steps and validations, in one line."""
+        seconds = self.pace.seconds(steps, validations)
+        parts = [f"{in_words(self.pace.step)} a step"]
+        if self.pace.validation:
+            parts.append(f"{in_words(self.pace.validation)} a validation ({validations} of them)")
+        where = "GPU memory" if self.device == "cuda" else "memory per process"
+        return (
+            f"dry run: {', '.join(parts)}: about {in_words(seconds)} for {steps} steps; peak {where} "
+            f"{self.peak / 1e9:.1f} GB, {self.free / 1e9:.1f} GB more are free"
+        )
+
+
+def is_due(setup: Setup) -> bool:
+    """Whether to measure the run: if the user asks for it, and if a new run is so long that it costs little."""
+    run, new = setup.args.run, setup.run.checkpoint is None
+    return run.dry_run or setup.schedule is None or (new and setup.schedule.steps >= PAYS)
+
+
+def measure(setup: Setup, step: Callable[[list[dict]], object], predict: Callable[[dict], torch.Tensor]) -> Forecast:
+    """Run a few steps and predictions, restore what they change, and return what they took.
+
+    step     runs an optimizer step on the micro-batches of this process
+    predict  predicts and scores a validation item, and returns its train ids
+    """
+    device = setup.accelerator.device
+    with unchanged(setup):
+        setup.training_mode()
+        seconds, count = time_steps(setup, step)
+        validation = time_validation(setup, predict)
+    pace = Pace(seconds, validation, count)
+    forecast = Forecast(pace, peak_memory(device), free_memory_of(device, 0), device.type)
+    return on_first_process(setup.accelerator, lambda: forecast)
+
+
+def time_steps(setup: Setup, step: Callable[[list[dict]], object]) -> tuple[float, int]:
+    """Return the mean seconds of a step, with the wait for its data, and the number of steps measured."""
+    setup.feed.epoch.set(1)
+    ends = []
+    for parts in endless_steps(setup):
+        step(parts)
+        ends.append(time.perf_counter())
+        if on_first_process(setup.accelerator, is_enough, ends):  # all processes stop after the same step
+            break
+    count = len(ends) - WARM_UP
+    return (ends[-1] - ends[WARM_UP - 1]) / count, count
+
+
+def is_enough(ends: list[float]) -> bool:
+    """Whether steps that ended at these times, in seconds, suffice to know their mean."""
+    count = len(ends) - WARM_UP
+    return count >= FEWEST and (count >= MOST or ends[-1] - ends[WARM_UP - 1] >= ENOUGH)
+
+
+def endless_steps(setup: Setup) -> Iterator[list[dict]]:
+    """Yield the micro-batches of one step after the other, and begin again after the last step of the epoch."""
+    while True:
+        batches = iter(setup.feed.loader)
+        while parts := list(itertools.islice(batches, setup.plan.accumulation)):
+            yield parts
+
+
+def time_validation(setup: Setup, predict: Callable[[dict], torch.Tensor]) -> float:
+    """Return the seconds that a validation takes, estimated from a few images; 0 without validation images."""
+    if setup.feed.val_loader is None:
+        return 0.0
+    images = setup.feed.val_loader.dataset
+    chosen = np.linspace(0, len(images) - 1, min(PICTURES, len(images))).round().astype(int).tolist()
+    predict(images[chosen[0]]).cpu()
+    begun = time.perf_counter()
+    for index in chosen:
+        predict(images[index]).cpu()
+    each = (time.perf_counter() - begun) / len(chosen)
+    return MILESTONE + each * math.ceil(len(images) / setup.accelerator.num_processes)
+
+
+@contextmanager
+def unchanged(setup: Setup) -> Iterator[None]:
+    """Restore weights, buffers, moving average, optimizer, gradient scaler and random state after the block.
+
+    Copies lie in the memory of the CPU, so that they do not count as GPU memory.
+    """
+    learner, scaler = setup.learner, setup.accelerator.scaler
+    networks = [learner.model] if learner.ema is None else [learner.model, learner.ema.module]
+    tensors = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
+    copies = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
+    optimizer, random = copy.deepcopy(learner.optimizer.state_dict()), checkpoints.rng_state()
+    scale = None if scaler is None else scaler.state_dict()
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, before in zip(tensors, copies, strict=True):
+                tensor.copy_(before)
+        learner.optimizer.zero_grad()
+        learner.optimizer.load_state_dict(optimizer)
+        if scale is not None:
+            scaler.load_state_dict(scale)
+        checkpoints.set_rng_state(random)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the largest number of bytes that this process has held: on its GPU, or as its resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def refuse_lack_of_memory(setup: Setup) -> None:
+    """Raise RunError if a step on a CPU needs more memory than is free.
+
+    The system would kill the run without a word. A GPU says so itself.
+    """
+    if setup.accelerator.device.type != "cpu":
+        return
+    needed = step_memory(setup)
+    free = free_memory_of(setup.accelerator.device, needed)
+    if needed > free:
+        raise RunError(
+            f"a training step needs at least {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free. It "
+            f"needs less with {LESS_MEMORY}"
+        )
+
+
+def step_memory(setup: Setup) -> int:
+    """Return the bytes that a step certainly takes on this machine, over all of its processes."""
+    model, crop = setup.learner.model, setup.feed.transform.options.crop_size
+    activations = training_memory(model, crop, setup.plan.micro_batch_size)
+    if setup.accelerator.mixed_precision != "no":  # most of them take half as many bytes
+        activations /= 2
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(STEP_MARGIN * processes * activations)
