@@ -1,4 +1,4 @@
-"""The dry run before a run: it leaves no trace, and what follows from it. No test depends on how fast the machine is."""
+"""The dry run before a run leaves no trace, and what follows from it. No test depends on the speed of the machine."""
 
 import itertools
 import json
@@ -144,7 +144,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_dry_run_changes_no_number(network, toycity, in_process, monkeypatch, tmp_path, capsys):
-    """Weights, moving average, optimizer, random state (dropout), batch norm's statistics, and the order of the data."""
+    """Weights, moving average, optimizer, random state (dropout), batch norm's statistics, the order of the data."""
     flags = [*FAST, "--dataset_path", toycity, "--model", network, *NETWORKS[network], "--report_to", "tensorboard"]
     in_process("train_seg", *flags, "--epochs", 2, "--output_dir", tmp_path / "without")
     assert "dry run:" not in capsys.readouterr().out
