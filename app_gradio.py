@@ -34,9 +34,10 @@ from gradio.data_classes import FileData
 from PIL import Image
 from starlette.middleware import Middleware
 
+from data_scripts.fold_files import load_data
 from data_scripts.labels import DataError, LabelInfo
+from data_scripts.listing import list_images
 from data_scripts.reader import number_of_pixels, read_image, upright_size
-from data_scripts.sources import list_images, load_source
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
@@ -148,7 +149,7 @@ class Segmenter:
         self.model = accelerator.prepare_model(model, evaluation_mode=True)
         self.device = accelerator.device
         self.size = test_size or processor_size(self.processor)
-        self.examples = example_images(dataset, trained.get("dataset_path"))
+        self.examples = example_images(dataset, trained)
         self.memory = lru_cache(maxsize=256)(self._memory)
 
     def __call__(self, photo: Photo, scales: tuple[float, ...], flip: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -178,10 +179,16 @@ class Segmenter:
         return free_memory_of(self.device, wanted)
 
 
-def example_images(dataset: str, path: str | None) -> list[str]:
-    """Return paths of images from the model's data set, or [] if it is not on this machine."""
+def example_images(dataset: str, trained: dict) -> list[str]:
+    """Return paths of test or validation images of the model's data set, or [] if it is not on this machine.
+
+    trained  flags of the run, or {}
+    """
+    keys = ("val_share", "group_by")
     try:
-        data, _ = load_source(dataset, path)
+        data, _ = load_data(
+            dataset, trained.get("dataset_path"), **{key: trained[key] for key in keys if key in trained}
+        )
     except DataError:
         return []
     split = data["test"] if "test" in data else data["validation"]
@@ -300,7 +307,7 @@ def build_page(args: AppArguments, folder: Path) -> gr.Blocks:
         colors |= {name: f"#{bytes(color).hex()}" for name, color in zip(labels.names, labels.palette, strict=True)}
     caching = {"delete_cache": (60, KEPT_SECONDS)}
     with gr.Blocks(title="minicity-seg", analytics_enabled=False, fill_width=True, **caching) as page:
-        gr.Markdown("# What is each pixel?\nUpload a photo of a street, or pick an example, and press *Segment*.")
+        gr.Markdown("# What is each pixel?\nUpload a photo, or pick an example, and press *Segment*.")
         with gr.Row():
             with gr.Column():
                 photo = gr.Image(type="filepath", image_mode=None, sources=["upload"], label="Photo", height=420)

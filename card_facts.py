@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from data_scripts.catalog import data_note
+from data_scripts.saved_classes import note_of
 from script_arguments import TrainArguments
 from seg_models.names import OWN_TYPES
 from seg_runs.card import CardFacts
@@ -14,4 +14,4 @@ def card_facts() -> CardFacts:
     arguments = TrainArguments()
     values = flat(arguments)
     defaults = {name: values[name] for name in recipe_of(arguments)}
-    return CardFacts(defaults, lambda dataset: asdict(data_note(dataset)), OWN_TYPES)
+    return CardFacts(defaults, lambda config: asdict(note_of(config)), OWN_TYPES)

@@ -22,17 +22,20 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from data_scripts.arguments import InputOptions
 from data_scripts.catalog import SPLITS
-from data_scripts.check import check_split
-from data_scripts.folds import load_data
+from data_scripts.evaluation import Scoring, load_evaluation
+from data_scripts.file_checks import check_split
+from data_scripts.fold_files import load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
+from data_scripts.own_folder import has_validation
 from data_scripts.pixels import Pixels
 from data_scripts.reader import file_state, read_label
+from data_scripts.recognition import recognize
 from data_scripts.sources import folder_of_images
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
@@ -48,6 +51,7 @@ from seg_runs.parsing import parse_arguments
 from seg_runs.report import class_table
 from trained_model import (
     SHIPPED,
+    data_labels,
     find_model,
     free_memory_of,
     label_set,
@@ -75,13 +79,18 @@ def predict(args: PredictArguments) -> None:
         )
     model, processor = load_model(model_folder, wanted.trust_remote_code)
     set_output_stride(model, views.eval_output_stride)
-    dataset, labels = label_set(model, model_folder, args.images.dataset or trained.get("dataset"))
+    dataset, labels = label_set(model, model_folder, dataset_of(args.images, trained, model))
     output = Path(wanted.output_dir) if wanted.output_dir else run
     trained = {"train_on": getattr(model.config, "trained_on", None) or "train", **trained}
-    splits, fold = load_splits(args.images, dataset, trained, output)
+    splits, scoring, fold = load_splits(args.images, dataset, labels, trained, output)
+    labels = scoring.network
+    if wanted.zip and scoring.classes is not None:
+        raise RunError("--zip and --eval_dataset exclude each other: these predictions hold the model's own ids")
+    if scoring.classes is not None:
+        accelerator.print(f"{', '.join(splits)}: {scoring.explain()}")
     for name, split in splits.items():
         if "label" in split.column_names:  # a score must cover every image; splits without labels may have damaged ones
-            on_first_process(accelerator, check_split, split, labels, name, accelerator.is_main_process)
+            on_first_process(accelerator, check_split, split, scoring.files, name, accelerator.is_main_process)
     predictor = make_predictor(views, accelerator, model, processor)
     settings = settings_of(views, predictor, model_folder, accelerator.mixed_precision)
     damaged, finished = [], []
@@ -89,7 +98,7 @@ def predict(args: PredictArguments) -> None:
         for name, split in splits.items():
             folder = predictions.Predictions(output, name)
             scores, unread = predict_split(
-                accelerator, predictor, split, labels, folder, args.images.num_workers, settings
+                accelerator, predictor, split, scoring, folder, args.images.num_workers, settings
             )
             damaged += unread
             finished += [] if unread else [folder]  # else keep the record, to continue once the others are repaired
@@ -111,8 +120,24 @@ def predict(args: PredictArguments) -> None:
     accelerator.end_training()
 
 
-def load_splits(options: InputOptions, dataset: str, trained: dict, output: Path) -> tuple[dict, str | None]:
-    """Return {name: split} to predict, and the held-out fold or None.
+def dataset_of(options: InputOptions, trained: dict, model: PreTrainedModel) -> str | None:
+    """Return the data set to read: the flag's, else the one that --dataset_path holds, else the one trained on.
+
+    The data set that the model was trained on wins if the path can be that one: MiniCity's layout is also others'.
+    """
+    dataset = options.dataset or trained.get("dataset")
+    if options.dataset is None and options.dataset_path is not None and not options.input:
+        known = dataset or getattr(model.config, "dataset", None)
+        return recognize(options.dataset_path, known)
+    return dataset
+
+
+def load_splits(
+    options: InputOptions, dataset: str, labels: LabelInfo, trained: dict, output: Path
+) -> tuple[dict, Scoring, str | None]:
+    """Return {name: split} to predict, how the predictions are scored, and the held-out fold or None.
+
+    labels  the classes that the model predicts
 
     A folder given as `--input` is searched without the folders that predictions and training wrote into it.
     """
@@ -125,18 +150,32 @@ def load_splits(options: InputOptions, dataset: str, trained: dict, output: Path
         def leave_out(folder: Path) -> bool:
             return folder.resolve() in own or predictions.is_output(folder)
 
-        return {name: folder_of_images(options.input, leave_out)}, None
+        return {name: folder_of_images(options.input, leave_out)}, Scoring(labels, labels), None
+    if options.eval_dataset:
+        data, scoring = load_evaluation(options, labels)
+        refuse_missing_splits(options, data, options.eval_dataset[1])
+        of_data = {name: data[SPLITS[name]] for name in options.splits or ["val"]}
+        return {f"{options.eval_dataset[0]}_{name}": split for name, split in of_data.items()}, scoring, None
     of_run = trained if dataset == trained.get("dataset") else {}
     path = options.dataset_path or of_run.get("dataset_path")
     folds, fold = (
         (options.folds, options.fold) if options.fold is not None else (of_run.get("folds"), of_run.get("fold"))
     )
-    data, _ = load_data(dataset, path, folds, fold, trained["train_on"])
+    held_out = (of_run.get("val_share"), of_run.get("group_by"))
+    if fold is not None or (any(held_out) and has_validation(Path(path or dataset))):
+        held_out = ()
+    data, found = load_data(dataset, path, folds, fold, trained["train_on"], *held_out)
+    refuse_missing_splits(options, data, path or dataset)
+    names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
+    known = data_labels(labels, found, path or dataset)
+    return {name: data[SPLITS[name]] for name in names}, Scoring(known, known), fold
+
+
+def refuse_missing_splits(options: InputOptions, data: DatasetDict, path: str) -> None:
+    """Raise RunError if the data in `path` lack one of --splits."""
     for name in options.splits or ():
         if SPLITS[name] not in data:
-            raise RunError(f"--splits {name}: {path or dataset} has no such split")
-    names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
-    return {name: data[SPLITS[name]] for name in names}, fold
+            raise RunError(f"--splits {name}: {path} has no such split")
 
 
 def make_predictor(
@@ -176,7 +215,7 @@ def predict_split(
     accelerator: Accelerator,
     predictor: Predictor,
     split: Dataset,
-    labels: LabelInfo,
+    scoring: Scoring,
     folder: predictions.Predictions,
     num_workers: int,
     settings: dict,
@@ -186,10 +225,10 @@ def predict_split(
     Returns the scores, or None without labels, and a line for each image that is damaged or too large. Such an image
     raises an error instead if the split has labels.
     """
-    labelled = "label" in split.column_names
+    labelled, labels = "label" in split.column_names, scoring.network
     images = {row["name"]: [row["image"]["path"], *file_state(row["image"])] for row in split}
     done = on_first_process(accelerator, folder.begin, settings, images)
-    items = split.with_transform(EvalTransform(Pixels(split, labels), pass_errors=not labelled))
+    items = split.with_transform(EvalTransform(Pixels(split, scoring.files), not labelled, scoring.table))
     processes = (accelerator.num_processes, accelerator.process_index)
     loader = eval_loader(items, *processes, num_workers, pin_memory=accelerator.device.type == "cuda")
     damaged = []
@@ -204,7 +243,9 @@ def predict_split(
             damaged.append(item["error"])
             return None
         if name in done:
-            return torch.from_numpy(labels.train_ids[read_label(str(folder.ids(name)))]) if labelled else None
+            if not labelled:
+                return None
+            return scoring.counted(torch.from_numpy(labels.train_ids[read_label(str(folder.ids(name)))]))
         if too_large := lack_of_memory(predictor, item["pixel_values"].shape[-2:]):
             if labelled:
                 raise RunError(f"{folder.name}: image {name} {too_large}")
@@ -213,7 +254,7 @@ def predict_split(
         prediction = predictor.labels(item["pixel_values"].to(accelerator.device)).to(torch.uint8)
         ids = prediction.cpu().numpy()
         folder.write(name, labels.to_source(ids), labels.to_color(ids))
-        return prediction
+        return scoring.counted(prediction)
 
     scores = score_split(accelerator, f"Predicting {folder.name}", loader, labels, predict_image)
     return scores, gather_object(damaged)

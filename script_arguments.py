@@ -98,5 +98,7 @@ def predict_flags(arguments: TrainArguments) -> list[str]:
     flags += [f"--model_name_or_path={run.output_dir}"] if run.output_dir else []
     flags += [f"--dataset_path={data.dataset_path}"] if data.dataset_path else []
     flags += [f"--folds={data.folds}", f"--fold={data.fold}"] if data.fold is not None else []
+    flags += ["--eval_dataset", *data.eval_dataset] if data.eval_dataset else []
+    flags += [f"--class_map={data.class_map}"] if data.class_map else []
     flags += [f"--eval_output_stride={network.eval_output_stride}"] if network.eval_output_stride else []
     return flags + (["--test_size", *map(str, network.test_size)] if network.test_size else [])

@@ -18,6 +18,7 @@ import math
 import shlex
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,9 @@ import dry_run
 import predict_seg
 from card_facts import card_facts
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
+from data_scripts.evaluation import Scoring
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
-from data_scripts.pixels import Pixels
-from data_scripts.transforms import EvalTransform
+from data_scripts.recognition import with_dataset
 from seg_models.errors import ModelError
 from seg_models.losses import Sums
 from seg_models.modeling import at_output_stride
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         args = parse_arguments(TrainArguments, argv)
         if args.run.predict:  # the tutorial's training script predicts too
             return predict_seg.main(predict_flags(args))
-        train(args)
+        train(replace(args, data=with_dataset(args.data)))
 
 
 def train(args: TrainArguments) -> None:
@@ -113,7 +114,7 @@ def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
 
     def predict(item: dict) -> torch.Tensor:
         with at_output_stride(learner.scored, network.eval_output_stride):
-            return predict_item(predictor, item, setup.loss_function, device)[0]
+            return predict_item(predictor, item, setup.loss_function, setup.scoring, device)[0]
 
     forecast = dry_run.measure(setup, step, predict)
     setup = fit_time(setup, forecast.pace, time.perf_counter() - started)
@@ -272,7 +273,7 @@ def validate(job: Job, number: int) -> dict:
             if job.accelerator.num_processes > 1:  # score with the batch norm statistics that are saved: rank 0's
                 for buffer in model.buffers():
                     torch.distributed.broadcast(buffer, src=0)
-            scores = evaluate_model(job.accelerator, predictor, job.feed.val_loader, job.loss_function, job.labels)
+            scores = evaluate_model(job.accelerator, predictor, job.feed.val_loader, job.loss_function, job.scoring)
         sound = scores is None or math.isfinite(scores["val_loss"])
         first = scores is None or state.best_mean_iou is None
         better = sound and (first or job.args.run.select == "last" or scores["mean_iou"] > state.best_mean_iou)
@@ -285,7 +286,7 @@ def validate(job: Job, number: int) -> dict:
         if scores and job.accelerator.is_main_process:
             path = job.folder / "images" / f"epoch_{number:04d}.png"
             with writing(path):
-                draw_pictures(path, predictor, job.data["validation"], job.labels)
+                draw_pictures(path, predictor, job.feed.val_loader.dataset, job.labels)
             print(class_table(job.labels.names, scores), flush=True)
     if scores is None:
         return {}
@@ -295,7 +296,7 @@ def validate(job: Job, number: int) -> dict:
 
 
 def evaluate_model(
-    accelerator: Accelerator, predictor: Predictor, loader: DataLoader, loss_function: LossFunction, labels: LabelInfo
+    accelerator: Accelerator, predictor: Predictor, loader: DataLoader, loss_function: LossFunction, scoring: Scoring
 ) -> dict:
     """Return the scores of the `mean_iou` metric, and the mean loss as `val_loss`.
 
@@ -305,28 +306,28 @@ def evaluate_model(
     totals = torch.zeros(2, device=where_sums_are_exact(device), dtype=torch.float64)
 
     def predict_image(item: dict) -> torch.Tensor:
-        prediction, sums = predict_item(predictor, item, loss_function, device)
+        prediction, sums = predict_item(predictor, item, loss_function, scoring, device)
         totals.add_(torch.stack(sums).to(totals.device).double())
-        return prediction
+        return scoring.counted(prediction)
 
-    scores = score_split(accelerator, "Validation", loader, labels, predict_image)
+    scores = score_split(accelerator, "Validation", loader, scoring.network, predict_image)
     loss, weight = accelerator.reduce(totals).tolist()
     return scores | {"val_loss": loss / (weight or 1), "val_accuracy": scores["overall_accuracy"]}
 
 
 def predict_item(
-    predictor: Predictor, item: dict, loss_function: LossFunction, device: torch.device
+    predictor: Predictor, item: dict, loss_function: LossFunction, scoring: Scoring, device: torch.device
 ) -> tuple[torch.Tensor, Sums]:
     """Return the train ids (H, W) that are predicted for a validation item, uint8, and its loss."""
     target = item["labels"].to(device)
     scores = predictor(item["pixel_values"].to(device), size=target.shape)
-    return scores.argmax(0).to(torch.uint8), loss_function(scores[None], target[None])
+    sums = loss_function(scores[None], scoring.for_loss(target)[None])
+    return scores.argmax(0).to(torch.uint8), sums
 
 
-def draw_pictures(path: Path, predictor: Predictor, split: Dataset, labels: LabelInfo) -> None:
-    """Draw image, truth and prediction of a few images spread over the split."""
-    chosen = np.linspace(0, len(split) - 1, min(NUM_PICTURES, len(split))).round().astype(int).tolist()
-    items = split.with_transform(EvalTransform(Pixels(split, labels)))
+def draw_pictures(path: Path, predictor: Predictor, items: Dataset, labels: LabelInfo) -> None:
+    """Draw image, truth and prediction of a few images, evenly spread over the evaluation items."""
+    chosen = np.linspace(0, len(items) - 1, min(NUM_PICTURES, len(items))).round().astype(int).tolist()
     rows = []
     for index in chosen:
         image, truth = items[index]["pixel_values"], items[index]["labels"].numpy()

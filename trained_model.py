@@ -15,6 +15,7 @@ from data_scripts.arguments import DataOptions
 from data_scripts.catalog import source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
+from data_scripts.saved_classes import saved_labels
 from seg_models.hub_folders import hub_folder
 from seg_runs import run_folder
 from seg_runs.checkpoints import not_finite
@@ -108,7 +109,7 @@ def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTraine
 
 def check_configuration(config: dict) -> None:
     """Raise RunError for invalid entries of config.json."""
-    for key in ("dataset", "trained_on", "model_type", "pretrained"):
+    for key in ("dataset", "trained_on", "eval_dataset", "model_type", "pretrained"):
         if not isinstance(config.get(key), str | None):
             raise RunError(f"config.json: {key} is {config[key]!r:.80}")
     names = config.get("id2label")
@@ -149,18 +150,38 @@ def check_processor(processor: BaseImageProcessor) -> None:
 def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tuple[str, LabelInfo]:
     """Return the name of the data set whose classes `model` predicts, and its `LabelInfo`.
 
-    `dataset` defaults to the one in the model's configuration. Raises RunError if its classes differ from the model's.
+    `dataset` defaults to the one in the model's configuration. The classes of a folder of one's own stand in that
+    configuration. Raises an error if the classes of the data set differ from the model's.
     """
-    dataset = dataset or getattr(model.config, "dataset", None) or "minicity"
+    config = model.config
+    trained_on = getattr(config, "dataset", None)
+    dataset = dataset or trained_on or "minicity"
     labels = source_of(dataset).labels
-    if model.config.num_labels != len(labels.names):
-        raise RunError(
-            f"{folder} predicts {model.config.num_labels} classes but --dataset {dataset} has {len(labels.names)}"
-        )
-    names = [name for _, name in sorted(model.config.id2label.items())]
-    if names != list(labels.names) and sorted(names) == sorted(labels.names):
-        raise RunError(f"{folder} predicts the classes of --dataset {dataset} in another order: {', '.join(names)}")
+    own = getattr(config, "label_set", None) is not None
+    if labels is None:  # a folder whose classes stand in a classes.yaml
+        labels = None if own or trained_on is None else source_of(trained_on).labels
+        return dataset, labels or saved_labels(config.to_dict())
+    if config.num_labels != len(labels.names):
+        raise RunError(f"{folder} predicts {config.num_labels} classes but --dataset {dataset} has {len(labels.names)}")
+    names = [name for _, name in sorted(config.id2label.items())]
+    if names != list(labels.names) and (own or sorted(names) == sorted(labels.names)):
+        order = " in another order" if sorted(names) == sorted(labels.names) else ""
+        what = f"the classes of --dataset {dataset}{order}" if order else f"other classes than --dataset {dataset}"
+        raise RunError(f"{folder} predicts {what}: {', '.join(names)}")
     return dataset, labels
+
+
+def data_labels(labels: LabelInfo, data: LabelInfo, path: str) -> LabelInfo:
+    """Return `data`, the label set of the images to score. Raises RunError if the model's `labels` have other names.
+
+    path  the data, for the message
+    """
+    if labels.names != data.names:
+        raise RunError(
+            f"{path} has the classes {', '.join(data.names)}, but the model predicts {', '.join(labels.names)}: give "
+            "the classes the same names and order, or predict the images with --input"
+        )
+    return data
 
 
 def processor_size(processor: BaseImageProcessor, strict: bool = True) -> tuple[int, int] | None:

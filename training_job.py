@@ -16,10 +16,12 @@ from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
+from data_scripts.evaluation import Scoring
 from data_scripts.fingerprint import data_fingerprint
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
 from data_scripts.loading import BatchPlan, TrainBatches, eval_loader, train_loader
 from data_scripts.preview import preview_rows
+from data_scripts.saved_classes import describe_data
 from data_scripts.training import count_images, load_training_data, make_training_data
 from data_scripts.transforms import SharedEpoch, TrainTransform
 from script_arguments import TrainArguments
@@ -74,7 +76,7 @@ class Setup:
     args: TrainArguments
     accelerator: Accelerator
     data: DatasetDict
-    labels: LabelInfo
+    scoring: Scoring  # of the validation images
     plan: BatchPlan
     feed: Feed
     learner: Learner
@@ -84,6 +86,11 @@ class Setup:
     run: run_folder.LockedRun  # the run to begin or to resume
     pretrained: str  # name of the initial weights
     changes: list[str]  # a line for each flag that a resumed run changes
+
+    @property
+    def labels(self) -> LabelInfo:
+        """The label set of the network."""
+        return self.scoring.network
 
     def training_mode(self) -> None:
         """Put the network into training mode, apart from frozen norms."""
@@ -132,7 +139,8 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
     fit. Writes nothing to the run folder yet.
     """
     changes = check_arguments(args)
-    data, labels = load_training_data(args.data)
+    data, scoring = load_training_data(args.data)
+    labels = scoring.network
     checkpointing, trackers = args.network.gradient_checkpointing, tracker_names(args.run)
     accelerator = make_accelerator(args.run.deterministic, checkpointing, trackers)
     with run_folder.locked_run(args.run, accelerator) as run:
@@ -140,16 +148,17 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         objective = Objective(args.loss, model_entry(args.network.model).training.aux_weight, labels.class_weights)
         check_rooms(args, plan, accelerator)
         pretrained = run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, run.checkpoint)
-        learner = make_learner(args, labels, plan, objective.aux_weight > 0, pretrained, accelerator)
+        about = {"pretrained": pretrained, **describe_data(args.data, data, labels)}
+        learner = make_learner(args, labels, plan, objective.aux_weight > 0, about, accelerator)
         schedule = None if args.optimization.max_train_time else schedule_from_flags(args, plan)
-        feed = make_feed(args, data, labels, plan, accelerator)
+        feed = make_feed(args, data, scoring, plan, accelerator)
         check_crops(args, learner.model, feed.transform)
         loss_function = objective.loss_function(feed.counts.sum(0), accelerator.device)
         yield Setup(
             args=args,
             accelerator=accelerator,
             data=data,
-            labels=labels,
+            scoring=scoring,
             plan=plan,
             feed=feed,
             learner=learner,
@@ -253,21 +262,22 @@ def make_plan(args: TrainArguments, num_images: int, accelerator: Accelerator) -
 
 
 def make_learner(
-    args: TrainArguments, labels: LabelInfo, plan: BatchPlan, auxiliary: bool, pretrained: str, accelerator: Accelerator
+    args: TrainArguments, labels: LabelInfo, plan: BatchPlan, auxiliary: bool, about: dict, accelerator: Accelerator
 ) -> Learner:
     """Build network, moving average and optimizer for this launch.
 
-    auxiliary   whether the network gets an auxiliary head
-    pretrained  name of the initial weights, for the configuration
+    auxiliary  whether the network gets an auxiliary head
+    about      entries of config.json about the initial weights and the data
     """
     options, defaults = args.optimization, model_entry(args.network.model).training
     provenance = {
-        "pretrained": pretrained,
         "trained_on": args.data.train_on,
         "fold": args.data.fold,
+        "eval_dataset": args.data.eval_dataset[0] if args.data.eval_dataset else None,
         "train_images": plan.num_images,
         "select": args.run.select,
         "seed": args.run.seed,
+        **about,
     }
     model = make_model(args, labels, auxiliary, provenance, plan.micro_batch_size, accelerator)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
@@ -305,11 +315,11 @@ def make_model(
 
 
 def make_feed(
-    args: TrainArguments, data: DatasetDict, labels: LabelInfo, plan: BatchPlan, accelerator: Accelerator
+    args: TrainArguments, data: DatasetDict, scoring: Scoring, plan: BatchPlan, accelerator: Accelerator
 ) -> Feed:
     """Check the data files, and return loaders of training crops and validation images."""
     epoch, once = SharedEpoch(), partial(on_first_process, accelerator)
-    made = make_training_data(args.data, args.augmentation, data, labels, epoch, args.run.seed, once)
+    made = make_training_data(args.data, args.augmentation, data, scoring, epoch, args.run.seed, once)
     batches = TrainBatches(plan, args.run.seed, epoch, made.order)
     workers = {"num_workers": args.data.num_workers, "pin_memory": accelerator.device.type == "cuda"}
     loader, val_loader = train_loader(made.train, batches, **workers), None

@@ -27,7 +27,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from data_scripts.folds import load_data  # noqa: E402
+from data_scripts.fold_files import load_data  # noqa: E402
 from data_scripts.reader import read_label  # noqa: E402
 from metrics.intervals import bootstrap_mean_iou, image_counts, interval, mean_iou  # noqa: E402
 from seg_runs.run_folder import read_rows  # noqa: E402
@@ -123,7 +123,7 @@ def validation_counts(folder: Path, dataset_path: str) -> np.ndarray:
     tables = []
     for row in data["validation"]:
         prediction = labels.train_ids[read_label(str(folder / "results_val" / f"{row['name']}.png"))]
-        label = labels.train_ids[read_label(row["label"], row["image"])]
+        label = labels.train_ids[read_label(row["label"], row["image"], labels.colors_of(row["label"]))]
         tables.append(image_counts(prediction, label, len(labels.names)))
     return np.stack(tables)
 

@@ -30,9 +30,9 @@ from timing import milliseconds, one_core, row
 
 from data_scripts.arguments import AugmentOptions
 from data_scripts.augment import Augmentation, Crop, take_crop
-from data_scripts.check import check_split
 from data_scripts.copyblob import BlobBank, Placement, build_bank, parse_rules, paste, sample_placement
 from data_scripts.cutmix import cutmix, sample_boxes
+from data_scripts.file_checks import check_split
 from data_scripts.labels import CITYSCAPES
 from data_scripts.loading import BatchPlan, TrainBatches, train_loader
 from data_scripts.pixels import Pixels, build_decoded

@@ -72,7 +72,8 @@ def main(argv: list[str] | None = None) -> None:
 
     def pairs(split):
         for row in data[split]:
-            yield read_image(row["image"]), labels.train_ids[read_label(row["label"], row["image"])]
+            ids = read_label(row["label"], row["image"], labels.colors_of(row["label"]))
+            yield read_image(row["image"]), labels.train_ids[ids]
 
     baseline = PixelBaseline(len(labels.names))
     for image, label in pairs("train"):

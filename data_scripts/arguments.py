@@ -3,6 +3,7 @@
 `seg_runs.parsing` reads the metadata of each field. Its docstring lists the keys.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,7 +21,11 @@ SHARE = {"least": 0, "most": 1}
 class SourceOptions:
     """Where to find images and labels, for training and for prediction."""
 
-    dataset: str = HfArg(default="minicity", help="data set to read", metadata={"choices": tuple(DATASETS)})
+    dataset: str | None = HfArg(
+        default=None,
+        help="data set to read (default: the one that --dataset_path holds, or minicity without a path)",
+        metadata={"choices": tuple(DATASETS)},
+    )
     dataset_path: str | None = HfArg(
         default=None, help="folder of the data set (default: ./NAME-OF-THE-DATASET)", metadata={"may_change": True}
     )
@@ -34,6 +39,19 @@ class SourceOptions:
         help="fold of --folds whose images are the validation split; the others are for training",
         metadata={"added": "2026-11-25 22:04"},
     )
+    eval_dataset: list[str] | None = HfArg(
+        default=None,
+        help="another data set and its folder: validate and score on its validation images",
+        metadata={
+            **{"length": 2, "takes": "a data set and its folder, such as kitti ./kitti", "metavar": ("NAME", "PATH")},
+            **{"may_change": True, "added": "2026-11-26 05:45"},
+        },
+    )
+    class_map: str | None = HfArg(
+        default=None,
+        help="YAML file that maps classes of the network to classes of --eval_dataset (default: by name)",
+        metadata={"metavar": "FILE", "added": "2026-11-26 05:45"},
+    )
     num_workers: int = HfArg(
         default=2,
         help="data loading workers per process",
@@ -44,6 +62,17 @@ class SourceOptions:
         if (self.folds is None) != (self.fold is None):
             given, missing = ("--folds", "--fold") if self.folds else ("--fold", "--folds")
             raise DataError(f"{given} needs {missing}: name both the file of folds and the fold to hold out")
+        if self.class_map is not None and self.eval_dataset is None:
+            raise DataError("--class_map needs --eval_dataset: it maps the network's classes to that data set's")
+        if self.eval_dataset is None:
+            return
+        if self.eval_dataset[0] not in DATASETS:
+            known = ", ".join(DATASETS)
+            raise DataError(
+                f"--eval_dataset {self.eval_dataset[0]} is not known: choose one of {known}, and its folder"
+            )
+        if self.fold is not None:
+            raise DataError("--fold and --eval_dataset exclude each other: both say which images to score on")
 
 
 @dataclass(frozen=True)
@@ -56,6 +85,17 @@ class DataOptions(SourceOptions):
         default="train",
         help="splits to train on; train+val leaves no validation images, unless --fold holds some out",
         metadata={"choices": tuple(TRAIN_ON), "added": "2026-11-21 14:48"},
+    )
+    val_share: float | None = HfArg(
+        default=None,
+        help="share of the training images to validate on, if --dataset folder has no validation images (default: 0.2)",
+        metadata={"above": 0, "below": 1, "added": "2026-11-26 05:00"},
+    )
+    group_by: str | None = HfArg(
+        default=None,
+        help="regular expression for --val_share: images with the same first group in their names, such as the frames "
+        "of a video, stay together",
+        metadata={"metavar": "REGEX", "added": "2026-11-26 05:00"},
     )
     train_size: list[int] | None = HfArg(
         default=None,
@@ -77,8 +117,15 @@ class DataOptions(SourceOptions):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Splits of `load_data` to train on. With a fold, its "train" split already leaves out the held-out images."""
-        return ("train",) if self.fold is not None else TRAIN_ON[self.train_on]
+        """Splits of `load_training_data` to train on. With a fold or --eval_dataset, "train" already holds them all."""
+        divided = self.fold is not None or self.eval_dataset is not None
+        return ("train",) if divided else TRAIN_ON[self.train_on]
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.eval_dataset is not None and (self.val_share is not None or self.group_by is not None):
+            given = "--val_share" if self.val_share is not None else "--group_by"
+            raise DataError(f"{given} and --eval_dataset exclude each other: both say which images to score on")
 
 
 @dataclass(frozen=True)
@@ -179,7 +226,7 @@ class InputOptions(SourceOptions):
 
     dataset: str | None = HfArg(
         default=None,
-        help="data set to read (default: the one the model was trained on)",
+        help="data set to read (default: the one that --dataset_path holds, or the one the model was trained on)",
         metadata={"choices": tuple(DATASETS)},
     )
     splits: list[str] | None = HfArg(
@@ -193,7 +240,14 @@ class InputOptions(SourceOptions):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.eval_dataset is not None and self.input:
+            raise DataError("--eval_dataset and --input exclude each other: images with labels, or any images")
         if self.fold is not None and self.input:
             raise DataError("--fold and --input exclude each other: a fold of the data set, or a folder of images")
         if self.splits and self.input:
             raise DataError("--splits and --input exclude each other: splits of the data set, or a folder of images")
+
+
+def with_folder(argv: Sequence[str]) -> list[str]:
+    """Return a command line in which a first argument without dashes is the value of --dataset_path."""
+    return ["--dataset_path", *argv] if argv and not argv[0].startswith("-") else list(argv)

@@ -28,7 +28,7 @@ from .reader import file_state
 
 PARTS_AT_ONCE = 16  # results that may wait in memory until they are written
 CHECKSUMS = "checksums.json"
-OURS = re.compile(r"\.?(decoded|blobs)_[0-9a-f]{16}_[0-9a-f]{16}(\.tmp|\.old)?")  # folder names
+OURS = re.compile(r"\.?(decoded|blobs|facts)_[0-9a-f]{16}_[0-9a-f]{16}(\.tmp|\.old)?")  # folder names
 PIECE = 2**24  # bytes per checksum: threads compare several pieces at a time
 
 

@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from .labels import CAMVID, CITYSCAPES, DataError, LabelInfo
+from .labels import CAMVID, CAMVID32, CITYSCAPES, VIRTUAL_KITTI, DataError, LabelInfo
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # name of the folder -> name of the split
 TRAIN_ON = {"train": ("train",), "train+val": ("train", "validation")}  # value of --train_on -> splits
@@ -25,19 +25,25 @@ class DataNote:
     validation: str = ""  # warning about scores on the validation split, if one is needed
 
 
+def unknown_data(title: str) -> DataNote:
+    """Return the note on data of which nothing but the title is known."""
+    note = f"The licence of {title} is not known here. Find out, and keep to it for these weights too."
+    return DataNote(title, None, "other", note, "It knows only what its training images show.", publishable=False)
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set that `--dataset` can name.
 
     layout     arrangement of the files, a key of `sources.LAYOUTS`
     labels     its classes, ids and colours
-    crop_size  default (H, W) of training crops, reduced for smaller images (see `check.fit_crop`)
+    crop_size  default (H, W) of training crops, reduced for smaller images (see `file_checks.fit_crop`)
     help       what to do if the folder is missing
     note       text for model cards
     """
 
     layout: str
-    labels: LabelInfo
+    labels: LabelInfo | None
     crop_size: tuple[int, int]
     help: str
     note: DataNote
@@ -47,7 +53,25 @@ CITYSCAPES_TERMS = (
     "Cityscapes may be used for research, teaching and personal experiments, not commercially, and its images may not "
     "be passed on ([terms](https://www.cityscapes-dataset.com/license/)). Keep to these terms for the weights too."
 )
+NON_COMMERCIAL = (
+    "{} may be used and passed on, but not commercially, and only under the same terms "
+    "([CC BY-NC-SA 3.0](https://creativecommons.org/licenses/by-nc-sa/3.0/)). Keep to them for the weights too."
+)
 STREETS = "It has seen daylight and dry weather in German and Swiss cities, from one car's camera, and nothing else."
+CAMVID_RELEASE = "the folders 701_StillsRaw_full and LabeledApproved_full of the original CamVid"
+CAMVID_HELP = (
+    f"it needs the folders train, trainannot, val, valannot (and test) of SegNet's CamVid, or {CAMVID_RELEASE}"
+)
+CAMVID_NOTE = DataNote(
+    "CamVid",
+    "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
+    "other",
+    "CamVid is published for research without a licence of its own: ask its authors before other uses.",
+    "It has seen one city on a few drives, and nothing else.",
+    validation="CamVid's validation split is one clip of 6.7 seconds between training frames of the same "
+    "drive. A score on it measures how well such frames are fitted: one network had a mIoU of 0.54 there and "
+    "of 0.36 on a drive that it had not seen.",
+)
 DATASETS = {
     "minicity": Source(
         "cityscapes",
@@ -66,20 +90,36 @@ DATASETS = {
             "Cityscapes", "https://www.cityscapes-dataset.com", "other", CITYSCAPES_TERMS, STREETS, publishable=False
         ),
     ),
-    "camvid": Source(
-        "camvid",
-        CAMVID,
-        (360, 480),
-        "it needs the folders train, trainannot, val, valannot (and test) of SegNet's CamVid",
+    "camvid": Source("camvid", CAMVID, (360, 480), CAMVID_HELP, CAMVID_NOTE),
+    "camvid32": Source("camvid", CAMVID32, (360, 480), f"it needs {CAMVID_RELEASE}", CAMVID_NOTE),
+    "kitti": Source(
+        "kitti",
+        CITYSCAPES,
+        (368, 768),
+        "unpack data_semantics.zip of https://www.cvlibs.net/datasets/kitti/eval_semseg.php?benchmark=semantics2015 "
+        "there: it needs training/image_2 and training/semantic",
         DataNote(
-            "CamVid",
-            "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
-            "other",
-            "CamVid is published for research without a licence of its own: ask its authors before other uses.",
-            "It has seen one city, a few drives and images of 360x480, and nothing else.",
-            validation="CamVid's validation split is one clip of 6.7 seconds between training frames of the same "
-            "drive. A score on it measures how well such frames are fitted: one network had a mIoU of 0.54 there and "
-            "of 0.36 on a drive that it had not seen.",
+            "KITTI semantics 2015",
+            "https://www.cvlibs.net/datasets/kitti/eval_semseg.php?benchmark=semantics2015",
+            "cc-by-nc-sa-3.0",
+            NON_COMMERCIAL.format("KITTI"),
+            "It has seen daylight and dry weather in and around one German city, from one car's camera.",
+            validation="KITTI names no validation images. Every fourth training image is one here, so the same drive "
+            "can have images on both sides.",
+        ),
+    ),
+    "virtual_kitti": Source(
+        "virtual_kitti",
+        VIRTUAL_KITTI,
+        (368, 768),
+        "unpack the images and the semantic labels of version 1.3.1 (vkitti_1.3.1_rgb, vkitti_1.3.1_scenegt) or 2 "
+        "(Scene01, Scene02, ...) from https://europe.naverlabs.com/proxy-virtual-worlds there",
+        DataNote(
+            "Virtual KITTI",
+            "https://europe.naverlabs.com/proxy-virtual-worlds",
+            "cc-by-nc-sa-3.0",
+            NON_COMMERCIAL.format("Virtual KITTI"),
+            "It has seen five computer-made streets without people: its scores say little about photos.",
         ),
     ),
     "toycity": Source(
@@ -95,6 +135,14 @@ DATASETS = {
             "It has seen only drawings: its predictions on photos are meaningless.",
         ),
     ),
+    "folder": Source(
+        "folder",
+        None,
+        (768, 768),  # whole photos up to this size: as many pixels as a crop of MiniCity
+        "it needs images/, masks/ and classes.yaml, and `python -m data_scripts.prepare SOURCE FOLDER` makes such a "
+        "folder",
+        unknown_data("unnamed data"),
+    ),
 }
 
 
@@ -109,7 +157,4 @@ def data_note(dataset: str | None) -> DataNote:
     """Return the note on a data set. For an unknown one, the note warns that its licence is not known."""
     if dataset in DATASETS:
         return DATASETS[dataset].note
-    title = dataset or "unnamed data"
-    note = f"The licence of {title} is not known here. Find out, and keep to it for these weights too."
-    limits = "It knows only what its training images show."
-    return DataNote(title, None, "other", note, limits, publishable=False)
+    return unknown_data(dataset or "unnamed data")

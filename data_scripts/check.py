@@ -1,117 +1,115 @@
-"""Check every file of a split before any long work starts, and count the pixels of each class."""
+"""Look at every file of a data set before training, and say what is wrong with it.
 
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+    python -m data_scripts.check my_data                            # a folder whose layout is recognised
+    python -m data_scripts.check --dataset camvid --dataset_path my_camvid
+
+Takes the data flags of train_seg.py. The exit code is 1 if training would fail or be meaningless, else 0. This is a
+script: it may use every room, and nothing imports it.
+"""
+
+import sys
 
 import numpy as np
-from datasets import Dataset, DatasetDict
-from tqdm import tqdm
 
-from .labels import DataError, LabelInfo
-from .reader import decoding, describe, open_image, read_label, stored_size, upright_size
+from seg_runs.launch import one_line_errors
+from seg_runs.parsing import parse_arguments
 
+from .arguments import DataOptions, with_folder
+from .findings import ERROR, WARNING, Finding, below, counted, findings_of
+from .labels import DataError
+from .recognition import with_dataset
+from .survey import Survey, take_survey
+from .training import load_to_look_at
 
-def check_data(
-    data: DatasetDict, labels: LabelInfo, train_on: Sequence[str], progress: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Check every file that training will read. Raises `DataError` for the first bad one.
-
-    Returns, for the training images, pixels of each train id, int64 (N, C), and heights and widths, int (N, 2).
-    `train_on` names the splits to train on, in order.
-    """
-    checked = {name: _check_rows(data[name], labels, name, progress) for name in ("train", "validation")}
-    counts, sizes = (np.concatenate([checked[name][i] for name in train_on]) for i in (0, 1))
-    if not counts.any():
-        raise DataError("every training pixel is ignored: no label holds the id of a class")
-    missing = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if not pixels]
-    if missing:
-        print(f"note: no training pixel is labelled {', '.join(missing)}")
-    return counts, sizes
+NAMED = {"prog": "python -m data_scripts.check", "usage": "%(prog)s [DATA] [--FLAG VALUE] ..."}
+COLUMNS = ("images", "pixels", "region")
 
 
-def check_split(
-    split: Dataset, labels: LabelInfo, name: str, progress: bool = True
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return pixels of each train id per image, int64 (N, C), and the smallest height and width over all images.
-
-    Labels are decoded. PNG and WebP images are only checked for completeness, because a 2-megapixel photo takes 50 ms
-    to decode and 3 ms to check; other formats are decoded. Without a label column, the counts are zero. Raises
-    `DataError` for the first bad file: truncated, of another size than its image, or with an id that the label set does
-    not know.
-    """
-    counts, sizes = _check_rows(split, labels, name, progress)
-    return counts, tuple(sizes.min(axis=0).tolist())
+class CheckOptions(DataOptions):
+    """Look at every file of a data set, and say what is wrong with it."""
 
 
-def _check_rows(split: Dataset, labels: LabelInfo, name: str, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        rows = pool.map(lambda row: _check_row(row, labels), split)
-        bar = tqdm(rows, f"Checking {name}", len(split), leave=False, disable=not progress, unit="image")
-        try:
-            counts, sizes = zip(*bar, strict=True)
-        except DataError:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return np.stack(counts), np.array(sizes)
+def main(argv: list[str] | None = None) -> int:
+    """Print what was found. Returns the exit code."""
+    with one_line_errors(DataError):
+        argv = with_folder(sys.argv[1:] if argv is None else argv)
+        options = with_dataset(parse_arguments(CheckOptions, argv, **NAMED))
+        data, labels, refusal = load_to_look_at(options)
+        survey = take_survey(data, labels)
+        found = below(findings_of(survey, refusal), options.dataset_path or options.dataset)
+        print("\n".join([*overview(survey), "", *class_table(survey), "", *report(found), "", verdict(found)]))
+    return int(any(finding.level == ERROR for finding in found))
 
 
-def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int]]:
-    check_whole(row["image"])
-    size = upright_size(row["image"])
-    if "label" not in row:
-        return np.zeros(len(labels.names), np.int64), size
-    ids = read_label(row["label"], row["image"])
-    where = describe(row["label"])
-    if ids.shape != size:
-        raise DataError(f"label {where} is {_by(ids.shape)} but its image {describe(row['image'])} is {_by(size)}")
-    if "instance" in row:
-        check_whole(row["instance"], "instance map")
-        shape = open_image(row["instance"], "instance map").size[::-1]
-        if shape not in (size, stored_size(open_image(row["image"]))[::-1]):
-            raise DataError(
-                f"instance map {describe(row['instance'])} is {_by(shape)} but its label {where} is {_by(size)}"
-            )
-    histogram = np.bincount(ids.reshape(-1), minlength=256)
-    unknown = np.flatnonzero((histogram > 0) & ~labels.known_ids)
-    if len(unknown):
-        raise DataError(f"label {where} holds id {unknown[0]}, which the {labels.name} label set does not know")
-    return histogram[list(labels.source_ids)], size
-
-
-def fit_crop(
-    asked: Sequence[int] | None, default: tuple[int, int], sizes: Sequence[Sequence[int]], largest_scale: float
-) -> tuple[int, int]:
-    """Return the crop size (H, W) for images of `sizes` (N, 2). Smaller images are padded.
-
-    `asked` is `--crop_size`. Raises `DataError` if it exceeds the largest height or width at the largest scale. If it
-    is None, the crop size is `default`, but at most the median height and width.
-    """
-    if asked is None:
-        return tuple(map(min, default, np.percentile(sizes, 50, axis=0, method="lower").tolist()))
-    largest = np.max(sizes, axis=0).tolist()
-    if any(crop > side * largest_scale for crop, side in zip(asked, largest, strict=True)):
-        raise DataError(
-            f"--crop_size {asked[0]} {asked[1]} does not fit: at the largest scale ({largest_scale}) the training "
-            f"images are at most {largest[0] * largest_scale:.0f}x{largest[1] * largest_scale:.0f}"
-        )
-    return tuple(asked)
-
-
-def check_whole(file: dict, what: str = "image") -> None:
-    """Raise `DataError` if an image file is truncated or damaged. PNG and WebP are checked without decoding."""
-    image = open_image(file, what)
-    with decoding(file, what):
-        if image.format == "PNG":
-            image.verify()  # walks the chunks and compares their checksums
-        elif image.format == "WEBP":
-            data = file.get("bytes") or Path(file["path"]).read_bytes()
-            if len(data) < 8 + int.from_bytes(data[4:8], "little"):
-                raise OSError("it has fewer bytes than its header says")
+def overview(survey: Survey) -> list[str]:
+    """Return a line for each split: images, sizes, labelled pixels."""
+    lines = []
+    for split in survey.splits:
+        rows = survey.of(split)
+        sizes = np.array([row.size for row in rows if row.size], np.int64).reshape(-1, 2)
+        ids = [row.ids for row in rows if row.ids is not None]
+        line = f"{split:<6}{counted(len(rows), 'image')}"
+        if len(sizes):
+            least, most = ("x".join(map(str, side)) for side in (sizes.min(0), sizes.max(0)))
+            line += f" of {least}" + (f" to {most}" if least != most else "") + " (height x width)"
+        if ids:
+            labelled = survey.counts(split).sum() / np.sum(ids)
+            line += f", {counted(len(ids), 'mask')}, {labelled:.1%} of the pixels belong to a class"
         else:
-            image.load()
+            line += ", no masks" if not any(row.label for row in rows) else ", no usable mask"
+        lines.append(line)
+    return lines
 
 
-def _by(size: tuple[int, ...]) -> str:
-    return f"{size[0]}x{size[1]}"
+def class_table(survey: Survey) -> list[str]:
+    """Return the lines of a table: images, share of the labelled pixels and median region of each class and split."""
+    names, splits = survey.labels.names, survey.labelled
+    if not splits:
+        return ["no mask can be used, so there is no table of classes"]
+    width = max(len("class"), *map(len, names)) + 2
+    counts = {split: survey.counts(split) for split in splits}
+    lines = [
+        " " * width + "".join(f"{split:>12}{'':18}" for split in splits).rstrip(),
+        f"{'class':<{width}}" + "".join(f"{column:>10}" for _ in splits for column in COLUMNS),
+    ]
+    for train_id, name in enumerate(names):
+        cells = []
+        for split in splits:
+            pixels = counts[split][:, train_id]
+            sizes = survey.region_sizes(train_id, split)
+            cells += [f"{np.count_nonzero(pixels):,}", share(pixels.sum(), counts[split].sum())]
+            cells.append(f"{np.median(sizes):,.0f}" if len(sizes) else "-")
+        lines.append(f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells))
+    explained = "pixels: share of the labelled pixels; region: median size of a connected region in pixels"
+    return [*lines, explained]
+
+
+def share(part: int, whole: int) -> str:
+    """Return a share in per cent, precise for small ones."""
+    if not part:
+        return "-"
+    percent = 100 * part / whole
+    return f"{percent:.1f} %" if percent >= 1 else f"{percent:.2f} %" if percent >= 0.01 else "< 0.01 %"
+
+
+def report(found: list[Finding]) -> list[str]:
+    """Return the lines that describe the findings."""
+    lines = []
+    for finding in found:
+        lines.append(f"{finding.level.upper():<9}{finding.title}")
+        lines += [f"{'':9}{line}" for line in finding.details]
+        lines += [f"{'':9}-> {finding.then}"] if finding.then else []
+    return lines or ["nothing to complain about"]
+
+
+def verdict(found: list[Finding]) -> str:
+    errors, warnings = (sum(finding.level == level for finding in found) for level in (ERROR, WARNING))
+    if errors:
+        return f"verdict: do not train yet, {counted(errors, 'error')} must be repaired first"
+    if warnings:
+        return f"verdict: training will run, but see the {counted(warnings, 'warning')} above"
+    return "verdict: ready for training"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -116,7 +116,7 @@ def build_bank(pixels: Pixels, labels: LabelInfo, rules: Rules, counts: np.ndarr
     Raises `DataError` if no blob can be pasted.
     """
     files = [file for column in pixels.files.values() for file in column]
-    names = names_of("blobs", files, VERSION, labels.source_ids, labels.instances, rules, pixels.size)
+    names = names_of("blobs", files, VERSION, *labels.cache_key, labels.instances, rules, pixels.size)
     folder = cached_folder(*names, lambda folder: _write_bank(folder, pixels, labels, rules, counts, progress))
     table = json.loads((folder / "bank.json").read_text())
     if not table["blobs"]:

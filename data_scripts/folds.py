@@ -1,83 +1,95 @@
-"""Folds: hold labelled images out of training, and validate on them instead.
+"""Divide the labelled images of a data set into folds for cross-validation.
 
-A folds file is JSON. It maps the name of each fold to the names of the images that it holds out.
+    python -m data_scripts.folds my_kitti kitti_folds.json --dataset kitti --number 5
+    python -m data_scripts.folds my_camvid drives.json --number 3 --group_by '^(.*)_'       # keeps each drive together
+    accelerate launch train_seg.py --dataset kitti --dataset_path my_kitti --folds kitti_folds.json --fold 1
+    python -m seg_runs.compare runs/kitti_*                                                # mean over the folds
 
-    {"T": ["0006R0_f00930", "0006R0_f00960"], "U": ["0016E5_00390"]}
-
-`--folds FILE --fold T` validates on the images of T and trains on the others.
+Every class is spread over the folds as evenly as possible. Images that look alike stay in one fold, because a score on
+an image that training has almost seen says nothing. The same images always give the same folds. This is a script: it
+may use every room, and nothing imports it.
 """
 
 import json
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, DatasetDict
 
-from .catalog import TRAIN_ON
-from .labels import DataError, LabelInfo
+from seg_runs.launch import one_line_errors
+from seg_runs.parsing import Parser
+
+from .catalog import DATASETS, TRAIN_ON
+from .files import write_whole
+from .labels import DataError
+from .recognition import recognize
 from .sampling import training_split
 from .sources import load_source
+from .splitting import divide
+from .val_share import counts_and_groups
 
 
-def load_data(
-    dataset: str, path: str | None, folds: str | None = None, fold: str | None = None, train_on: str = "train"
-) -> tuple[DatasetDict, LabelInfo]:
-    """Call `load_source`. With `fold`, divide the images of `train_on` into new "train" and "validation" splits."""
-    data, labels = load_source(dataset, path)
-    if fold is not None:
-        data = hold_out(data, TRAIN_ON[train_on], read_fold(folds, fold), f"fold {fold} of --folds {folds}")
-    return data, labels
+def make_folds(names: list[str], counts: np.ndarray, groups: np.ndarray, number: int) -> dict[str, list[str]]:
+    """Return the names of the images that each fold holds out, by fold: "1", "2" and so on.
 
-
-def read_fold(path: str, fold: str) -> list[str]:
-    """Return the names of the images that `fold` of the folds file `path` holds out.
-
-    Raises DataError if the file cannot be read or has no such fold.
+    For `counts` (N, C) and `groups` (N,) see `divide`.
     """
-    try:
-        folds = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read --folds {path}: {error}") from error
-    if not isinstance(folds, dict) or not folds:
-        raise DataError(f"--folds {path} is not a JSON object of folds, each with a list of image names")
-    if fold not in folds:
-        raise DataError(f"--fold {fold} is not in {path}: choose one of {', '.join(folds)}")
-    names = folds[fold]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise DataError(f"fold {fold} of --folds {path} is not a list of image names")
-    return names
+    part = divide(counts, groups, [1 / number] * number)
+    return {str(i + 1): [names[image] for image in np.flatnonzero(part == i)] for i in range(number)}
 
 
-def hold_out(data: DatasetDict, train_on: tuple[str, ...], names: list[str], where: str) -> DatasetDict:
-    """Return new splits: the images of `train_on` in `names` become "validation", the others "train".
-
-    data      splits with the columns of `load_source`; a "test" split stays as it is
-    train_on  the splits of `data` to divide; labelled images of other splits are left out
-    names     names of the images to hold out
-    where     name of the fold in errors
-
-    Raises DataError if a name is unknown or ambiguous, or if no training image remains.
-    """
-    pool = training_split(*(data[split] for split in train_on))
-    known, held_out = set(pool["name"]), set(names)
-    if len(known) < len(pool):
-        twice = next(name for name in pool["name"] if pool["name"].count(name) > 1)
-        raise DataError(
-            f"{where}: image {twice} is in both {' and '.join(train_on)}, so it cannot be held out: rename one"
-        )
-    if unknown := sorted(held_out - known):
-        splits = " and ".join(train_on)
-        raise DataError(
-            f"{where} names {unknown[0]}: there is no such image in {splits} ({len(unknown)} unknown names)"
-        )
-    if known == held_out:
-        raise DataError(f"{where} holds out all {len(known)} images and leaves none to train on")
-    is_held_out = np.array([name in held_out for name in pool["name"]])
-    rest = {name: split for name, split in data.items() if name not in ("train", "validation")}
-    parts = {"train": _rows(pool, ~is_held_out), "validation": _rows(pool, is_held_out)}
-    return DatasetDict(parts | rest)
+def table(folds: dict[str, list[str]], names: list[str], counts: np.ndarray, classes: tuple[str, ...]) -> str:
+    """Return a text table: images of each fold, in all and by class."""
+    width = max(map(len, ("images", *classes)))
+    held_out = [np.isin(names, fold) for fold in folds.values()]
+    rows = [("images", [rows.sum() for rows in held_out])]
+    rows += [(name, [(counts[rows, i] > 0).sum() for rows in held_out]) for i, name in enumerate(classes)]
+    lines = [f"{'fold':<{width}}" + "".join(f"{fold:>7}" for fold in folds)]
+    lines += [f"{name:<{width}}" + "".join(f"{value:>7}" for value in values) for name, values in rows]
+    return "\n".join(lines)
 
 
-def _rows(pool: Dataset, chosen: np.ndarray) -> Dataset:
-    """Return the rows of `pool` where `chosen` is true, with a new `index`."""
-    return training_split(pool.select(np.flatnonzero(chosen)))
+def refuse_repeated(names: list[str], splits: str) -> None:
+    """Raise DataError if two images share a name, because a folds file could not tell them apart."""
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+
+        raise DataError(f"several images of {splits} are named {twice}, so a fold cannot hold one out: rename one")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(prog="python -m data_scripts.folds", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", help="folder of the data set")
+    parser.add_argument("file", type=Path, help="file of folds to write, JSON")
+    parser.add_argument("--dataset", choices=tuple(DATASETS), help="data set (default: the one that the folder holds)")
+    parser.add_argument("--number", type=int, default=5, metavar="N", help="number of folds (default: 5)")
+    parser.add_argument(
+        "--train_on", choices=tuple(TRAIN_ON), default="train", help="splits to divide (default: train)"
+    )
+    parser.add_argument(
+        "--group_by",
+        metavar="REGEX",
+        help="regular expression: images with the same first group in their names, such as the frames of a video, stay "
+        "together",
+    )
+    with one_line_errors(DataError):
+        args = parser.parse_args(argv)
+        if args.number < 2:
+            raise DataError(f"--number {args.number}: folds are at least 2")
+        if args.file.exists():
+            raise DataError(f"{args.file} exists already: delete it or choose another name")
+        dataset = args.dataset or recognize(args.folder)
+        data, labels = load_source(dataset, args.folder)
+        images = training_split(*(data[split] for split in TRAIN_ON[args.train_on] if split in data))
+        refuse_repeated(images["name"], args.train_on)
+        counts, groups = counts_and_groups(images, labels, args.group_by)
+        folds = make_folds(images["name"], counts, groups, args.number)
+        text = json.dumps(folds, indent=1) + "\n"
+        write_whole(args.file, lambda path: path.write_text(text), "choose a folder that can be written")
+        print(table(folds, images["name"], counts, labels.names))
+        which = "" if args.train_on == "train" else f" --train_on {args.train_on}"
+        print(f"{len(images)} images in {len(np.unique(groups))} groups")
+        print(f"wrote {args.file}: train with --dataset {dataset}{which} --folds {args.file} --fold 1, 2, ...")
+
+
+if __name__ == "__main__":
+    main()

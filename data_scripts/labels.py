@@ -1,14 +1,20 @@
 """Define what the ids in a label image mean: `LabelInfo`, and the label sets of Cityscapes and CamVid."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import PurePath
 
 import numpy as np
 
 IGNORE_INDEX = 255
+Color = tuple[int, int, int]  # (R, G, B)
 
 
 class DataError(ValueError):
     """Invalid data or flags, or a file that cannot be written. The message is one line for the user."""
+
+
+class MaskError(DataError):
+    """A label file is sound, but holds something else than class ids."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +32,24 @@ class LabelInfo:
     ground         names of the flat classes; any other class below an object's foot is nearer than the object
     things         names of the classes of separate, upright objects, in groups; touching things of one group are one
                    object
+    colors         for label files in colours instead of ids: source id of each colour, by folder of the label file, as
+                   a path; "" stands for all folders. Empty: label files hold ids
+    remedy         what to do about a label file that does not fit, for error messages
     ignore_index   train id of ignored pixels
     """
 
     name: str
     names: tuple[str, ...]
     source_ids: tuple[int, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: tuple[Color, ...]
     void_ids: tuple[int, ...]
     instances: tuple[str, ...] = ()
     class_weights: tuple[float, ...] = ()
     copyblob: tuple[str, ...] = ()
     ground: tuple[str, ...] = ()
     things: tuple[tuple[str, ...], ...] = ()
+    colors: dict[str, dict[Color, int]] = field(default_factory=dict)
+    remedy: str = ""
     ignore_index: int = IGNORE_INDEX
 
     @property
@@ -46,7 +57,7 @@ class LabelInfo:
         return dict(enumerate(self.names))
 
     @property
-    def legend(self) -> dict[str, tuple[int, int, int]]:
+    def legend(self) -> dict[str, Color]:
         return dict(zip(self.names, self.palette, strict=True))
 
     @property
@@ -77,6 +88,18 @@ class LabelInfo:
         table = np.zeros(256, bool)
         table[[*self.source_ids, *self.void_ids]] = True
         return table
+
+    def colors_of(self, file: dict | str) -> dict[Color, int] | None:
+        """Return the source id of each colour in a label file, or None if it holds ids."""
+        if not self.colors:
+            return None
+        path = file.get("path") if isinstance(file, dict) else file
+        return self.colors.get(str(PurePath(path or "").parent)) or self.colors.get("")
+
+    @property
+    def cache_key(self) -> tuple:
+        """What the train ids of a label file depend on, besides the file."""
+        return (self.source_ids, self.colors) if self.colors else (self.source_ids,)
 
     def to_source(self, train_ids: np.ndarray) -> np.ndarray:
         """Map train ids to source ids, uint8. Ignored pixels become the first void id."""
@@ -158,4 +181,88 @@ CAMVID = LabelInfo(
     copyblob=("fence:pavement",),
     ground=("road", "pavement"),
     things=(("pole", "sign symbol"), ("car",), ("pedestrian",), ("bicyclist",)),
+)
+
+# The 32 classes of CamVid with their colours (Brostow et al., 2009), and the class of SegNet's CamVid that each is part
+# of: the 11 groups of Sturgess et al., 2009, "Combining Appearance and Structure from Motion Features for Road Scene
+# Understanding", in the form of MathWorks' example "Semantic Segmentation Using Deep Learning".
+CAMVID_CLASSES = (
+    ("Animal", (64, 128, 64), "pedestrian"),
+    ("Archway", (192, 0, 128), "building"),
+    ("Bicyclist", (0, 128, 192), "bicyclist"),
+    ("Bridge", (0, 128, 64), "building"),
+    ("Building", (128, 0, 0), "building"),
+    ("Car", (64, 0, 128), "car"),
+    ("CartLuggagePram", (64, 0, 192), "pedestrian"),
+    ("Child", (192, 128, 64), "pedestrian"),
+    ("Column_Pole", (192, 192, 128), "pole"),
+    ("Fence", (64, 64, 128), "fence"),
+    ("LaneMkgsDriv", (128, 0, 192), "road"),
+    ("LaneMkgsNonDriv", (192, 0, 64), "road"),
+    ("Misc_Text", (128, 128, 64), "sign symbol"),
+    ("MotorcycleScooter", (192, 0, 192), "bicyclist"),
+    ("OtherMoving", (128, 64, 64), "car"),
+    ("ParkingBlock", (64, 192, 128), "pavement"),
+    ("Pedestrian", (64, 64, 0), "pedestrian"),
+    ("Road", (128, 64, 128), "road"),
+    ("RoadShoulder", (128, 128, 192), "pavement"),
+    ("Sidewalk", (0, 0, 192), "pavement"),
+    ("SignSymbol", (192, 128, 128), "sign symbol"),
+    ("Sky", (128, 128, 128), "sky"),
+    ("SUVPickupTruck", (64, 128, 192), "car"),
+    ("TrafficCone", (0, 0, 64), "pole"),
+    ("TrafficLight", (0, 64, 64), "sign symbol"),
+    ("Train", (192, 64, 128), "car"),
+    ("Tree", (128, 128, 0), "tree"),
+    ("Truck_Bus", (192, 128, 192), "car"),
+    ("Tunnel", (64, 0, 64), "building"),
+    ("VegetationMisc", (192, 192, 0), "tree"),
+    ("Void", (0, 0, 0), ""),
+    ("Wall", (64, 192, 0), "building"),
+)
+_CAMVID32 = tuple((name, color) for name, color, _ in CAMVID_CLASSES if name != "Void")
+
+CAMVID32 = LabelInfo(
+    name="camvid32",
+    names=tuple(name for name, _ in _CAMVID32),
+    source_ids=tuple(range(len(_CAMVID32))),
+    palette=tuple(color for _, color in _CAMVID32),
+    void_ids=(len(_CAMVID32), 255),
+    copyblob=("Fence:Sidewalk",),
+    ground=("Road", "LaneMkgsDriv", "LaneMkgsNonDriv", "RoadShoulder", "Sidewalk"),
+    things=(
+        *(("Column_Pole", "SignSymbol", "TrafficLight"), ("Bicyclist", "MotorcycleScooter"), ("Pedestrian", "Child")),
+        *(("Car",), ("SUVPickupTruck",), ("Truck_Bus",)),
+    ),
+)
+
+# The classes of Virtual KITTI with their colours in version 2 (Cabon et al., 2020, arXiv 2001.10773).
+VIRTUAL_KITTI_COLORS = {
+    "terrain": (210, 0, 200),
+    "sky": (90, 200, 255),
+    "tree": (0, 199, 0),
+    "vegetation": (90, 240, 0),
+    "building": (140, 140, 140),
+    "road": (100, 60, 100),
+    "guard rail": (250, 100, 255),
+    "traffic sign": (255, 255, 0),
+    "traffic light": (200, 200, 0),
+    "pole": (255, 130, 0),
+    "misc": (80, 80, 80),
+    "truck": (160, 60, 60),
+    "car": (255, 127, 80),
+    "van": (0, 139, 139),
+    "undefined": (0, 0, 0),
+}
+_VIRTUAL_KITTI = tuple((name, color) for name, color in VIRTUAL_KITTI_COLORS.items() if name != "undefined")
+
+VIRTUAL_KITTI = LabelInfo(
+    name="virtual_kitti",
+    names=tuple(name for name, _ in _VIRTUAL_KITTI),
+    source_ids=tuple(range(len(_VIRTUAL_KITTI))),
+    palette=tuple(color for _, color in _VIRTUAL_KITTI),
+    void_ids=(255,),
+    copyblob=("truck:road", "van:road"),
+    ground=("road", "terrain"),
+    things=(("pole", "traffic light", "traffic sign"), ("truck",), ("car",), ("van",)),
 )

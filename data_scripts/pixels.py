@@ -36,6 +36,7 @@ class Pixels:
         columns = [column for column in ("image", "label", "instance") if column in split.column_names]
         self.files = {column: list(split[column]) for column in columns}
         self.table, self.size, self.folder, self.shapes = labels.train_ids, size, folder, None
+        self.colors = [labels.colors_of(file) for file in self.files.get("label", ())]
         self._map()
 
     def _map(self) -> None:
@@ -70,7 +71,8 @@ class Pixels:
     def label(self, index: int) -> np.ndarray:
         """Return the train ids, uint8 (H, W)."""
         if self.shapes is None:
-            ids = self.table[read_label(self.files["label"][index], self.files["image"][index])]
+            label = read_label(self.files["label"][index], self.files["image"][index], self.colors[index])
+            ids = self.table[label]
             return ids if self.size is None else resize_ids(ids, self.size)
         start, end = self.starts[index : index + 2]
         return self.labels[start:end].reshape(self.shapes[index])
@@ -91,7 +93,7 @@ def build_decoded(
     Returns (None, reason) if memory or disk is too small. `name` is the split's name in messages.
     """
     files = [row[column] for row in split.select_columns(["image", "label"]) for column in ("image", "label")]
-    group, key = names_of("decoded", files, VERSION, labels.source_ids, size)
+    group, key = names_of("decoded", files, VERSION, *labels.cache_key, size)
     if not (cache_root() / key).is_dir():
         shapes = [tuple(size or upright_size(file)) for file in split["image"]]
         refusal = no_room(4 * sum(height * width for height, width in shapes))

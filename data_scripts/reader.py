@@ -4,7 +4,8 @@ The same rules hold for every format:
 
     photo      Becomes 8-bit RGB. 16-bit images keep their upper 8 bits, transparency is dropped, CMYK and YCbCr are
                converted. Floating-point, 32-bit and LAB images have no reliable white level and are refused.
-    mask       Keeps its ids as stored: 0 to 1, 3 or 15 in 1-, 2- or 4-bit grey, the indices in a palette image.
+    mask       Keeps its ids as stored: 0 to 1, 3 or 15 in 1-, 2- or 4-bit grey, the indices in a palette image. A mask
+               in colours, RGB or palette, takes the ids from a table of colours.
     upright    Follows the orientation in EXIF or XMP (JPEG, PNG, WebP, AVIF) or in the TIFF tag, for pixels and size.
     frames     Only the first frame of an animation, or the first page of a file, is read.
 """
@@ -14,13 +15,14 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import cv2
 import numpy as np
 from PIL import Image, features
 
-from .labels import DataError
+from .labels import Color, DataError, MaskError
 
 try:
     import pillow_heif
@@ -45,6 +47,7 @@ FORMATS = {
 PHOTO_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # a PPM in mode "I" has 16 bits
 LABEL_MODES = ("1", "L", "P", *DEEP_MODES)
+COLOR_MODES = ("RGB", "RGBA", "RGBX", "P")  # of masks in colours; transparency is dropped
 TURNS = {  # orientation (Exif 2.3, tag 0x0112) -> (transpose, mirror rows, mirror columns): stored pixels -> upright
     2: (False, False, True),
     3: (False, True, True),
@@ -142,14 +145,32 @@ def read_image(file: dict | str) -> np.ndarray:
         return np.repeat((255 - grey if inverted else grey)[..., None], 3, axis=2)
 
 
-def read_label(file: dict | str, image: dict | str | None = None) -> np.ndarray:
-    """Return the class ids as stored, uint8 (H, W). With `image`, rotate them as that photo is rotated.
+def read_grey(file: dict | str, least: int) -> np.ndarray:
+    """Return an upright grey image, uint8 (H, W), to be reduced to a side of `least` pixels.
+
+    A JPEG is decoded at a reduced size, which takes a fraction of the time: each side stays 4 times as long as `least`,
+    if the photo's is.
+    """
+    image = open_photo(file)
+    if image.format not in ("JPEG", "MPO"):
+        return cv2.cvtColor(read_image(file), cv2.COLOR_RGB2GRAY)
+    with decoding(file):
+        image.draft("L", (4 * least, 4 * least))
+        return upright(image.convert("L"), image)
+
+
+def read_label(file: dict | str, image: dict | str | None = None, colors: dict[Color, int] | None = None) -> np.ndarray:
+    """Return the class ids, uint8 (H, W). With `image`, rotate them as that photo is rotated.
+
+    The ids are the stored ones, or those that `colors` gives to the stored colours (see `LabelInfo.colors_of`).
 
     A mask that has an orientation tag follows it. Most masks have none. If a mask without a tag has the size of the
     photo's stored pixels, it was drawn on those and is rotated with them. If it has only the upright photo's size, it
     was drawn upright and stays as it is.
     """
-    return _read_ids(file, image, "label", "class ids", np.uint8)
+    if colors is None:
+        return _read_ids(file, image, "label", "class ids", np.uint8)
+    return _read_colors(file, image, colors)
 
 
 def read_instances(file: dict | str, image: dict | str | None = None) -> np.ndarray:
@@ -177,9 +198,9 @@ def open_photo(file: dict | str) -> Image.Image:
 def _read_ids(file: dict | str, image: dict | str | None, what: str, ids_are: str, kind: type) -> np.ndarray:
     mask, most = open_image(file, what), np.iinfo(kind).max
     if mask.mode not in LABEL_MODES:
-        raise DataError(f"{what} {describe(file)} is a {mask.mode} image: {ids_are} need a single channel of integers")
+        raise MaskError(f"{what} {describe(file)} is a {mask.mode} image: {ids_are} need a single channel of integers")
     if mask.format in ("JPEG", "MPO"):
-        raise DataError(f"{what} {describe(file)} is a JPEG, which changes {ids_are}: save it as PNG")
+        raise MaskError(f"{what} {describe(file)} is a JPEG, which changes {ids_are}: save it as PNG")
     with decoding(file, what):
         (stored, decoded), own, inverted = white(mask), orientation(mask), white_is_zero(mask)
         ids = upright(mask, mask)
@@ -187,17 +208,66 @@ def _read_ids(file: dict | str, image: dict | str | None, what: str, ids_are: st
             ids = np.rint(ids * (stored / decoded)).astype(np.uint16)
         if inverted:
             ids = ~ids if ids.dtype == bool else stored - ids
-    if image is not None and own == 1:
-        photo = open_image(image)
-        with decoding(image):
-            if ids.shape[::-1] == stored_size(photo):
-                ids = turned(ids, orientation(photo))
+    if own == 1:
+        ids = turned_with(ids, image)
     if ids.dtype != kind:
         if ids.min() < 0 or ids.max() > most:
             wrong = ids.min() if ids.min() < 0 else ids.max()
-            raise DataError(f"{what} {describe(file)} holds id {wrong}: {ids_are} are 0 to {most}")
+            raise MaskError(f"{what} {describe(file)} holds id {wrong}: {ids_are} are 0 to {most}")
         ids = ids.astype(kind)
     return ids
+
+
+def turned_with(ids: np.ndarray, image: dict | str | None) -> np.ndarray:
+    """Rotate the ids of a mask without an orientation tag as its photo, if they were drawn on its stored pixels."""
+    if image is None:
+        return ids
+    photo = open_image(image)
+    with decoding(image):
+        return turned(ids, orientation(photo)) if ids.shape[::-1] == stored_size(photo) else ids
+
+
+def _read_colors(file: dict | str, image: dict | str | None, colors: dict[Color, int]) -> np.ndarray:
+    mask = open_image(file, "label")
+    if mask.mode not in COLOR_MODES:
+        raise MaskError(f"label {describe(file)} is a {mask.mode} image: its classes are colours, so it must be RGB")
+    if mask.format in ("JPEG", "MPO"):
+        raise MaskError(f"label {describe(file)} is a JPEG, which changes colours: save it as PNG")
+    with decoding(file, "label"):
+        own = orientation(mask)
+        rgb = upright(mask.convert("RGB"), mask)
+    ids = ids_of_colors(rgb, colors, describe(file))
+    return turned_with(ids, image) if own == 1 else ids
+
+
+def ids_of_colors(rgb: np.ndarray, colors: dict[Color, int], where: str) -> np.ndarray:
+    """Return the id of each pixel's colour, uint8 (H, W), for colours (H, W, 3).
+
+    Raises DataError with the most frequent unknown colour if `colors` lacks some. `where` names the file.
+    """
+    codes = _codes(rgb).reshape(-1)
+    starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))  # of the runs of one colour, to look up each once
+    lengths, found = np.diff(np.append(starts, codes.size)), codes[starts]
+    known, ids = _codes(list(colors)), np.array(list(colors.values()), np.uint8)
+    order = known.argsort()
+    known, ids = known[order], ids[order]
+    places = np.searchsorted(known, found).clip(max=len(known) - 1)
+    if (unknown := known[places] != found).any():
+        strange, which = np.unique(found[unknown], return_inverse=True)
+        pixels = np.bincount(which, lengths[unknown]).astype(int)
+        code = int(strange[pixels.argmax()])
+        more = f", and {len(strange) - 1} other unknown colours" if len(strange) > 1 else ""
+        raise MaskError(
+            f"label {where} holds colour {code >> 16} {code >> 8 & 255} {code & 255} in {pixels.max()} pixels, which "
+            f"no class has{more}"
+        )
+    return np.repeat(ids[places], lengths).reshape(rgb.shape[:2])
+
+
+def _codes(rgb: np.ndarray | Sequence[Color]) -> np.ndarray:
+    """Return each colour of (..., 3) as one number."""
+    red, green, blue = np.moveaxis(np.asarray(rgb), -1, 0).astype(np.uint32)
+    return red << 16 | green << 8 | blue
 
 
 def white(image: Image.Image) -> tuple[int, int]:
@@ -262,6 +332,11 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     transpose, rows, columns = TURNS[orientation]
     pixels = pixels.swapaxes(0, 1) if transpose else pixels
     return np.ascontiguousarray(pixels[:: -1 if rows else 1, :: -1 if columns else 1])
+
+
+def turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo `turned`: rotate upright pixels (H, W[, 3]) to the stored ones of an image with this orientation."""
+    return turned(pixels, {6: 8, 8: 6}.get(orientation, orientation))  # the others are their own inverse
 
 
 def _has_tags(image: Image.Image) -> bool:

@@ -1,10 +1,17 @@
 """Sample rare classes more often than they occur."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets
+from datasets import (
+    Dataset,
+    are_progress_bars_disabled,
+    concatenate_datasets,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 
 REPEATS = 64  # different augmentations of one image within an epoch; further draws repeat them
 
@@ -48,7 +55,20 @@ def training_split(*splits: Dataset) -> Dataset:
     """Concatenate the splits. The result has the columns that all of them have, and a new `index`."""
     columns = [column for column in splits[0].column_names if all(column in split.column_names for split in splits)]
     joined = concatenate_datasets([split.select_columns(columns).remove_columns("index") for split in splits])
-    return joined.add_column("index", np.arange(len(joined)))
+    with _no_bars():  # `add_column` shows one for rows that were selected
+        return joined.add_column("index", np.arange(len(joined)))
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Hide the progress bars of `datasets` while the block runs."""
+    hidden = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not hidden:
+            enable_progress_bars()
 
 
 def repeated(num_images: int) -> Dataset:

@@ -6,92 +6,23 @@
 Images are not decoded here: `datasets` would rotate photos by their EXIF tag, but not their masks (see `reader.py`).
 """
 
-import errno
 import os
-import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
+from .camvid import camvid_colors, camvid_files
 from .catalog import SPLITS, source_of
 from .files import UNFINISHED
+from .kitti import kitti_files
 from .labels import DataError, LabelInfo
-from .reader import FORMATS, PLUGIN
+from .listing import as_file, label_of, list_images
+from .own_folder import load_folder
+from .virtual_kitti import virtual_kitti_colors, virtual_kitti_files
 
 Row = tuple[str, Path, Path | None, Path | None]  # name, image, label, instance map
-IMAGE_SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
-# Picture and video formats that this installation may not be able to read. A note names the files that are skipped.
-OTHER_SUFFIXES = set(
-    """
-    .heic .heif .hif .avif .avifs .jxl .jxr .wdp .jp2 .j2k .jpf .jpx .jpc .bpg .svg .svgz .pdf .eps .ps .ai .psd .psb
-    .xcf .kra .exr .hdr .pfm .dds .ico .icns .cur .tga .pcx .qoi .sgi .fits .fit .dcm .nii .wmf .emf .npy .npz .mat
-    .dng .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .orf .rw2 .raf .pef .srw .x3f .raw .rwl .3fr .iiq .kdc .dcr .mrw .erf
-    .mef .mos .insp .mp4 .mov .avi .mkv .webm .m4v .mpg .mpeg .wmv .mts .m2ts .3gp .ogv
-    """.split()
-)
-MOST_NAMES = 20  # of skipped files in one note
-# Folders that systems and archives create beside the pictures. Hidden folders are skipped too.
-FOLDERS_OF_SYSTEMS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-
-
-def list_images(folder: Path, leave_out: Callable[[Path], bool] | None = None) -> list[Path]:
-    """Return the image files below `folder`, at any depth, sorted.
-
-    Links are followed, but no folder is read twice. Hidden files and folders are skipped, as are those that systems and
-    archives create. Pictures in other formats are skipped with a note. So is each subfolder for which `leave_out`
-    returns True.
-    """
-    found, others = [], defaultdict(list)
-    for path in _files(folder, leave_out):
-        suffix = path.suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
-            found.append(path)
-        elif suffix in OTHER_SUFFIXES:
-            others[suffix].append(path.name)
-    for suffix, names in sorted(others.items()):
-        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-        remedy = f"pip install {PLUGIN[suffix]}, or save" if suffix in PLUGIN else "save"
-        note(
-            f"{suffix} files in {folder} are skipped: {', '.join(sorted(names)[:MOST_NAMES])}{more}; "
-            f"{remedy} them as PNG or JPEG"
-        )
-    return sorted(found)
-
-
-def _files(folder: Path, leave_out: Callable[[Path], bool] | None) -> Iterator[Path]:
-    """Yield the visible files below `folder`. Links come last, so that a folder is found under its own name."""
-    seen, waiting = set(), [folder]
-    for start in waiting:  # the loop appends to it
-        for place, folders, files in os.walk(start, onerror=_refuse):
-            here = Path(place)
-            status = here.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                folders.clear()
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            below = [here / name for name in sorted(folders) if name[0] != "." and name not in FOLDERS_OF_SYSTEMS]
-            left_out = [path for path in below if leave_out is not None and leave_out(path)]
-            for path in left_out:
-                note(f"{path} is skipped: a prediction or a training run wrote it")
-            below = [path for path in below if path not in left_out]
-            waiting += [path for path in below if path.is_symlink()]
-            folders[:] = [path.name for path in below if not path.is_symlink()]
-            for path in (here / name for name in files if name[0] != "."):
-                if path.is_file() or not path.exists():  # a broken link is reported when it is read
-                    yield path
-
-
-def _refuse(error: OSError) -> None:
-    remedy = "name another" if error.errno in (errno.ENOENT, errno.ENOTDIR) else "make it readable, or remove it"
-    raise DataError(f"cannot read folder {error.filename}: {error.strerror}; {remedy}")
-
-
-def note(line: str) -> None:
-    """Print a note, from the first process only."""
-    if os.environ.get("RANK", "0") == "0":
-        print(f"note: {line}", flush=True)
 
 
 def cityscapes_files(root: Path, split: str) -> list[Row] | None:
@@ -107,37 +38,30 @@ def cityscapes_files(root: Path, split: str) -> list[Row] | None:
         stem = image.stem.removesuffix("_leftImg8bit")
         folder = truth / image.parent.relative_to(images)
         label, instance = (folder / f"{stem}_gtFine_{kind}.png" for kind in ("labelIds", "instanceIds"))
-        rows.append((image.stem, image, _if_there(label, split), instance if instance.exists() else None))
+        rows.append((image.stem, image, label_of(label, split), instance if instance.exists() else None))
     return rows
 
 
-def camvid_files(root: Path, split: str) -> list[Row] | None:
-    """Match SPLIT/NAME.* with SPLITannot/NAME.png."""
-    if not (root / split).is_dir():
-        return None
-    annotations = root / f"{split}annot"
-    return [
-        (image.stem, image, _if_there(annotations / f"{image.stem}.png", split), None)
-        for image in list_images(root / split)
-    ]
+def looks_like_cityscapes(root: Path) -> bool:
+    """Return whether `root` is arranged as MiniCity and Cityscapes are."""
+    return (root / "leftImg8bit").is_dir()
 
 
-def _if_there(label: Path, split: str) -> Path | None:
-    if label.exists():
-        return label
-    if split == "test":
-        return None
-    raise DataError(f"no label {label} for its image in split {split}: add it or remove the image")
-
-
-LAYOUTS = {"cityscapes": cityscapes_files, "camvid": camvid_files}
+LAYOUTS = {
+    "cityscapes": cityscapes_files,
+    "camvid": camvid_files,
+    "kitti": kitti_files,
+    "virtual_kitti": virtual_kitti_files,
+}
+COLORS = {"camvid": camvid_colors, "virtual_kitti": virtual_kitti_colors}  # layouts whose labels may be colours
 
 
 def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, LabelInfo]:
     """Return the splits of a data set and its label set.
 
-    The splits are "train", "validation" and, if it exists, "test", which may lack labels. `path` defaults to the data
-    set's name. Raises `DataError` if folders or files are missing.
+    The splits are "train", "validation" and, if it exists, "test", which may lack labels. A folder of one's own may
+    have no "validation" (see `folds.load_data`). `path` defaults to the data set's name. Raises `DataError` if folders
+    or files are missing.
     """
     source = source_of(dataset)
     root = Path(path or dataset)
@@ -145,6 +69,9 @@ def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, Lab
         raise DataError(f"no folder {root} (--dataset_path): {source.help}")
     if (root / UNFINISHED).exists():
         raise DataError(f"{root} (--dataset_path) is incomplete: {(root / UNFINISHED).read_text().strip()}")
+    if source.labels is None:
+        found, labels = load_folder(root)
+        return DatasetDict({split: from_files(rows, f"{split} of {root}") for split, rows in found.items()}), labels
     splits = {}
     for folder, split in SPLITS.items():
         rows = LAYOUTS[source.layout](root, folder)
@@ -155,6 +82,8 @@ def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, Lab
         if not rows:
             raise DataError(f"split {folder} of {root} (--dataset_path) is empty: no image found there")
         splits[split] = from_files(rows, f"split {folder} of {root}")
+    if source.layout in COLORS:
+        return DatasetDict(splits), replace(source.labels, colors=COLORS[source.layout](root, source.labels))
     return DatasetDict(splits), source.labels
 
 
@@ -170,7 +99,7 @@ def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: st
             raise DataError(f"the file name {os.fsencode(path)!r} is not UTF-8, as in old archives: rename it")
     first = {}
     for name, image in zip(names, images, strict=True):
-        other = first.setdefault(_as_file(name), image)
+        other = first.setdefault(as_file(name), image)
         if other is not image:
             raise DataError(
                 f"{where} has several images named {name}, {other} and {image}: their predictions would overwrite each "
@@ -216,11 +145,6 @@ def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None)
     if not images:
         raise DataError(f"no image in {path} (--input)")
     names = [image.stem for image in images]
-    if len({_as_file(name) for name in names}) < len(names):
+    if len({as_file(name) for name in names}) < len(names):
         names = [image.relative_to(root).with_suffix("").as_posix() for image in images]
     return from_files([(name, image, None, None) for name, image in zip(names, images, strict=True)], path)
-
-
-def _as_file(name: str) -> str:
-    """Return a key that is equal for names that some file systems confuse: case and Unicode normal form."""
-    return unicodedata.normalize("NFC", name).casefold()

@@ -7,15 +7,17 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 
 from .arguments import AugmentOptions, DataOptions
-from .catalog import source_of
-from .check import check_data, fit_crop
+from .catalog import TRAIN_ON, source_of
 from .copyblob import BlobBank, build_bank, parse_rules
-from .folds import load_data
-from .labels import LabelInfo
+from .evaluation import Scoring, load_evaluation
+from .file_checks import check_data, fit_crop
+from .fold_files import load_data
+from .labels import DataError, LabelInfo
+from .listing import note
 from .loading import Order
 from .pixels import Pixels, build_decoded
 from .sampling import inverse_frequency, make_order, repeated, training_split
-from .sources import note
+from .sources import load_source
 from .transforms import EvalTransform, RareClasses, SharedEpoch, TrainTransform
 
 
@@ -37,9 +39,36 @@ class TrainingData:
     counts: np.ndarray
 
 
-def load_training_data(options: DataOptions) -> tuple[DatasetDict, LabelInfo]:
-    """Return the splits of a run and their `LabelInfo`. Finds the files, but does not open them."""
-    return load_data(options.dataset, options.dataset_path, options.folds, options.fold, options.train_on)
+def load_training_data(options: DataOptions) -> tuple[DatasetDict, Scoring]:
+    """Return the splits of a run, and how its validation images are scored. Finds the files, but does not open them.
+
+    With --eval_dataset, "train" holds all images to train on, and "validation" those of the other data set.
+    """
+    if options.eval_dataset is None:
+        where, folds = (options.dataset, options.dataset_path), (options.folds, options.fold)
+        data, labels = load_data(*where, *folds, options.train_on, options.val_share, options.group_by)
+        return data, Scoring(labels, labels)
+    data, labels = load_source(options.dataset, options.dataset_path)
+    train = training_split(*(data[name] for name in TRAIN_ON[options.train_on] if name in data))
+    other, scoring = load_evaluation(options, labels)
+    note(f"{len(other['validation'])} images of {' in '.join(options.eval_dataset)} are {scoring.explain()}")
+    return DatasetDict({"train": train, "validation": other["validation"]}), scoring
+
+
+def load_to_look_at(options: DataOptions) -> tuple[DatasetDict, LabelInfo, str]:
+    """Return the splits of a data set to look at, their label set, and an empty string.
+
+    If a bad file prevents the division into training and validation images, return the splits as they are in the
+    folder, and the reason. So each file can still be looked at. Raises `DataError` if --eval_dataset is given.
+    """
+    where = options.dataset, options.dataset_path
+    if options.eval_dataset is not None:
+        raise DataError("--eval_dataset names another data set with classes of its own: look at it by itself")
+    try:
+        parts = options.folds, options.fold, options.train_on, options.val_share, options.group_by
+        return *load_data(*where, *parts), ""
+    except DataError as error:
+        return *load_source(*where), str(error)
 
 
 def count_images(options: DataOptions, data: DatasetDict) -> int:
@@ -51,7 +80,7 @@ def make_training_data(
     options: DataOptions,
     augmentation: AugmentOptions,
     data: DatasetDict,
-    labels: LabelInfo,
+    scoring: Scoring,
     epoch: SharedEpoch,
     seed: int,
     once: Callable,
@@ -60,10 +89,10 @@ def make_training_data(
 
     once  `once(function, *args)` calls a function in one process and returns its result, or raises its error, in all
     """
-    rules = ()
+    labels, rules = scoring.network, ()
     if augmentation.copyblob != "none":  # refuse wrong rules before the long check of the files
         rules = parse_rules(augmentation.copyblob_rules or labels.copyblob, labels)
-    counts, sizes = once(check_data, data, labels, options.splits, True)
+    counts, sizes = once(check_data, data, labels, options.splits, True, scoring.files)
     images = training_split(*(data[name] for name in options.splits))
     pixels = pixels_of(images, labels, options.train_size, "training", options.cache, once)
     weights, blobs = inverse_frequency(counts.sum(0)), None
@@ -84,8 +113,8 @@ def make_training_data(
     validation = None
     if "validation" not in options.splits:
         split = data["validation"]
-        seen = pixels_of(split, labels, None, "validation", options.cache, once)
-        validation = split.with_transform(EvalTransform(seen))
+        seen = pixels_of(split, scoring.files, None, "validation", options.cache, once)
+        validation = split.with_transform(EvalTransform(seen, table=scoring.table))
     return TrainingData(items.with_transform(transform), order, validation, transform, counts)
 
 

@@ -133,12 +133,13 @@ class EvalTransform:
     """Evaluation transform for `Dataset.with_transform`.
 
     Maps rows to `name`, `pixel_values`, uint8 (3, H, W), and, if the split of `pixels` has labels, `labels`, uint8
-    train ids (H, W). Does not resize: the predictor does, and returns scores at the size of the label. With
-    `pass_errors`, an item whose files cannot be read holds `name` and `error` instead; this needs batches of one item.
+    train ids (H, W), which `table`, uint8 (256,), replaces by others. Does not resize: the predictor does, and returns
+    scores at the size of the label. With `pass_errors`, an item whose files cannot be read holds `name` and `error`
+    instead; this needs batches of one item.
     """
 
-    def __init__(self, pixels: Pixels, pass_errors: bool = False):
-        self.pixels, self.pass_errors = pixels, pass_errors
+    def __init__(self, pixels: Pixels, pass_errors: bool = False, table: np.ndarray | None = None):
+        self.pixels, self.pass_errors, self.table = pixels, pass_errors, table
 
     def __call__(self, rows: dict[str, list]) -> dict[str, list]:
         try:
@@ -152,5 +153,12 @@ class EvalTransform:
         images = [to_tensor(self.pixels.image(index)) for index in rows["index"]]
         items = {"name": rows["name"], "pixel_values": images}
         if "label" in self.pixels.files:
-            items["labels"] = [torch.from_numpy(np.array(self.pixels.label(index))) for index in rows["index"]]
+            ids = [self.pixels.label(index) for index in rows["index"]]
+            items["labels"] = [
+                torch.from_numpy(np.array(one) if self.table is None else self.table[one]) for one in ids
+            ]
         return items
+
+    def _label(self, index: int) -> np.ndarray:
+        ids = self.pixels.label(index)
+        return np.array(ids) if self.table is None else self.table[ids]

@@ -96,8 +96,8 @@ class LossOptions:
     )
     class_weights: str | None = HfArg(
         default=None,
-        help="weights for weighted_ce: those of the MiniCity challenge, for Cityscapes classes only (challenge), or "
-        "computed from the training labels (enet); default: challenge for Cityscapes classes, else enet",
+        help="weights for weighted_ce: those of the MiniCity challenge for Cityscapes classes, or of classes.yaml "
+        "(challenge), or computed from the training labels (enet); default: challenge if there are any, else enet",
         metadata={"choices": CLASS_WEIGHTS, "needs": {"loss": ("weighted_ce",)}},
     )
     class_weights_constant: float = HfArg(

@@ -32,7 +32,9 @@ class Objective:
 
     def __post_init__(self):
         if self.options.class_weights == "challenge" and not self.published:
-            raise ModelError("--class_weights challenge needs the Cityscapes classes: use enet for other classes")
+            raise ModelError(
+                "--class_weights challenge needs the Cityscapes classes, or weights in classes.yaml: use enet"
+            )
 
     @property
     def aux_weight(self) -> float:

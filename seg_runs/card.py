@@ -36,12 +36,12 @@ class CardFacts:
     """What a card takes from other rooms.
 
     defaults   the defaults of the flags that args.yaml keeps
-    note       maps the name of a data set, or None, to the fields of its `data_scripts.catalog.DataNote`
+    note       maps the configuration of a model to the fields of the `data_scripts.catalog.DataNote` on its data
     own_types  model types whose code lies beside the weights
     """
 
     defaults: dict
-    note: Callable[[str | None], dict[str, Any]]
+    note: Callable[[dict], dict[str, Any]]
     own_types: tuple[str, ...]
 
 
@@ -106,9 +106,13 @@ def training_command(arguments: dict, defaults: dict) -> str:
 def public_arguments(arguments: dict) -> dict:
     """Return the arguments with absolute paths cut to their last part, since folder names may be private."""
     return {
-        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        key: [_public(item) for item in value] if isinstance(value, list) else _public(value)
         for key, value in arguments.items()
     }
+
+
+def _public(value: Any) -> Any:
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def read_card_files(folder: Path, run: Path) -> tuple[dict, dict, dict, dict]:
@@ -128,14 +132,17 @@ def make_card(
     pictures  {file name in the model's folder: what it shows}
     """
     config, record, processor, arguments = read_card_files(folder, run)
-    note, scores = facts.note(config.get("dataset")), record.get("validation")
+    note, scores = facts.note(config), record.get("validation")
+    scored = facts.note({"dataset": config["eval_dataset"]}) if config.get("eval_dataset") else note
     network = arguments.get("model", config["model_type"]).lower()
     network += f" ({arguments['encoder']})" if arguments.get("encoder") else ""
     title = f"{network} with {config.get('norm', 'batch')} norm on {note['title']}"
     results = []
     if scores:
         task = dict(task_type="image-segmentation", task_name="Semantic segmentation")
-        data = dict(dataset_type=config.get("dataset") or "unnamed", dataset_name=note["title"])
+        name_of_data = config.get("eval_dataset") or config.get("dataset") or "unnamed"
+        own = "training_data" in config and not config.get("eval_dataset")
+        data = dict(dataset_type="own" if own else name_of_data, dataset_name=scored["title"])
         for key, shown in (("mean_iou", "mIoU"), ("mean_accuracy", "mean accuracy"), ("overall_accuracy", "accuracy")):
             value = dict(metric_type=key, metric_name=f"{shown}, one scale", metric_value=round(scores[key], 4))
             results.append(EvalResult(**task, **data, dataset_split="validation", **value))
@@ -157,7 +164,7 @@ def make_card(
         introduction(config, record, arguments, note, network),
         loading(config, processor, name, config["model_type"] in facts.own_types),
         data_section(config, arguments, note),
-        score_section(config, record, note, pictures or {}),
+        score_section(config, record, scored, pictures or {}),
         training_section(record, arguments, facts.defaults, pictures or {}),
         limits_section(config, scores, note),
     ]
@@ -186,6 +193,7 @@ def loading(config: dict, processor: dict, name: str | None, own: bool) -> str:
     where = name or "path/to/this/folder"
     trust = ", trust_remote_code=True" if own else ""
     packages = "torch torchvision timm transformers" if own else "torch transformers"
+    photo = "photo.png" if "training_data" in config else "street.png"
     lines = f"""## Use
 
 `pip install {packages}`, then
@@ -193,7 +201,7 @@ def loading(config: dict, processor: dict, name: str | None, own: bool) -> str:
 ```python
 from transformers import pipeline
 segment = pipeline("image-segmentation", model="{where}"{trust})
-masks = segment("street.png")  # a list of {{"label": class name, "mask": PIL image, "score": None}}
+masks = segment("{photo}")  # a list of {{"label": class name, "mask": PIL image, "score": None}}
 ```
 
 or, for logits (B, {len(config["id2label"])}, h, w):
@@ -225,10 +233,21 @@ def data_section(config: dict, arguments: dict, note: dict[str, Any]) -> str:
     number = f", {images} images," if images else ""
     classes = ", ".join(name for _, name in sorted(config["id2label"].items(), key=lambda item: int(item[0])))
     without = f" without the images of fold {config['fold']}" if config.get("fold") else ""
+    without += split_sizes(config.get("training_data", {}))
     return (
         f"## Data\n\nTrained on the split `{trained_on}`{number} of {title}{without}, with these classes: {classes}. "
         f"Pixels of other classes are ignored.\n\n**Licence.** {note['note']} The code is Apache-2.0."
     )
+
+
+def split_sizes(facts: dict) -> str:
+    """Return a sentence about the splits of a data set of the user's own, or ""."""
+    if "images" not in facts:
+        return ""
+    sizes = ", ".join(f"{count} {split}" for split, count in facts["images"].items())
+    share = facts.get("val_share")
+    chosen = f"; {share:.0%} were held out for validation, with near-duplicates together" if share is not None else ""
+    return f" ({sizes} images{chosen})"
 
 
 def score_section(config: dict, record: dict, note: dict[str, Any], pictures: dict[str, str]) -> str:
@@ -250,12 +269,17 @@ def score_section(config: dict, record: dict, note: dict[str, Any], pictures: di
         "|---|---|---|",
     ]
     for name, iou in scores["iou"].items():
-        lines.append(f"| {name} | {number(iou)} | {number(scores['accuracy'][name])} |")
+        lines.append(f"| {cell(name)} | {number(iou)} | {number(scores['accuracy'][name])} |")
     lines += [f"| **mean** | **{scores['mean_iou']:.4f}** | **{scores['mean_accuracy']:.4f}** |", ""]
     dash = " A dash marks a class that does not occur there." if None in scores["iou"].values() else ""
     lines.append(f"Pixel accuracy {scores['overall_accuracy']:.4f}.{dash}")
     lines += [f"\n![{what}]({file})" for file, what in pictures.items() if "curve" not in file]
     return "\n".join(lines)
+
+
+def cell(text: str) -> str:
+    """Return text for a cell of a Markdown table."""
+    return text.replace("|", "\\|")
 
 
 def number(value: float | None) -> str:

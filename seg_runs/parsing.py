@@ -48,27 +48,28 @@ LARGEST = 2**53  # largest absolute value of a number
 Arguments = TypeVar("Arguments")
 
 
-def parse_arguments(kind: type[Arguments], argv: list[str] | None = None) -> Arguments:
+def parse_arguments(kind: type[Arguments], argv: list[str] | None = None, **named: str) -> Arguments:
     """Return an instance of the dataclass `kind`, parsed from `argv` (default: the program's command line).
 
     A first argument that ends in .yaml is a recipe. Its entries become flags in front of the user's own, so the user's
     flags win, and the same checks apply to both. A resumed run puts the flags of its args.yaml in front of all others.
+    `named` may hold the `prog` and the `usage` of argparse.
 
     Raises RunError for invalid values. Ends the program with exit code 2 for unknown flags.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0].endswith((".yaml", ".yml")):
         argv = [*recipe_tokens(kind, Path(argv[0]), argv[1:]), *argv[1:]]
-    arguments = _parse(kind, argv)
+    arguments = _parse(kind, argv, **named)
     if resumed := flat(arguments).get("resume_from_checkpoint"):
         path = run_of(resumed) / "args.yaml"
         refuse_missing(kind, path)
-        arguments = _parse(kind, [*recipe_tokens(kind, path), *argv])
+        arguments = _parse(kind, [*recipe_tokens(kind, path), *argv], **named)
     return arguments
 
 
-def _parse(kind: type[Arguments], argv: list[str]) -> Arguments:
-    parser = Parser(parts_of(kind), description=kind.__doc__.splitlines()[0])
+def _parse(kind: type[Arguments], argv: list[str], **named: str) -> Arguments:
+    parser = Parser(parts_of(kind), description=kind.__doc__.splitlines()[0], **named)
     try:
         *parts, unknown = parser.parse_args_into_dataclasses(
             argv, return_remaining_strings=True, look_for_args_file=False
@@ -126,7 +127,7 @@ class Parser(HfArgumentParser):
 
     def __init__(self, kinds: list[type] | None = None, **options: Any):
         if kinds is not None:
-            options["usage"] = "%(prog)s [RECIPE.yaml] [--FLAG VALUE] ..."
+            options.setdefault("usage", "%(prog)s [RECIPE.yaml] [--FLAG VALUE] ...")
         super().__init__(kinds, allow_abbrev=False, formatter_class=HelpFormatter, **options)
         self.flags = {field.name: field for kind in self.dataclass_types for field in dataclasses.fields(kind)}
 

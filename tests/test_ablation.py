@@ -8,7 +8,7 @@ import yaml
 from conftest import rows_of
 
 from benchmarks import ablation
-from data_scripts.folds import load_data
+from data_scripts.fold_files import load_data
 
 
 @pytest.fixture

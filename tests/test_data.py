@@ -9,7 +9,7 @@ from PIL import Image
 from data_scripts.arguments import AugmentOptions
 from data_scripts.augment import IMAGENET_MEAN, Augmentation
 from data_scripts.catalog import DATASETS
-from data_scripts.check import check_split
+from data_scripts.file_checks import check_split
 from data_scripts.labels import CAMVID, CITYSCAPES, DataError
 from data_scripts.loading import BatchPlan, TrainBatches, eval_loader, train_loader
 from data_scripts.pixels import Pixels

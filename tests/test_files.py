@@ -13,11 +13,12 @@ import pytest
 from conftest import ROOT
 from PIL import Image, features
 
-from data_scripts import reader, sources
-from data_scripts.check import check_split, check_whole, fit_crop
+from data_scripts import listing, reader
+from data_scripts.file_checks import check_split, check_whole, fit_crop
 from data_scripts.labels import CAMVID, DataError
+from data_scripts.listing import list_images
 from data_scripts.reader import FORMATS, number_of_pixels, read_image, read_instances, read_label, upright_size
-from data_scripts.sources import folder_of_images, from_files, list_images, load_source
+from data_scripts.sources import folder_of_images, from_files, load_source
 
 AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 BANDS = np.zeros((40, 60, 3), np.uint8)  # red, green and blue quarters, so that each orientation looks different
@@ -213,7 +214,7 @@ def test_every_listed_format_is_one_of_pillow():
     Image.init()
     assert set(FORMATS) - {"HEIF"} <= set(Image.OPEN)
     suffixes = [suffix for group in FORMATS.values() for suffix in group]
-    assert len(set(suffixes)) == len(suffixes) and sources.IMAGE_SUFFIXES == set(suffixes)
+    assert len(set(suffixes)) == len(suffixes) and listing.IMAGE_SUFFIXES == set(suffixes)
 
 
 GREY = (np.arange(256).reshape(16, 16) * 7 % 256).astype(np.uint8)

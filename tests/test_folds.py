@@ -1,12 +1,13 @@
 """Folds: what is held out, that training and prediction agree on it, and which weights best/ holds."""
 
 import json
+import shutil
 
 import pytest
 from conftest import CAMVID, ROOT, rows_of
 from safetensors.torch import load_file
 
-from data_scripts.folds import hold_out, load_data, read_fold
+from data_scripts.fold_files import hold_out, load_data, read_fold
 from data_scripts.labels import DataError
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
@@ -149,3 +150,79 @@ def test_the_shipped_folds_are_those_that_the_docs_describe():
     assert max(int(n.split("_")[1]) for n in t["train"]["name"] if n.startswith("0001TP")) < 7620
     u, _ = load_data("camvid", str(CAMVID), path, "U")
     assert {name.split("_")[0] for name in u["validation"]["name"]} == {"0016E5"} and len(u["train"]) == 163
+
+
+def test_the_program_writes_folds_that_training_reads(in_process, city, tmp_path, capsys):
+    file = tmp_path / "folds.json"
+    in_process("data_scripts.folds", city, file, "--number", 3)
+    folds = json.loads(file.read_text())
+    names = load_data("toycity", str(city))[0]["train"]["name"]
+    assert list(folds) == ["1", "2", "3"] and sorted(sum(folds.values(), [])) == sorted(names)
+    assert all(fold == [name for name in names if name in fold] for fold in folds.values())
+    said = capsys.readouterr().out
+    assert f"wrote {file}: train with --dataset minicity --folds {file} --fold 1" in said and "road" in said
+    data, _ = load_data("toycity", str(city), str(file), "2")
+    assert data["validation"]["name"] == folds["2"] and len(data["train"]) == 12 - len(folds["2"])
+    in_process("data_scripts.folds", city, tmp_path / "again.json", "--number", 3)
+    assert (tmp_path / "again.json").read_bytes() == file.read_bytes()
+
+
+def test_folds_of_both_splits_keep_sequences_together(in_process, city, tmp_path, capsys):
+    file = tmp_path / "folds.json"
+    flags = ["--number", 2, "--train_on", "train+val", "--group_by", "([0-9])_leftImg8bit"]
+    in_process("data_scripts.folds", city, file, *flags)
+    folds = json.loads(file.read_text())
+    data, _ = load_data("toycity", str(city))
+    names = [*data["train"]["name"], *data["validation"]["name"]]
+    assert sorted(sum(folds.values(), [])) == sorted(names) and len(names) == 15
+    digits = [{name[-len("0_leftImg8bit")] for name in fold} for fold in folds.values()]
+    assert len(digits) == 2 and not digits[0] & digits[1]
+    assert "--train_on train+val --folds" in capsys.readouterr().out
+
+
+def test_images_that_look_alike_share_a_fold(in_process, city, tmp_path):
+    copied = tmp_path / "city"
+    shutil.copytree(city, copied)
+    images = sorted((copied / "leftImg8bit" / "train").iterdir())
+    for image in images[1:5]:  # five equal photos
+        shutil.copyfile(images[0], image)
+    in_process("data_scripts.folds", copied, tmp_path / "folds.json", "--number", 2)
+    folds = json.loads((tmp_path / "folds.json").read_text())
+    alike = {image.stem for image in images[:5]}
+    assert any(alike <= set(fold) for fold in folds.values())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--number", 1], "--number 1: folds are at least 2"),
+        (["--number", 13], "cannot be divided into 13 parts"),
+        (["--group_by", "("], "--group_by ( is no regular expression"),
+        (["--group_by", "x(y)"], "--group_by x(y) does not match the image"),
+        (["--dataset", "kitti"], "lacks the train folder of a kitti data set"),
+    ],
+)
+def test_wrong_flags_of_the_program_are_one_line(in_process, city, tmp_path, capsys, flags, message):
+    with pytest.raises(SystemExit) as stop:
+        in_process("data_scripts.folds", city, tmp_path / "folds.json", *flags)
+    said = capsys.readouterr().err
+    assert stop.value.code and message in said and said.count("\n") == 1 and not (tmp_path / "folds.json").exists()
+
+
+def test_a_file_of_folds_is_not_written_over(in_process, city, tmp_path, capsys):
+    (tmp_path / "folds.json").write_text("mine")
+    with pytest.raises(SystemExit):
+        in_process("data_scripts.folds", city, tmp_path / "folds.json")
+    assert "folds.json exists already" in capsys.readouterr().err
+    assert (tmp_path / "folds.json").read_text() == "mine"
+
+
+def test_two_images_of_one_name_cannot_be_told_apart(in_process, city, tmp_path, capsys):
+    copied = tmp_path / "city"
+    shutil.copytree(city, copied)
+    twin = load_data("toycity", str(city))[0]["train"]["name"][0].removesuffix("_leftImg8bit")
+    for path in [*copied.rglob(f"{twin}_*.png")]:
+        shutil.copyfile(path, path.parent.parent / "val" / path.name)
+    with pytest.raises(SystemExit):
+        in_process("data_scripts.folds", copied, tmp_path / "folds.json", "--train_on", "train+val")
+    assert "several images of train+val are named" in capsys.readouterr().err

@@ -170,7 +170,7 @@ def test_a_recipe_that_is_no_file_is_one_line(name, tmp_path, capsys):
         ("--batch_size 1e3", "invalid int value: '1e3'"),
         ("--epochs -9223372036854775809", "out of range"),
         ("--crop_size 3 99999999999999999999", "--crop_size 99999999999999999999 is out of range"),
-        ("--dataset nowhere", "--dataset nowhere is not known: choose one of minicity, cityscapes, camvid, toycity"),
+        ("--dataset nowhere", "--dataset nowhere is not known: choose one of minicity, cityscapes, camvid, camvid32"),
         ("--focal_gamma 0", "--focal_gamma needs --loss focal, not ce"),
         ("--cutmix_prob 1", "--cutmix_prob needs --cutmix"),
         ("--hflip perhaps", "perhaps"),

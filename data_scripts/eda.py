@@ -1,0 +1,218 @@
+"""Draw a data set's page: its classes, their sizes and places, its pictures with masks, and what stands out.
+
+    python -m data_scripts.eda my_data page              # page/index.html and page/stats.json
+    python -m data_scripts.eda page --dataset camvid --dataset_path my_camvid --pictures 0    # without photos
+
+Takes the data flags of train_seg.py. This is a script: it may use every room, and nothing imports it.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from datasets import DatasetDict
+from transformers.hf_argparser import HfArg
+
+from seg_runs.launch import one_line_errors
+from seg_runs.parsing import parse_arguments
+
+from . import class_statistics as statistics
+from . import eda_page as html
+from .arguments import DataOptions, with_folder
+from .catalog import DataNote, source_of
+from .class_file import About
+from .files import write_whole
+from .findings import Finding, below, counted, findings_of
+from .labels import DataError
+from .near_duplicates import BITS
+from .recognition import with_dataset
+from .saved_classes import describe_data, note_of
+from .survey import Row, Survey, take_survey
+from .training import load_to_look_at
+
+NAMED = {"prog": "python -m data_scripts.eda", "usage": "%(prog)s [DATA] OUT [--FLAG VALUE] ..."}
+PAIRS = 6  # look-alikes that the page shows
+PAGE = "index.html"
+REMEDY = "make room there, or name another folder"
+
+
+@dataclass(frozen=True)
+class EdaOptions(DataOptions):
+    """Draw a page about a data set."""
+
+    pictures: int = HfArg(
+        default=12, help="pictures with masks on the page; 0 shows no photo at all", metadata={"least": 0, "most": 200}
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    with one_line_errors(DataError):
+        argv, out = split_off_folder(sys.argv[1:] if argv is None else list(argv))
+        options = with_dataset(parse_arguments(EdaOptions, with_folder(argv), **NAMED))
+        prepare_folder(out)
+        data, labels, refusal = load_to_look_at(options)
+        note = note_of({"dataset": options.dataset, **describe_data(options, data, labels)})
+        if options.pictures and not note.publishable:
+            print(f"note: {withheld(note)}")
+        survey = take_survey(data, labels)
+        alike = statistics.look_alikes(survey)
+        found = without_folder(findings_of(survey, refusal), options.dataset_path or options.dataset)
+        numbers = stats(survey, alike, found)
+        text = draw(data, survey, alike, found, note, options)
+        write_whole(out / "stats.json", lambda path: path.write_text(json.dumps(numbers, indent=1) + "\n"), REMEDY)
+        write_whole(out / PAGE, lambda path: path.write_text(text, encoding="utf-8"), REMEDY)
+        print(f"wrote {out / PAGE} ({len(text) / 1e6:.1f} MB) and {out / 'stats.json'}")
+
+
+def split_off_folder(argv: list[str]) -> tuple[list[str], Path]:
+    """Return the command line without the folder to write, and that folder: the last argument before the first flag."""
+    named = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))
+    if {"-h", "--help"} & {*argv}:
+        return argv[named:], Path()
+    if not 1 <= named <= 2:
+        raise DataError(f"{named} folders are named: give DATA OUT, or OUT and --dataset_path DATA")
+    return argv[: named - 1] + argv[named:], Path(argv[named - 1])
+
+
+def prepare_folder(out: Path) -> None:
+    """Create the folder to write. Raises `DataError` if it cannot be one, or if it holds another page."""
+    if (out / PAGE).exists():
+        try:
+            ours = f'content="{html.GENERATOR}"' in (out / PAGE).read_text(encoding="utf-8")[:2000]
+        except (OSError, UnicodeDecodeError):
+            ours = False
+        if not ours:
+            raise DataError(f"{out / PAGE} exists and is not a page of this program: name another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {out}: {error.strerror or error}; {REMEDY}") from error
+
+
+def without_folder(found: list[Finding], root: str) -> list[Finding]:
+    """Return findings that do not tell where on this machine the data lie, because the page may be shown around."""
+    return [replace(finding, then=finding.then.replace(root, Path(root).name)) for finding in below(found, root)]
+
+
+def withheld(note: DataNote) -> str:
+    """Return a warning about pictures of data whose licence does not let everyone show them."""
+    return (
+        f"the page holds pictures of {note.title}: show it only where these may be shown, or leave them out with "
+        "--pictures 0"
+    )
+
+
+def stats(survey: Survey, alike: statistics.Alike, found: list[Finding]) -> dict:
+    """Return the content of stats.json."""
+    names = list(survey.labels.names)
+    together = statistics.co_occurrence(survey)
+    return {
+        "splits": statistics.split_numbers(survey, alike),
+        "quantiles of region sizes": list(statistics.QUANTILES),
+        "classes": statistics.class_numbers(survey),
+        "images that show both": {name: row for name, row in zip(names, together.tolist(), strict=True)},
+        "look-alikes of training images": [
+            {
+                "split": survey.rows[a].split,
+                "image": survey.rows[a].name,
+                "training image": survey.rows[b].name,
+                "different bits": bits,
+            }
+            for a, b, bits in alike.pairs
+        ],
+        "findings": [asdict(finding) for finding in found],
+    }
+
+
+def draw(
+    data: DatasetDict,
+    survey: Survey,
+    alike: statistics.Alike,
+    found: list[Finding],
+    note: DataNote,
+    options: EdaOptions,
+) -> str:
+    """Return the page."""
+    numbers, splits = statistics.class_numbers(survey), statistics.split_numbers(survey, alike)
+    labels, labelled = survey.labels, survey.labelled
+    chosen = statistics.choose_pictures(survey, options.pictures)
+    sizes = [row.size for row in survey.rows if row.size]
+    aspect = float(np.median([width / height for height, width in sizes])) if sizes else 1.0
+    images = {split: entry["images"] for split, entry in splits.items()}
+    is_own = source_of(options.dataset).labels is None  # its owner knows what may be shown
+    warning = "" if is_own or note.publishable or not options.pictures else withheld(note)
+    named = note.title != About().data_note().title
+    title = note.title if named else Path(options.dataset_path or options.dataset).resolve().name
+    sections = [
+        html.header(title, described(survey), tiles(survey, splits), warning),
+        html.findings_section(found),
+        html.contact_sheet([survey.rows[i] for i in chosen], [files_of(data, i) for i in chosen], labels),
+        html.class_bars(numbers, labelled, images, labels),
+        html.position_maps(statistics.heat_maps(survey), labels, aspect),
+        html.region_boxes(numbers, labelled, labels),
+        html.co_occurrence_table(statistics.co_occurrence(survey), labels),
+        html.images_section(splits),
+        look_alikes(data, survey, alike) if options.pictures else "",
+        "<footer>Drawn by <code>python -m data_scripts.eda</code>. The numbers are in stats.json.</footer>",
+    ]
+    return html.page(f"{title}: a look at the data", sections)
+
+
+def described(survey: Survey) -> str:
+    shown = ", ".join(survey.labels.names[:6]) + (" ..." if len(survey.labels.names) > 6 else "")
+    return f"{counted(len(survey.rows), 'image')}, {len(survey.labels.names)} classes: {shown}"
+
+
+def tiles(survey: Survey, splits: dict[str, dict]) -> list[tuple[str, str]]:
+    """Return the numbers at the top of the page, each with what it counts."""
+    titles = {"train": "training images", "val": "validation images", "test": "test images"}
+    found = [(f"{entry['images']:,}", titles.get(split, f"images in {split}")) for split, entry in splits.items()]
+    found.append((str(len(survey.labels.names)), "classes"))
+    sizes = [row.size for row in survey.rows if row.size]
+    if sizes:
+        megapixels = np.median([height * width for height, width in sizes]) / 1e6
+        found.append((f"{megapixels:.2g}", "megapixels, median"))
+    labelled = sum(int(survey.counts(split).sum()) for split in survey.labelled)
+    total = sum(int(row.ids.sum()) for row in survey.rows if row.ids is not None)
+    if total:
+        found.append((html.percent(labelled / total), "of the pixels belong to a class"))
+    return found
+
+
+def files_of(data: DatasetDict, index: int) -> dict:
+    """Return the undecoded files of a row of the survey, which lists the splits one after the other."""
+    for split in data.values():
+        if index < len(split):
+            return split[index]
+        index -= len(split)
+    raise IndexError(index)
+
+
+def look_alikes(data: DatasetDict, survey: Survey, alike: statistics.Alike) -> str:
+    """Return the section of near-duplicates: pairs across splits, or else the largest groups."""
+    what, pairs = "images that look like a training image", []
+    for other, training, bits in alike.pairs:
+        names = f"{name_of(survey.rows[other])} and {name_of(survey.rows[training])}"
+        pairs.append(((other, training), f"{names}: {bits} of {BITS} bits differ"))
+    if not pairs:
+        what = "groups of near-duplicates"
+        groups, sizes = np.unique(alike.groups[alike.groups >= 0], return_counts=True)
+        for i in np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes > 1)]:
+            first, *_, last = np.flatnonzero(alike.groups == groups[i]).tolist()
+            names = f"{name_of(survey.rows[first])} and {name_of(survey.rows[last])}"
+            pairs.append(((first, last), f"{names}: first and last of {sizes[i]} images"))
+    text = f"{len(pairs):,} {what}, found by a perceptual hash." + (
+        f" {PAIRS} are shown." if len(pairs) > PAIRS else ""
+    )
+    shown = [([files_of(data, i)["image"] for i in pair], caption) for pair, caption in pairs[:PAIRS]]
+    return html.pairs_section("Look-alikes", text, shown)
+
+
+def name_of(row: Row) -> str:
+    return f"{row.name} ({row.split})"
+
+
+if __name__ == "__main__":
+    main()

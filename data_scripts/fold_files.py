@@ -1,0 +1,105 @@
+"""Folds: hold labelled images out of training, and validate on them instead.
+
+A folds file is JSON. It maps the name of each fold to the names of the images that it holds out.
+
+    {"T": ["0006R0_f00930", "0006R0_f00960"], "U": ["0016E5_00390"]}
+
+`--folds FILE --fold T` validates on the images of T and trains on the others.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+from .catalog import TRAIN_ON
+from .labels import DataError, LabelInfo
+from .sampling import training_split
+from .sources import load_source
+from .val_share import VAL_SHARE, hold_share_out
+
+
+def load_data(
+    dataset: str,
+    path: str | None,
+    folds: str | None = None,
+    fold: str | None = None,
+    train_on: str = "train",
+    val_share: float | None = None,
+    group_by: str | None = None,
+) -> tuple[DatasetDict, LabelInfo]:
+    """Call `load_source`. Returns splits that include "train" and "validation".
+
+    With `fold`, the images of `train_on` are divided into these two. Without a fold, a folder of one's own that has no
+    validation images gives `val_share` of its training images for them (see `val_share.py`). Raises `DataError` if
+    `val_share` or `group_by` would have no effect.
+    """
+    data, labels = load_source(dataset, path)
+    has_validation = "validation" in data
+    if has_validation or fold is not None:
+        given = "--val_share" if val_share is not None else "--group_by" if group_by is not None else None
+        why = f"{path or dataset} has validation images" if has_validation else "--fold names the images to hold out"
+        if given:
+            raise DataError(f"{given} has no effect: {why}")
+    if fold is not None:
+        splits = tuple(split for split in TRAIN_ON[train_on] if split in data)
+        return hold_out(data, splits, read_fold(folds, fold), f"fold {fold} of --folds {folds}"), labels
+    if not has_validation:
+        share = VAL_SHARE if val_share is None else val_share
+        data = DatasetDict({**data, **hold_share_out(data["train"], labels, share, group_by)})
+    return data, labels
+
+
+def read_fold(path: str, fold: str) -> list[str]:
+    """Return the names of the images that `fold` of the folds file `path` holds out.
+
+    Raises DataError if the file cannot be read or has no such fold.
+    """
+    try:
+        folds = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read --folds {path}: {error}") from error
+    if not isinstance(folds, dict) or not folds:
+        raise DataError(f"--folds {path} is not a JSON object of folds, each with a list of image names")
+    if fold not in folds:
+        raise DataError(f"--fold {fold} is not in {path}: choose one of {', '.join(folds)}")
+    names = folds[fold]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise DataError(f"fold {fold} of --folds {path} is not a list of image names")
+    return names
+
+
+def hold_out(data: DatasetDict, train_on: tuple[str, ...], names: list[str], where: str) -> DatasetDict:
+    """Return new splits: the images of `train_on` in `names` become "validation", the others "train".
+
+    data      splits with the columns of `load_source`; a "test" split stays as it is
+    train_on  the splits of `data` to divide; labelled images of other splits are left out
+    names     names of the images to hold out
+    where     name of the fold in errors
+
+    Raises DataError if a name is unknown or ambiguous, or if no training image remains.
+    """
+    pool = training_split(*(data[split] for split in train_on))
+    known, held_out = set(pool["name"]), set(names)
+    if len(known) < len(pool):
+        twice = next(name for name in pool["name"] if pool["name"].count(name) > 1)
+        raise DataError(
+            f"{where}: image {twice} is in both {' and '.join(train_on)}, so it cannot be held out: rename one"
+        )
+    if unknown := sorted(held_out - known):
+        splits = " and ".join(train_on)
+        raise DataError(
+            f"{where} names {unknown[0]}: there is no such image in {splits} ({len(unknown)} unknown names)"
+        )
+    if known == held_out:
+        raise DataError(f"{where} holds out all {len(known)} images and leaves none to train on")
+    is_held_out = np.array([name in held_out for name in pool["name"]])
+    rest = {name: split for name, split in data.items() if name not in ("train", "validation")}
+    parts = {"train": _rows(pool, ~is_held_out), "validation": _rows(pool, is_held_out)}
+    return DatasetDict(parts | rest)
+
+
+def _rows(pool: Dataset, chosen: np.ndarray) -> Dataset:
+    """Return the rows of `pool` where `chosen` is true, with a new `index`."""
+    return training_split(pool.select(np.flatnonzero(chosen)))

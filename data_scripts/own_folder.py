@@ -1,0 +1,164 @@
+"""Find images and masks of one's own: a folder with `images/`, `masks/` and classes.yaml.
+
+    images/{train,val,test}/NAME.jpg   masks/{train,val,test}/NAME.png   classes.yaml
+    {train,val,test}/images/NAME.jpg   {train,val,test}/masks/NAME.png   classes.yaml
+    images/NAME.jpg                    masks/NAME.png                    classes.yaml
+
+Folders may have other common names, listed below, in upper or lower case. A mask has its image's name, or that name
+with one of `MASK_SUFFIXES`. Whatever is left out is named.
+"""
+
+import shlex
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .class_file import CLASS_FILE, read_classes
+from .labels import DataError, LabelInfo
+from .listing import as_file, list_images, note, refuse_folder, some_of
+
+IMAGES, MASKS = ("images",), ("masks", "labels", "annotations")
+SPLIT_FOLDERS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+MASK_SUFFIXES = ("_mask", "_gt", "_label")
+Row = tuple[str, Path, Path | None, None]  # name, image, mask, no instance map
+
+
+def prepare_command(root: Path | str) -> str:
+    """Return the command that makes a folder of this layout out of another one."""
+    there = str(root).rstrip("/\\")
+    return f"python -m data_scripts.prepare {shlex.quote(there)} {shlex.quote(f'{there}_prepared')}"
+
+
+def looks_like_folder(root: Path) -> bool:
+    """Return whether `root` has folders of images and masks."""
+    return any(masks is not None for _, masks in _places(root).values())
+
+
+def has_validation(root: Path) -> bool:
+    """Return whether `root` has a folder of validation images."""
+    return "validation" in _places(root)
+
+
+def load_folder(root: Path) -> tuple[dict[str, list[Row]], LabelInfo]:
+    """Return rows for `sources.from_files` by split, and the label set of classes.yaml.
+
+    The splits are "train", and "validation" and "test" if there are such folders. Prints what was found and what is
+    left out. Raises `DataError` if something is missing.
+    """
+    places = _places(root)
+    if "train" not in places:
+        raise DataError(
+            f"{root} (--dataset_path) has no images/ with masks/ beside it, or none for training: make such a folder "
+            f"with {prepare_command(root)}"
+        )
+    if not (root / CLASS_FILE).is_file():
+        raise DataError(
+            f"{root} (--dataset_path) has no {CLASS_FILE}, which says what the ids in its masks mean: make a folder "
+            f"that has one with {prepare_command(root)}"
+        )
+    labels, _ = read_classes(root / CLASS_FILE)
+    found = {split: _pair(split, *folders) for split, folders in places.items()}
+    note(f"{root} has {', '.join(f'{len(rows)} {split}' for split, rows in found.items())} images")
+    remedy = f"correct {CLASS_FILE}, or the masks with {prepare_command(root)}"
+    return found, replace(labels, remedy=remedy)
+
+
+def _places(root: Path) -> dict[str, tuple[Path, Path | None]]:
+    """Return the folders of images and masks by split. Without folders of splits, all images are "train"."""
+    images, above, below = _child(root, IMAGES), {}, {}
+    for split, names in SPLIT_FOLDERS.items():
+        folder = _child(root, names)
+        if folder is not None and (inside := _child(folder, IMAGES)) is not None:
+            above[split] = (inside, _masks(folder))
+        if images is not None and (folder := _child(images, names)) is not None:
+            masks = _masks(root)
+            below[split] = (folder, masks and _child(masks, names))
+    if above and images is not None:
+        raise DataError(f"{root} has both {images} and {next(iter(above.values()))[0]}: keep one arrangement of splits")
+    if below:
+        _name_others(images, [folder for folder, _ in below.values()])
+    if above or below or images is None:
+        return above or below
+    return {"train": (images, _masks(root))}
+
+
+def _child(folder: Path, names: Sequence[str]) -> Path | None:
+    """Return the subfolder with the first of `names`, in upper or lower case, or None."""
+    try:
+        children = {path.name.casefold(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir()}
+    except OSError as error:
+        refuse_folder(error)
+    return next((children[name] for name in names if name in children), None)
+
+
+def _masks(folder: Path) -> Path | None:
+    """Return the subfolder that holds masks, or None. Raises `DataError` if several do."""
+    there = [path for path in (_child(folder, [name]) for name in MASKS) if path is not None]
+    if len(there) > 1:
+        there = [path for path in there if list_images(path)]
+    if len(there) > 1:
+        raise DataError(f"{folder} has masks in {' and in '.join(path.name for path in there)}: rename all but one")
+    return there[0] if there else None
+
+
+def _name_others(images: Path, parts: Sequence[Path]) -> None:
+    """Name the images beside the folders of the splits."""
+    others = [path for path in list_images(images) if not any(part in path.parents for part in parts)]
+    if others:
+        note(f"images of {images} in no split are left out ({len(others)}): {_names(others, images)}")
+
+
+def _pair(split: str, images: Path, masks: Path | None) -> list[Row]:
+    """Return a row for each image that has one mask. Test images may all lack masks."""
+    photos = list_images(images)
+    found = list_images(masks) if masks is not None else []
+    by_stem = defaultdict(list)
+    for mask in found:
+        by_stem[_stem(mask, masks)].append(mask)
+    stems = {_stem(photo, images) for photo in photos}
+    pairs = {}
+    for photo in photos:
+        stem = _stem(photo, images)
+        longer = [stem + suffix for suffix in MASK_SUFFIXES if stem + suffix not in stems]
+        pairs[photo] = [mask for key in (stem, *longer) for mask in by_stem.get(key, ())]
+    if split == "test" and not found:
+        pairs = {photo: [None] for photo in photos}
+    rows = [(photo, fitting[0]) for photo, fitting in pairs.items() if len(fitting) == 1]
+    if not rows:
+        raise DataError(_no_pair(images, masks, photos, found))
+    for kind, left_out, folder in (
+        ("images of {} without a mask", [photo for photo, fitting in pairs.items() if not fitting], images),
+        ("images of {} with several masks", [photo for photo, fitting in pairs.items() if len(fitting) > 1], images),
+        ("masks of {} without an image", sorted({*found} - {mask for fit in pairs.values() for mask in fit}), masks),
+    ):
+        if left_out:
+            note(f"{kind.format(folder)} are left out ({len(left_out)}): {_names(left_out, folder)}")
+    names = [photo.stem for photo, _ in rows]
+    if len({as_file(name) for name in names}) < len(names):  # the same name in two subfolders
+        names = [photo.relative_to(images).with_suffix("").as_posix() for photo, _ in rows]
+    return [(name, photo, mask, None) for name, (photo, mask) in zip(names, rows, strict=True)]
+
+
+def _stem(path: Path, folder: Path) -> str:
+    """Return the key by which images and masks belong together: the path in the folder, without suffix."""
+    return as_file(path.relative_to(folder).with_suffix("").as_posix())
+
+
+def _no_pair(images: Path, masks: Path | None, photos: Sequence[Path], found: Sequence[Path]) -> str:
+    if not photos:
+        return f"no image in {images}"
+    if not found:
+        return f"no mask for the {len(photos)} images of {images}: put masks into a folder masks/ of the same names"
+    return (
+        f"no image of {images} has a mask in {masks}: {photos[0].name} is an image and {found[0].name} a mask, but a "
+        f"mask needs the name of its image, at most with {', '.join(MASK_SUFFIXES)} at the end"
+    )
+
+
+def _names(paths: Sequence[Path], folder: Path) -> str:
+    return some_of([path.relative_to(folder).as_posix() for path in paths])

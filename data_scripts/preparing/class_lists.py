@@ -1,0 +1,188 @@
+"""Find and read the files in which tools list classes beside masks, by id or by colour."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..class_file import read_classes
+from ..labels import CITYSCAPES, DataError
+from .annotated import BACKGROUND, is_background
+from .found import Found, read_json, read_lines, read_text
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Names of classes by id and, if the file says so, colours.
+
+    where   the file
+    names   {id: name}; ids are the values of index masks, or just the order if `colors` says what the masks hold
+    colors  {id: (R, G, B)}
+    """
+
+    where: str
+    names: dict[int, str]
+    colors: dict[int, Color]
+
+
+def find_class_list(found: Found) -> ClassList | None:
+    """Return the first list of classes that the source has, or None. Lists that contradict each other are an error."""
+    for names, read in READERS:
+        lists = [read(found.root / path) for path in found.named(*names)]
+        for other in lists[1:]:
+            if (other.names, other.colors) != (lists[0].names, lists[0].colors):
+                raise DataError(f"{lists[0].where} and {other.where} list different classes: make them equal")
+        if lists:
+            return lists[0]
+    return None
+
+
+def cityscapes_list(where: str) -> ClassList:
+    """Return the classes of Cityscapes' label ids. Other ids are called void, which is ignored."""
+    names = dict.fromkeys(CITYSCAPES.void_ids, "void")
+    names |= dict(zip(CITYSCAPES.source_ids, CITYSCAPES.names, strict=True))
+    return ClassList(where, names, dict(zip(CITYSCAPES.source_ids, CITYSCAPES.palette, strict=True)))
+
+
+def _read_labelmap(path: Path) -> ClassList:
+    """Read CVAT's labelmap.txt: lines of name:r,g,b:parts:actions."""
+    names, colors = {}, {}
+    for number, line in enumerate(read_lines(path)):
+        name, color, *_ = [*line.split(":"), ""]
+        names[number] = name.strip()
+        if color.strip():
+            colors[number] = _color(color.split(","), path, line)
+    return _checked(path, names, colors)
+
+
+def _read_colors(path: Path) -> ClassList:
+    """Read lines with a name and three numbers, in either order; a header and an id before them are skipped."""
+    names, colors = {}, {}
+    for line in read_lines(path):
+        cells = [cell for cell in re.split(r"[\s,;:]+", line) if cell]
+        numbers = [place for place, cell in enumerate(cells) if cell.isdigit()]
+        name = " ".join(cell for cell in cells if not cell.isdigit())
+        if len(numbers) < 3 or not name:
+            if not names and not numbers:  # the header
+                continue
+            raise DataError(f"{path}: {line!r:.80} is not a name with red, green and blue")
+        names[len(names)] = name
+        colors[len(colors)] = _color([cells[place] for place in numbers[-3:]], path, line)
+    return _checked(path, names, colors)
+
+
+def _read_class_dict(path: Path) -> ClassList:
+    """Read a CSV with the columns name, r, g, b."""
+    names, colors = {}, {}
+    for number, row in enumerate(_rows(path)):
+        name = row.get("name") or row.get("class") or row.get("class_name") or row.get("label") or ""
+        names[number] = name
+        rgb = [row.get(short) or row.get(long) or "" for short, long in (("r", "red"), ("g", "green"), ("b", "blue"))]
+        colors[number] = _color(rgb, path, str(row))
+    return _checked(path, names, colors)
+
+
+def read_roboflow(path: Path) -> ClassList:
+    """Read Roboflow's _classes.csv: the columns Pixel Value and Class."""
+    names = {}
+    for row in _rows(path):
+        value, name = row.get("pixel value"), row.get("class")
+        if value is None or name is None:
+            raise DataError(f"{path} has no columns 'Pixel Value' and 'Class': export 'Semantic Segmentation Masks'")
+        if not value.isdigit() or int(value) > 65535:
+            raise DataError(f"{path}: pixel value {value!r:.80} is not a whole number")
+        names[int(value)] = name
+    return _checked(path, names, {})
+
+
+def read_names(path: Path) -> ClassList:
+    """Read one name a line. The first line is id 0, or -1 if it is labelme's __ignore__."""
+    lines = read_lines(path)
+    first = -1 if lines and lines[0].lower() == "__ignore__" else 0
+    names = {number: re.sub(r"^\d+\s*[:=,\t]\s*", "", name) for number, name in enumerate(lines, start=first)}
+    names.pop(-1, None)
+    return _checked(path, names, {})
+
+
+def read_id2label(path: Path) -> ClassList:
+    """Read {"0": "background", ...}, {"background": 0, ...} or [{"id": 0, "name": ..., "color": [r, g, b]}, ...]."""
+    content = read_json(path)
+    if isinstance(content, dict) and isinstance(content.get("id2label"), dict):
+        content = content["id2label"]
+    try:
+        if isinstance(content, dict):
+            by_id = all(str(key).isdigit() for key in content)
+            pairs = ((key, value) if by_id else (value, key) for key, value in content.items())
+            return _checked(path, {int(number): str(name) for number, name in pairs}, {})
+        names = {int(entry.get("id", number)): str(entry["name"]) for number, entry in enumerate(content)}
+        colors = {
+            int(entry.get("id", number)): _color(entry["color"], path, str(entry))
+            for number, entry in enumerate(content)
+            if entry.get("color")
+        }
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise DataError(f'{path} does not list classes: write {{"0": "background", "1": "road"}}') from error
+    return _checked(path, names, colors)
+
+
+def _read_class_file(path: Path) -> ClassList:
+    """Read a classes.yaml of our own."""
+    labels, _ = read_classes(path)
+    names = dict(zip(labels.source_ids, labels.names, strict=True)) | dict.fromkeys(labels.void_ids, "void")
+    return ClassList(str(path), names, dict(zip(labels.source_ids, labels.palette, strict=True)))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV as {name of the column in lower case: text}; also with semicolons or tabs."""
+    text = read_text(path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    separator = max(",;\t", key=first.count)
+    lines = io.StringIO("\n".join(text.splitlines()))
+    try:
+        rows = list(csv.DictReader(lines, delimiter=separator, skipinitialspace=True))
+    except csv.Error as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+    return [
+        {(key or "").strip().lower(): (value or "").strip() for key, value in row.items() if isinstance(value, str)}
+        for row in rows
+        if any(value for value in row.values())
+    ]
+
+
+def _color(numbers: Sequence[object], path: Path, line: str) -> Color:
+    text = [str(number).strip() for number in numbers]
+    if len(text) != 3 or not all(number.isdigit() and int(number) < 256 for number in text):
+        raise DataError(f"{path}: {line!r:.80} has no colour of three numbers from 0 to 255")
+    return tuple(int(number) for number in text)
+
+
+def _checked(path: Path, names: dict[int, str], colors: dict[int, Color]) -> ClassList:
+    if not names:
+        raise DataError(f"{path} lists no class: write one name a line, or remove the file")
+    if nameless := [number for number, name in names.items() if not name.strip()]:
+        raise DataError(f"{path}: class {nameless[0]} has no name")
+    seen = {}
+    for number, color in colors.items():
+        if (other := seen.setdefault(color, names[number])) != names[number]:
+            raise DataError(f"{path}: {other} and {names[number]} have the same colour {color}: change one")
+    return ClassList(str(path), {number: _plain(name) for number, name in names.items()}, colors)
+
+
+def _plain(name: str) -> str:
+    """Return a name without the underscores that tools put around their own words."""
+    return BACKGROUND if is_background(name) and "_" in name else name.strip()
+
+
+READERS = (
+    (("classes.yaml",), _read_class_file),
+    (("labelmap.txt",), _read_labelmap),
+    (("class_dict.csv",), _read_class_dict),
+    (("_classes.csv",), read_roboflow),
+    (("label_colors.txt", "colors.txt"), _read_colors),
+    (("id2label.json", "classes.json", "class_names.json", "label_map.json"), read_id2label),
+    (("class_names.txt", "classes.txt", "labels.txt", "names.txt", "obj.names"), read_names),
+)

@@ -1,0 +1,172 @@
+"""COCO's annotation files: polygons and run lengths, one file for each split or one for all.
+
+Categories of the same name are one class, across and within files. COCO's own tools know no order of regions.
+"""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from ..labels import DataError
+from .annotated import Annotated, Item, Options, as_file
+from .drawing import Sheet, choose_overlap, explain_rest, number_classes
+from .found import Found, as_written_by, count, json_head, some, split_of
+from .regions import Region, Shape, pixels, polygon
+from .rle import decode_coco
+
+KEYS = ("images", "annotations", "categories")
+OTHER_KEYS = ('"shapes"', '"imagePath"', '"imgHeight"')  # of labelme and Cityscapes, which have a file for each photo
+NO_OUTLINE = "annotations without an outline (boxes only)"
+TOO_FEW = "polygons of fewer than 3 points"
+
+
+def looks_like(found: Found) -> bool:
+    return bool(_files(found))
+
+
+def _files(found: Found) -> dict[Path, dict]:
+    """Return {file: content} of the COCO files. Files that clearly are of another tool are not read."""
+    heads = {path: json_head(found.root / path) for path in found.json_files}
+    paths = [
+        path for path, head in heads.items() if head.startswith("{") and not any(key in head for key in OTHER_KEYS)
+    ]
+    return {path: content for path in paths if _is_coco(content := found.json(path))}
+
+
+def _is_coco(content: object) -> bool:
+    """Return whether a file has COCO's lists, and is not a panoptic one, whose annotations have no outlines."""
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in KEYS):
+        return False
+    return not any(isinstance(entry, dict) and "segments_info" in entry for entry in content["annotations"][:1])
+
+
+def read(found: Found, options: Options) -> Annotated:
+    files = _files(found)
+    annotated = Annotated("COCO annotations", [], [])
+    names = _names(files, found, annotated)
+    ids, annotated.classes = number_classes(
+        list(dict.fromkeys(name for each in names.values() for name in each.values())), "COCO"
+    )
+    annotated.guesses += explain_rest(ids)
+    sheets: dict[Path, tuple[Sheet, str | None]] = {}
+    for path, content in files.items():
+        _read_file(path, content, {key: ids[name] for key, name in names[path].items()}, found, annotated, sheets)
+    if not sheets:
+        raise DataError(
+            f"none of the photos that {some(files)} name is in {found.root}: put them beside the file or in images/"
+        )
+    without = {str(found.root / path) for path, content in files.items() if not content["annotations"]}
+    unlabelled = {path for path, (sheet, split) in sheets.items() if split == "test" and sheet.where in without}
+    empty = [path for path, (sheet, _) in sheets.items() if not sheet.regions and path not in unlabelled]
+    if not any(sheet.regions for sheet, _ in sheets.values()):
+        raise DataError(
+            f"{some(files)} outline no object in a photo: export polygons or masks"
+            + (", not boxes" if NO_OUTLINE in annotated.passed_over else "")
+        )
+    if options.empty == "leave_out":
+        annotated.pass_over("photos without annotations (--empty leave_out)", empty)
+        sheets = {
+            path: (sheet, split) for path, (sheet, split) in sheets.items() if sheet.regions or path in unlabelled
+        }
+    elif empty:
+        annotated.guesses.append(
+            f"photos without annotations are all background: {count(empty)} (--empty leave_out: omit them)"
+        )
+    number = sum(len(sheet.regions) for sheet, _ in sheets.values())
+    annotated.facts = [f"{number} regions in {some(files)}"]
+    annotated.licence = _licence(files)
+    overlap, lines = choose_overlap([sheet for sheet, _ in sheets.values()], options.overlap)
+    annotated.guesses += lines
+    if unlabelled:
+        annotated.facts.append(f"test photos without annotations, which get no masks: {count(unlabelled)}")
+    annotated.items = [
+        Item(path.as_posix(), split, sheet.image, None if path in unlabelled else sheet.maker(overlap))
+        for path, (sheet, split) in sorted(sheets.items())
+    ]
+    annotated.pass_over("photos that no annotation file lists", [path for path in found.images if path not in sheets])
+    return annotated
+
+
+def _licence(files: dict[Path, dict]) -> str | None:
+    """Return the name of the licence, if the files state one, and only one."""
+    lists = [content.get("licenses") for content in files.values()]
+    entries = [entry for each in lists if isinstance(each, list) for entry in each if isinstance(entry, dict)]
+    names = {" ".join(str(entry.get("name") or "").split())[:100] for entry in entries}
+    name = names.pop() if len(names) == 1 else ""
+    return name if name and name.isprintable() else None
+
+
+def _names(files: dict[Path, dict], found: Found, annotated: Annotated) -> dict[Path, dict[object, str]]:
+    """Return {file: {category id: name}}, without the empty category that Roboflow puts above the others."""
+    names, twice = {}, {}
+    for path, content in files.items():
+        with as_written_by("COCO", f"categories or annotations of {found.root / path}"):
+            categories = {entry["id"]: str(entry["name"]).strip() for entry in content["categories"]}
+            used = {entry.get("category_id") for entry in content["annotations"]}
+            groups = {entry.get("supercategory") for entry in content["categories"]}
+            top = [entry["id"] for entry in content["categories"] if entry.get("supercategory") in ("none", None, "")]
+        for key in top:
+            if key not in used and categories[key] in groups and len(categories) > 1:
+                name = categories.pop(key)
+                if name not in categories.values():
+                    annotated.pass_over("categories above others, without annotations", [name])
+                else:
+                    twice[name] = None
+        twice |= {name: None for name, number in Counter(categories.values()).items() if number > 1}
+        names[path] = categories
+    if twice:
+        annotated.guesses.append(f"categories of the same name are one class: {some(twice)}")
+    return names
+
+
+def _read_file(
+    path: Path,
+    content: dict,
+    ids: dict[object, int],
+    found: Found,
+    annotated: Annotated,
+    sheets: dict[Path, tuple[Sheet, str | None]],
+) -> None:
+    """Add the photos of an annotation file to `sheets`, {photo: (sheet, split)}."""
+    regions, where = defaultdict(list), str(found.root / path)
+    for number, entry in enumerate(content["annotations"]):
+        name = f"{path}: annotation {entry.get('id', number) if isinstance(entry, dict) else number}"
+        with as_written_by("COCO", found.root / name):
+            if entry["category_id"] not in ids:
+                raise DataError(
+                    f"{found.root / name} has category {entry['category_id']}, which categories does not list"
+                )
+            shape, reason = _shape(entry.get("segmentation"))
+            if shape is None:
+                annotated.pass_over(reason, [name])
+            else:
+                regions[entry["image_id"]].append(Region(ids[entry["category_id"]], shape))
+    split = split_of(path.with_suffix(""))
+    for entry in content["images"]:
+        with as_written_by("COCO", f"{where}: image {entry!r:.80}"):
+            name, own = str(entry["file_name"]), regions.get(entry["id"], [])
+            size = (int(entry.get("height") or 0), int(entry.get("width") or 0))
+        photo = found.image(name, path)
+        if photo is None:
+            annotated.pass_over("photos that are missing", [f"{name} ({len(own)} annotations)"])
+            continue
+        sheet = Sheet(as_file(found.root / photo), own, size if all(size) else None, where)
+        if photo in sheets:
+            if sheets[photo][0].regions and sheet.regions:
+                raise DataError(f"{where} and {sheets[photo][0].where} both annotate {photo}: keep one of them")
+            sheet = max(sheets[photo][0], sheet, key=lambda each: len(each.regions))
+        sheets[photo] = (sheet, split or split_of(photo.parent))
+
+
+def _shape(segmentation: object) -> tuple[Shape | None, str]:
+    """Return the shape of an annotation, or None and why it has none."""
+    if isinstance(segmentation, dict):
+        return pixels(lambda: decode_coco(segmentation), whole=True), ""
+    if not segmentation:
+        return None, NO_OUTLINE
+    rings = [np.asarray(ring, float).reshape(-1, 2) for ring in segmentation]
+    rings = [ring for ring in rings if len(ring) >= 3]
+    if not rings:
+        return None, TOO_FEW
+    return polygon(rings), ""

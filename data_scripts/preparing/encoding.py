@@ -1,0 +1,317 @@
+"""Find out how mask files hold their classes (ids, a palette, grey levels, colours) and turn them into ids.
+
+All masks are looked at once before any is written, because only all of them together show which values there are.
+
+    ids         Grey levels or palette indices are kept as they are if they fit into 0 to 254.
+    levels      0 and 255 become 0 and 1, and levels that divide 0 to 255 evenly (0, 128, 255) become 0, 1, 2, ...
+    colours     One class for each colour; black is the background. A palette that differs between files is read so too.
+    blends      Where masks were smoothed, or saved as JPEG, pixels between two classes have a colour of neither. They
+                take the class, among those within 2 pixels, whose colour is nearest.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ..cache import PARTS_AT_ONCE, in_threads
+from ..labels import IGNORE_INDEX, DataError
+from ..reader import describe
+from .annotated import BACKGROUND, MOST_CLASSES, BadFiles, Drawn, File, FoundClass, is_background, is_nothing
+from .class_colors import FEW, NEAR, channels, class_colors, frequent, packed, rgb
+from .class_lists import ClassList, Color
+from .found import some
+from .scanning import Scan, as_colors, read_values, scan, total
+
+UNEVEN = 3  # levels differ from an even division of 0 to 255 by at most so much
+MANY_LEVELS, MANY_COLORS = 17, 65  # so many grey levels or colours may be the noise of a JPEG
+MOST_BLENDS = 0.2  # share of a mask's pixels
+FORMS = ("ids", "levels", "colors")
+REACH = np.ones((5, 5), np.uint8)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How to turn mask files into ids.
+
+    form     "ids": files hold values as ids; "colour": they are read as colours
+    values   sorted values that have a class, (N,)
+    ids      their ids, uint8 (N,)
+    centres  {id: colour} of the classes, if other values are blends, to be given a class nearby; else empty
+    """
+
+    form: str
+    values: np.ndarray
+    ids: np.ndarray
+    centres: dict[int, Color]
+    classes: list[FoundClass]
+    facts: list[str]
+    guesses: list[str]
+
+    def decode(self, mask: dict, image: dict) -> Drawn:
+        """Return the upright ids of a mask. Raises `DataError` if the file cannot be read or holds other values."""
+        values, form = read_values(mask, image, self.form == "colour")
+        if form == "colour" and self.form == "ids":  # grey in a file of colours
+            values = values & 255
+        place = np.searchsorted(self.values, values).clip(max=len(self.values) - 1)
+        known = self.values[place] == values
+        ids, others = self.ids[place], int(known.size - np.count_nonzero(known))
+        if not others:
+            return Drawn(ids)
+        if not self.centres or others > MOST_BLENDS * known.size:
+            raise DataError(
+                f"mask {describe(mask)} has {others / known.size:.1%} of its pixels in values of no class, such as "
+                f"{_text(int(values[~known][0]), self.form)}: draw it without smoothing and save it as PNG"
+            )
+        remark = "pixels between classes (smoothed or compressed masks), which took the class beside them"
+        return Drawn(_nearby(values, ids, known, self), Counter({remark: others}))
+
+
+def understand(
+    masks: Sequence[File], images: Sequence[File], listed: ClassList | None, asked: str | None
+) -> tuple[Encoding, list[str | None]]:
+    """Look at all masks. Return how they are encoded, and for each mask None, or why it cannot be used.
+
+    `asked` is how the user says that they are encoded, one of `FORMS`, or None. Raises `BadFiles` if no mask can be
+    used, and `DataError` if the values are no classes.
+    """
+
+    def look(pair: tuple[File, File]) -> Scan | str:
+        try:
+            return scan(pair[0](), pair[1]())
+        except DataError as error:
+            return str(error)
+
+    pairs = list(zip(masks, images, strict=True))
+    scans, errors = [], []
+    for found in tqdm(in_threads(look, pairs), "Looking at masks", len(pairs), leave=False, disable=None, unit="mask"):
+        errors.append(found if isinstance(found, str) else None)
+        if isinstance(found, Scan):
+            scans.append(found)
+        if len(scans) > PARTS_AT_ONCE:  # a noisy mask holds many values, most of them those of others
+            scans = [total(scans)]
+    if not scans:
+        raise BadFiles(filter(None, errors))
+    whole = total(scans)
+    if _is_noisy(whole, listed):
+        whole = replace(whole, lossy=True)
+    if asked == "colors" or asked is None and _are_colors(whole, listed):
+        return _colors(as_colors(whole), listed), errors
+    if whole.form == "colour":
+        raise DataError(f"--mask_values {asked}: the masks hold colours, such as {rgb(max(whole.counts))}")
+    levels = asked == "levels" or asked is None and _are_levels(whole, listed)
+    return (_levels if levels else _ids)(whole, listed), errors
+
+
+def _is_noisy(whole: Scan, listed: ClassList | None) -> bool:
+    """Return whether lossless masks look like former JPEGs: many values, most of the pixels near a few of them."""
+    if whole.form == "palette" or listed and not listed.colors:
+        return False
+    colors = as_colors(whole)
+    given = [packed(color) for color in listed.colors.values()] if listed else []
+    if len(colors.counts.keys() - {*given}) < (MANY_LEVELS if whole.form == "grey" else MANY_COLORS):
+        return False
+    centres = frequent(colors, given)
+    if not centres:
+        return False
+    table, pixels = channels(np.array(list(colors.counts))), np.array(list(colors.counts.values()))
+    near = np.min([np.abs(table - rgb(centre)).max(1) for centre in centres], axis=0) <= NEAR
+    few = 4 * len(centres) <= len(table) and pixels[near].sum() >= (1 - MOST_BLENDS) * pixels.sum()
+    return few and (whole.form == "colour" or bool(given) or _are_even([centre & 255 for centre in centres]))
+
+
+def _are_colors(whole: Scan, listed: ClassList | None) -> bool:
+    """Return whether masks hold colours: files of colours, or grey ones whose values are grey colours of the list."""
+    if whole.form == "colour" or listed is None or not listed.colors:
+        return whole.form == "colour"
+    if whole.form == "palette":
+        return not {*whole.counts} <= {*listed.names, IGNORE_INDEX}
+    greys = {color[0] for color in listed.colors.values() if len({*color}) == 1}
+    return {*whole.counts} <= greys or not {*whole.counts} <= {*listed.names, IGNORE_INDEX}
+
+
+def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
+    """Keep ids as they are, or number them anew if they exceed 254 (255 is kept for ignored pixels)."""
+    facts = [f"masks hold {'indices into a palette' if whole.form == 'palette' else 'class ids'}"]
+    names, values, guesses = dict(listed.names) if listed else {}, sorted(whole.counts), []
+    if whole.lossy:
+        raise DataError("the masks are JPEGs, which change class ids: save them as PNG from the original")
+    if listed and _starts_at_one(names, values):
+        names = {0: BACKGROUND} | {number + 1: name for number, name in names.items()}
+        guesses.append(f"{listed.where} lists no background, so its first class is id 1 and id 0 the background")
+    ids = {value: value for value in {*values, *names} if value <= IGNORE_INDEX}
+    if values[-1] > IGNORE_INDEX or IGNORE_INDEX in names and not is_nothing(names[IGNORE_INDEX]):
+        ids = _number(values, names)
+        changed = [f"{value} became {ids[value]}" for value in values if value != ids[value]]
+        guesses.append(f"255 always means ignored, and ids go up to 254, so ids have changed: {some(changed)}")
+    elif len(values) > MOST_CLASSES:
+        raise DataError(
+            f"the masks hold {len(values)} different values: these are no class ids (photos? depth? instances?)"
+        )
+    unnamed = [value for value in values if value not in names and ids[value] != IGNORE_INDEX]
+    if listed is None:
+        two = {0: BACKGROUND, 1: "foreground"}
+        names = (
+            two if {*unnamed} <= {*two} else {value: two[0] if value == 0 else f"class_{value}" for value in unnamed}
+        )
+        guesses.append(
+            f"the masks do not say what their ids mean: give the classes names{_if(0 in ids, '; 0 is the background')}"
+        )
+    elif unnamed:
+        guesses.append(f"{listed.where} has no name for {some(f'id {value}' for value in unnamed)}")
+        names |= {value: f"class_{value}" for value in unnamed}
+    if ids.get(IGNORE_INDEX) == IGNORE_INDEX and IGNORE_INDEX in values:
+        guesses.append("255 marks pixels of no class, which are ignored")
+    colors = {value: rgb(color) for value, color in (whole.palette or {}).items()} | (listed.colors if listed else {})
+    classes = [
+        FoundClass(names[value], ids[value], colors.get(value), is_nothing(names[value]))
+        for value in sorted(names)
+        if value in ids and ids[value] != IGNORE_INDEX
+    ]
+    table = np.array([ids[value] for value in values], np.uint8)
+    return Encoding("ids", np.array(values), table, {}, classes, facts, guesses)
+
+
+def _starts_at_one(names: dict[int, str], values: list[int]) -> bool:
+    """Return whether a list without a background leaves out id 0: its last id is one less than the masks' largest."""
+    ids = [value for value in values if value != IGNORE_INDEX]
+    named = any(is_background(name) or is_nothing(name) for name in names.values())
+    return not named and 0 in names and bool(ids) and ids[0] == 0 and ids[-1] == len(names) == max(names) + 1
+
+
+def _number(values: list[int], names: dict[int, str]) -> dict[int, int]:
+    """Return new ids, from 0 (or from 1 if no value is 0), in the order of the values."""
+    wanted = sorted({*values, *names})
+    if len(wanted) > MOST_CLASSES:
+        wanted = values
+    if len(wanted) > MOST_CLASSES:
+        raise DataError(
+            f"the masks hold {len(values)} different values up to {values[-1]}: these are no class ids, of which at "
+            f"most {MOST_CLASSES} fit (photos? depth? instances?)"
+        )
+    return {value: number for number, value in enumerate(wanted)}
+
+
+def _are_levels(whole: Scan, listed: ClassList | None) -> bool:
+    """Return whether grey values are levels such as 0 and 255, and not ids: all, or all that fill areas, are even."""
+    if whole.form != "grey" or listed and {*whole.counts} <= {*listed.names}:
+        return False
+    values, sure = sorted(whole.counts), sorted(whole.flat & {*whole.counts})
+    return (
+        whole.lossy
+        or values == [IGNORE_INDEX]
+        or _are_even(values)
+        or _are_even(sure)
+        and len(values) >= len(sure) + FEW
+    )
+
+
+def _are_even(values: Sequence[int]) -> bool:
+    """Return whether values divide 0 to 255 evenly."""
+    if len(values) < 2 or len(values) > IGNORE_INDEX // (2 * UNEVEN + 2):
+        return False
+    return np.abs(np.linspace(0, IGNORE_INDEX, len(values)) - values).max() <= UNEVEN
+
+
+def _levels(whole: Scan, listed: ClassList | None) -> Encoding:
+    """Number grey levels 0, 1, 2, ... Two levels are background and foreground."""
+    colors = as_colors(whole)
+    centres, smooth = class_colors(colors)
+    levels = sorted(color & 255 for color in centres)
+    listed_names = [listed.names[key] for key in sorted(listed.names)] if listed else []
+    if len(listed_names) == len(levels):
+        names = listed_names
+    elif len(listed_names) == len(levels) - 1 and not any(map(is_background, listed_names)):
+        names = [BACKGROUND, *listed_names]
+    else:
+        names = [BACKGROUND, "foreground"] if len(levels) == 2 else [f"level_{level}" for level in levels]
+        names = [BACKGROUND if level == 0 else name for level, name in zip(levels, names, strict=True)]
+    changes = ", ".join(
+        f"{level} became {number} ({name})" for number, (level, name) in enumerate(zip(levels, names, strict=True))
+    )
+    if levels == [IGNORE_INDEX]:
+        raise DataError("every pixel of every mask is 255, which marks ignored pixels: there is no class to learn")
+    values = {level * 0x010101: number for number, level in enumerate(levels)}
+    classes = [FoundClass(name, number) for number, name in enumerate(names)]
+    facts = [f"masks hold grey levels, not ids{_if(smooth, ', with smoothed or compressed edges')}"]
+    return _encoding(colors, values, smooth, classes, facts, [f"grey levels are classes: {changes}"])
+
+
+def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
+    """Give each colour of the list, or each colour that is found, an id; black or a background is 0."""
+    by_color = {packed(color): listed.names[number] for number, color in listed.colors.items()} if listed else {}
+    guesses, (centres, smooth) = [], class_colors(whole, sorted(by_color))
+    unlisted = [color for color in centres if color not in by_color]
+    if by_color and unlisted:
+        guesses.append(f"{listed.where} has no name for the colours {some(rgb(color) for color in unlisted)}")
+    elif unlisted:
+        guesses.append("the masks do not say what their colours mean: give the classes names")
+        if listed:
+            guesses.append(f"{listed.where} gives no colours, so its names are not used: {some(listed.names.values())}")
+        if 0 in unlisted:
+            guesses.append("black is the background")
+    names = by_color | {color: _color_name(color, bool(by_color)) for color in unlisted}
+    order = sorted(names, key=lambda color: not is_background(names[color]))  # the background first, then as listed
+    if len(order) > MOST_CLASSES:
+        raise DataError(
+            f"the masks hold {len(order)} colours: at most {MOST_CLASSES} can be classes (are these photos?)"
+        )
+    start = 0 if any(map(is_background, names.values())) else 1
+    values = {color: number for number, color in enumerate(order, start=start)}
+    classes = [FoundClass(names[color], values[color], rgb(color), is_nothing(names[color])) for color in order]
+    facts = [f"masks hold colours{_if(smooth, ', with smoothed or compressed edges')}"]
+    if whole.clear:
+        guesses.append("transparent pixels count as black")
+    return _encoding(whole, values, smooth, classes, facts, guesses)
+
+
+def _encoding(
+    whole: Scan,
+    values: dict[int, int],
+    smooth: bool,
+    classes: list[FoundClass],
+    facts: list[str],
+    guesses: list[str],
+) -> Encoding:
+    """Return an encoding of colours. In lossy masks, colours near a class's are that class's."""
+    known, centres = dict(values), np.array([rgb(color) for color in values], np.int64)
+    if whole.lossy:
+        numbers = list(values.values())
+        for color in whole.counts.keys() - values.keys():
+            distance = np.abs(centres - rgb(color)).max(1)
+            if distance.min() <= NEAR:
+                known[color] = numbers[int(distance.argmin())]
+    table = sorted(known)
+    ids = np.array([known[value] for value in table], np.uint8)
+    middles = {number: rgb(color) for color, number in values.items()} if smooth else {}
+    return Encoding("colour", np.array(table, np.uint32), ids, middles, classes, facts, guesses)
+
+
+def _nearby(values: np.ndarray, ids: np.ndarray, known: np.ndarray, encoding: Encoding) -> np.ndarray:
+    """Give each pixel that is not `known` the class of nearest colour among those within 2 pixels, else among all."""
+    rows, columns = np.nonzero(~known)
+    colors = channels(values[rows, columns])
+    best, chosen = np.full(len(rows), np.inf), np.zeros(len(rows), np.uint8)
+    for value, centre in encoding.centres.items():
+        near = cv2.dilate((known & (ids == value)).astype(np.uint8), REACH)[rows, columns] > 0
+        distance = np.abs(colors - centre).sum(1) + np.where(near, 0, 1000)  # above any distance of colours
+        chosen[distance < best] = value
+        best = np.minimum(best, distance)
+    ids = ids.copy()
+    ids[rows, columns] = chosen
+    return ids
+
+
+def _color_name(color: int, listed: bool) -> str:
+    return BACKGROUND if color == 0 and not listed else "color_{}_{}_{}".format(*rgb(color))
+
+
+def _text(value: int, form: str) -> str:
+    return f"colour {rgb(value)}" if form == "colour" else f"value {value}"
+
+
+def _if(condition: bool, text: str) -> str:
+    return text if condition else ""

@@ -1,0 +1,156 @@
+"""List the files of a source once, and read its text and JSON files whatever their encoding."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache, cached_property, lru_cache
+from pathlib import Path, PurePosixPath
+
+from ..labels import DataError
+from ..listing import IMAGE_SUFFIXES, OTHER_SUFFIXES, visible_files
+
+SPLITS = {
+    **{"train": "train", "training": "train", "trn": "train"},
+    **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
+    **{"test": "test", "testing": "test"},
+}
+SIDECARS = {"thumbs.db", "desktop.ini"}
+HEAD = 4096  # bytes of a JSON file that show what it is
+
+
+class Found:
+    """The visible files below a folder, or a folder of which one JSON file was named.
+
+    root   the folder
+    files  relative paths, sorted
+    """
+
+    def __init__(self, source: Path):
+        self.root = source.parent if source.is_file() else source
+        below = (path.relative_to(self.root) for path in visible_files(self.root))
+        self.files = sorted(path for path in below if path.name.lower() not in SIDECARS)
+        if source.is_file():
+            self.files = [path for path in self.files if path.suffix.lower() != ".json" or path.name == source.name]
+
+    @cached_property
+    def images(self) -> list[Path]:
+        return [path for path in self.files if path.suffix.lower() in IMAGE_SUFFIXES]
+
+    @cached_property
+    def unreadable(self) -> list[Path]:
+        """Pictures in formats that we cannot read."""
+        return [path for path in self.files if path.suffix.lower() in OTHER_SUFFIXES - IMAGE_SUFFIXES - {".npy"}]
+
+    @cached_property
+    def json_files(self) -> list[Path]:
+        return [path for path in self.files if path.suffix.lower() == ".json"]
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        names: dict[str, list[Path]] = {}
+        for path in self.images:
+            names.setdefault(path.name.lower(), []).append(path)
+        return names
+
+    @cache  # noqa: B019 - one source a program
+    def json(self, path: Path) -> object:
+        """Return the content of a JSON file, read once."""
+        return read_json(self.root / path)
+
+    def named(self, *names: str) -> list[Path]:
+        """Return the files that have one of these names in any folder, the highest ones first."""
+        return sorted((path for path in self.files if path.name.lower() in names), key=lambda path: len(path.parts))
+
+    def image(self, name: str, annotations: Path) -> Path | None:
+        """Return the image that the file `annotations` calls `name`, or None if there is none, or several.
+
+        That is the path relative to the file's folder or to the root, else the only image of this name, else the one in
+        a folder of the split that the file belongs to.
+        """
+        asked = PurePosixPath(name.replace("\\", "/"))
+        same = self._by_name.get(asked.name.lower(), [])
+        for path in (annotations.parent / asked, Path(asked)):
+            if (path := Path(os.path.normpath(path))) in same:  # labelme writes ../images/a.jpg
+                return path
+        if len(same) > 1:
+            same = [path for path in same if path.as_posix().endswith(f"/{asked}")] or same
+        if len(same) > 1:
+            split = split_of(annotations.with_suffix(""))
+            same = [path for path in same if split_of(path.parent) == split]
+        return same[0] if len(same) == 1 else None
+
+
+def split_of(path: Path) -> str | None:
+    """Return the split that the last telling part of a path names, such as `train2017` or `valid_labels`."""
+    found = None
+    for part in path.parts:
+        for word in words(part):
+            found = SPLITS.get(re.sub(r"\d+$|annot$", "", word), found)
+    return found
+
+
+def words(name: str) -> list[str]:
+    return [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
+
+
+def read_text(path: Path) -> str:
+    """Return a text file in UTF-8 or, with a byte order mark, UTF-16."""
+    try:
+        content = path.read_bytes()
+        utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return content.decode("utf-16" if utf16 else "utf-8-sig")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise DataError(f"{path} is not UTF-8: save it with that encoding") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file without surrounding blanks, empty lines and comments (#)."""
+    lines = (line.strip() for line in read_text(path).splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def read_json(path: Path) -> object:
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def as_written_by(tool: str, where: object) -> Iterator[None]:
+    """Turn errors that wrong types and missing keys cause in the block into a `DataError`. `where` names the place."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise DataError(f"{where} is not as {tool} writes it: {reason:.200}") from error
+
+
+@lru_cache(maxsize=16384)
+def json_head(path: Path) -> str:
+    """Return the beginning of a JSON file, without any blanks."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(HEAD)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return re.sub(r"\s", "", content.decode("utf-16" if utf16 else "utf-8-sig", errors="ignore"))
+
+
+def count(names: Iterable[object]) -> str:
+    """Return how many names there are, and the first ones."""
+    names = list(names)
+    return f"{len(names)} ({some(names)})"
+
+
+def some(names: Iterable[object], most: int = 5) -> str:
+    """Return names for one line: the first ones, and how many more there are."""
+    names = list(map(str, names))
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

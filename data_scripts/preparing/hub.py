@@ -1,0 +1,157 @@
+"""A data set of the `datasets` library: a folder of `save_to_disk` or of Parquet files, or an id on the hub."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset, load_from_disk
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from PIL import Image as Picture
+
+from ..labels import DataError
+from .annotated import Annotated, File, Options
+from .class_lists import ClassList, find_class_list, read_id2label
+from .found import Found, some, split_of
+from .masks import from_files
+
+PHOTOS = ("image", "img", "photo", "picture", "pixel_values", "rgb", "jpg")
+MASKS = tuple(
+    """
+    label mask annotation labels masks annotations segmentation_mask semantic_segmentation segmentation semantic_mask
+    seg gt target label_bitmap semantic_class png
+    """.split()
+)
+SAVED = {"dataset_dict.json", "state.json"}
+ROWS = 1000  # at a time, where only the names of photos are read
+
+
+def looks_like(found: Found) -> bool:
+    return any(path.name in SAVED or path.suffix == ".parquet" for path in found.files)
+
+
+def read(found: Found, options: Options) -> Annotated:
+    """Return what a folder of `save_to_disk`, or of Parquet files, holds."""
+    saved = any(path.name in SAVED for path in found.files)
+    splits = _loaded(
+        lambda: load_from_disk(str(found.root)) if saved else load_dataset(str(found.root)), str(found.root)
+    )
+    return _read(splits, str(found.root), options, find_class_list(found))
+
+
+def read_id(name: str, options: Options) -> Annotated:
+    """Return what a data set on the hub holds."""
+    splits = _loaded(lambda: load_dataset(name), name)
+    try:
+        listed = read_id2label(Path(hf_hub_download(name, "id2label.json", repo_type="dataset")))
+    except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError):
+        listed = None
+    return _read(splits, name, options, listed)
+
+
+def _loaded(load: Callable[[], Dataset | DatasetDict], where: str) -> dict[str, Dataset]:
+    try:
+        loaded = load()
+    except Exception as error:  # a loader raises almost anything
+        raise DataError(f"cannot load the data set {where}: {' '.join(str(error).split())[:300]}") from error
+    return dict(loaded) if isinstance(loaded, DatasetDict) else {"": loaded}
+
+
+def _read(splits: dict[str, Dataset], where: str, options: Options, listed: ClassList | None) -> Annotated:
+    if not splits or not any(len(split) for split in splits.values()):
+        raise DataError(f"the data set {where} has no rows")
+    features = next(iter(splits.values())).features
+    photo, mask = _columns(features, options, where)
+    names = _class_names(features[mask])
+    listed = listed or (ClassList(f"the column {mask}", dict(enumerate(names)), {}) if names else None)
+    kept = {name: split_of(Path(name)) for name in splits}
+    if any(kept.values()):
+        kept = {name: split for name, split in kept.items() if split}
+    files = []
+    for name, split in kept.items():
+        rows = splits[name]
+        if {photo, mask} - {*rows.features}:
+            raise DataError(
+                f"split {name} of {where} has no column {photo} or {mask}: its columns are {some(rows.features)}"
+            )
+        if isinstance(rows.features[mask], Image):
+            rows = rows.cast_column(mask, Image(decode=False))
+        rows = rows.cast_column(photo, Image(decode=False))
+        files += [
+            (row_name, split, _cell(rows, number, photo, name), _cell(rows, number, mask, name))
+            for number, row_name in enumerate(_names(rows, photo, name))
+        ]
+    annotated = from_files(options, "datasets", files, listed)
+    annotated.facts.insert(0, f"photos are in the column {photo}, masks in {mask}")
+    annotated.pass_over("splits of other names", [name for name in splits if name not in kept])
+    return annotated
+
+
+def _columns(features: Features, options: Options, where: str) -> tuple[str, str]:
+    """Return the names of the columns of photos and masks: those asked for, those of usual names, the only ones."""
+    images = [name for name, feature in features.items() if isinstance(feature, Image)]
+    arrays = [name for name, feature in features.items() if _is_array(feature)]
+    photo = options.image_column or _usual(images, PHOTOS)
+    others = [name for name in images if name != photo]
+    mask = options.label_column or _usual([name for name in others + arrays if name != photo], MASKS)
+    if photo is None and mask is not None:
+        rest = [name for name in images if name != mask]
+        photo = rest[0] if len(rest) == 1 else None
+    if mask is None and len(others) == 1:
+        mask = others[0]
+    for flag, name, usable in (("--image_column", photo, images), ("--label_column", mask, images + arrays)):
+        if name not in features or name not in usable:
+            what = f"has no column {name} of images" if name else "does not say which column"
+            raise DataError(f"{where} {what}: give {flag}, one of {some(usable) or 'no column of images'}")
+    return photo, mask
+
+
+def _usual(columns: list[str], usual: tuple[str, ...]) -> str | None:
+    lower = {name.lower(): name for name in columns}
+    return next((lower[name] for name in usual if name in lower), None)
+
+
+def _is_array(feature: object) -> bool:
+    """Return whether a column holds a list of lists, or an array of two dimensions."""
+    if len(getattr(feature, "shape", None) or ()) == 2:
+        return True
+    inner = getattr(feature, "feature", None)
+    return getattr(inner, "feature", None) is not None
+
+
+def _class_names(feature: object) -> list[str]:
+    while getattr(feature, "feature", None) is not None:
+        feature = feature.feature
+    return list(feature.names) if isinstance(feature, ClassLabel) else []
+
+
+def _names(rows: Dataset, photo: str, split: str) -> list[str]:
+    """Return the photos' file names, or numbers where they have none or share one."""
+    names = []
+    for batch in rows.select_columns([photo]).with_format("arrow").iter(ROWS):
+        cells = batch[photo].combine_chunks()
+        names += [Path(path).name if path else "" for path in cells.field("path").to_pylist()]
+    if all(names) and len({*names}) == len(names):
+        return names
+    return [f"{split or 'row'}_{number:06d}" for number in range(len(names))]
+
+
+def _cell(rows: Dataset, number: int, column: str, split: str) -> File:
+    """Return a function that reads a photo or mask. Arrays become PNG files in memory."""
+
+    def read_cell() -> dict:
+        cell = rows[number][column]
+        where = f"row {number} of split {split or 'train'}, column {column}"
+        if isinstance(cell, dict):
+            return {"path": cell["path"] if cell["bytes"] is None else where, "bytes": cell["bytes"]}
+        if cell is None:
+            raise DataError(f"{where} is empty")
+        ids = np.asarray(cell)
+        if ids.ndim != 2 or ids.size == 0 or ids.min() < 0 or ids.max() > 65535:
+            raise DataError(f"{where} is no array (height, width) of ids from 0 to 65535")
+        file = io.BytesIO()
+        Picture.fromarray(ids.astype(np.uint8 if ids.max() < 256 else np.uint16)).save(file, "PNG")
+        return {"path": where, "bytes": file.getvalue()}
+
+    return read_cell

@@ -1,0 +1,40 @@
+"""The kinds of sources that `data_scripts.prepare` reads, in the order in which they are tried."""
+
+from types import ModuleType
+
+from ..labels import DataError
+from . import coco, hub, label_studio, labelme, masks, roboflow, voc
+from .annotated import Annotated, Options
+from .found import Found, some
+
+KINDS: dict[str, ModuleType] = {
+    "datasets": hub,
+    "label_studio": label_studio,
+    "labelme": labelme,
+    "coco": coco,
+    "voc": voc,
+    "roboflow": roboflow,
+    "masks": masks,
+}
+
+
+def read(found: Found, kind: str | None, options: Options) -> Annotated:
+    """Return what a source holds, as the kind that was asked for or as the first that recognises it."""
+    looks = [name for name, module in KINDS.items() if (kind is None or name == kind) and module.looks_like(found)]
+    if not looks and kind:
+        raise DataError(f"--kind {kind}: {found.root} has no files of that kind")
+    if not looks:
+        holds = f"it has {some(path.name for path in found.files)}" if found.files else "it is empty"
+        if any(path.suffix.lower() in (".zip", ".tar", ".gz", ".7z", ".rar") for path in found.files):
+            holds += "; unpack the archive first"
+        raise DataError(f"{found.root} holds no images and no annotations of a known kind: {holds}")
+    annotated = KINDS[looks[0]].read(found, options)
+    if others := [name for name in looks[1:] if name != "masks"]:
+        annotated.guesses.append(f"it also looks like {some(others)} (--kind {others[0]}: read that instead)")
+    if any(item.split for item in annotated.items):
+        annotated.pass_over(
+            "photos that are in no split", [item.name for item in annotated.items if item.split is None]
+        )
+        annotated.items = [item for item in annotated.items if item.split]
+    annotated.pass_over("files in formats that cannot be read (save them as PNG or JPEG)", found.unreadable)
+    return annotated

@@ -1,0 +1,159 @@
+"""Label Studio's JSON export (also JSON-MIN): polygons, brushes, boxes and ellipses, in percent of the photo's size.
+
+Later regions are on top, as on its screen. Of several annotations of a photo, the latest that was not cancelled counts.
+"""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+
+from ..labels import DataError
+from .annotated import Annotated, Item, Options, as_file
+from .drawing import Sheet, explain_rest, number_classes
+from .found import Found, as_written_by, json_head, read_json, some, split_of
+from .regions import Region, Shape, ellipse, pixels, polygon, rectangle
+from .rle import decode_label_studio
+
+UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts this before the names of uploaded files
+LABELS = ("polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels")
+WEB_IMAGE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|avif|heic)(\?.*)?$", re.IGNORECASE)
+
+
+def looks_like(found: Found) -> bool:
+    return bool(_files(found))
+
+
+def _files(found: Found) -> list[Path]:
+    heads = {path: json_head(found.root / path) for path in found.json_files}
+    marks = ('"annotations":', '"completions":', '"original_width":', '"annotator":', '"annotation_id":')
+    return [path for path, head in heads.items() if head.startswith("[{") and any(mark in head for mark in marks)]
+
+
+def read(found: Found, options: Options) -> Annotated:
+    files = _files(found)
+    annotated = Annotated("Label Studio export", [], [], facts=[f"annotations are in {some(files)}"])
+    annotated.facts.append("where regions overlap, the later one is on top, as in Label Studio")
+    tasks = [(path, task) for path in files for task in _tasks(found.root / path)]
+    sheets: dict[Path, tuple[list[dict], Path]] = {}
+    waiting = []
+    for path, task in tasks:
+        with as_written_by("Label Studio", f"task {task.get('id')!r:.40} of {found.root / path}"):
+            name, results = _image_name(task), _results(task, annotated)
+            for result in results or ():
+                _labels(result)
+        photo = _photo(found, name, path)
+        if photo is None:
+            annotated.pass_over("photos that are missing", [name])
+        elif results is None:
+            waiting.append(photo)
+        elif photo in sheets:
+            raise DataError(f"{found.root / path} has two tasks for the photo {photo}: keep one")
+        else:
+            sheets[photo] = (results, path)
+    if not sheets:
+        raise DataError(
+            f"none of the photos in {some(files)} is in {found.root}: put them beside the file; it names "
+            f"{some((_image_name(task) for _, task in tasks), 2)}"
+        )
+    labels = sorted({label for results, _ in sheets.values() for result in results for label in _labels(result)[:1]})
+    ids, annotated.classes = number_classes(labels, "Label Studio")
+    annotated.guesses += explain_rest(ids)
+    for photo, (results, path) in sorted(sheets.items()):
+        regions, size = _regions(results, ids, f"{found.root / path}: {photo.name}", annotated)
+        if not regions and options.empty == "leave_out":
+            annotated.pass_over("photos without regions (--empty leave_out)", [photo])
+            continue
+        sheet = Sheet(as_file(found.root / photo), regions, size, str(found.root / path))
+        annotated.items.append(
+            Item(photo.as_posix(), split_of(photo.parent), sheet.image, sheet.maker(options.overlap or "later"))
+        )
+    if not any(_labels(result) for results, _ in sheets.values() for result in results):
+        raise DataError(f"{some(files)} has no polygon, brush, rectangle or ellipse with a label")
+    annotated.pass_over("photos that nobody has annotated yet", waiting)
+    done = {*sheets, *waiting}
+    annotated.pass_over("photos in no task", [path for path in found.images if path not in done])
+    return annotated
+
+
+def _tasks(path: Path) -> list[dict]:
+    content = read_json(path)
+    if not isinstance(content, list) or not all(isinstance(task, dict) for task in content):
+        raise DataError(f"{path} is not a list of tasks: export JSON from Label Studio")
+    return content
+
+
+def _image_name(task: dict) -> str:
+    """Return the value of the task's data that names an image."""
+    data = task.get("data", task)
+    texts = {key: value for key, value in data.items() if isinstance(value, str)}
+    images = [value for value in texts.values() if WEB_IMAGE.search(value)]
+    name = texts.get("image") or (images[0] if images else "")
+    return unquote(name.split("?d=")[-1].split("?")[0])
+
+
+def _photo(found: Found, name: str, annotations: Path) -> Path | None:
+    short = name.replace("\\", "/").split("/")[-1]
+    candidates = (name.split("://")[-1].lstrip("/"), short, UPLOADED.sub("", short))
+    return next((photo for each in candidates if (photo := found.image(each, annotations))), None)
+
+
+def _results(task: dict, annotated: Annotated) -> list[dict] | None:
+    """Return the results of the annotation that counts, or None if there is none."""
+    if "data" not in task:  # JSON-MIN has the regions in lists under the names of the tags
+        lists = [value for value in task.values() if isinstance(value, list)]
+        return [entry for each in lists for entry in each if isinstance(entry, dict)]
+    annotations = task.get("annotations", task.get("completions")) or []
+    valid = [each for each in annotations if not each.get("was_cancelled")]
+    if len(valid) > 1:
+        annotated.pass_over(
+            "older annotations of photos that have several", [f"task {task.get('id')}"] * (len(valid) - 1)
+        )
+    best = [each for each in valid if each.get("ground_truth")] or valid
+    return max(best, key=lambda each: str(each.get("updated_at", "")))["result"] if best else None
+
+
+def _labels(result: dict) -> list[str]:
+    value = result.get("value", result)
+    return next(([str(label) for label in value[key]] for key in LABELS if value.get(key)), [])
+
+
+def _regions(
+    results: list[dict], ids: dict[str, int], where: str, annotated: Annotated
+) -> tuple[list[Region], tuple[int, int] | None]:
+    """Return the regions and the (height, width) of the photo that they were drawn on."""
+    regions, size = [], None
+    skipped = defaultdict(int)
+    for result in results:
+        value, labels = result.get("value", result), _labels(result)
+        if not labels:
+            skipped[result.get("type", "?")] += "choices" not in value and "text" not in value
+            continue
+        with as_written_by("Label Studio", f"{where}: region {result.get('id')!r:.40}"):
+            size = (int(result["original_height"]), int(result["original_width"]))
+            if len(labels) > 1:
+                skipped["further labels of one region"] += 1
+            if shape := _shape(value, size):
+                regions.append(Region(ids[labels[0]], shape))
+            else:
+                skipped["polygons of fewer than 3 points"] += 1
+    for kind, number in skipped.items():
+        annotated.pass_over(f"results without a labelled region ({kind})", [where] * number)
+    return regions, size
+
+
+def _shape(value: dict, size: tuple[int, int]) -> Shape | None:
+    height, width = size
+    percent = np.array([width, height]) / 100
+    if "points" in value:
+        points = np.array(value["points"], float).reshape(-1, 2) * percent
+        return polygon([points]) if len(points) >= 3 else None
+    if "rle" in value:
+        return pixels(lambda: decode_label_studio(value["rle"], height, width), whole=True)
+    x, y = np.array([value["x"], value["y"]]) * percent
+    if "radiusX" in value:
+        radii = np.array([value["radiusX"], value["radiusY"]]) * percent
+        return ellipse(x, y, *radii, value.get("rotation") or 0)
+    return rectangle(x, y, value["width"] * percent[0], value["height"] * percent[1], value.get("rotation") or 0)

@@ -1,0 +1,225 @@
+"""Tell photos from masks by the names of folders and files, and match them."""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..labels import DataError
+from ..reader import LABEL_MODES, decoding, open_image, read_image
+from .found import IMAGE_SUFFIXES, Found, some, split_of, words
+
+PHOTO_WORDS = set("image images img imgs photo photos picture pictures jpegimages leftimg8bit rgb input inputs".split())
+MASK_WORDS = set(
+    """
+    mask masks label labels annotation annotations annot annots ann anns gt gts gtfine gtcoarse groundtruth truth
+    segmentationclass segmentationclassraw semantic segmentation segmentations seg segs target targets labelids
+    classsegmentation msk indexmasks
+    """.split()
+)
+# Folders and names of pictures that stand beside masks and are none.
+OTHER_WORDS = set(
+    """
+    instance instances segmentationobject overlay overlays viz visualization visualizations
+    segmentationclassvisualization prediction predictions preview previews depth disparity instanceids instancetrainids
+    instanceid
+    """.split()
+)
+BESIDE_IDS = {"color", "colour", "colors", "rgb", "labeltrainids", "trainids"}  # ... if there are class ids as well
+MASK_END = re.compile(
+    r"[ _.-](masks?|gt|labels?|(gt(fine|coarse)_)?labelids|seg|segmentation|annotation|groundtruth|target|l|m)$",
+    re.IGNORECASE,
+)
+MASK_START = re.compile(r"^(mask|label|gt|seg|annotation)[ _.-]", re.IGNORECASE)
+PHOTO_END = re.compile(r"[ _.-](leftimg8bit|image|img|photo|rgb)$", re.IGNORECASE)
+PHOTO_START = re.compile(r"^(image|img|photo|rgb)[ _.-]", re.IGNORECASE)
+LOOKED_AT = 3  # images of a folder whose content is looked at, where names do not tell
+FEW_COLORS = 64  # a mask has no more
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Relative paths of a photo and its mask. `mask` None: a test photo without one."""
+
+    photo: Path
+    mask: Path | None
+    split: str | None
+
+
+@dataclass
+class Pairs:
+    pairs: list[Pair]
+    how: str
+    passed_over: dict[str, list[Path]]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What the names of an image's folders say. `rest` are the folders that name neither a role nor a split."""
+
+    role: str | None
+    split: str | None
+    rest: tuple[str, ...]
+
+
+def pair(found: Found) -> Pairs:
+    """Match the photos and masks of a source. Raises `DataError` if there are none, or if a photo has two masks."""
+    places = {path: _place(path) for path in found.images}
+    others = [path for path, place in places.items() if place.role == "other"]
+    images = [path for path in found.images if places[path].role != "other"]
+    photos, with_pictures, how = _roles(images, places, found.root)
+    masks = _without_color_pictures(with_pictures)
+    if not photos or not masks:
+        what = "photo" if not photos else "mask"
+        raise DataError(
+            f"no {what} found in {found.root}, which has {len(found.images)} images ({some(found.images, 2)}): put "
+            "photos into a folder images and masks of the same names into a folder masks, or name masks NAME_mask.png"
+        )
+    pairs, used = _match(photos, masks, places)
+    matched = {pair.photo for pair in pairs}
+    alone = [path for path in photos if path not in matched]
+    if not any(pair.split == "test" for pair in pairs):  # a test split without labels; it has labels for all or none
+        pairs += [Pair(path, None, "test") for path in alone if places[path].split == "test"]
+        alone = [path for path in alone if places[path].split != "test"]
+    if not any(pair.mask for pair in pairs):
+        raise DataError(
+            f"no mask in {found.root} has the name of a photo: photos are {some(photos, 2)}, masks {some(masks, 2)}; "
+            "give both the same name"
+        )
+    left = {
+        "photos without a mask": alone,
+        "masks without a photo": [path for path in masks if path not in used],
+        "images that are neither photo nor mask": [*others, *({*images} - {*photos} - {*masks})],
+    }
+    pairs.sort(key=lambda pair: pair.photo)
+    return Pairs(pairs, how, {reason: sorted(paths) for reason, paths in left.items() if paths})
+
+
+def _place(path: Path) -> _Place:
+    role, rest = None, []
+    for part in path.parent.parts:
+        telling = {*words(part)}
+        if OTHER_WORDS & telling or {"semantic", "rgb"} <= telling:
+            role = "other"
+        elif MASK_WORDS & telling or any(word.endswith("annot") for word in telling):  # CamVid has trainannot
+            role = role or "mask"
+        elif PHOTO_WORDS & telling:
+            role = role or "photo"
+        elif split_of(Path(part)) is None:
+            rest.append(part)
+    return _Place(role, split_of(path.parent), tuple(rest))
+
+
+def _roles(images: list[Path], places: dict[Path, _Place], root: Path) -> tuple[list[Path], list[Path], str]:
+    """Return the photos, the masks, and what told them apart: names of folders, names of files, or their content."""
+    in_folders = [path for path in images if places[path].role == "mask"]
+    if in_folders:
+        photos = [path for path in images if places[path].role == "photo"] or _others(images, in_folders)
+        return photos, in_folders, f"photos are in {some(_folders(photos))}, masks in {some(_folders(in_folders))}"
+    named = [path for path in images if MASK_END.search(stem_of(path))]
+    if len(named) == len(images):
+        return [], images, ""
+    stems = {(path.parent, stem_of(path)) for path in images}
+    beside = [path for path in named if (path.parent, MASK_END.sub("", stem_of(path))) in stems]
+    if beside:
+        end = MASK_END.search(stem_of(beside[0]))[0]
+        return _others(images, beside), beside, f"masks lie beside the photos, as NAME{end}"
+    by_stem = defaultdict(list)
+    for path in images:
+        by_stem[path.parent, stem_of(path)].append(path)
+    if twins := [group for group in by_stem.values() if len(group) == 2]:
+        masks = [mask for mask in (_the_mask(group, root) for group in twins) if mask]
+        return _others(images, masks), masks, "masks lie beside the photos, with the same name"
+    return _by_content(images, root)
+
+
+def _others(images: list[Path], masks: list[Path]) -> list[Path]:
+    known = {*masks}
+    return [path for path in images if path not in known]
+
+
+def _by_content(images: list[Path], root: Path) -> tuple[list[Path], list[Path], str]:
+    """Tell folders of masks by their pixels, where neither folders nor files have telling names."""
+    folders = defaultdict(list)
+    for path in images:
+        folders[path.parent].append(path)
+    of_masks = {
+        folder
+        for folder, paths in folders.items()
+        if len(folders) > 1 and all(_looks_like_mask(root / path) for path in paths[:LOOKED_AT])
+    }
+    masks = [path for path in images if path.parent in of_masks]
+    how = f"by their content, masks are in {some(sorted(of_masks))}"
+    return [path for path in images if path.parent not in of_masks], masks, how
+
+
+def _the_mask(twins: list[Path], root: Path) -> Path | None:
+    """Return the one of two images that looks like a mask, or None."""
+    found = [path for path in twins if _looks_like_mask(root / path)]
+    return found[0] if len(found) == 1 else None
+
+
+def _looks_like_mask(path: Path) -> bool:
+    try:
+        image = open_image(str(path))
+        if image.mode in ("P", "1") and image.format != "GIF":
+            return True
+        if image.format in ("JPEG", "MPO") and image.mode not in LABEL_MODES:
+            return False
+        with decoding(str(path)):
+            pixels = read_image(str(path))[::2, ::2].reshape(-1, 3).astype(np.int32)
+    except DataError:
+        return False  # it is reported when it is read
+    return len(np.unique(pixels @ (65536, 256, 1))) <= FEW_COLORS
+
+
+def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) -> tuple[list[Pair], set[Path]]:
+    """Match by split, folders and stem, first exactly, then without what only one of them has in its name."""
+    exact, stripped, anywhere = defaultdict(list), defaultdict(list), defaultdict(list)
+    for mask in masks:
+        place = places[mask]
+        for names, name in ((exact, stem_of(mask)), (stripped, _stripped(mask, MASK_START, MASK_END))):
+            names[place.split, place.rest, name].append(mask)
+        anywhere[_stripped(mask, MASK_START, MASK_END)].append(mask)
+    pairs, used = [], set()
+    for photo in photos:
+        place, stem, bare = places[photo], stem_of(photo), _stripped(photo, PHOTO_START, PHOTO_END)
+        same, bare = (place.split, place.rest, stem), (place.split, place.rest, bare)
+        here = exact[same] or stripped[same] or stripped[bare] or exact[bare]
+        candidates = here or _only(anywhere[stem]) or _only(anywhere[bare[2]])
+        if len(candidates) > 1:
+            raise DataError(f"photo {photo} has several masks, {some(candidates)}: keep one of them in the source")
+        if candidates:
+            split = place.split or places[candidates[0]].split
+            pairs.append(Pair(photo, candidates[0], split))
+            used.add(candidates[0])
+    return pairs, used
+
+
+def _without_color_pictures(masks: list[Path]) -> list[Path]:
+    """Leave out the colour pictures and training ids that stand beside class ids, as in Cityscapes."""
+    if not any(stem_of(path).lower().endswith("labelids") for path in masks):
+        return [path for path in masks if not OTHER_WORDS & {*words(path.stem)}]
+    return [path for path in masks if not (BESIDE_IDS | OTHER_WORDS) & {*words(path.stem)}]
+
+
+def _only(paths: list[Path]) -> list[Path]:
+    return paths if len(paths) == 1 else []
+
+
+def stem_of(path: Path) -> str:
+    """Return a file's name without its suffixes, also `a` for `a.jpg.png`."""
+    name = path.name
+    while Path(name).suffix.lower() in IMAGE_SUFFIXES:
+        name = Path(name).stem
+    return name
+
+
+def _stripped(path: Path, start: re.Pattern, end: re.Pattern) -> str:
+    return start.sub("", end.sub("", stem_of(path)))
+
+
+def _folders(paths: list[Path]) -> list[str]:
+    return sorted({path.parent.as_posix() for path in paths})

@@ -1,0 +1,88 @@
+"""Say in plain words what `data_scripts.prepare` found, guessed, passed over and wrote."""
+
+import shlex
+from collections import Counter
+from pathlib import Path
+
+from .annotated import Annotated
+from .correction import Plan
+from .found import count, some
+from .writing import Written
+
+SPLITS = ("train", "val", "test")
+
+
+def report(source: str, root: Path, annotated: Annotated, planned: Plan, written: Written) -> list[str]:
+    """Return the lines of the report."""
+    lines = [f"{source}: {annotated.kind}", *_photos(written), *(f"  {line}" for line in annotated.facts), ""]
+    if annotated.licence:
+        lines.insert(-1, f"  licence, as the annotations state it: {annotated.licence}")
+    lines += [*_classes(planned, written), ""]
+    lines += _section(
+        f"Please check (correct {root / 'classes.yaml'}, or give the flag):", _to_check(annotated, planned, written)
+    )
+    lines += _section("Passed over:", _passed_over(annotated, written))
+    return lines + _next(root, written)
+
+
+def _photos(written: Written) -> list[str]:
+    splits = [f"{split} {written.splits[split]}" for split in SPLITS if written.splits[split]]
+    sizes = [
+        f"{height}x{width}" + (f" ({number})" if len(written.sizes) > 1 else "")
+        for (height, width), number in written.sizes.most_common()
+    ]
+    return [
+        f"  photos: {sum(written.splits.values())} ({', '.join(splits) or 'not divided into splits'})",
+        f"  height x width: {some(sizes)}",
+    ]
+
+
+def _classes(planned: Plan, written: Written) -> list[str]:
+    """Return the table of classes, and a line on ignored pixels."""
+    labels, total = planned.labels, max(1, int(written.counts.sum()))
+    wide = max(len(name) for name in (*labels.names, "ignored"))
+    lines = [f"  {'id':>3}  {'class':{wide}}  {'color':15}  {'photos':>6}  {'pixels':>7}"]
+    for name, number, color in zip(labels.names, labels.source_ids, labels.palette, strict=True):
+        share = f"{written.counts[number] / total:.2%}" if written.counts[number] else "none"
+        lines.append(f"  {number:3}  {name:{wide}}  {str(list(color)):15}  {written.images[number]:6}  {share:>7}")
+    for number in sorted(labels.void_ids):
+        if written.counts[number]:
+            share = f"{written.counts[number] / total:.2%}"
+            lines.append(f"  {number:3}  {'ignored':{wide}}  {'':15}  {written.images[number]:6}  {share:>7}")
+    return lines
+
+
+def _to_check(annotated: Annotated, planned: Plan, written: Written) -> list[str]:
+    lines = [*annotated.guesses, *planned.notes]
+    lines += [f"{text}: {number} (the first in {first})" for text, (number, first) in written.remarks.items()]
+    empty = [
+        name
+        for name, number in zip(planned.labels.names, planned.labels.source_ids, strict=True)
+        if not written.counts[number]
+    ]
+    if empty:
+        lines.append(f"no pixel is labelled {some(empty, 10)}: delete these from classes.yaml if you do not need them")
+    known = Counter({split: number for split, number in written.splits.items() if split})
+    if known and not known["train"]:
+        lines.append(f"there is no training split, only {some(known)}")
+    return lines
+
+
+def _passed_over(annotated: Annotated, written: Written) -> list[str]:
+    lines = [f"{reason}: {count(names)}" for reason, names in annotated.passed_over.items()]
+    bad = [*annotated.errors, *written.errors]
+    return lines + [f"bad file (--skip_bad): {line}" for line in bad]
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return [title, *(f"  - {line}" for line in lines), ""] if lines else []
+
+
+def _next(root: Path, written: Written) -> list[str]:
+    folder = shlex.quote(str(root))
+    held_out = "" if written.splits["val"] else "  # a fifth of the photos is held out for validation"
+    return [
+        f"Wrote {root}: images/, masks/ and classes.yaml. Next:",
+        f"  python -m data_scripts.check {folder}",
+        f"  accelerate launch train_seg.py --dataset_path {folder}{held_out}",
+    ]

@@ -1,0 +1,155 @@
+"""Read the values of mask files, and count those of one mask or of many."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ..labels import DataError
+from ..reader import (
+    LABEL_MODES,
+    decoding,
+    describe,
+    open_image,
+    orientation,
+    read_image,
+    read_instances,
+    turned_with,
+    upright,
+    upright_size,
+)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The values of one mask, or of several.
+
+    form     "palette", "grey" or "colour"
+    counts   {value: pixels}; values are ids, or colours as 0xRRGGBB
+    flat     values that fill at least one square of 3x3 pixels
+    palette  {index: colour} of a palette
+    lossy    whether a file is a JPEG
+    clear    whether a file has transparent pixels, which count as black
+    """
+
+    form: str
+    counts: dict[int, int]
+    flat: frozenset[int]
+    palette: dict[int, int] | None = None
+    lossy: bool = False
+    clear: bool = False
+
+
+def read_values(mask: dict, image: dict | None, in_colors: bool) -> tuple[np.ndarray, str]:
+    """Return the values of a mask, upright like its photo, and their form: "palette", "grey" or "colour".
+
+    Values are ids, uint16 (H, W), or if the file has colours or `in_colors` is true, 0xRRGGBB, uint32 (H, W).
+    """
+    opened = open_image(mask, "mask")
+    lossy = opened.format in ("JPEG", "MPO")
+    if opened.mode in LABEL_MODES and not lossy:
+        form = "palette" if opened.mode == "P" and not _is_grey(palette_of(opened)) else "grey"
+        if not in_colors:
+            return read_instances(mask, image), form
+        ids = read_instances(mask, image)
+        table = np.arange(65536, dtype=np.uint32) * 0x010101
+        if form == "palette":
+            table[list(palette_of(opened))] = list(palette_of(opened).values())
+        return table[ids], form
+    with decoding(mask, "mask"):
+        own = orientation(opened)
+    pixels = read_image(mask)
+    if "A" in opened.mode:
+        pixels = np.where(_alpha(mask)[..., None] > 0, pixels, 0)
+    pixels = pixels.astype(np.uint32)
+    colors = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    return turned_with(colors, image) if own == 1 else colors, "colour"
+
+
+def _alpha(mask: dict) -> np.ndarray:
+    with decoding(mask, "mask"):
+        image = open_image(mask, "mask")
+        return upright(image.convert("RGBA").getchannel("A"), image)
+
+
+def palette_of(image: Image.Image) -> dict[int, int]:
+    """Return {index: 0xRRGGBB} of a palette image."""
+    table = np.array(image.getpalette("RGB"), np.uint32).reshape(-1, 3)
+    return dict(enumerate((table[:, 0] << 16 | table[:, 1] << 8 | table[:, 2]).tolist()))
+
+
+def _is_grey(palette: dict[int, int]) -> bool:
+    return all(color == index * 0x010101 for index, color in palette.items())
+
+
+def scan(mask: dict, image: dict) -> Scan:
+    """Return the values of a mask. Raises `DataError` if it cannot be read or has another size than its photo."""
+    values, form = read_values(mask, image, False)
+    if values.shape != (size := upright_size(image)):
+        raise DataError(
+            f"mask {describe(mask)} is {values.shape[0]}x{values.shape[1]} (height x width), but its photo "
+            f"{describe(image)} is {size[0]}x{size[1]}: use the photo that was labelled"
+        )
+    counts, flat = _count(values.ravel()), frozenset(_flat(values))
+    opened = open_image(mask, "mask")
+    lossy, clear = opened.format in ("JPEG", "MPO"), "A" in opened.mode and not _alpha(mask).all()
+    palette = None
+    if form == "palette":
+        palette = dict.fromkeys(counts, 0) | palette_of(opened)
+    if form == "colour" and all(value % 0x010101 == 0 for value in counts):
+        form, flat = "grey", frozenset(value & 255 for value in flat)
+        counts = {value & 255: number for value, number in counts.items()}
+    return Scan(form, counts, flat, palette, lossy, clear)
+
+
+def _count(values: np.ndarray) -> dict[int, int]:
+    """Count values by their runs, which are few in a mask."""
+    if not len(values):
+        return {}
+    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    lengths = np.diff(np.append(starts, len(values)))
+    found, place = np.unique(values[starts], return_inverse=True)
+    return dict(zip(found.tolist(), np.bincount(place.ravel(), lengths).astype(np.int64).tolist(), strict=True))
+
+
+def _flat(values: np.ndarray) -> list[int]:
+    """Return the values that fill at least one square of 3x3 pixels."""
+    if min(values.shape) < 3:
+        return np.unique(values).tolist()
+    rows = (values[:, 1:-1] == values[:, :-2]) & (values[:, 1:-1] == values[:, 2:])
+    middle = values[1:-1, 1:-1]
+    columns = (middle == values[:-2, 1:-1]) & (middle == values[2:, 1:-1])
+    return list(_count(middle[rows[:-2] & rows[1:-1] & rows[2:] & columns]))
+
+
+def total(scans: Sequence[Scan]) -> Scan:
+    """Return the values of all masks together. Palettes that differ, or mixed forms, become colours."""
+    forms = {found.form for found in scans}
+    palette: dict[int, int] = {}
+    for found in scans:
+        for index in found.counts if found.palette else ():
+            if palette.setdefault(index, found.palette[index]) != found.palette[index]:
+                forms.add("colour")
+    if "colour" in forms and forms != {"colour"}:
+        scans, forms = [as_colors(found) for found in scans], {"colour"}
+    counts: Counter = Counter()
+    for found in scans:
+        counts.update(found.counts)
+    palette = next((found.palette for found in scans if found.palette), {}) | palette
+    form = "palette" if "palette" in forms else forms.pop()
+    flat = frozenset().union(*(found.flat for found in scans))
+    lossy, clear = any(found.lossy for found in scans), any(found.clear for found in scans)
+    return Scan(form, dict(counts), flat, palette or None, lossy, clear)
+
+
+def as_colors(found: Scan) -> Scan:
+    if found.form == "colour":
+        return found
+    table = found.palette if found.form == "palette" else {value: min(value, 255) * 0x010101 for value in found.counts}
+    counts: Counter = Counter()
+    for value, number in found.counts.items():
+        counts[table.get(value, 0)] += number
+    flat = frozenset(table.get(value, 0) for value in found.flat)
+    return Scan("colour", dict(counts), flat, None, found.lossy, found.clear)

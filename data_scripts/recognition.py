@@ -1,0 +1,54 @@
+"""Find out which data set of the catalog a folder holds, from the names of its files."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from .arguments import SourceOptions
+from .camvid import looks_like_camvid
+from .catalog import source_of
+from .kitti import looks_like_kitti
+from .labels import DataError
+from .own_folder import looks_like_folder, prepare_command
+from .sources import looks_like_cityscapes
+from .virtual_kitti import looks_like_virtual_kitti
+
+DEFAULT = "minicity"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# In this order: a folder belongs to the first layout that it looks like. MiniCity's stands for all with its files.
+LOOKS_LIKE = {
+    "minicity": looks_like_cityscapes,
+    "camvid": looks_like_camvid,
+    "kitti": looks_like_kitti,
+    "virtual_kitti": looks_like_virtual_kitti,
+    "folder": looks_like_folder,
+}
+Options = TypeVar("Options", bound=SourceOptions)
+
+
+def recognize(path: str, known: str | None = None) -> str:
+    """Return the data set of the folder `path`, `known` if it can be that one.
+
+    Raises `DataError` with the remedy if the folder has none of the layouts.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        on_hub = f"; if it is a data set on the hub: {prepare_command(path)}" if HUB_ID.fullmatch(path) else ""
+        raise DataError(f"no folder {path} (--dataset_path){on_hub}")
+    found = next((dataset for dataset, looks_like in LOOKS_LIKE.items() if looks_like(root)), None)
+    if known is not None and (found is None or source_of(known).layout == source_of(found).layout):
+        return known
+    if found is None:
+        raise DataError(
+            f"{path} (--dataset_path) has none of the layouts in docs/data.md: if it holds images with masks or "
+            f"polygons, make a folder of them with {prepare_command(path)}"
+        )
+    return found
+
+
+def with_dataset(options: Options) -> Options:
+    """Return `options` with a `dataset`: the one given, or the one that --dataset_path holds, or MiniCity."""
+    if options.dataset is not None:
+        return options
+    return replace(options, dataset=DEFAULT if options.dataset_path is None else recognize(options.dataset_path))

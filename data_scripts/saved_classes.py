@@ -1,0 +1,75 @@
+"""What a saved model knows of its user's classes and data, so that it is understood where the data are not.
+
+Two entries of config.json, for data sets whose classes stand in a classes.yaml:
+
+    label_set       source_ids, palette and void_ids of the classes in id2label
+    training_data   what classes.yaml says about the data, the number of images of each split, and --val_share
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from datasets import DatasetDict
+
+from .arguments import DataOptions
+from .catalog import DataNote, data_note, source_of
+from .class_file import CLASS_FILE, About, default_palette, read_classes
+from .labels import IGNORE_INDEX, DataError, LabelInfo
+from .own_folder import has_validation
+from .val_share import VAL_SHARE
+
+
+def describe_data(options: DataOptions, data: DatasetDict, labels: LabelInfo) -> dict:
+    """Return the entries of config.json for a data set with classes of its own; {} for any other."""
+    if source_of(options.dataset).labels is not None:
+        return {}
+    root = Path(options.dataset_path or options.dataset)
+    _, about = read_classes(root / CLASS_FILE)
+    facts = {key: value for key, value in asdict(about).items() if value is not None}
+    facts["images"] = {split: len(rows) for split, rows in data.items()}
+    held_out = options.fold is None and options.eval_dataset is None and options.train_on == "train"
+    if held_out and not has_validation(root):
+        facts["val_share"] = VAL_SHARE if options.val_share is None else options.val_share
+    return {
+        "label_set": {
+            "source_ids": list(labels.source_ids),
+            "palette": [list(color) for color in labels.palette],
+            "void_ids": list(labels.void_ids),
+        },
+        "training_data": facts,
+    }
+
+
+def saved_labels(config: Mapping) -> LabelInfo:
+    """Return the label set that a configuration describes. Raises `DataError` if its entries do not fit together.
+
+    A configuration without a `label_set` gets default colours, and its classes are their own ids.
+    """
+    names = [name for _, name in sorted((int(i), name) for i, name in config["id2label"].items())]
+    saved = config.get("label_set")
+    if saved is None:
+        return LabelInfo("model", tuple(names), tuple(range(len(names))), default_palette(len(names)), (IGNORE_INDEX,))
+    try:
+        ids, void = (tuple(map(_byte, saved[key])) for key in ("source_ids", "void_ids"))
+        palette = tuple(tuple(map(_byte, color)) for color in saved["palette"])
+        fits = len(ids) == len({*ids}) == len(palette) == len(names) and {len(color) for color in palette} == {3}
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits or not void or {*ids} & {*void}:
+        raise DataError(f"config.json: label_set does not describe the {len(names)} classes of id2label: {saved!r:.80}")
+    return LabelInfo("model", tuple(names), ids, palette, void)
+
+
+def _byte(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255:
+        raise ValueError(value)
+    return value
+
+
+def note_of(config: Mapping) -> DataNote:
+    """Return what a card says about the data of a model, from its configuration."""
+    facts = config.get("training_data")
+    if not isinstance(facts, dict):
+        return data_note(config.get("dataset"))
+    return About(**{key: facts[key] for key in asdict(About()) if isinstance(facts.get(key), str)}).data_note()

@@ -1,0 +1,795 @@
+"""What labelling tools export becomes index masks, pixel by pixel; wrong variants are one line each."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from datasets import Array2D, ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import Image as ImageColumn
+from datasets.utils.logging import disable_progress_bar
+from PIL import Image
+from preparing import REAL, classes, colors, files, halves, ignored, mask, photo, run, save, write_json
+from test_regions import compress, pack
+
+from data_scripts.class_file import read_classes
+
+disable_progress_bar()
+real = pytest.mark.skipif(not REAL.exists(), reason="the samples of real data are not here")
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def source(tmp_path):
+    return tmp_path / "my source"
+
+
+def square(left, top, right, bottom) -> list[list[float]]:
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+def painted(*boxes, height=6, width=8) -> np.ndarray:
+    """Return ids with boxes (id, left, top, right, bottom), the later ones on top."""
+    array = np.zeros((height, width), np.uint8)
+    for value, left, top, right, bottom in boxes:
+        array[top:bottom, left:right] = value
+    return array
+
+
+def one_line(capsys) -> str:
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("error: "), error
+    return error
+
+
+# COCO
+
+
+def coco(annotations, categories=("car", "road"), images=None) -> dict:
+    """Return a COCO file. `annotations` are (image id, category id, segmentation)."""
+    if not isinstance(categories, list):
+        categories = [{"id": number, "name": name} for number, name in enumerate(categories, start=1)]
+    return {
+        "images": images or [{"id": 7, "file_name": "a.jpg", "height": 6, "width": 8}],
+        "categories": categories,
+        "annotations": [
+            {"id": number, "image_id": image, "category_id": category, "segmentation": segmentation, "iscrowd": 0}
+            for number, (image, category, segmentation) in enumerate(annotations)
+        ],
+    }
+
+
+def flat(*points) -> list[float]:
+    return [coordinate for point in square(*points) for coordinate in point]
+
+
+def test_coco_polygons_later_on_top(source, out, capsys):
+    photo(source / "a.jpg")
+    write_json(source / "_annotations.coco.json", coco([(7, 2, [flat(0, 0, 6, 4)]), (7, 1, [flat(4, 2, 8, 6)])]))
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "a"), painted((2, 0, 0, 6, 4), (1, 4, 2, 8, 6)))
+    assert classes(out) == {"background": 0, "car": 1, "road": 2}
+    report = capsys.readouterr().out
+    assert "COCO" in report and "2 regions" in report and "the later one in the file is on top" in report
+    assert run(source, out, "--ignore_background", "--overwrite") == 0
+    assert classes(out) == {"car": 1, "road": 2} and ignored(out) == [0, 255]
+
+
+@pytest.mark.parametrize(
+    ("licences", "expected"),
+    [
+        ([{"name": "CC BY 4.0"}], "CC BY 4.0"),
+        ([{"name": "A"}, {"name": "B"}], None),
+        ([{}], None),
+        ("x", None),
+        (3, None),
+    ],
+)
+def test_coco_licence(source, out, licences, expected):
+    photo(source / "a.jpg")
+    write_json(source / "a.json", coco([(7, 1, [flat(0, 0, 4, 6)])]) | {"licenses": licences})
+    assert run(source, out) == 0
+    assert read_classes(out / "classes.yaml")[1].licence == expected
+
+
+def test_coco_several_polygons_and_holes_by_runs(source, out):
+    photo(source / "a.jpg")
+    bits = painted((1, 1, 1, 7, 5), (0, 3, 2, 5, 4)).astype(bool)
+    change = np.flatnonzero(np.diff(np.concatenate([[0], bits.T.ravel(), [0]])))
+    counts = np.diff(np.concatenate([[0], change, [48]])).tolist()
+    for number, runs in enumerate((counts, compress(counts))):
+        parts = [flat(0, 0, 1, 6), flat(7, 0, 8, 6)]
+        content = coco([(7, 2, parts), (7, 1, {"size": [6, 8], "counts": runs})])
+        write_json(source / "instances.json", content)
+        assert run(source, out.with_name(str(number))) == 0
+        assert np.array_equal(mask(out.with_name(str(number)), "a"), bits + painted((2, 0, 0, 1, 6), (2, 7, 0, 8, 6)))
+
+
+def test_coco_order_that_hides_regions_is_not_used(source, out, capsys):
+    photo(source / "a.jpg", 40, 40)
+    windows = [(7, 1, [flat(x, x, x + 2, x + 2)]) for x in range(0, 20, 4)]
+    image = [{"id": 7, "file_name": "a.jpg", "height": 40, "width": 40}]
+    write_json(source / "a.json", coco([*windows, (7, 2, [flat(0, 0, 40, 30)])], images=image))
+    assert run(source, out) == 0
+    expected = painted((2, 0, 0, 40, 30), *((1, x, x, x + 2, x + 2) for x in range(0, 20, 4)), height=40, width=40)
+    assert np.array_equal(mask(out, "a"), expected)
+    assert "5 of 6 regions would be hidden" in capsys.readouterr().out
+    assert run(source, out, "--overlap", "later", "--overwrite") == 0
+    assert np.array_equal(mask(out, "a"), painted((2, 0, 0, 40, 30), height=40, width=40))
+    assert "regions that others on top hide: 5 (the first in a.jpg)" in capsys.readouterr().out
+
+
+def test_coco_layout_of_its_own(source, out):
+    """annotations/instances_{train,val}2017.json beside train2017/ and val2017/, and equal names in both."""
+    for split, value in (("train", 1), ("val", 2)):
+        photo(source / f"{split}2017" / "a.jpg")
+        write_json(source / "annotations" / f"instances_{split}2017.json", coco([(7, value, [flat(0, 0, 4, 6)])]))
+    write_json(source / "annotations" / "captions_train2017.json", {"images": [], "annotations": []})
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "train/a"), halves(1, 0)) and np.array_equal(mask(out, "val/a"), halves(2, 0))
+
+
+@pytest.mark.parametrize("name", ["images\\a.jpg", "C:\\data\\images\\a.jpg", "./images/a.jpg", "A.JPG"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_coco_paths_and_encodings(source, out, name, encoding):
+    photo(source / "images" / "a.jpg")
+    images = [{"id": "x", "file_name": name}]  # no size
+    content = coco([("x", 1, [flat(0, 0, 4, 6)])], categories=("größe",), images=images)
+    write_json(source / "result.json", content, encoding=encoding)
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(1, 0)) and "größe" in classes(out)
+    assert run(source / "result.json", out.with_name("again")) == 0
+
+
+def test_coco_categories_of_one_name_are_one_class(source, out, capsys):
+    photo(source / "a.jpg")
+    categories = [{"id": 5, "name": "car"}, {"id": 9, "name": "road"}, {"id": 11, "name": " car"}]
+    content = coco([(7, 11, [flat(0, 0, 4, 6)]), (7, 5, [flat(6, 0, 8, 6)])], categories)
+    write_json(source / "a.json", content)
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "car": 1, "road": 2}
+    assert np.array_equal(mask(out, "a"), painted((1, 0, 0, 4, 6), (1, 6, 0, 8, 6)))
+    report = capsys.readouterr().out
+    assert "categories of the same name are one class: car" in report and "no pixel is labelled road" in report
+
+
+def test_coco_roboflows_category_above_the_others_is_left_out(source, out, capsys):
+    photo(source / "a.jpg")
+    categories = [{"id": 0, "name": "things", "supercategory": "none"}]
+    categories += [{"id": 1, "name": "car", "supercategory": "things"}]
+    write_json(source / "a.json", coco([(7, 1, [flat(0, 0, 4, 6)])], categories))
+    assert run(source, out) == 0 and classes(out) == {"background": 0, "car": 1}
+    assert "categories above others, without annotations: 1 (things)" in capsys.readouterr().out
+
+
+def test_coco_background_and_void_categories(source, out):
+    photo(source / "a.jpg")
+    content = coco([(7, 2, [flat(0, 0, 2, 6)]), (7, 3, [flat(2, 0, 4, 6)])], ("_background_", "car", "ignore"))
+    write_json(source / "a.json", content)
+    assert run(source, out) == 0 and classes(out) == {"background": 0, "car": 1}
+    assert np.array_equal(mask(out, "a"), painted((1, 0, 0, 2, 6), (255, 2, 0, 4, 6)))
+
+
+def test_coco_photos_without_annotations(source, out, capsys):
+    images = [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate("abc")]
+    for name in "abd":
+        photo(source / f"{name}.jpg")
+    write_json(source / "a.json", coco([(0, 1, [flat(0, 0, 4, 6)])], images=images))
+    assert run(source, out) == 0
+    assert not mask(out, "b").any() and sorted(path.name for path in (out / "images").iterdir()) == ["a.jpg", "b.jpg"]
+    report = capsys.readouterr().out
+    assert "photos without annotations are all background: 1 (b.jpg)" in report
+    assert "photos that are missing: 1 (c.jpg (0 annotations))" in report
+    assert "photos that no annotation file lists: 1 (d.jpg)" in report
+    assert run(source, out, "--empty", "leave_out", "--overwrite") == 0
+    assert [path.name for path in (out / "images").iterdir()] == ["a.jpg"]
+
+
+def test_coco_test_file_without_annotations(source, out, capsys):
+    for split in ("train", "test"):
+        photo(source / split / "a.jpg")
+        write_json(source / split / "x.json", coco([(7, 1, [flat(0, 0, 4, 6)])] if split == "train" else []))
+    assert run(source, out) == 0
+    assert {*files(out)} >= {"images/test/a.jpg", "masks/train/a.png"} and "masks/test/a.png" not in files(out)
+    assert "test photos without annotations, which get no masks: 1" in capsys.readouterr().out
+
+
+def test_coco_shapes_that_cover_nothing_are_counted(source, out, capsys):
+    photo(source / "a.jpg")
+    shapes = [[flat(0, 0, 4, 6)], [[1, 1, 2, 2]], [], [flat(50, 50, 60, 60)], [flat(-9, -9, 2, 3)]]
+    write_json(source / "a.json", coco([(7, 1, shape) for shape in shapes]))
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(1, 0))
+    report = capsys.readouterr().out
+    assert "polygons of fewer than 3 points: 1 (a.json: annotation 1)" in report
+    assert "annotations without an outline (boxes only): 1 (a.json: annotation 2)" in report
+    assert "regions that cover no pixel's centre or lie outside their photo: 1 (the first in a.jpg)" in report
+
+
+@pytest.mark.parametrize(
+    ("annotation", "complaint"),
+    [
+        ((7, 9, [flat(0, 0, 4, 6)]), "category 9, which categories does not list"),
+        ((7, 1, [["x", 1, 2, 3, 4, 5]]), "annotation 0 is not as COCO writes it"),
+        ((7, 1, [[1, 2, 3, 4, 5, 6, 7]]), "annotation 0 is not as COCO writes it"),
+        ((7, 1, [[float("nan"), 2, 3, 4, 5, 6]]), "annotation 0 is not as COCO writes it"),
+        ((7, 1, []), "boxes"),
+    ],
+)
+def test_wrong_coco_annotations(source, out, annotation, complaint, capsys):
+    photo(source / "a.jpg")
+    write_json(source / "a.json", coco([annotation]))
+    assert run(source, out) == 1 and not out.exists() and complaint in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "runs", [{"size": [6, 8], "counts": [1, 2]}, {"size": [8, 6], "counts": [0, 48]}, {"counts": "a"}]
+)
+def test_wrong_coco_runs_name_the_photo(source, out, runs, capsys):
+    photo(source / "a.jpg")
+    write_json(source / "a.json", coco([(7, 1, runs)]))
+    assert run(source, out) == 1 and not out.exists()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "a.jpg" in lines[0] and "a.json" in lines[0]
+
+
+@pytest.mark.parametrize("content", ['{"images": [', '{"images": 1, "annotations": 2, "categories": 3}', ""])
+def test_wrong_coco_files(source, out, content, capsys):
+    photo(source / "a.jpg")
+    (source / "_annotations.coco.json").write_text(content)
+    assert run(source, out) == 1 and not out.exists() and one_line(capsys)
+
+
+def test_coco_photo_of_another_size(source, out, capsys):
+    photo(source / "a.jpg", 12, 16)
+    write_json(source / "a.json", coco([(7, 1, [flat(0, 0, 4, 6)])]))
+    assert run(source, out) == 1 and not out.exists()
+    line = capsys.readouterr().err.splitlines()[0]
+    assert "a.json" in line and "a.jpg has 6x8 pixels" in line and "it has 12x16" in line
+
+
+def test_coco_more_classes_than_fit(source, out, capsys):
+    photo(source / "a.jpg")
+    names = tuple(f"class {number}" for number in range(300))
+    write_json(source / "a.json", coco([(7, 1, [flat(0, 0, 4, 6)])], names))
+    assert run(source, out) == 1 and "300 classes: at most 254" in one_line(capsys)
+
+
+def test_coco_two_files_for_a_photo(source, out, capsys):
+    photo(source / "a.jpg")
+    for name in ("one", "two"):
+        write_json(source / f"{name}.json", coco([(7, 1, [flat(0, 0, 4, 6)])]))
+    assert run(source, out) == 1 and "both annotate a.jpg" in one_line(capsys)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_coco_draws_on_the_upright_photo(source, out, orientation):
+    from data_scripts.reader import read_label
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo(source / "a.jpg", 6, 8, exif=exif)
+    height, width = (6, 8) if orientation == 3 else (8, 6)
+    images = [{"id": 7, "file_name": "a.jpg", "height": height, "width": width}]
+    write_json(source / "a.json", coco([(7, 1, [flat(0, 0, 3, 2)])], images=images))
+    assert run(source, out) == 0
+    expected = painted((1, 0, 0, 3, 2), height=height, width=width)
+    assert np.array_equal(read_label(str(out / "masks" / "a.png"), str(out / "images" / "a.jpg")), expected)
+
+
+# labelme
+
+
+def labelme(path, shapes, image="a.jpg", size=(6, 8), **more) -> None:
+    entries = [
+        {"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {}, **extra}
+        for label, kind, points, extra in shapes
+    ]
+    content = {"version": "5.2.1", "flags": {}, "shapes": entries, "imagePath": image, "imageData": None}
+    write_json(path, {**content, "imageHeight": size[0], "imageWidth": size[1], **more})
+
+
+def test_labelme_shapes(source, out, capsys):
+    photo(source / "a.jpg", 40, 60)
+    bitmap = io.BytesIO()
+    Image.fromarray(painted((255, 1, 0, 3, 2), height=3, width=4)).save(bitmap, "PNG")
+    shapes = [
+        ("road", "polygon", square(0, 0, 60, 20), {}),
+        ("car", "rectangle", [[12, 8], [4, 2]], {}),
+        ("sign", "circle", [[30, 10], [30, 15]], {}),
+        ("__ignore__", "polygon", square(50, 0, 60, 10), {}),
+        ("wire", "linestrip", [[0, 30], [20, 30]], {}),
+        ("tip", "point", [[45, 30]], {}),
+        ("blob", "mask", [[50, 30], [53, 32]], {"mask": base64.b64encode(bitmap.getvalue()).decode()}),
+    ]
+    labelme(source / "a.json", shapes, size=(40, 60))
+    assert run(source, out) == 0
+    ids = {name: number for number, name in enumerate(sorted({shape[0] for shape in shapes} - {"__ignore__"}), start=1)}
+    assert classes(out) == {"background": 0, **ids}
+    rows, columns = np.mgrid[:40, :60] + 0.5
+    expected = painted((ids["road"], 0, 0, 60, 20), (ids["car"], 4, 2, 12, 8), height=40, width=60)
+    expected[(columns - 30) ** 2 + (rows - 10) ** 2 <= 25] = ids["sign"]
+    expected[:10, 50:] = 255
+    expected[(np.clip(columns, 0, 20) - columns) ** 2 + (rows - 30) ** 2 <= 25] = ids["wire"]
+    expected[(columns - 45) ** 2 + (rows - 30) ** 2 <= 25] = ids["tip"]
+    expected[30:32, 51:53] = ids["blob"]
+    assert np.array_equal(mask(out, "a"), expected)
+    assert "__ignore__ means no class" in capsys.readouterr().out
+
+
+def test_labelme_classes_of_labels_txt(source, out, capsys):
+    photo(source / "a.jpg")
+    (source / "labels.txt").write_bytes("\ufeff__ignore__\r\n_background_\r\nroad\r\ncar\r\n".encode())
+    labelme(
+        source / "a.json", [("car", "polygon", square(0, 0, 4, 6), {}), ("bike", "polygon", square(6, 0, 8, 6), {})]
+    )
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "road": 1, "car": 2, "bike": 3}
+    assert np.array_equal(mask(out, "a"), painted((2, 0, 0, 4, 6), (3, 6, 0, 8, 6)))
+    assert "labels.txt does not list bike" in capsys.readouterr().out
+
+
+def test_labelme_photo_inside_the_file(source, out):
+    data = io.BytesIO()
+    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(data, "JPEG")
+    inside = base64.b64encode(data.getvalue()).decode()
+    labelme(source / "b 1.json", [("car", "polygon", square(0, 0, 4, 6), {})], image="gone.jpg", imageData=inside)
+    assert run(source, out) == 0
+    assert (out / "images" / "b 1.jpg").read_bytes() == data.getvalue() and np.array_equal(
+        mask(out, "b 1"), halves(1, 0)
+    )
+
+
+def test_labelme_apart_from_the_photos(source, out):
+    for split in ("train", "val"):
+        photo(source / split / "images" / "a.jpg")
+        path = source / split / "labels" / "a.json"
+        labelme(path, [("car", "polygon", square(0, 0, 4, 6), {})], image="..\\images\\a.jpg")
+    assert run(source, out) == 0 and {*files(out)} >= {"images/train/a.jpg", "masks/val/a.png"}
+
+
+def test_labelme_photos_without_a_file(source, out, capsys):
+    photo(source / "a.jpg")
+    photo(source / "b.jpg")
+    labelme(source / "a.json", [("car", "polygon", square(0, 0, 4, 6), {})])
+    labelme(source / "c.json", [("car", "polygon", square(0, 0, 4, 6), {})], image="c.jpg")
+    assert run(source, out) == 0 and not (out / "images" / "b.jpg").exists()
+    report = capsys.readouterr().out
+    assert "photos without a JSON file (--empty background: keep them, all background): 1 (b.jpg)" in report
+    assert "files whose photo is missing: 1 (c.json (c.jpg))" in report
+    assert run(source, out, "--empty", "background", "--overwrite") == 0 and not mask(out, "b").any()
+
+
+def test_labelme_odd_shapes_are_counted(source, out, capsys):
+    photo(source / "a.jpg")
+    shapes = [("car", "polygon", square(0, 0, 4, 6), {}), ("car", "polygon", [[1, 1], [2, 2]], {})]
+    labelme(source / "a.json", [*shapes, ("car", "cuboid", square(0, 0, 8, 6), {})])
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(1, 0))
+    report = capsys.readouterr().out
+    assert "shapes with too few points: 1 (a.json: shape 2 (car))" in report
+    assert "shapes of the type cuboid: 1 (a.json: shape 3 (car))" in report
+
+
+@pytest.mark.parametrize(
+    ("shape", "complaint"),
+    [
+        ({"points": [[0, 0]]}, "no 'label'"),
+        ({"label": "car", "points": [["x", 0], [1, 1], [2, 2]]}, "not as labelme writes it"),
+        (
+            {"label": "car", "points": [[0, 0], [1, 1]], "shape_type": "mask", "mask": "zzzz"},
+            "mask of a.json: shape 1 (car)",
+        ),
+    ],
+)
+def test_wrong_labelme_files(source, out, shape, complaint, capsys):
+    photo(source / "a.jpg")
+    write_json(source / "a.json", {"version": "5", "shapes": [shape], "imagePath": "a.jpg"})
+    assert run(source, out) == 1 and not out.exists()
+    line = capsys.readouterr().err.splitlines()[0]
+    assert "a.json" in line and complaint in line
+
+
+# Label Studio
+
+
+def region(kind, label, size=(6, 8), **value) -> dict:
+    value[kind] = [label]
+    return {"type": kind, "original_height": size[0], "original_width": size[1], "value": value, "id": "r"}
+
+
+def brush(label, bits) -> dict:
+    colors = np.zeros((*bits.shape, 4), np.uint8)
+    colors[bits] = 255
+    return region("brushlabels", label, bits.shape, format="rle", rle=pack(colors.ravel().tolist()))
+
+
+def task(results, image="/data/upload/1/0a1b2c3d-a.jpg", **more) -> dict:
+    return {"id": 5, "data": {"image": image}, "annotations": [{"result": results, "was_cancelled": False, **more}]}
+
+
+def percent(left, top, right, bottom) -> list[list[float]]:
+    return [[x / 8 * 100, y / 6 * 100] for x, y in square(left, top, right, bottom)]
+
+
+def test_label_studio_shapes(source, out, capsys):
+    photo(source / "images" / "a.jpg")
+    bits = painted((1, 1, 1, 3, 5)).astype(bool)
+    results = [
+        region("polygonlabels", "road", points=percent(0, 0, 8, 4), closed=True),
+        region("rectanglelabels", "car", x=50, y=0, width=25, height=50, rotation=0),
+        brush("tree", bits),
+        region("ellipselabels", "sign", x=87.5, y=50, radiusX=12.5, radiusY=1 / 6 * 100, rotation=0),
+        {"type": "choices", "value": {"choices": ["sunny"]}},
+    ]
+    write_json(source / "export.json", [task(results)])
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "car": 1, "road": 2, "sign": 3, "tree": 4}
+    expected = painted((2, 0, 0, 8, 4), (1, 4, 0, 6, 3), (4, 1, 1, 3, 5), (3, 6, 2, 8, 4))
+    assert np.array_equal(mask(out, "a"), expected)
+    assert "Label Studio" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "a.jpg",
+        "/data/local-files/?d=my%20folder/a.jpg",
+        "s3://bucket/images/a.jpg",
+        "http://host/x/a.jpg?t=1",
+        "x\\a.jpg",
+    ],
+)
+def test_label_studio_names_of_photos(source, out, image):
+    photo(source / "a.jpg")
+    write_json(source / "export.json", [task([region("polygonlabels", "car", points=percent(0, 0, 4, 6))], image)])
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(1, 0))
+
+
+def test_label_studio_json_min(source, out):
+    photo(source / "a.jpg")
+    entry = {"points": percent(0, 0, 4, 6), "polygonlabels": ["car"], "original_width": 8, "original_height": 6}
+    write_json(source / "min.json", [{"image": "/data/upload/a.jpg", "id": 1, "label": [entry], "annotator": 1}])
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(1, 0))
+
+
+def test_label_studio_which_annotation_counts(source, out, capsys):
+    for name in "abc":
+        photo(source / f"{name}.jpg")
+    old, new = ([region("polygonlabels", label, points=percent(0, 0, 4, 6))] for label in ("old", "new"))
+    several = task(old, "a.jpg", updated_at="2024-01-01")
+    several["annotations"] += [{"result": new, "updated_at": "2024-02-01"}, {"result": old, "was_cancelled": True}]
+    skipped = task(old, "b.jpg")
+    skipped["annotations"][0]["was_cancelled"] = True
+    write_json(source / "export.json", [several, skipped, task([], "c.jpg")])
+    assert run(source, out) == 0 and classes(out) == {"background": 0, "new": 1}
+    assert not mask(out, "c").any() and not (out / "images" / "b.jpg").exists()
+    report = capsys.readouterr().out
+    assert "older annotations of photos that have several: 1" in report
+    assert "photos that nobody has annotated yet: 1 (b.jpg)" in report
+
+
+@pytest.mark.parametrize(
+    ("result", "complaint"),
+    [
+        (region("polygonlabels", "car", points=[["x", 1]]), "not as Label Studio writes it"),
+        (region("polygonlabels", "car", points=[[float("nan"), 1], [2, 2], [3, 3]]), "not a number"),
+        (
+            {"type": "polygonlabels", "value": {"polygonlabels": ["car"], "points": percent(0, 0, 4, 6)}},
+            "original_height",
+        ),
+        (region("brushlabels", "car", format="rle", rle=[1, 2, 3]), "brush stroke"),
+        (region("polygonlabels", "car", size=(6, 9), points=percent(0, 0, 4, 6)), "6x9"),
+        ({"type": "choices", "value": {"choices": ["sunny"]}}, "no polygon, brush"),
+    ],
+)
+def test_wrong_label_studio_results(source, out, result, complaint, capsys):
+    photo(source / "a.jpg")
+    write_json(source / "export.json", [task([result], "a.jpg")])
+    assert run(source, out) == 1 and not out.exists()
+    line = capsys.readouterr().err.splitlines()[0]
+    assert complaint in line and "export.json" in line
+
+
+def test_label_studio_without_its_photos(source, out, capsys):
+    write_json(source / "export.json", [task([region("polygonlabels", "car", points=percent(0, 0, 4, 6))])])
+    assert run(source, out) == 1 and "put them beside the file" in one_line(capsys)
+
+
+# VOC, CVAT, Roboflow
+
+
+def voc(source, names=("a", "b"), suffix=".jpg", folder="."):
+    for name in names:
+        photo(source / folder / "JPEGImages" / f"{name}{suffix}")
+        save(source / folder / "SegmentationClass" / f"{name}.png", halves(0, 1))
+        save(source / folder / "SegmentationObject" / f"{name}.png", halves(0, 9))
+
+
+def test_voc_lists_are_the_splits(source, out, capsys):
+    voc(source, "abcde", folder="VOCdevkit/VOC2012")
+    lists = source / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\r\n\r\n")
+    (lists / "val.txt").write_text("c\nmissing\n")
+    (lists / "trainval.txt").write_text("a\nb\nc\n")
+    (lists / "test.txt").write_text("d\n")
+    assert run(source, out) == 0
+    assert {name for name in files(out) if name.startswith("masks")} == {
+        *("masks/train/a.png", "masks/train/b.png", "masks/val/c.png", "masks/test/d.png")
+    }
+    report = capsys.readouterr().out
+    assert (
+        "photos in no list of" in report
+        and "e.jpg" in report
+        and "names in lists without a photo: 1 (missing)" in report
+    )
+
+
+def test_cvat_colours_and_folders(source, out):
+    for folder in ("x", "y"):
+        photo(source / "JPEGImages" / folder / "1.PNG")
+        array = np.array([(0, 0, 0), (250, 50, 83)], np.uint8)[halves(0, 1)]
+        save(source / "SegmentationClass" / folder / "1.png", array)
+    (source / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nbackground:0,0,0::\ncar:250,50,83::\n")
+    lists = source / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "default.txt").write_text("x/1\ny/1\n")
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "JPEGImages_x_1"), halves(0, 1)) and colors(out)["car"] == [250, 50, 83]
+
+
+def test_voc_names_in_two_lists(source, out, capsys):
+    voc(source)
+    lists = source / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\nb\n")
+    (lists / "val.txt").write_text("b\n")
+    assert run(source, out) == 1 and "both name b" in one_line(capsys)
+
+
+def test_voc_without_masks_of_the_photos_names(source, out, capsys):
+    photo(source / "JPEGImages" / "a.jpg")
+    save(source / "SegmentationClass" / "b.png", halves(0, 1))
+    assert run(source, out) == 1 and "has a mask of its name" in one_line(capsys)
+
+
+def roboflow(source, content="Pixel Value, Class\n0, background\n1, road\n2, car", splits=("train", "valid", "test")):
+    for split in splits:
+        photo(source / split / "a_jpg.rf.0f.jpg")
+        save(source / split / "a_jpg.rf.0f_mask.png", halves(0, 2))
+        (source / split / "_classes.csv").write_bytes(content.encode())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Pixel Value, Class\n0, background\n1, road\n2, car",
+        "\ufeffPixel Value,Class\r\n0,background\r\n1,road\r\n2,car\r\n",
+        "pixel value;class\n0;background\n1;road\n2;car\n\n",
+    ],
+)
+def test_roboflow_masks(source, out, content, capsys):
+    roboflow(source, content)
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "road": 1, "car": 2}
+    for split in ("train", "val", "test"):
+        assert np.array_equal(mask(out, f"{split}/a_jpg.rf.0f"), halves(0, 2))
+    assert "Roboflow masks" in capsys.readouterr().out
+
+
+def test_roboflow_lists_must_agree(source, out, capsys):
+    roboflow(source)
+    (source / "valid" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, car\n2, road")
+    assert run(source, out) == 1 and "list different classes" in one_line(capsys)
+
+
+def test_roboflow_export_of_another_task(source, out, capsys):
+    roboflow(source, "filename, car, road\na.jpg, 1, 0")
+    assert run(source, out) == 1 and "export 'Semantic Segmentation Masks'" in one_line(capsys)
+
+
+# datasets
+
+
+def png(array) -> dict:
+    data = io.BytesIO()
+    Image.fromarray(array).save(data, "PNG")
+    return {"path": None, "bytes": data.getvalue()}
+
+
+RGB = np.zeros((6, 8, 3), np.uint8)
+
+
+def saved(source, masks, image="image", label="label", feature=None, paths=(None,), **splits):
+    columns = {image: [png(RGB) | {"path": paths[i % len(paths)]} for i in range(len(masks))], label: masks}
+    features = Features({image: ImageColumn(), label: feature or ImageColumn()})
+    data = Dataset.from_dict(columns, features=features)
+    (DatasetDict(dict.fromkeys(splits, data)) if splits else data).save_to_disk(str(source))
+
+
+def test_datasets_of_save_to_disk(source, out, capsys):
+    saved(source, [png(halves(0, 2)), png(halves(2, 1))], train=1, validation=1)
+    (source / "id2label.json").write_text('{"0": "background", "1": "road", "2": "car"}')
+    before = files(source)
+    assert run(source, out) == 0 and files(source) == before
+    assert classes(out) == {"background": 0, "road": 1, "car": 2}
+    assert np.array_equal(mask(out, "train/train_000000"), halves(0, 2))
+    assert np.array_equal(mask(out, "val/validation_000001"), halves(2, 1))
+    assert "photos are in the column image, masks in label" in capsys.readouterr().out
+
+
+def test_datasets_columns(source, out, capsys):
+    saved(source, [png(halves(0, 1))], "pixel_values", "strange", paths=("dir/x 1.png",))
+    assert run(source, out) == 0 and np.array_equal(mask(out, "x 1"), halves(0, 1))
+    assert run(source, out, "--overwrite", "--label_column", "nope") == 1
+    assert "has no column nope of images: give --label_column, one of pixel_values, strange" in one_line(capsys)
+    assert run(source, out, "--overwrite", "--image_column", "strange", "--label_column", "pixel_values") == 1
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_datasets_arrays(source, out, nested):
+    names = ClassLabel(names=["background", "road", "car"])
+    feature = List(List(names)) if nested else Array2D((6, 8), "uint8")
+    saved(source, [halves(0, 2).tolist()], feature=feature)
+    assert run(source, out) == 0 and np.array_equal(mask(out, "row_000000"), halves(0, 2))
+    assert classes(out) == ({"background": 0, "road": 1, "car": 2} if nested else {"background": 0, "class_2": 2})
+
+
+def test_datasets_without_masks(source, out, capsys):
+    features = Features({"image": ImageColumn(), "label": ClassLabel(names=["cat", "dog"]), "text": Value("string")})
+    rows = {"image": [png(RGB)], "label": [0], "text": ["a"]}
+    Dataset.from_dict(rows, features=features).save_to_disk(str(source))
+    assert run(source, out) == 1 and "give --label_column" in one_line(capsys)
+
+
+def test_datasets_with_an_empty_mask(source, out, capsys):
+    saved(source, [png(halves(0, 2)), None])
+    assert run(source, out) == 1 and not out.exists()
+    assert "row 1 of split train, column label is empty" in capsys.readouterr().err
+
+
+def test_datasets_parquet(source, out):
+    saved(source.with_name("saved"), [png(halves(0, 2))])
+    source.mkdir()
+    from datasets import load_from_disk
+
+    load_from_disk(str(source.with_name("saved"))).to_parquet(str(source / "train.parquet"))
+    assert run(source, out) == 0 and np.array_equal(mask(out, "train/train_000000"), halves(0, 2))
+
+
+def test_a_hub_id_that_cannot_be_had_is_one_line(out, capsys):
+    assert run("someone/nothing-of-this-name", out) == 1 and not out.exists()
+    assert "cannot load the data set someone/nothing-of-this-name" in one_line(capsys)
+
+
+# Damaged annotations
+
+
+def mutated(content: object, rng: np.random.Generator) -> object:
+    """Return a copy with one value removed, or replaced by one of another type."""
+    content = json.loads(json.dumps(content))
+    places, waiting = [], [content]
+    for node in waiting:  # the loop appends to it
+        for key in node if isinstance(node, dict) else range(len(node)):
+            places.append((node, key))
+            waiting += [node[key]] if isinstance(node[key], (dict, list)) and len(node[key]) else []
+    node, key = places[rng.integers(len(places))]
+    others = (None, [], {}, "x", -1, float("inf"), float("nan"), 10**30, True, [[]], [None], {"a": 1}, "", 3.7)
+    if rng.random() < 0.3 and isinstance(node, dict):
+        del node[key]
+    else:
+        node[key] = others[rng.integers(len(others))]
+    return content
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("tool", ["coco", "labelme", "label_studio"])
+def test_damaged_annotations_never_end_in_a_traceback(source, out, tool, seed, capsys):
+    photo(source / "a.jpg")
+    path = source / "a.json"
+    if tool == "coco":
+        runs = [{"size": [6, 8], "counts": counts} for counts in ([3, 5, 40], compress([3, 5, 40]))]
+        content = coco([(7, 2, [flat(0, 0, 6, 4)]), *((7, 1, each) for each in runs)])
+    elif tool == "labelme":
+        shapes = [("b", kind, [[3, 3], [4, 4]], {}) for kind in ("rectangle", "circle", "linestrip", "point")]
+        labelme(path, [("car", "polygon", square(0, 0, 4, 6), {}), *shapes])
+        content = json.loads(path.read_text())
+    else:
+        box = region("rectanglelabels", "q", x=1, y=2, width=30, height=30, rotation=3)
+        shapes = [region("polygonlabels", "r", points=percent(0, 0, 8, 4)), brush("t", halves(0, 1).astype(bool)), box]
+        content = [task(shapes, "a.jpg")]
+    rng = np.random.default_rng(seed)
+    for number in range(12):
+        write_json(path, mutated(content, rng))
+        folder = out.with_name(f"out {number}")
+        code = run(source, folder)
+        lines = capsys.readouterr().err.splitlines()
+        assert code == 0 and not lines or code == 1 and lines and not folder.exists()
+        assert all(line.startswith("error: ") for line in lines)
+
+
+# Recognition
+
+
+def test_kind_overrides(source, out, capsys):
+    photo(source / "a.jpg")
+    save(source / "a_mask.png", halves(0, 2))
+    labelme(source / "a.json", [("car", "polygon", square(0, 0, 4, 6), {})])
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(1, 0))
+    assert run(source, out, "--kind", "masks", "--overwrite") == 0 and np.array_equal(mask(out, "a"), halves(0, 2))
+    assert run(source, out, "--kind", "coco", "--overwrite") == 1
+    assert "--kind coco" in one_line(capsys)
+
+
+@pytest.mark.parametrize("name", ["nothing", "text.txt", "data.zip"])
+def test_a_source_with_nothing_known(source, out, name, capsys):
+    source.mkdir()
+    if name != "nothing":
+        (source / name).write_bytes(b"x")
+    assert run(source, out) == 1 and not out.exists()
+    line = one_line(capsys)
+    assert ("it is empty" if name == "nothing" else name) in line and ("unpack" in line) == (name == "data.zip")
+
+
+@pytest.mark.parametrize("name", ["no such folder", "file.txt", "file.zip"])
+def test_a_source_that_is_no_folder(tmp_path, out, name, capsys):
+    if name.startswith("file"):
+        (tmp_path / name).write_bytes(b"x")
+    assert run(tmp_path / name, out) == 1 and name in one_line(capsys)
+
+
+# Real samples
+
+
+@real
+def test_real_roboflow(out):
+    assert run(REAL / "roboflow", out) == 0
+    assert classes(out) == {"background": 0, "obstacle": 1, "road": 2, "sidewalk": 3, "speedbreaker": 4}
+    for split, there in (("train", "train"), ("val", "valid")):
+        stems = sorted(path.stem for path in (REAL / "roboflow" / there).glob("*.jpg"))
+        assert sorted(path.stem for path in (out / "images" / split).iterdir()) == stems
+        for stem in stems[:5]:
+            with Image.open(REAL / "roboflow" / there / f"{stem}_mask.png") as image:
+                assert np.array_equal(mask(out, f"{split}/{stem}"), np.asarray(image))
+
+
+@real
+def test_real_coco(out, capsys):
+    assert run(REAL / "coco", out) == 0
+    assert len([*(out / "images" / "train").iterdir()]) == 24 and len([*(out / "masks" / "val").iterdir()]) == 8
+    content = json.loads((REAL / "coco" / "train" / "_annotations.coco.json").read_text())
+    assert {*classes(out)} == {"background", *(entry["name"] for entry in content["categories"])}
+    report = capsys.readouterr().out
+    assert "one class: facade" in report and "the smaller one is on top" in report
+
+
+@real
+def test_real_voc_and_cvat(out):
+    assert run(REAL / "voc", out) == 0
+    for path in (REAL / "voc" / "SegmentationClass").iterdir():
+        with Image.open(path) as image:
+            assert np.array_equal(mask(out, path.stem), np.asarray(image))
+    assert run(REAL / "cvat", out, "--overwrite") == 0 and [*classes(out)][:2] == ["background", "cheetah"]
+    for path in (REAL / "cvat" / "SegmentationClass").iterdir():
+        with Image.open(path) as image:
+            assert np.array_equal(mask(out, path.stem) == 1, np.asarray(image)[..., 0] == 224)
+
+
+@real
+def test_real_labelme_agrees_with_labelmes_own_masks(out):
+    """labelme's example in both forms; labelme draws outlines too, so that its regions are up to a pixel wider."""
+    assert run(REAL / "labelme", out) == 0
+    for path in (REAL / "voc" / "SegmentationClass").iterdir():
+        with Image.open(path) as image:
+            assert (mask(out, path.stem) == np.asarray(image)).mean() > 0.99
+
+
+@real
+def test_real_streets(out):
+    assert run(REAL / "kitti", out) == 0 and classes(out)["car"] == 26
+    with Image.open(REAL / "kitti" / "training" / "semantic" / "000003_10.png") as image:
+        assert np.array_equal(mask(out, "train/000003_10"), np.asarray(image))
+    assert run(REAL / "cityscapes", out, "--overwrite") == 0 and classes(out)["bicycle"] == 33

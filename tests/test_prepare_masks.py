@@ -1,0 +1,528 @@
+"""Mask files of every encoding and arrangement become index masks, pixel by pixel; wrong ones are one line each."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from preparing import REAL, classes, colors, files, halves, ids, ignored, mask, photo, run, save
+
+RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def source(tmp_path):
+    return tmp_path / "my source"
+
+
+def paint(array: np.ndarray, *palette) -> np.ndarray:
+    return np.array(palette, np.uint8)[array]
+
+
+# Encodings. Each test writes images/a.png and masks/a.png, and a second pair where it takes several masks to tell.
+
+
+def one_pair(source, array, name="a", suffix=".png", **options):
+    photo(source / "images" / f"{name}.png", *array.shape[:2])
+    save(source / "masks" / f"{name}{suffix}", array, **options)
+
+
+def test_ids_stay_as_they_are(source, out, capsys):
+    one_pair(source, halves(0, 7))
+    one_pair(source, halves(7, 3), "b")
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "a"), halves(0, 7)) and np.array_equal(mask(out, "b"), halves(7, 3))
+    assert classes(out) == {"background": 0, "class_3": 3, "class_7": 7} and ignored(out) == [255]
+    report = capsys.readouterr().out
+    assert "do not say what their ids mean" in report and "50.00%" in report
+
+
+def test_255_among_ids_is_ignored(source, out, capsys):
+    array = halves(0, 1)
+    array[0, :3] = 255
+    one_pair(source, array)
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "a"), array) and classes(out) == {"background": 0, "foreground": 1}
+    assert "255 marks pixels of no class" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("white", [255, 254])
+def test_0_and_255_become_0_and_1(source, out, white, capsys):
+    one_pair(source, halves(0, white))
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "a"), halves(0, 1)) and classes(out) == {"background": 0, "foreground": 1}
+    assert f"{white} became 1 (foreground)" in capsys.readouterr().out
+
+
+def test_an_object_of_single_pixels_is_not_lost(source, out):
+    array = np.zeros((9, 9), np.uint8)
+    array[::2, 4] = 255
+    one_pair(source, array)
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), array // 255)
+
+
+def test_even_grey_levels_are_numbered(source, out):
+    array = ids([0, 0, 128, 128], [255, 255, 255, 255])
+    one_pair(source, array)
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "a"), ids([0, 0, 1, 1], [2, 2, 2, 2]))
+    assert classes(out) == {"background": 0, "level_128": 1, "level_255": 2}
+
+
+def test_other_grey_values_are_ids_unless_told(source, out):
+    array = ids([0, 0, 100, 100], [255, 255, 255, 255])
+    one_pair(source, array)
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), array)
+    assert run(source, out, "--mask_values", "levels", "--overwrite") == 0
+    assert np.array_equal(mask(out, "a"), ids([0, 0, 1, 1], [2, 2, 2, 2]))
+
+
+def test_1_bit_masks(source, out):
+    array = halves(0, 1)
+    photo(source / "images" / "a.png")
+    (source / "masks").mkdir()
+    Image.fromarray(array.astype(bool)).save(source / "masks" / "a.png")
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), array)
+
+
+def test_16_bit_ids_are_numbered_anew(source, out, capsys):
+    array = halves(0, 1).astype(np.uint16) * 1000
+    array[0, 0] = 300
+    one_pair(source, array)
+    (source / "id2label.json").write_text('{"0": "nothing", "300": "tree", "1000": "house"}')
+    assert run(source, out) == 0
+    expected = halves(0, 2)
+    expected[0, 0] = 1
+    assert np.array_equal(mask(out, "a"), expected) and classes(out) == {"nothing": 0, "tree": 1, "house": 2}
+    assert "300 became 1, 1000 became 2" in capsys.readouterr().out
+
+
+def test_16_bit_ids_that_fit_stay(source, out):
+    one_pair(source, halves(3, 200).astype(np.uint16))
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(3, 200))
+
+
+def test_more_than_254_ids_are_refused(source, out, capsys):
+    one_pair(source, np.arange(400, dtype=np.uint16).reshape(20, 20))
+    assert run(source, out) == 1 and not out.exists()
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "400 different values" in error and "instances" in error
+
+
+def with_palette(array: np.ndarray, *palette) -> Image.Image:
+    image = Image.fromarray(array).convert("P")
+    image.putpalette([value for color in palette for value in color])
+    return image
+
+
+def test_a_palette_gives_ids_and_colours(source, out):
+    photo(source / "images" / "a.png")
+    (source / "masks").mkdir()
+    array = halves(0, 2)
+    array[0] = 255
+    image = with_palette(array, BLACK, RED, GREEN, *[BLUE] * 253)
+    image.save(source / "masks" / "a.png")
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "a"), array)
+    assert colors(out) == {"background": [0, 0, 0], "class_2": [0, 255, 0]}
+
+
+def test_palettes_that_differ_are_colours(source, out, capsys):
+    for name, palette in (("a", (BLACK, RED)), ("b", (RED, BLACK))):
+        photo(source / "images" / f"{name}.png")
+        (source / "masks").mkdir(exist_ok=True)
+        with_palette(halves(0, 1), *palette).save(source / "masks" / f"{name}.png")
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "a"), halves(0, 1)) and np.array_equal(mask(out, "b"), halves(1, 0))
+    assert classes(out) == {"background": 0, "color_255_0_0": 1}
+    assert "masks hold colours" in capsys.readouterr().out
+
+
+def test_colours_without_a_list(source, out, capsys):
+    one_pair(source, paint(halves(0, 1), BLACK, (7, 8, 9)))
+    one_pair(source, paint(halves(1, 0), BLACK, (7, 8, 10)), "b")
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "a"), halves(0, 1)) and np.array_equal(mask(out, "b"), halves(2, 0))
+    assert colors(out) == {"background": [0, 0, 0], "color_7_8_9": [7, 8, 9], "color_7_8_10": [7, 8, 10]}
+    assert "black is the background" in capsys.readouterr().out
+
+
+def test_colours_without_black_have_no_background(source, out):
+    one_pair(source, paint(halves(0, 1), RED, GREEN))
+    assert run(source, out) == 0
+    assert classes(out) == {"color_0_255_0": 1, "color_255_0_0": 2} and np.array_equal(mask(out, "a"), halves(2, 1))
+
+
+def test_grey_in_rgb_files_is_grey(source, out):
+    one_pair(source, np.repeat(halves(0, 3)[..., None], 3, axis=2))
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(0, 3))
+
+
+def test_transparent_pixels_are_black(source, out, capsys):
+    array = np.concatenate([paint(halves(0, 1), RED, GREEN), np.full((6, 8, 1), 255, np.uint8)], axis=2)
+    array[0, 0] = (*GREEN, 0)
+    one_pair(source, array)
+    assert run(source, out) == 0
+    expected = halves(2, 1)
+    expected[0, 0] = 0
+    assert np.array_equal(mask(out, "a"), expected) and "transparent pixels count as black" in capsys.readouterr().out
+
+
+def test_rgba_without_transparency_is_not_remarked(source, out, capsys):
+    one_pair(source, np.concatenate([paint(halves(0, 1), RED, GREEN), np.full((6, 8, 1), 255, np.uint8)], axis=2))
+    assert run(source, out) == 0 and "transparent" not in capsys.readouterr().out
+
+
+LISTS = {
+    "labelmap.txt": "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:255,0,0::\ncar:0,255,0::\n",
+    "class_dict.csv": "name,r,g,b\nbackground,0,0,0\nroad,255,0,0\ncar,0,255,0\n",
+    "label_colors.txt": "0 0 0\tbackground\n255 0 0\troad\n0 255 0 car\n",
+    "colors.txt": "Category r g b\nbackground 0 0 0\nroad 255 0 0\ncar 0 255 0\n",
+    "classes.json": '[{"name": "background", "color": [0, 0, 0]}, {"name": "road", "color": [255, 0, 0]},'
+    '{"name": "car", "color": [0, 255, 0]}]',
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("name", LISTS)
+def test_colours_of_a_list(source, out, name, end, encoding):
+    one_pair(source, paint(halves(0, 1), GREEN, RED))
+    (source / name).write_bytes(LISTS[name].replace("\n", end).encode(encoding))
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "road": 1, "car": 2} and np.array_equal(mask(out, "a"), halves(2, 1))
+    assert colors(out)["road"] == [255, 0, 0]
+
+
+def test_a_colour_that_the_list_lacks_becomes_a_class(source, out, capsys):
+    one_pair(source, paint(halves(0, 1), BLUE, RED))
+    (source / "labelmap.txt").write_text(LISTS["labelmap.txt"])
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "road": 1, "car": 2, "color_0_0_255": 3}
+    assert np.array_equal(mask(out, "a"), halves(3, 1))
+    assert "has no name for the colours (0, 0, 255)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["void", "Unlabelled", "__ignore__"])
+def test_a_colour_called_void_is_ignored(source, out, name):
+    one_pair(source, paint(halves(0, 1), BLACK, RED))
+    one_pair(source, paint(halves(0, 1), GREEN, RED), "b")
+    (source / "labelmap.txt").write_text(f"{name}:0,0,0::\nroad:255,0,0::\ncar:0,255,0::\n")
+    assert run(source, out) == 0
+    assert {*classes(out)} == {"road", "car"} and mask(out, "a")[0, 0] in ignored(out)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("background:0,0\nroad:255,0,0", "no colour of three numbers"),
+        ("background:0,0,0\nroad:256,0,0", "no colour of three numbers"),
+        ("background:0,0,0\nroad:0,0,0", "background and road have the same colour"),
+        ("", "lists no class"),
+        (":1,2,3", "has no name"),
+    ],
+)
+def test_a_wrong_labelmap_is_one_line(source, out, content, complaint, capsys):
+    one_pair(source, paint(halves(0, 1), BLACK, RED))
+    (source / "labelmap.txt").write_text(content)
+    assert run(source, out) == 1 and not out.exists()
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "labelmap.txt" in error and complaint in error
+
+
+def test_a_list_that_is_not_utf8_is_one_line(source, out, capsys):
+    one_pair(source, halves(0, 1))
+    (source / "classes.txt").write_bytes("Straße\nGrün".encode("latin-1"))
+    assert run(source, out) == 1
+    assert "classes.txt is not UTF-8: save it with that encoding" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["_background_\nroad\ncar", "background\nroad\ncar\n", "0: bg\n1: road\n2: car"])
+def test_names_in_the_order_of_ids(source, out, content):
+    one_pair(source, halves(0, 2))
+    (source / "classes.txt").write_text(content)
+    assert run(source, out) == 0 and [*classes(out).items()][1:] == [("road", 1), ("car", 2)]
+
+
+def test_a_list_without_background_begins_at_1(source, out, capsys):
+    one_pair(source, halves(0, 2))
+    (source / "classes.txt").write_text("road\ncar\n")
+    assert run(source, out) == 0 and classes(out) == {"background": 0, "road": 1, "car": 2}
+    assert "its first class is id 1" in capsys.readouterr().out
+
+
+def test_ids_that_a_list_lacks_are_named(source, out, capsys):
+    one_pair(source, halves(0, 9))
+    (source / "id2label.json").write_text('{"0": "sky", "1": "road"}')
+    assert run(source, out) == 0 and classes(out) == {"sky": 0, "road": 1, "class_9": 9}
+    assert "id2label.json has no name for id 9" in capsys.readouterr().out
+
+
+def test_two_names_for_0_and_255(source, out):
+    one_pair(source, halves(0, 255))
+    (source / "classes.txt").write_text("ground\nbuilding\n")
+    assert run(source, out) == 0 and classes(out) == {"ground": 0, "building": 1}
+    assert np.array_equal(mask(out, "a"), halves(0, 1))
+
+
+def test_a_class_with_the_id_255_gets_another(source, out, capsys):
+    one_pair(source, halves(0, 255))
+    (source / "_classes.csv").write_text("Pixel Value, Class\n0, background\n255, road")
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "road": 1} and np.array_equal(mask(out, "a"), halves(0, 1))
+    assert "255 became 1" in capsys.readouterr().out
+
+
+# Smoothed and compressed masks
+
+
+def disc(size=64) -> np.ndarray:
+    rows, columns = np.mgrid[:size, :size]
+    return ((rows - 30) ** 2 + (columns - 28) ** 2 < 18**2).astype(np.uint8)
+
+
+def smoothed(array: np.ndarray) -> np.ndarray:
+    """Shift by 0.4 pixels with bilinear interpolation."""
+    size, shift = (array.shape[1], array.shape[0]), (1, 0, 0.4, 0, 1, 0.4)
+    return np.asarray(Image.fromarray(array).transform(size, Image.Transform.AFFINE, shift, Image.Resampling.BILINEAR))
+
+
+def test_smoothed_0_and_255(source, out, capsys):
+    array = smoothed(disc() * 255)
+    assert len(np.unique(array)) > 4
+    one_pair(source, array)
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "a"), array > 127)
+    assert "took the class beside them" in capsys.readouterr().out
+    assert classes(out) == {"background": 0, "foreground": 1}
+
+
+def test_smoothed_colours_take_a_class_beside_them(source, out, capsys):
+    """Between red and blue lies purple, which another mask has as a class: it must not appear at the edges."""
+    one_pair(source, smoothed(paint(disc(), RED, BLUE)))
+    one_pair(source, np.full((64, 64, 3), (128, 0, 128), np.uint8), "b")
+    assert run(source, out) == 0
+    purple = classes(out)["color_128_0_128"]
+    assert {*np.unique(mask(out, "a"))} == {*classes(out).values()} - {purple}
+    assert (mask(out, "b") == purple).all()
+    assert (mask(out, "a") == classes(out)["color_0_0_255"]).sum() == pytest.approx(disc().sum(), abs=60)
+    assert "pixels between classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("quality", [60, 90])
+def test_jpeg_masks_of_two_levels(source, out, quality, capsys):
+    one_pair(source, disc() * 255, suffix=".jpg", quality=quality)
+    assert run(source, out) == 0
+    assert (mask(out, "a") != disc()).sum() <= 12 and classes(out) == {"background": 0, "foreground": 1}
+    assert "smoothed or compressed edges" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_colours_that_were_compressed(source, out, suffix, tmp_path):
+    """Also as a PNG that was a JPEG once."""
+    array = paint(disc() + 2 * disc().T[::-1], BLACK, RED, GREEN, BLUE)
+    save(tmp_path / "once.jpg", array, quality=92, subsampling=0)
+    with Image.open(tmp_path / "once.jpg") as image:
+        assert len(np.unique(np.asarray(image).reshape(-1, 3), axis=0)) > 100
+        options = {"quality": 95, "subsampling": 0} if suffix == ".jpg" else {}
+        one_pair(source, np.asarray(image), suffix=suffix, **options)
+    (source / "labelmap.txt").write_text("background:0,0,0::\na:255,0,0::\nb:0,255,0::\nc:0,0,255::\n")
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "a": 1, "b": 2, "c": 3}
+    assert (mask(out, "a") != disc() + 2 * disc().T[::-1]).mean() < 0.02
+
+
+def test_former_jpegs_of_two_levels(source, out, tmp_path):
+    save(tmp_path / "once.jpg", disc() * 255, quality=80)
+    with Image.open(tmp_path / "once.jpg") as image:
+        one_pair(source, np.asarray(image))
+    assert run(source, out) == 0 and classes(out) == {"background": 0, "foreground": 1}
+    assert (mask(out, "a") != disc()).sum() <= 12
+
+
+def test_photos_in_the_place_of_masks_are_refused(source, out, capsys):
+    rng = np.random.default_rng(0)
+    one_pair(source, rng.integers(0, 256, (60, 60, 3), dtype=np.uint8))
+    assert run(source, out) == 1 and not out.exists()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+# Arrangements
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "written"),
+    [
+        ("a.jpg", "a_mask.png", "a"),
+        ("a.jpg", "a.png", "a"),
+        ("A.JPG", "A.PNG", "A"),
+        ("images/a.jpg", "masks/a.png", "a"),
+        ("images/a.jpg", "masks/a_mask.png", "a"),
+        ("images/a.jpg", "labels/a.jpg.png", "a"),
+        ("Images/a.jpg", "Annotations/a.png", "a"),
+        ("image_1.jpg", "x/gt/mask_1.png", "image_1"),
+        ("train/a.jpg", "trainannot/a.png", "train/a"),
+        ("train/a.png", "train_labels/a_L.png", "train/a"),
+        ("images/train/a.jpg", "masks/train/a.png", "train/a"),
+        ("valid/images/a.jpg", "valid/masks/a.png", "val/a"),
+        ("images/validation/a.jpg", "masks/validation/a-gt.png", "val/a"),
+        ("data/img/test/a b.jpg", "data/seg/test/a b.png", "test/a b"),
+        ("training/image_2/000000_10.png", "training/semantic_ids/gt/000000_10.png", "train/000000_10"),
+        ("train2017/ä.jpg", "annotations/train2017/ä.png", "train/ä"),
+        ("leftImg8bit/train/x/x_1_leftImg8bit.png", "gtFine/train/x/x_1_gtFine_labelIds.png", "train/x_1_leftImg8bit"),
+        ("one/a.jpg", "two/a.png", "a"),
+    ],
+)
+def test_arrangements(source, out, image, label, written):
+    photo(source / image, 30, 40)
+    save(source / label, halves(7, 8, 30, 40))
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, written), halves(7, 8, 30, 40))
+    copies = [path for path in (out / "images").rglob("*") if path.is_file()]
+    assert [path.relative_to(out / "images").with_suffix("").as_posix() for path in copies] == [written]
+    assert copies[0].read_bytes() == (source / image).read_bytes()
+
+
+def test_what_is_passed_over_is_named(source, out, capsys):
+    one_pair(source, halves(0, 1))
+    photo(source / "images" / "lonely.jpg")
+    save(source / "masks" / "widow.png", halves(0, 1))
+    (source / "images" / "raw.cr2").write_bytes(b"raw")
+    for name in ("._a.png", ".hidden.png", "Thumbs.db", "notes.docx"):
+        (source / "images" / name).write_bytes(b"nothing")
+    assert run(source, out) == 0
+    report = capsys.readouterr().out
+    assert "photos without a mask: 1 (images/lonely.jpg)" in report
+    assert "masks without a photo: 1 (masks/widow.png)" in report
+    assert "formats that cannot be read (save them as PNG or JPEG): 1 (images/raw.cr2)" in report
+    assert not any(word in report for word in ("._a", ".hidden", "Thumbs", "notes"))
+    assert {*files(out)} == {"images/a.png", "masks/a.png", "classes.yaml", "prepared.json"}
+
+
+def test_test_photos_may_lack_masks(source, out, capsys):
+    photo(source / "train" / "images" / "a.jpg")
+    save(source / "train" / "masks" / "a.png", halves(0, 1))
+    photo(source / "test" / "images" / "b.jpg")
+    assert run(source, out) == 0
+    assert {"images/train/a.jpg", "images/test/b.jpg"} <= {*files(out)} and not (out / "masks/test/b.png").exists()
+    assert "train 1, test 1" in capsys.readouterr().out
+
+
+def test_photos_of_the_same_name_keep_their_folders(source, out):
+    for folder, value in (("x", 1), ("y", 2)):
+        photo(source / "images" / folder / "1.jpg")
+        save(source / "masks" / folder / "1.png", halves(0, value))
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "images_x_1"), halves(0, 1)) and np.array_equal(
+        mask(out, "images_y_1"), halves(0, 2)
+    )
+
+
+def test_two_masks_of_a_photo_are_one_line(source, out, capsys):
+    one_pair(source, halves(0, 1))
+    save(source / "masks" / "a.bmp", halves(0, 1))
+    assert run(source, out) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "images/a.png has several masks, masks/a.bmp, masks/a.png" in error
+
+
+def test_instance_maps_and_colour_pictures_beside_ids_are_passed_over(source, out, capsys):
+    stem = source / "gtFine" / "train" / "x" / "x_1_gtFine_"
+    photo(source / "leftImg8bit" / "train" / "x" / "x_1_leftImg8bit.png")
+    save(stem.parent / f"{stem.name}labelIds.png", halves(7, 26))
+    save(stem.parent / f"{stem.name}color.png", paint(halves(0, 1), RED, GREEN))
+    save(stem.parent / f"{stem.name}instanceIds.png", halves(7, 26).astype(np.uint16) * 1000)
+    assert run(source, out) == 0
+    assert classes(out)["road"] == 7 and classes(out)["car"] == 26 and colors(out)["road"] == [128, 64, 128]
+    assert np.array_equal(mask(out, "train/x_1_leftImg8bit"), halves(7, 26))
+    assert "images that are neither photo nor mask: 2" in capsys.readouterr().out
+
+
+# Orientation: 6 is turned by 90 degrees, 3 by 180
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("drawn_on", ["stored", "upright"])
+@pytest.mark.parametrize("width", [8, 6])
+def test_rotated_photos(source, out, orientation, drawn_on, width):
+    from data_scripts.reader import read_image, read_label
+
+    if drawn_on == "upright" and (orientation == 3 or width == 6):
+        pytest.skip("a mask of the stored size counts as drawn on the stored pixels: nothing tells otherwise")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = photo(source / "images" / "a.jpg", 6, width, exif=exif)
+    array = np.arange(6 * width, dtype=np.uint8).reshape(6, width) % 5
+    upright = np.rot90(array, 2 if orientation == 3 else 3)
+    save(source / "masks" / "a.png", upright if drawn_on == "upright" else array)
+    assert run(source, out) == 0
+    copy = out / "images" / "a.jpg"
+    assert copy.read_bytes() == path.read_bytes()
+    assert np.array_equal(read_label(str(out / "masks" / "a.png"), str(copy)), upright)
+    assert read_image(str(copy)).shape[:2] == upright.shape
+
+
+# Files that cannot be used
+
+
+def test_every_bad_file_has_a_line_and_nothing_is_written(source, out, capsys):
+    for name in "abcde":
+        one_pair(source, halves(0, 1), name)
+    save(source / "masks" / "a.png", halves(0, 1, 6, 7))
+    (source / "masks" / "b.png").write_bytes((source / "masks" / "b.png").read_bytes()[:50])
+    assert run(source, out) == 1 and not out.exists()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and "masks/a.png is 6x7" in lines[0] and "images/a.png is 6x8" in lines[0]
+    assert "masks/b.png" in lines[1] and lines[2].startswith("error: 2 bad files: nothing was written")
+    assert run(source, out, "--skip_bad") == 0
+    assert sorted(path.name for path in (out / "masks").iterdir()) == ["c.png", "d.png", "e.png"]
+    assert capsys.readouterr().out.count("bad file (--skip_bad)") == 2
+
+
+def test_a_damaged_photo_is_named(source, out, capsys):
+    one_pair(source, halves(0, 1))
+    one_pair(source, halves(0, 1), "b")
+    path = source / "images" / "b.png"
+    path.write_bytes(path.read_bytes()[:-20])
+    before = files(source)
+    assert run(source, out) == 1 and not out.exists()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "images/b.png" in lines[0]
+    assert run(source, out, "--skip_bad") == 0 and [*(out / "images").iterdir()] == [out / "images" / "a.png"]
+    assert files(source) == before
+
+
+@pytest.mark.parametrize("array", [halves(0, 0), halves(3, 3), halves(255, 255)])
+def test_one_class_only_is_refused(source, out, array, capsys):
+    one_pair(source, array)
+    assert run(source, out) == 1 and not out.exists()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_ignore_background(source, out, capsys):
+    one_pair(source, ids([0, 1, 2]))
+    assert run(source, out, "--ignore_background") == 0
+    assert classes(out) == {"class_1": 1, "class_2": 2} and ignored(out) == [0, 255]
+    assert np.array_equal(mask(out, "a"), ids([0, 1, 2]))
+    one_pair(source / "two", halves(0, 1))
+    assert run(source / "two", out.with_name("two"), "--ignore_background") == 1
+    assert "only the class foreground" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the samples of real data are not here")
+def test_real_samples_of_bad_files(out, capsys, tmp_path):
+    assert run(REAL / "broken" / "mask_smaller_than_image", out) == 1 and not out.exists()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4 and all("_mask.png is 480x640" in line and ".jpg is 640x640" in line for line in lines[:3])
+    assert run(REAL / "broken" / "damaged_png", out) == 1 and not out.exists()
+    assert "no photo found" in capsys.readouterr().err
+    for path in (REAL / "broken" / "damaged_png").iterdir():
+        (tmp_path / "s").mkdir(exist_ok=True)
+        (tmp_path / "s" / path.name).write_bytes(path.read_bytes())
+        photo(tmp_path / "s" / path.name.replace("_mask.png", ".jpg"), 640, 640)
+    assert run(tmp_path / "s", out) == 1 and not out.exists()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4 and all("damaged" not in line and "_mask.png" in line for line in lines[:3])
