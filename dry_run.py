@@ -21,13 +21,14 @@ import torch
 from seg_models.cost import training_memory
 from seg_runs import checkpoints
 from seg_runs.launch import LESS_MEMORY, RunError, on_first_process
-from seg_runs.pace import Pace, in_words
+from seg_runs.pace import Pace, in_words, seconds_of
 from trained_model import free_memory_of
 from training_job import Setup
 
 PAYS = 500  # steps of a run from which on it is measured unasked: with slow steps, this takes 1 % of its time
-WARM_UP = 2  # steps before the measured ones: they compile kernels and allocate memory
+WARM_UP = 1  # steps before the measured ones: they choose kernels and allocate memory
 FEWEST, MOST, ENOUGH = 3, 50, 3.0  # measured steps: at least, at most, and seconds that suffice in between
+SHARE = 0.05  # of --max_train_time: when the measured steps have taken it, fewer of them suffice
 FEW = 2  # images of the first step on a CPU: batch norm needs two
 PICTURES = 3  # validation images to measure
 MILESTONE = 2.5  # seconds to draw, plot and write what goes with a validation, on two CPU cores
@@ -93,20 +94,24 @@ def measure(setup: Setup, step: Callable[[list[dict]], object], predict: Callabl
 
 def time_steps(setup: Setup, step: Callable[[list[dict]], object], steps: Iterator[list[dict]]) -> tuple[float, int]:
     """Return the mean seconds of a step, with the wait for its data, and the number of steps measured."""
-    ends = []
+    given, ends = setup.args.optimization.max_train_time, []
+    limit = SHARE * seconds_of("--max_train_time", given) if given else math.inf
     for parts in steps:
         step(parts)
         ends.append(time.perf_counter())
-        if on_first_process(setup.accelerator, is_enough, ends):  # all processes stop after the same step
+        if on_first_process(setup.accelerator, is_enough, ends, limit):  # all processes stop after the same step
             break
     count = len(ends) - WARM_UP
     return (ends[-1] - ends[WARM_UP - 1]) / count, count
 
 
-def is_enough(ends: list[float]) -> bool:
-    """Whether steps that ended at these times, in seconds, suffice to know their mean."""
+def is_enough(ends: list[float], limit: float = math.inf) -> bool:
+    """Whether steps that ended at these times, in seconds, suffice to know their mean, or have taken `limit` seconds."""
     count = len(ends) - WARM_UP
-    return count >= FEWEST and (count >= MOST or ends[-1] - ends[WARM_UP - 1] >= ENOUGH)
+    if count < 1:
+        return False
+    seconds = ends[-1] - ends[WARM_UP - 1]
+    return seconds >= limit or (count >= FEWEST and (count >= MOST or seconds >= ENOUGH))
 
 
 def endless_steps(setup: Setup) -> Iterator[list[dict]]:

@@ -112,15 +112,16 @@ def test_the_pace_is_a_mean_that_follows_a_machine_that_becomes_busy():
 
 
 def test_how_many_steps_are_measured():
-    def measured(seconds: float) -> int:
+    def measured(seconds: float, *limit: float) -> int:
         ends = itertools.accumulate(itertools.repeat(seconds))
         seen = []
-        while not dry_run.is_enough(seen):
+        while not dry_run.is_enough(seen, *limit):
             seen.append(next(ends))
         return len(seen) - dry_run.WARM_UP
 
     assert measured(60.0) == dry_run.FEWEST and measured(0.001) == dry_run.MOST
     assert dry_run.FEWEST < measured(0.5) == 6 < dry_run.MOST
+    assert measured(10.0, 6.0) == 1 and measured(2.0, 3.0) == 2 and measured(0.5, 6.0) == 6
 
 
 def test_the_forecast_is_one_line():
