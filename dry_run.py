@@ -106,7 +106,7 @@ def time_steps(setup: Setup, step: Callable[[list[dict]], object], steps: Iterat
 
 
 def is_enough(ends: list[float], limit: float = math.inf) -> bool:
-    """Whether steps that ended at these times, in seconds, suffice to know their mean, or have taken `limit` seconds."""
+    """Whether steps that ended at these times, in seconds, suffice to know their mean, or took `limit` seconds."""
     count = len(ends) - WARM_UP
     if count < 1:
         return False
