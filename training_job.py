@@ -4,6 +4,7 @@
 begins or resumes the run and makes a `Job`, which train_seg.py trains.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -190,9 +191,10 @@ def steps_in_time(setup: Setup, pace: Pace, spent: float) -> int:
     given, every = setup.args.optimization.max_train_time, setup.args.run.eval_every
     steps = steps_within(seconds_of("--max_train_time", given) - spent, pace, setup.plan.steps, every)
     if not steps:
+        least = math.ceil((spent + pace.seconds(1, 1)) / 60)
         raise RunError(
             f"--max_train_time {given} is too short: {in_words(spent)} are over, a step takes {in_words(pace.step)} "
-            f"and a validation {in_words(pace.validation or 0)}"
+            f"and a validation {in_words(pace.validation or 0)}. Give more than {least}m"
         )
     return steps
 
