@@ -44,6 +44,11 @@ class CardFacts:
     note: Callable[[dict], dict[str, Any]]
     own_types: tuple[str, ...]
 
+    def note_on_validation(self, config: dict) -> dict[str, Any]:
+        """Return what `note` returns for the data of the validation images, which --eval_dataset can name."""
+        other = config.get("eval_dataset")
+        return self.note({"dataset": other} if other else config)
+
 
 def training_record(model: "PreTrainedModel", state: RunState, seconds: float, scores: dict | None) -> dict:
     """Return the content of training.json.
@@ -133,7 +138,7 @@ def make_card(
     """
     config, record, processor, arguments = read_card_files(folder, run)
     note, scores = facts.note(config), record.get("validation")
-    scored = facts.note({"dataset": config["eval_dataset"]}) if config.get("eval_dataset") else note
+    scored = facts.note_on_validation(config)
     network = arguments.get("model", config["model_type"]).lower()
     network += f" ({arguments['encoder']})" if arguments.get("encoder") else ""
     title = f"{network} with {config.get('norm', 'batch')} norm on {note['title']}"

@@ -108,7 +108,7 @@ def stage(run: Path, folder: Path, repository: str, private: bool, facts: CardFa
         write_atomically(folder / "args.yaml", text)
     pictures = {}
     drawn = sorted((run / "images").glob("epoch_*.png"))
-    if drawn and (private or facts.note(config)["publishable"]):
+    if drawn and (private or facts.note_on_validation(config)["publishable"]):
         shutil.copyfile(drawn[-1], folder / "validation.png")
         pictures["validation.png"] = "Validation images: image, truth, prediction"
     if (folder / "learning_curve.png").is_file():

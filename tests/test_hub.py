@@ -19,6 +19,7 @@ from torchvision.models import resnet18
 from transformers import pipeline
 
 from card_facts import card_facts
+from data_scripts.catalog import data_note
 from data_scripts.labels import CITYSCAPES
 from script_arguments import TrainArguments
 from seg_models.modeling import SegmentationConfig, SegmentationModel
@@ -426,11 +427,12 @@ def test_a_card_without_validation_has_no_scores(tmp_path):
     assert "Not measured" in card.text and card.data.eval_results is None and "`train+val`" in card.text
 
 
-def test_pictures_of_data_that_may_not_be_shown_stay_here(tmp_path):
+@pytest.mark.parametrize(("dataset", "validated_on"), [("minicity", None), ("toycity", "cityscapes")])
+def test_pictures_of_data_that_may_not_be_shown_stay_here(tmp_path, dataset, validated_on):
     from seg_runs.hub import stage
 
     model = streetnet()
-    model.config.dataset = "minicity"
+    model.config.dataset, model.config.eval_dataset = dataset, validated_on
     run = make_run(tmp_path / "run", model, scores=SCORES)
     for private in (False, True):
         folder = tmp_path / f"staged{private}"
@@ -438,7 +440,7 @@ def test_pictures_of_data_that_may_not_be_shown_stay_here(tmp_path):
         stage(run, folder, "user/x", private, card_facts())
         assert (folder / "validation.png").exists() == private
         assert ("(validation.png)" in (folder / "README.md").read_text()) == private
-    assert ModelCard.load(folder / "README.md").data.license == "other"
+    assert ModelCard.load(folder / "README.md").data.license == data_note(dataset).licence
 
 
 def test_the_command_of_a_card_is_a_command(tmp_path):
