@@ -45,7 +45,7 @@ from seg_models.predictor import Predictor, Views, normalize, resize_logits
 from seg_runs import checkpoints, run_folder
 from seg_runs.files import write_picture, writing
 from seg_runs.hub import HubUploads, hub_flags
-from seg_runs.launch import one_line_errors, progress_bar
+from seg_runs.launch import on_first_process, one_line_errors, progress_bar
 from seg_runs.log import iou_column
 from seg_runs.optimization import set_learning_rate
 from seg_runs.pace import Pace
@@ -97,8 +97,8 @@ def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
     `started` is the start of the program on `time.perf_counter`, from which --max_train_time counts. Returns the setup
     with the number of steps that fit, and the pace of the run, as far as it is known.
     """
-    dry_run.refuse_lack_of_memory(setup)
-    if not dry_run.is_due(setup):
+    may_not_fit = on_first_process(setup.accelerator, dry_run.refuse_lack_of_memory, setup)
+    if not (may_not_fit or dry_run.is_due(setup)):
         return setup, Pace()
     learner, network, device = setup.learner, setup.args.network, setup.accelerator.device
     predictor = Predictor(learner.scored, IMAGENET_MEAN, IMAGENET_STD, Views(network.test_size))

@@ -55,7 +55,6 @@ class OptimizationOptions:
                 "resume_from_checkpoint": "a resumed run keeps its number of steps, which --max_train_steps changes",
             },
             "of_launch": True,
-            "added": "2026-11-26 06:10",
         },
     )
     optimizer: str | None = HfArg(
@@ -160,7 +159,6 @@ class RunOptions:
         metadata={
             "needs": {"push_to_hub": (False,), "predict": (False,)},
             "of_launch": True,
-            "added": "2026-11-26 06:10",
         },
     )
     predict: bool = HfArg(
