@@ -344,7 +344,7 @@ def description(setup: Setup) -> str:
     parameters = sum(p.numel() for p in setup.learner.model.parameters()) / 1e6
     return (
         f"{args.network.model}{encoder} with {args.network.norm} norm, {parameters:.2f} M parameters, on "
-        f"{len(setup.feed.transform.pixels)} images of {args.data.dataset}, crops {height}x{width}, "
+        f"{len(setup.feed.transform.pixels)} images of {args.data.dataset_path or args.data.dataset}, crops {height}x{width}, "
         f"{setup.schedule.steps} steps of {args.optimization.batch_size} images, "
         f"{setup.accelerator.num_processes} process(es), precision {setup.accelerator.mixed_precision}, "
         f"seed {args.run.seed}"
