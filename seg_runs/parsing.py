@@ -13,6 +13,8 @@ names each of a fixed number of values. This module reads the others:
     needs         {other flag: values}: refuse the flag unless the other flag has one of these values, or has it as one
                   of its parts, because it would have no effect
     needs_one_of  refuse the flag unless one of these flags is given
+    excludes      {other flag: reason}: refuse the flag together with the other. If a recipe has one of them and the
+                  user gives the other, the user's counts
     negated       help of `--no_FLAG`
     may_change    True if a resumed run may change the flag
     effect        what else changes then, in the line that reports the change
@@ -58,7 +60,7 @@ def parse_arguments(kind: type[Arguments], argv: list[str] | None = None, **name
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0].endswith((".yaml", ".yml")):
-        argv = [*recipe_tokens(kind, Path(argv[0])), *argv[1:]]
+        argv = [*recipe_tokens(kind, Path(argv[0]), argv[1:]), *argv[1:]]
     arguments = _parse(kind, argv, **named)
     if resumed := flat(arguments).get("resume_from_checkpoint"):
         path = run_of(resumed) / "args.yaml"
@@ -148,6 +150,10 @@ class Parser(HfArgumentParser):
     def error(self, message: str) -> None:
         fail(f"error: {' '.join(message.split())[:300]} (see {self.prog} --help)", 2)
 
+    def given(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Return the values of the flags in `argv`, unchecked, without the defaults of the others."""
+        return vars(super().parse_known_args(list(argv))[0])
+
     def parse_known_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
@@ -162,6 +168,7 @@ class Parser(HfArgumentParser):
         for name in self.flags:
             if name in given and values[name] is not None and values[name] is not False:
                 check_needs(name, values, self.flags)
+                check_excludes(name, given, self.flags[name].metadata)
         return namespace, unknown
 
 
@@ -263,6 +270,13 @@ def check_needs(name: str, values: dict, flags: dict[str, dataclasses.Field]) ->
         raise RunError(f"--{name} needs {' or '.join(f'--{other}' for other in others)}")
 
 
+def check_excludes(name: str, given: set[str], marks: dict) -> None:
+    """Raise RunError if the flag `name` was given together with one that it excludes."""
+    for other, reason in marks.get("excludes", {}).items():
+        if other in given:
+            raise RunError(f"--{name} and --{other} exclude each other: {reason}")
+
+
 def unmet_need(other: str, value: Any, allowed: tuple) -> str:
     """Return what to say of a flag that needs one of `allowed` values of the flag `other`, which has `value`."""
     if allowed == (False,):
@@ -288,9 +302,16 @@ def read_options(kind: type[Arguments], path: Path) -> Arguments:
         raise RunError(f"cannot use {path}: {error}") from error
 
 
-def recipe_tokens(kind: type, path: Path) -> list[str]:
-    """Return the command line that a YAML file stands for."""
-    return entry_tokens(flags_of(kind), read_recipe(path), path)
+def recipe_tokens(kind: type, path: Path, own: Sequence[str] = ()) -> list[str]:
+    """Return the command line that a YAML file stands for, without the flags that the user's `own` flags exclude."""
+    flags, entries = flags_of(kind), read_recipe(path)
+    given = Parser(parts_of(kind)).given(own) if own else {}
+    replaced = set()
+    for name, field in flags.items():
+        for other in field.metadata.get("excludes", ()):
+            replaced |= names_of(other, flags[other]) if name in given else set()
+            replaced |= names_of(name, field) if other in given else set()
+    return entry_tokens(flags, {key: value for key, value in entries.items() if key not in replaced}, path)
 
 
 def entry_tokens(flags: dict[str, dataclasses.Field], entries: dict, path: Path) -> list[str]:

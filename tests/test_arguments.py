@@ -192,7 +192,7 @@ def test_shipped_recipes_parse(path):
 
 
 SCRIPTS = {
-    TrainArguments: ["train_seg.py", "training_job.py", "script_arguments.py"],
+    TrainArguments: ["train_seg.py", "training_job.py", "dry_run.py", "script_arguments.py"],
     PredictArguments: ["predict_seg.py"],
     AppArguments: ["app_gradio.py"],
 }
