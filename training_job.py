@@ -342,9 +342,10 @@ def description(setup: Setup) -> str:
     args, (height, width) = setup.args, setup.feed.transform.options.crop_size
     encoder = f" ({args.network.encoder})" if args.network.encoder else ""
     parameters = sum(p.numel() for p in setup.learner.model.parameters()) / 1e6
+    where = args.data.dataset if args.data.dataset != "folder" else args.data.dataset_path
     return (
         f"{args.network.model}{encoder} with {args.network.norm} norm, {parameters:.2f} M parameters, on "
-        f"{len(setup.feed.transform.pixels)} images of {args.data.dataset_path or args.data.dataset}, crops {height}x{width}, "
+        f"{len(setup.feed.transform.pixels)} images of {where}, crops {height}x{width}, "
         f"{setup.schedule.steps} steps of {args.optimization.batch_size} images, "
         f"{setup.accelerator.num_processes} process(es), precision {setup.accelerator.mixed_precision}, "
         f"seed {args.run.seed}"
