@@ -96,7 +96,7 @@ def test_weights_that_are_not_finite_are_not_kept(toycity, in_process, tmp_path,
 
 def test_ten_steps_without_a_gradient_tell_whether_the_weights_are_lost(city, in_process, tmp_path, capsys, faulty):
     faulty({1}, weights=True)
-    flags = ["--dataset_path", city, "--batch_size", 1, "--norm", "evo", "--output_dir", tmp_path / "r"]
+    flags = ["--dataset_path", city, "--batch_size", 1, "--epochs", 2, "--norm", "evo", "--output_dir", tmp_path / "r"]
     line = refusal(in_process, capsys, "train_seg", *FAST, *flags)
     assert "from step 2 on; the weights are not finite either" in line and "none of them" not in line
 
