@@ -45,10 +45,11 @@ def load_training_data(options: DataOptions) -> tuple[DatasetDict, Scoring]:
     With --eval_dataset, "train" holds all images to train on, and "validation" those of the other data set.
     """
     if options.eval_dataset is None:
-        where, folds = (options.dataset, options.dataset_path), (options.folds, options.fold)
-        data, labels = load_data(*where, *folds, options.train_on, options.val_share, options.group_by)
+        where, folds = (options.dataset, options.path), (options.folds, options.fold)
+        held_out = options.train_on, options.val_share, options.group_by
+        data, labels = load_data(*where, *folds, *held_out, options.columns)
         return data, Scoring(labels, labels)
-    data, labels = load_source(options.dataset, options.dataset_path)
+    data, labels = load_source(options.dataset, options.path, options.columns)
     train = training_split(*(data[name] for name in TRAIN_ON[options.train_on] if name in data))
     other, scoring = load_evaluation(options, labels)
     note(f"{len(other['validation'])} images of {' in '.join(options.eval_dataset)} are {scoring.explain()}")
@@ -61,14 +62,14 @@ def load_to_look_at(options: DataOptions) -> tuple[DatasetDict, LabelInfo, str]:
     If a bad file prevents the division into training and validation images, return the splits as they are in the
     folder, and the reason. So each file can still be looked at. Raises `DataError` if --eval_dataset is given.
     """
-    where = options.dataset, options.dataset_path
+    where = options.dataset, options.path
     if options.eval_dataset is not None:
         raise DataError("--eval_dataset names another data set with classes of its own: look at it by itself")
     try:
         parts = options.folds, options.fold, options.train_on, options.val_share, options.group_by
-        return *load_data(*where, *parts), ""
+        return *load_data(*where, *parts, options.columns), ""
     except DataError as error:
-        return *load_source(*where), str(error)
+        return *load_source(*where, options.columns), str(error)
 
 
 def count_images(options: DataOptions, data: DatasetDict) -> int:
