@@ -161,7 +161,9 @@ def load_splits(
         return {f"{options.eval_dataset[0]}_{name}": split for name, split in of_data.items()}, scoring, None
     of_run = trained if dataset == trained.get("dataset") else {}
     path = options.path or of_run.get("dataset_name") or of_run.get("dataset_path")
-    columns = options.columns if options.dataset_name else (of_run.get("image_column"), of_run.get("label_column"))
+    columns = (of_run.get("image_column"), of_run.get("label_column"))
+    if options.dataset_name is not None:
+        columns = hub_data.columns_of(options)
     folds, fold = (
         (options.folds, options.fold) if options.fold is not None else (of_run.get("folds"), of_run.get("fold"))
     )

@@ -272,9 +272,9 @@ def description(
     parameters = sum(p.numel() for p in learner.model.parameters()) / 1e6
     return (
         f"{network.model}{encoder} with {network.norm} norm, {parameters:.2f} M parameters, on {len(transform.pixels)} "
-        f"images of {args.data.dataset}, crops {height}x{width}, {learner.schedule.steps} steps of "
-        f"{args.optimization.batch_size} images, {accelerator.num_processes} process(es), precision "
-        f"{accelerator.mixed_precision}, seed {args.run.seed}, in {folder}"
+        f"images of {args.data.dataset_name or args.data.dataset}, crops {height}x{width}, "
+        f"{learner.schedule.steps} steps of {args.optimization.batch_size} images, {accelerator.num_processes} process(es), "
+        f"precision {accelerator.mixed_precision}, seed {args.run.seed}, in {folder}"
     )
 
 

@@ -79,11 +79,6 @@ class SourceOptions:
         """What `load_source` takes as the path."""
         return self.dataset_path if self.dataset_name is None else self.dataset_name
 
-    @property
-    def columns(self) -> tuple[str | None, str | None]:
-        """What `load_source` takes as the columns."""
-        return self.image_column, self.label_column
-
     def __post_init__(self):
         if self.dataset_name is None and self.dataset == "hub":
             raise DataError(f"--dataset hub needs --dataset_name: {DATASETS['hub'].help}")

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, DatasetInfo, Features, Image, Value
 from datasets.fingerprint import generate_random_fingerprint
 
+from .arguments import SourceOptions
 from .catalog import SPLITS, source_of
 from .class_file import About, default_palette
 from .labels import IGNORE_INDEX, DataError, LabelInfo
@@ -42,6 +43,11 @@ from .preparing.hub import (
 
 Columns = tuple[str | None, str | None]  # --image_column, --label_column
 FILES = Image(decode=False)
+
+
+def columns_of(options: SourceOptions) -> Columns:
+    """Return the columns that the flags name."""
+    return options.image_column, options.label_column
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from .copyblob import BlobBank, build_bank, parse_rules
 from .evaluation import Scoring, load_evaluation
 from .file_checks import check_data, fit_crop
 from .fold_files import load_data
+from .hub_data import columns_of
 from .labels import DataError, LabelInfo
 from .listing import note
 from .loading import Order
@@ -47,9 +48,9 @@ def load_training_data(options: DataOptions) -> tuple[DatasetDict, Scoring]:
     if options.eval_dataset is None:
         where, folds = (options.dataset, options.path), (options.folds, options.fold)
         held_out = options.train_on, options.val_share, options.group_by
-        data, labels = load_data(*where, *folds, *held_out, options.columns)
+        data, labels = load_data(*where, *folds, *held_out, columns_of(options))
         return data, Scoring(labels, labels)
-    data, labels = load_source(options.dataset, options.path, options.columns)
+    data, labels = load_source(options.dataset, options.path, columns_of(options))
     train = training_split(*(data[name] for name in TRAIN_ON[options.train_on] if name in data))
     other, scoring = load_evaluation(options, labels)
     note(f"{len(other['validation'])} images of {' in '.join(options.eval_dataset)} are {scoring.explain()}")
@@ -67,9 +68,9 @@ def load_to_look_at(options: DataOptions) -> tuple[DatasetDict, LabelInfo, str]:
         raise DataError("--eval_dataset names another data set with classes of its own: look at it by itself")
     try:
         parts = options.folds, options.fold, options.train_on, options.val_share, options.group_by
-        return *load_data(*where, *parts, options.columns), ""
+        return *load_data(*where, *parts, columns_of(options)), ""
     except DataError as error:
-        return *load_source(*where, options.columns), str(error)
+        return *load_source(*where, columns_of(options)), str(error)
 
 
 def count_images(options: DataOptions, data: DatasetDict) -> int:
