@@ -5,8 +5,13 @@
     accelerate launch train_seg.py --dataset camvid --dataset_path camvid --model streetnet --epochs 100
 
 Read it from top to bottom: `train` runs the epochs of the job that `training_job.py` builds, `train_one_epoch` runs the
-steps, `train_step` computes loss and gradient, and `validate` scores the model.
+steps, `train_step` computes loss and gradient, and `validate` scores the model. Before that, `rehearse` measures a few
+steps.
 """
+
+import time
+
+STARTED = time.perf_counter()  # before the libraries load, which takes seconds
 
 from script_arguments import TrainArguments, answer_early, predict_flags
 
@@ -15,7 +20,6 @@ answer_early(__name__, TrainArguments)
 import itertools
 import math
 import shlex
-import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +30,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
+import dry_run
 import predict_seg
 from card_facts import card_facts
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
@@ -33,39 +38,46 @@ from data_scripts.evaluation import Scoring
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
 from data_scripts.recognition import with_dataset
 from seg_models.errors import ModelError
+from seg_models.losses import Sums
 from seg_models.modeling import at_output_stride
-from seg_models.norms import freeze_batch_norm
 from seg_models.objective import LossFunction
 from seg_models.predictor import Predictor, Views, normalize, resize_logits
 from seg_runs import checkpoints, run_folder
 from seg_runs.files import write_picture, writing
 from seg_runs.hub import HubUploads, hub_flags
-from seg_runs.launch import one_line_errors, progress_bar
+from seg_runs.launch import on_first_process, one_line_errors, progress_bar
 from seg_runs.log import iou_column
 from seg_runs.optimization import set_learning_rate
+from seg_runs.pace import Pace
 from seg_runs.parsing import parse_arguments
 from seg_runs.report import class_table, comparison
 from seg_runs.state import Totals
 from seg_runs.stop import StopRequest, stop_with_launcher
 from trained_model import score_split
-from training_job import Job, open_job
+from training_job import Job, Setup, description, fit_time, open_setup, start_job
 
 NUM_PICTURES = 3  # validation images to draw after each validation
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None, started: float | None = None) -> None:
+    """Train as the command line says. --max_train_time counts from `started` on `time.perf_counter` (default: now)."""
+    started = time.perf_counter() if started is None else started
     stop_with_launcher()
     with one_line_errors(DataError, ModelError):
         args = parse_arguments(TrainArguments, argv)
         if args.run.predict:  # the tutorial's training script predicts too
             return predict_seg.main(predict_flags(args))
-        train(replace(args, data=with_dataset(args.data)))
+        train(replace(args, data=with_dataset(args.data)), started)
 
 
-def train(args: TrainArguments) -> None:
-    """Check everything, build everything, run the epochs."""
+def train(args: TrainArguments, started: float) -> None:
+    """Check everything, build everything, run the epochs. --max_train_time counts from `started`."""
     hub = HubUploads(args.hub, card_facts())
-    with open_job(args) as job:
+    with open_setup(args) as setup:
+        setup, pace = rehearse(setup, started)
+        if args.run.dry_run:
+            return
+        job = start_job(setup, pace)
         with StopRequest(job.accelerator) as stop:
             for number in job.epochs_left():
                 begun = time.perf_counter() - job.state.seconds
@@ -79,6 +91,42 @@ def train(args: TrainArguments) -> None:
         job.accelerator.print(run_folder.outcome(job.folder, job.state, args.run.select))
 
 
+def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
+    """Refuse a run that does not fit into memory, and measure a few steps of a long one (dry_run.py says when).
+
+    `started` is the start of the program on `time.perf_counter`, from which --max_train_time counts. Returns the setup
+    with the number of steps that fit, and the pace of the run, as far as it is known.
+    """
+    may_not_fit = on_first_process(setup.accelerator, dry_run.refuse_lack_of_memory, setup)
+    if not (may_not_fit or dry_run.is_due(setup)):
+        return setup, Pace()
+    learner, network, device = setup.learner, setup.args.network, setup.accelerator.device
+    predictor = Predictor(learner.scored, IMAGENET_MEAN, IMAGENET_STD, Views(network.test_size))
+
+    def step(parts: list[dict[str, torch.Tensor]]) -> None:
+        train_step(
+            setup.accelerator,
+            learner.wrapped,
+            parts,
+            setup.loss_function,
+            setup.aux_weight,
+            learner.optimizer,
+            setup.args.optimization.max_grad_norm,
+        )
+        if learner.ema is not None:
+            learner.ema.update(learner.model, step=1)
+
+    def predict(item: dict) -> torch.Tensor:
+        with at_output_stride(learner.scored, network.eval_output_stride):
+            return predict_item(predictor, item, setup.loss_function, setup.scoring, device)[0]
+
+    forecast = dry_run.measure(setup, step, predict)
+    setup = fit_time(setup, forecast.pace, time.perf_counter() - started)
+    steps = setup.schedule.steps
+    setup.accelerator.print(f"{description(setup)}\n{forecast.line(steps, setup.calendar(steps).validations)}")
+    return setup, forecast.pace
+
+
 def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> None:
     """Run the optimizer steps of epoch `number`. A resumed run skips the steps that are done.
 
@@ -90,13 +138,12 @@ def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> N
     job.feed.epoch.set(number)
     job.feed.loader.batch_sampler.start_at(done)
     batches = iter(job.feed.loader)
-    learner.wrapped.train()
-    if job.args.network.freeze_bn:
-        freeze_batch_norm(learner.model.backbone)
+    job.training_mode()
     images = {"total": len(steps) * plan.batch_size, "done": done * plan.batch_size}
     with progress_bar(accelerator, f"Epoch {number}", **images) as bar:
+        ended = time.perf_counter()
         while state.step < steps.stop:
-            rate = set_learning_rate(learner.optimizer, learner.schedule(state.step))
+            rate = set_learning_rate(learner.optimizer, job.schedule(state.step))
             parts = list(itertools.islice(batches, plan.accumulation))
             totals, norm = train_step(
                 accelerator,
@@ -110,7 +157,9 @@ def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> N
             count_step(job, totals, norm)
             last, loss = state.step == steps.stop, totals.loss / (totals.weight or 1)
             job.log.step({"loss": loss, "learning_rate": rate, "grad_norm": norm}, last)
-            bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", refresh=False)
+            before, ended = ended, time.perf_counter()
+            job.pace.add_step(ended - before)
+            bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", run_left=job.time_left(), refresh=False)
             bar.update(plan.batch_size)
             stopped = stop.agreed()
             due = run.checkpointing_steps and state.step % run.checkpointing_steps == 0
@@ -200,12 +249,14 @@ def where_sums_are_exact(device: torch.device) -> torch.device:
 
 def end_epoch(job: Job, number: int, begun: float) -> None:
     """Validate the model if epoch `number` is a milestone, log the epoch, and count it. `begun` is its start."""
-    state, steps, schedule = job.state, job.steps_of(number), job.learner.schedule
+    state, steps, schedule = job.state, job.steps_of(number), job.schedule
     rate = job.learner.optimizer.param_groups[0]["initial_lr"] * schedule(steps.start)
     row = {"epoch": number, "learning_rate": rate}
     row |= {"train_loss": state.totals.mean_loss, "train_accuracy": state.totals.accuracy}
     if steps.stop == schedule.steps or (job.feed.val_loader is not None and job.is_milestone(number)):
+        validated = time.perf_counter()
         row |= validate(job, number)
+        job.pace.add_validation(time.perf_counter() - validated)
     job.log.epoch(row | {"seconds": time.perf_counter() - begun})
     if len(steps) == job.plan.steps:  # else a longer run can complete this epoch when it resumes
         state.end_epoch()
@@ -219,8 +270,7 @@ def validate(job: Job, number: int) -> dict:
     Saves it to best/ if it is the best so far, if `--select last` is given, or if there are no validation images, but
     never if its validation loss is not finite.
     """
-    state, ema, network = job.state, job.learner.ema, job.args.network
-    model = job.learner.model if ema is None else ema.module
+    state, model, network = job.state, job.learner.scored, job.args.network
     predictor, scores = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, Views(network.test_size)), None
     with at_output_stride(model, network.eval_output_stride):
         if job.feed.val_loader is not None:
@@ -260,15 +310,23 @@ def evaluate_model(
     totals = torch.zeros(2, device=where_sums_are_exact(device), dtype=torch.float64)
 
     def predict_image(item: dict) -> torch.Tensor:
-        target = item["labels"].to(device)
-        scores = predictor(item["pixel_values"].to(device), size=target.shape)
-        sums = loss_function(scores[None], scoring.for_loss(target)[None])
+        prediction, sums = predict_item(predictor, item, loss_function, scoring, device)
         totals.add_(torch.stack(sums).to(totals.device).double())
-        return scoring.counted(scores.argmax(0).to(torch.uint8))
+        return scoring.counted(prediction)
 
     scores = score_split(accelerator, "Validation", loader, scoring.network, predict_image)
     loss, weight = accelerator.reduce(totals).tolist()
     return scores | {"val_loss": loss / (weight or 1), "val_accuracy": scores["overall_accuracy"]}
+
+
+def predict_item(
+    predictor: Predictor, item: dict, loss_function: LossFunction, scoring: Scoring, device: torch.device
+) -> tuple[torch.Tensor, Sums]:
+    """Return the train ids (H, W) that are predicted for a validation item, uint8, and its loss."""
+    target = item["labels"].to(device)
+    scores = predictor(item["pixel_values"].to(device), size=target.shape)
+    sums = loss_function(scores[None], scoring.for_loss(target)[None])
+    return scores.argmax(0).to(torch.uint8), sums
 
 
 def draw_pictures(path: Path, predictor: Predictor, items: Dataset, labels: LabelInfo) -> None:
@@ -283,4 +341,4 @@ def draw_pictures(path: Path, predictor: Predictor, items: Dataset, labels: Labe
 
 
 if __name__ == "__main__":
-    main()
+    main(started=STARTED)

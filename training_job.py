@@ -1,12 +1,13 @@
 """Build everything that training needs from the flags, and check it before any long work.
 
-`open_job` makes a `Job`: data, network, optimizer, loss, run folder and log. train_seg.py trains it.
+`open_setup` makes a `Setup`: data, network, optimizer and loss. dry_run.py can measure a few steps of it. `start_job`
+begins or resumes the run and makes a `Job`, which train_seg.py trains.
 """
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from data_scripts.training import count_images, load_training_data, make_trainin
 from data_scripts.transforms import SharedEpoch, TrainTransform
 from script_arguments import TrainArguments
 from seg_models.models import build_network, in_head, model_entry
-from seg_models.norms import synchronize_batch_norm
+from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
 from seg_models.objective import LossFunction, Objective
 from seg_models.predictor import check_sides
 from seg_models.weights import start_weights
@@ -35,7 +36,8 @@ from seg_runs.card import public_arguments
 from seg_runs.files import write_picture, writing
 from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process
 from seg_runs.log import TrainingLog
-from seg_runs.optimization import Schedule, make_ema, make_optimization
+from seg_runs.optimization import Schedule, make_ema, make_schedule, optimizer_from_flags, total_steps
+from seg_runs.pace import Calendar, Pace, in_words, seconds_of, steps_within
 from seg_runs.parsing import changed_flags, recipe_of
 from seg_runs.report import comparison
 from seg_runs.state import Conditions, RunState
@@ -61,12 +63,16 @@ class Learner:
     ema: torch.nn.Module | None  # timm's moving average; the averaged model is its `module`
     wrapped: torch.nn.Module  # `model`, wrapped to average gradients if there are several processes
     optimizer: torch.optim.Optimizer
-    schedule: Schedule
+
+    @property
+    def scored(self) -> torch.nn.Module:
+        """The network to validate: the moving average if there is one."""
+        return self.model if self.ema is None else self.ema.module
 
 
 @dataclass(frozen=True)
-class Job:
-    """Everything that training needs, as `open_job` makes it from the arguments."""
+class Setup:
+    """Everything that training needs before its run begins, as `open_setup` makes it from the arguments."""
 
     args: TrainArguments
     accelerator: Accelerator
@@ -75,36 +81,63 @@ class Job:
     plan: BatchPlan
     feed: Feed
     learner: Learner
+    schedule: Schedule | None  # None until `fit_time` knows how many steps --max_train_time allows
     loss_function: LossFunction
     aux_weight: float  # weight of the losses of auxiliary logits
-    folder: Path
-    state: RunState  # progress of the run
-    log: TrainingLog
+    run: run_folder.LockedRun  # the run to begin or to resume
+    pretrained: str  # name of the initial weights
+    changes: list[str]  # a line for each flag that a resumed run changes
 
     @property
     def labels(self) -> LabelInfo:
         """The label set of the network."""
         return self.scoring.network
 
+    def training_mode(self) -> None:
+        """Put the network into training mode, apart from frozen norms."""
+        self.learner.wrapped.train()
+        if self.args.network.freeze_bn:
+            freeze_batch_norm(self.learner.model.backbone)
+
+    def calendar(self, steps: int) -> Calendar:
+        """Return when a run of that many steps is validated. Without validation images, best/ is saved instead."""
+        return Calendar(steps, self.plan.steps, self.args.run.eval_every)
+
+
+@dataclass(frozen=True)
+class Job(Setup):
+    """A setup whose run has begun, as `start_job` makes it."""
+
+    folder: Path
+    state: RunState  # progress of the run
+    log: TrainingLog
+    pace: Pace  # how fast the run goes
+
     def epochs_left(self) -> range:
         """Return the numbers of the epochs to run, counted from 1. The first one may have begun before a resume."""
-        return range(self.state.epoch + 1, math.ceil(self.learner.schedule.steps / self.plan.steps) + 1)
+        return range(self.state.epoch + 1, self.calendar(self.schedule.steps).epochs + 1)
 
     def steps_of(self, epoch: int) -> range:
         """Return the optimizer steps of an epoch, counted from 0 over the run. The last epoch may be incomplete."""
-        return range((epoch - 1) * self.plan.steps, min(epoch * self.plan.steps, self.learner.schedule.steps))
+        return range((epoch - 1) * self.plan.steps, min(epoch * self.plan.steps, self.schedule.steps))
 
     def is_milestone(self, epoch: int) -> bool:
         """Whether `epoch` ends with a checkpoint and a validation: every `--eval_every` epochs, and the last one."""
-        return epoch % self.args.run.eval_every == 0 or epoch * self.plan.steps >= self.learner.schedule.steps
+        return epoch % self.args.run.eval_every == 0 or epoch * self.plan.steps >= self.schedule.steps
+
+    def time_left(self) -> str:
+        """Return how long the run still takes, or "?" before its first step."""
+        validations = self.calendar(self.schedule.steps).validations_left(self.state.epoch)
+        seconds = self.pace.seconds(self.schedule.steps - self.state.step, validations)
+        return "?" if seconds is None else in_words(seconds)
 
 
 @contextmanager
-def open_job(args: TrainArguments) -> Iterator[Job]:
-    """Yield the job that the arguments describe. Its run folder stays locked until the `with` block ends.
+def open_setup(args: TrainArguments) -> Iterator[Setup]:
+    """Yield the setup that the arguments describe. Its run folder stays locked until the `with` block ends.
 
-    Loads the data, builds the network and the optimizer, and creates or resumes the run. Raises an error before any
-    long work if something does not fit.
+    Loads the data, and builds the network and the optimizer. Raises an error before any long work if something does not
+    fit. Writes nothing to the run folder yet.
     """
     changes = check_arguments(args)
     data, scoring = load_training_data(args.data)
@@ -118,22 +151,11 @@ def open_job(args: TrainArguments) -> Iterator[Job]:
         pretrained = run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, run.checkpoint)
         about = {"pretrained": pretrained, **describe_data(args.data, data, labels)}
         learner = make_learner(args, labels, plan, objective.aux_weight > 0, about, accelerator)
+        schedule = None if args.optimization.max_train_time else schedule_from_flags(args, plan)
         feed = make_feed(args, data, scoring, plan, accelerator)
         check_crops(args, learner.model, feed.transform)
-        fingerprint = on_first_process(accelerator, data_fingerprint, data, feed.counts)
-        precision, processes = accelerator.mixed_precision, accelerator.num_processes
-        now = Conditions(learner.schedule.steps, plan.steps, precision, processes, fingerprint)
-        if run.checkpoint is None:
-            folder, state = run_folder.begin_run(args, run, run_name(args), pretrained, now)
-        else:
-            model, ema, optimizer = learner.model, learner.ema, learner.optimizer
-            folder, state = run_folder.resume_run(args, run, changes, model, ema, optimizer, now)
-        accelerator.print(description(args, accelerator, learner, feed.transform, folder))
-        if args.run.preview and accelerator.is_main_process:
-            write_preview(folder / "preview.png", feed, args.run.preview, labels)
-        loss_function = objective.loss_function(feed.counts.sum(0), accelerator.device)
-        log = open_log(args, accelerator, folder, state, labels)
-        yield Job(
+        loss_function = objective.loss_function(feed.counts.sum(0), len(feed.counts), accelerator.device)
+        yield Setup(
             args=args,
             accelerator=accelerator,
             data=data,
@@ -141,12 +163,58 @@ def open_job(args: TrainArguments) -> Iterator[Job]:
             plan=plan,
             feed=feed,
             learner=learner,
+            schedule=schedule,
             loss_function=loss_function,
             aux_weight=objective.aux_weight,
-            folder=folder,
-            state=state,
-            log=log,
+            run=run,
+            pretrained=pretrained,
+            changes=changes,
         )
+
+
+def fit_time(setup: Setup, pace: Pace, spent: float) -> Setup:
+    """Return the setup with as many steps as fit into --max_train_time, of which `spent` seconds are over.
+
+    From here on, the number counts as --max_train_steps, so that the run can be repeated exactly. All processes agree
+    on it. Raises RunError if nothing fits.
+    """
+    options = setup.args.optimization
+    if not options.max_train_time:
+        return setup
+    steps = on_first_process(setup.accelerator, steps_in_time, setup, pace, spent)
+    args = replace(setup.args, optimization=replace(options, max_train_steps=steps))
+    return replace(setup, args=args, schedule=schedule_from_flags(args, setup.plan))
+
+
+def steps_in_time(setup: Setup, pace: Pace, spent: float) -> int:
+    """Return the number of steps for `fit_time`, on one process."""
+    given, every = setup.args.optimization.max_train_time, setup.args.run.eval_every
+    steps = steps_within(seconds_of("--max_train_time", given) - spent, pace, setup.plan.steps, every)
+    if not steps:
+        least = math.ceil((spent + pace.seconds(1, 1)) / 60)
+        raise RunError(
+            f"--max_train_time {given} is too short: {in_words(spent)} are over, a step takes {in_words(pace.step)} "
+            f"and a validation {in_words(pace.validation or 0)}. Give more than {least}m"
+        )
+    return steps
+
+
+def start_job(setup: Setup, pace: Pace) -> Job:
+    """Begin or resume the run of a setup whose number of steps is known. Returns its job."""
+    args, accelerator, learner, run = setup.args, setup.accelerator, setup.learner, setup.run
+    fingerprint = on_first_process(accelerator, data_fingerprint, setup.data, setup.feed.counts)
+    precision, processes = accelerator.mixed_precision, accelerator.num_processes
+    now = Conditions(setup.schedule.steps, setup.plan.steps, precision, processes, fingerprint)
+    if run.checkpoint is None:
+        folder, state = run_folder.begin_run(args, run, run_name(args), setup.pretrained, now)
+    else:
+        model, ema, optimizer = learner.model, learner.ema, learner.optimizer
+        folder, state = run_folder.resume_run(args, run, setup.changes, model, ema, optimizer, now)
+    accelerator.print(f"{description(setup)}, in {folder}")
+    if args.run.preview and accelerator.is_main_process:
+        write_preview(folder / "preview.png", setup.feed, args.run.preview, setup.labels)
+    log = open_log(args, accelerator, folder, state, setup.labels)
+    return Job(**vars(setup), folder=folder, state=state, log=log, pace=pace)
 
 
 # Checks across packages. The parser has already made the checks within one package.
@@ -216,11 +284,17 @@ def make_learner(
     model = make_model(args, labels, auxiliary, provenance, plan.micro_batch_size, accelerator)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     ema = make_ema(model, options.ema_decay) if options.ema_decay else None
-    optimizer, schedule = make_optimization(options, defaults, model, in_head, plan.steps)
+    optimizer = optimizer_from_flags(options, defaults, model, in_head)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if ema is not None:
         accelerator.prepare_model(ema.module, evaluation_mode=True)  # validate it in the launch's precision
-    return Learner(model, ema, wrapped, optimizer, schedule)
+    return Learner(model, ema, wrapped, optimizer)
+
+
+def schedule_from_flags(args: TrainArguments, plan: BatchPlan) -> Schedule:
+    """Return the learning rate schedule. Raises RunError for flags that do not fit it or the length of the run."""
+    options, defaults = args.optimization, model_entry(args.network.model).training
+    return make_schedule(options, defaults, total_steps(plan.steps, options.epochs, options.max_train_steps))
 
 
 def make_model(
@@ -263,18 +337,18 @@ def run_name(args: TrainArguments) -> str:
     return f"{args.data.dataset}_{args.network.model.lower()}{encoder}_{args.network.norm}"
 
 
-def description(
-    args: TrainArguments, accelerator: Accelerator, learner: Learner, transform: TrainTransform, folder: Path
-) -> str:
-    """Return one line that describes the run."""
-    network, (height, width) = args.network, transform.options.crop_size
-    encoder = f" ({network.encoder})" if network.encoder else ""
-    parameters = sum(p.numel() for p in learner.model.parameters()) / 1e6
+def description(setup: Setup) -> str:
+    """Return a line that describes the run."""
+    args, (height, width) = setup.args, setup.feed.transform.options.crop_size
+    encoder = f" ({args.network.encoder})" if args.network.encoder else ""
+    parameters = sum(p.numel() for p in setup.learner.model.parameters()) / 1e6
+    where = args.data.path if args.data.dataset in ("folder", "hub") else args.data.dataset
     return (
-        f"{network.model}{encoder} with {network.norm} norm, {parameters:.2f} M parameters, on {len(transform.pixels)} "
-        f"images of {args.data.dataset_name or args.data.dataset}, crops {height}x{width}, "
-        f"{learner.schedule.steps} steps of {args.optimization.batch_size} images, {accelerator.num_processes} process(es), "
-        f"precision {accelerator.mixed_precision}, seed {args.run.seed}, in {folder}"
+        f"{args.network.model}{encoder} with {args.network.norm} norm, {parameters:.2f} M parameters, on "
+        f"{len(setup.feed.transform.pixels)} images of {where}, crops {height}x{width}, "
+        f"{setup.schedule.steps} steps of {args.optimization.batch_size} images, "
+        f"{setup.accelerator.num_processes} process(es), precision {setup.accelerator.mixed_precision}, "
+        f"seed {args.run.seed}"
     )
 
 

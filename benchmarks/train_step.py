@@ -48,8 +48,8 @@ from data_scripts.pixels import Pixels, build_decoded
 from data_scripts.sampling import training_split
 from data_scripts.sources import load_source
 from data_scripts.transforms import SharedEpoch, TrainTransform
+from seg_models import losses
 from seg_models.catalog import VARIANTS
-from seg_models.losses import make_loss
 from seg_models.modeling import SegmentationOutput
 from seg_models.models import build_model
 from seg_models.names import NORMS
@@ -68,15 +68,14 @@ def network(name: str, num_labels: int, norm: str = "batch") -> torch.nn.Module:
     return model
 
 
-def stepper(model: torch.nn.Module, num_labels: int):
-    """Return a function that runs one training step of this project on a batch."""
+def stepper(model: torch.nn.Module):
+    """Return a function that runs one training step of this project on a batch, with cross entropy."""
     accelerator = launch.make_accelerator()
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
-    loss = make_loss("ce", torch.ones(num_labels), None)
-    return lambda batch: train_step(accelerator, model, [batch], loss, 0.0, optimizer, None)
+    return lambda batch: train_step(accelerator, model, [batch], losses.cross_entropy, 0.0, optimizer, None)
 
 
 def use_timms_evonorm(model: torch.nn.Module) -> None:
@@ -130,7 +129,7 @@ def deeplab(args) -> None:
     batch = batch_of(2, (288, 576), 19)
     theirs = plain_torchvision(batch, 19, args.repeats)  # first, while malloc has the system's settings
     peak = bf16_peak()
-    step = stepper(network("deeplabv3_resnet50", 19), 19)
+    step = stepper(network("deeplabv3_resnet50", 19))
     ours = seconds(lambda: step(batch), args.repeats, before=2)
     with FlopCounterMode(display=False) as counter:
         step(batch)
@@ -146,7 +145,7 @@ def deeplab(args) -> None:
 def feed(args) -> None:
     data, labels = load_source(args.dataset, args.dataset_path)
     split, epoch, size = training_split(data["train"]), SharedEpoch(), (360, 480)
-    step = stepper(network("streetnet", len(labels.names)), len(labels.names))
+    step = stepper(network("streetnet", len(labels.names)))
     there = batch_of(4, size, len(labels.names))
     bare = seconds(lambda: step(there), args.repeats, before=2)
     row("a step on a batch in memory", 1000 * bare, "ms")
@@ -171,7 +170,7 @@ def feed(args) -> None:
 
 def steps_with(norm: str, repeats: int) -> tuple[list[float], float]:
     """Return the seconds of each of `repeats` steps, and the peak memory of this process in GiB."""
-    step = stepper(network("deeplabv3_resnet50", 19, norm), 19)
+    step = stepper(network("deeplabv3_resnet50", 19, norm))
     batch = batch_of(2, (288, 576), 19)
     return times(lambda: step(batch), repeats, before=1), most_memory()
 
@@ -231,7 +230,7 @@ PEERS += ("segformer_b0", "segformer_b2")
 def peers(args) -> None:
     batch = batch_of(2, (288, 576), 19)
     for name in PEERS:
-        steps = [stepper(model, 19) for model in (network(name, 19), Peer(peer_of(name)))]
+        steps = [stepper(model) for model in (network(name, 19), Peer(peer_of(name)))]
         taken = [[], []]
         for turn in range(args.repeats):
             for which in (0, 1) if turn % 2 else (1, 0):

@@ -10,9 +10,11 @@ from transformers.hf_argparser import HfArg
 
 from .catalog import CLASS_WEIGHTS, MODELS, OUTPUT_STRIDES, decoders_of_any_encoder
 from .errors import ModelError
+from .loss_terms import loss_terms
 from .names import AVERAGES, LOSSES, MULTI_SCALE, NORMS
 
 ONLY_BATCH = {"needs": {"norm": ("batch",)}}
+ADDED_LOSSES = {"added": "2026-11-26 06:00"}
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ class LossOptions:
 
     loss: str = HfArg(
         default="ce",
-        help="cross entropy (ce), weighted by class (weighted_ce), or focal loss",
-        metadata={"choices": LOSSES},
+        help=f"{', '.join(LOSSES)}; or a sum such as ce+lovasz or 1.0*ce+0.5*dice",
+        metadata={"choices": LOSSES, "parts": loss_terms, "metavar": "LOSS"},
     )
     class_weights: str | None = HfArg(
         default=None,
@@ -105,8 +107,33 @@ class LossOptions:
         help="c in the enet weights, 1 / ln(c + share of pixels); larger values make the weights more alike",
         metadata={"needs": {"class_weights": ("enet",)}, "above": 1, "added": "2026-11-25 21:53"},
     )
+    class_balanced_beta: float = HfArg(
+        default=0.9,
+        help="beta of class_balanced: 0 weights all classes equally, values near 1 by the inverse of their pixels",
+        metadata={"needs": {"loss": ("class_balanced",)}, "least": 0, "below": 1, **ADDED_LOSSES},
+    )
     focal_gamma: float = HfArg(
         default=2.0, help="gamma of the focal loss", metadata={"needs": {"loss": ("focal",)}, "least": 0}
+    )
+    ohem_threshold: float = HfArg(
+        default=0.7,
+        help="ohem takes the pixels whose label has at most this probability",
+        metadata={"needs": {"loss": ("ohem",)}, "above": 0, "most": 1, **ADDED_LOSSES},
+    )
+    ohem_min_kept: int = HfArg(
+        default=100_000,
+        help="ohem takes at least this many pixels an image, the hardest ones",
+        metadata={"needs": {"loss": ("ohem",)}, "least": 1, **ADDED_LOSSES},
+    )
+    lovasz_per_image: bool = HfArg(
+        default=False,
+        help="compute the lovasz loss for each image, not for all images of a process together",
+        metadata={"needs": {"loss": ("lovasz",)}, **ADDED_LOSSES},
+    )
+    label_smoothing: float = HfArg(
+        default=0.0,
+        help="in the cross entropies, spread this share of the target over all classes, for example 0.1",
+        metadata={"needs": {"loss": ("ce", "weighted_ce", "class_balanced")}, "least": 0, "below": 1, **ADDED_LOSSES},
     )
     aux_weight: float | None = HfArg(
         default=None,

@@ -1,7 +1,7 @@
-"""Estimate the cost of a prediction before it starts: bytes of memory, and pixels that the network sees.
+"""Estimate what a prediction or a training step costs before it starts: memory, and pixels that the network sees.
 
 The network runs once on the meta device, where tensors have a size but no content. This works for any network and takes
-milliseconds.
+milliseconds, or a second for a step of a large one.
 """
 
 import copy
@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
-from .predictor import Views, smallest_side
+from .predictor import Views, resize_logits, smallest_side
 
 # A forward pass takes more memory than its tensors: inputs in other layouts, workspaces, and fragments of freed memory
 # that fit nothing else. Measured on a CPU, where `keep_memory` keeps freed memory, it takes 1.4 to 1.8 times its
@@ -57,6 +57,25 @@ def forward_memory(model: PreTrainedModel, view: Sequence[int], images: int = 1)
     return memory.peak
 
 
+def training_memory(model: PreTrainedModel, crop: Sequence[int], images: int) -> int:
+    """Return the peak bytes of activations and gradients in a training step, in float32, weights not included.
+
+    crop    (H, W) that the network sees
+    images  number of crops in a micro-batch
+
+    It counts tensors only, so a real step takes more.
+    """
+    twin = on_meta(model).train()
+    pixels = torch.empty(images, 3, *crop, device="meta").contiguous(memory_format=torch.channels_last)
+    labels = torch.empty(images, *crop, device="meta", dtype=torch.int64)
+    with FusedAttention(), LiveMemory() as memory:
+        output = twin(pixel_values=pixels)
+        maps = [output.logits, *(getattr(output, "aux_logits", None) or ())]
+        losses = [F.cross_entropy(resize_logits(logits, tuple(crop)), labels, reduction="sum") for logits in maps]
+        torch.stack(losses).sum().backward()
+    return memory.peak
+
+
 def on_meta(model: torch.nn.Module) -> torch.nn.Module:
     """Return a copy of `model` on the meta device."""
     tensors = [*model.parameters(), *model.buffers()]
@@ -76,7 +95,9 @@ class FusedAttention(TorchFunctionMode):
         self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         if function is F.scaled_dot_product_attention:
-            query, _, value = args[:3]
+            query, key, value = args[:3]
+            if torch.is_grad_enabled():  # a result that all three get gradients from
+                return query.sum(-1, keepdim=True) + key.sum() + value.sum(-2, keepdim=True)
             return query.new_empty(*query.shape[:-1], value.shape[-1])
         return function(*args, **(kwargs or {}))
 

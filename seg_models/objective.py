@@ -1,16 +1,33 @@
 """What training minimises: a loss of `losses.py`, and the weight of auxiliary losses, as the flags choose them.
 
 losses.py is copied next to saved networks, which do not need flags. So what reads them is here.
+
+A sum of losses (`--loss ce+lovasz`) is the sum of their means, each with its factor. The mean of a loss is its sum
+divided by its weight, and the weights of two losses may differ: cross entropy counts pixels, weighted_ce adds class
+weights. So `weighted_sum` divides each loss by its own weight within a call, which sees the images of one process and
+micro-batch, and returns the result with the number of valid pixels as its weight. Losses whose own weight is that
+number (ce, focal, ohem, dice, tversky, focal_tversky, and lovasz over the batch) weigh in a sum exactly as they do
+alone, however a step's images are divided. For the others (weighted_ce, class_balanced, boundary, and lovasz per
+image), a step minimises the mean of the calls' means, in proportion to their valid pixels.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from .arguments import LossOptions
 from .errors import ModelError
-from .losses import Sums, enet_class_weights, make_loss
+from .loss_pixels import (
+    boundary_cross_entropy,
+    class_balanced_weights,
+    ohem_cross_entropy,
+    smoothed_cross_entropy,
+)
+from .loss_regions import dice_loss, focal_tversky_loss, lovasz_softmax, tversky_loss
+from .loss_terms import loss_terms
+from .losses import Sums, cross_entropy, enet_class_weights, focal_loss, weighted_cross_entropy
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], Sums]  # of logits and labels
 
@@ -42,19 +59,57 @@ class Objective:
         given = self.options.aux_weight
         return self.default_aux_weight if given is None else given
 
-    def loss_function(self, pixels: Sequence[int], device: torch.device | None = None) -> LossFunction:
+    def loss_function(self, pixels: Sequence[int], images: int, device: torch.device | None = None) -> LossFunction:
         """Return the loss as a function (logits, labels) -> (sum, weight).
 
         pixels  training pixels of each class
+        images  number of training images
         device  where the class weights are kept
         """
-        options, weights = self.options, None
-        if options.loss == "weighted_ce":
-            weights = torch.tensor(self._class_weights(pixels), device=device)
-        return make_loss(options.loss, weights, options.focal_gamma)
+        terms, losses = loss_terms(self.options.loss), []
+        for name, factor in terms.items():
+            weights = self._class_weights(name, pixels, images)
+            on_device = None if weights is None else torch.tensor(weights, device=device)
+            losses.append((factor, make_loss(name, self.options, on_device)))
+        return losses[0][1] if len(losses) == 1 else partial(weighted_sum, losses)
 
-    def _class_weights(self, pixels: Sequence[int]) -> Sequence[float]:
-        """Return the published weights, unless there are none or the flags ask for ENet's."""
+    def _class_weights(self, name: str, pixels: Sequence[int], images: int) -> Sequence[float] | None:
+        """Return the class weights of the loss `name`. Those of weighted_ce are ENet's unless others are published."""
+        if name == "class_balanced":
+            return class_balanced_weights(pixels, images, self.options.class_balanced_beta)
+        if name != "weighted_ce":
+            return None
         if self.published and self.options.class_weights != "enet":
             return self.published
         return enet_class_weights(pixels, self.options.class_weights_constant)
+
+
+def make_loss(name: str, options: LossOptions, class_weights: torch.Tensor | None = None) -> LossFunction:
+    """Return the loss `name`, one of `LOSSES`, as a function (logits, labels) -> (sum, weight)."""
+    smoothing = options.label_smoothing
+    match name:
+        case "ce":
+            return partial(smoothed_cross_entropy, smoothing=smoothing) if smoothing else cross_entropy
+        case "weighted_ce" | "class_balanced":
+            if smoothing:
+                return partial(smoothed_cross_entropy, smoothing=smoothing, class_weights=class_weights)
+            return partial(weighted_cross_entropy, class_weights=class_weights)
+        case "focal":
+            return partial(focal_loss, gamma=options.focal_gamma)
+        case "ohem":
+            return partial(ohem_cross_entropy, threshold=options.ohem_threshold, min_kept=options.ohem_min_kept)
+        case "lovasz":
+            return partial(lovasz_softmax, per_image=options.lovasz_per_image)
+    plain = {"boundary": boundary_cross_entropy, "dice": dice_loss}
+    return (plain | {"tversky": tversky_loss, "focal_tversky": focal_tversky_loss})[name]
+
+
+def weighted_sum(
+    losses: Sequence[tuple[float, LossFunction]], logits: torch.Tensor, labels: torch.Tensor, ignore_index: int = 255
+) -> Sums:
+    """Return the sum of factor times mean loss, times the number of valid pixels, and that number."""
+    count, total = (labels != ignore_index).sum(), 0.0
+    for factor, loss in losses:
+        value, weight = loss(logits, labels)
+        total = total + factor * value * torch.where(weight > 0, count / weight, 0)
+    return total, count

@@ -10,6 +10,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers.hf_argparser import HfArg
 
 from .launch import RunError
+from .pace import seconds_of
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "poly", "poly_with_restarts", "constant")
@@ -42,6 +43,19 @@ class OptimizationOptions:
     epochs: int = HfArg(default=200, help="passes over the training images", metadata={"least": 1, "may_change": True})
     max_train_steps: int | None = HfArg(
         default=None, help="total optimizer steps; overrides --epochs", metadata={"least": 1, "may_change": True}
+    )
+    max_train_time: str | None = HfArg(
+        default=None,
+        help="train as many steps as fit into this time with their validations, such as 2h, 90m, 1h30m or 45s; "
+        "measured once, and recorded as --max_train_steps",
+        metadata={
+            "excludes": {
+                "epochs": "both set the length of the run",
+                "max_train_steps": "both set the length of the run",
+                "resume_from_checkpoint": "a resumed run keeps its number of steps, which --max_train_steps changes",
+            },
+            "of_launch": True,
+        },
     )
     optimizer: str | None = HfArg(
         default=None, help="optimizer (default: the model's)", metadata={"choices": OPTIMIZERS}
@@ -78,6 +92,10 @@ class OptimizationOptions:
         help="evaluate and save a moving average of the weights with this decay, such as 0.999 (default: no average)",
         metadata={"above": 0, "below": 1},
     )
+
+    def __post_init__(self):
+        if self.max_train_time is not None:
+            seconds_of("--max_train_time", self.max_train_time)
 
 
 @dataclass(frozen=True)
@@ -134,6 +152,14 @@ class RunOptions:
         default=None,
         help="before training, draw N augmented training images and their labels in preview.png",
         metadata={"least": 1, "most": 1000, "of_launch": True},
+    )
+    dry_run: bool = HfArg(
+        default=False,
+        help="measure a few steps, print crop, batch, steps, time and memory of the run, and stop",
+        metadata={
+            "needs": {"push_to_hub": (False,), "predict": (False,)},
+            "of_launch": True,
+        },
     )
     predict: bool = HfArg(
         default=False,

@@ -97,12 +97,17 @@ def runtime_line(line: str) -> str | None:
     return None
 
 
+LESS_MEMORY = (  # in the order in which to try them
+    "a smaller --batch_size or more --gradient_accumulation_steps, a smaller --crop_size, --gradient_checkpointing, "
+    "or a smaller --model"
+)
+
+
 def out_of_memory(line: str) -> str:
-    """Return a line that names the flags that help. Those that change the training least come first."""
+    """Return a line that names the flags that help."""
     return (
-        "there is too little memory. Training needs less with more --gradient_accumulation_steps, with "
-        "--gradient_checkpointing, with a smaller --crop_size or --batch_size; prediction with a smaller --test_size, "
-        f"or without --mst. {' '.join(line.split())[:200]}"
+        f"there is too little memory. Training needs less with {LESS_MEMORY}; validation and prediction with a smaller "
+        f"--test_size, or without --mst. {' '.join(line.split())[:200]}"
     ).rstrip()
 
 

@@ -55,24 +55,23 @@ class Schedule:
         return 1.0
 
 
-def make_optimization(
-    options: OptimizationOptions, defaults: Any, model: "Module", in_head: Callable[[str], bool], steps_per_epoch: int
-) -> tuple["Optimizer", Schedule]:
-    """Return the optimizer and the schedule of a run.
+def optimizer_from_flags(
+    options: OptimizationOptions, defaults: Any, model: "Module", in_head: Callable[[str], bool]
+) -> "Optimizer":
+    """Return the optimizer of a run.
 
-    options          flags; a flag that is None takes its value from `defaults`
-    defaults         training defaults of the model
-    in_head          returns whether the parameter with a given name belongs to the head
-    steps_per_epoch  optimizer steps of an epoch
+    options   flags; a flag that is None takes its value from `defaults`
+    defaults  training defaults of the model
+    in_head   returns whether the parameter with a given name belongs to the head
 
-    Raises RunError for flags that do not fit the optimizer, the schedule or the length of the run.
+    Raises RunError for flags that do not fit the optimizer.
     """
     kind = options.optimizer or defaults.optimizer
     if options.momentum is not None and kind != "sgd":
         raise RunError(f"--momentum needs --optimizer sgd, not {kind}")
     if options.learning_rate is None and kind != defaults.optimizer:
         raise RunError(f"--optimizer {kind} is not the default of this model: give a --learning_rate for it")
-    optimizer = make_optimizer(
+    return make_optimizer(
         model,
         kind,
         learning_rate=chosen(options.learning_rate, defaults.learning_rate),
@@ -81,12 +80,13 @@ def make_optimization(
         head_factor=defaults.head_factor,
         in_head=in_head,
     )
-    steps = total_steps(steps_per_epoch, options.epochs, options.max_train_steps)
-    return optimizer, make_schedule(options, defaults, steps)
 
 
 def make_schedule(options: OptimizationOptions, defaults: Any, steps: int) -> Schedule:
-    """Return the learning rate schedule of a run of `steps` optimizer steps; see `make_optimization`."""
+    """Return the learning rate schedule of a run of `steps` optimizer steps; see `optimizer_from_flags`.
+
+    Raises RunError for flags that do not fit the schedule or the length of the run.
+    """
     kind, cycles = options.lr_scheduler_type or defaults.lr_scheduler_type, options.lr_num_cycles
     if cycles > 1 and kind != "poly_with_restarts":
         raise RunError(f"--lr_num_cycles needs --lr_scheduler_type poly_with_restarts, not {kind}")

@@ -6,12 +6,15 @@ names each of a fixed number of values. This module reads the others:
 
     kind          one of `KINDS`, which stands for the metadata of flags of this kind
     choices       allowed values, compared without case
+    parts         function that returns the choices that a value is made of, for a flag whose value may combine several
     least, most   inclusive bounds of a number, or of each number in a list
     above, below  exclusive bounds
     takes         what the values of a tuple `metavar` are, for error messages
-    needs         {other flag: values}: refuse the flag unless the other flag has one of these values, because it would
-                  have no effect
+    needs         {other flag: values}: refuse the flag unless the other flag has one of these values, or has it as one
+                  of its parts, because it would have no effect
     needs_one_of  refuse the flag unless one of these flags is given
+    excludes      {other flag: reason}: refuse the flag together with the other. If a recipe has one of them and the
+                  user gives the other, the user's counts
     negated       help of `--no_FLAG`
     may_change    True if a resumed run may change the flag
     effect        what else changes then, in the line that reports the change
@@ -57,7 +60,7 @@ def parse_arguments(kind: type[Arguments], argv: list[str] | None = None, **name
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0].endswith((".yaml", ".yml")):
-        argv = [*recipe_tokens(kind, Path(argv[0])), *argv[1:]]
+        argv = [*recipe_tokens(kind, Path(argv[0]), argv[1:]), *argv[1:]]
     arguments = _parse(kind, argv, **named)
     if resumed := flat(arguments).get("resume_from_checkpoint"):
         path = run_of(resumed) / "args.yaml"
@@ -147,6 +150,10 @@ class Parser(HfArgumentParser):
     def error(self, message: str) -> None:
         fail(f"error: {' '.join(message.split())[:300]} (see {self.prog} --help)", 2)
 
+    def given(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Return the values of the flags in `argv`, unchecked, without the defaults of the others."""
+        return vars(super().parse_known_args(list(argv))[0])
+
     def parse_known_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
@@ -158,9 +165,10 @@ class Parser(HfArgumentParser):
         values = vars(namespace)
         for name, field in self.flags.items():
             check_value(f"--{name}", values[name], marks_of(field))
-        for name, field in self.flags.items():
+        for name in self.flags:
             if name in given and values[name] is not None and values[name] is not False:
-                check_needs(name, values, field.metadata)
+                check_needs(name, values, self.flags)
+                check_excludes(name, given, self.flags[name].metadata)
         return namespace, unknown
 
 
@@ -206,9 +214,9 @@ def in_its_case(value: Any, choices: tuple | None) -> Any:
 
 def check_value(flag: str, value: Any, marks: dict) -> None:
     """Raise RunError if `value` is not allowed by `marks`, the metadata of the field."""
-    values = value if isinstance(value, list) else [value]
     if value is None:
         return
+    values = parts_of_value(value, marks)
     if isinstance(marks.get("metavar"), tuple) and len(values) != len(marks["metavar"]):
         raise RunError(f"{flag} takes {marks['takes']}, not {' '.join(map(str, values))}")
     for item in values:
@@ -218,6 +226,18 @@ def check_value(flag: str, value: Any, marks: dict) -> None:
             raise RunError(f"{flag} {item!s:.80} is not known: choose one of {', '.join(map(str, marks['choices']))}")
         if isinstance(item, (int, float)) and not isinstance(item, bool):
             check_range(flag, item, marks)
+
+
+def parts_of_value(value: Any, marks: dict) -> list:
+    """Return the items of a list, the parts of a value that combines several choices, or the value alone."""
+    if value is not None and "parts" in marks:
+        return list(marks["parts"](value))
+    return value if isinstance(value, list) else [value]
+
+
+def meets(value: Any, allowed: tuple, marks: dict) -> bool:
+    """Whether the value of a flag, or a part of it, is one of those that another flag needs."""
+    return value in allowed or ("parts" in marks and not set(parts_of_value(value, marks)).isdisjoint(allowed))
 
 
 def check_range(flag: str, number: float, marks: dict) -> None:
@@ -239,14 +259,22 @@ def check_range(flag: str, number: float, marks: dict) -> None:
     raise RunError(f"{flag} {str(number)[:40]} is out of range: {', '.join(allowed)}")
 
 
-def check_needs(name: str, values: dict, marks: dict) -> None:
+def check_needs(name: str, values: dict, flags: dict[str, dataclasses.Field]) -> None:
     """Raise RunError if the flag `name`, which was given, would have no effect."""
+    marks = flags[name].metadata
     for other, allowed in marks.get("needs", {}).items():
-        if values[other] not in allowed:
+        if not meets(values[other], allowed, flags[other].metadata):
             raise RunError(f"--{name} {unmet_need(other, values[other], allowed)}")
     others = marks.get("needs_one_of", ())
     if others and not any(values[other] for other in others):
         raise RunError(f"--{name} needs {' or '.join(f'--{other}' for other in others)}")
+
+
+def check_excludes(name: str, given: set[str], marks: dict) -> None:
+    """Raise RunError if the flag `name` was given together with one that it excludes."""
+    for other, reason in marks.get("excludes", {}).items():
+        if other in given:
+            raise RunError(f"--{name} and --{other} exclude each other: {reason}")
 
 
 def unmet_need(other: str, value: Any, allowed: tuple) -> str:
@@ -274,9 +302,16 @@ def read_options(kind: type[Arguments], path: Path) -> Arguments:
         raise RunError(f"cannot use {path}: {error}") from error
 
 
-def recipe_tokens(kind: type, path: Path) -> list[str]:
-    """Return the command line that a YAML file stands for."""
-    return entry_tokens(flags_of(kind), read_recipe(path), path)
+def recipe_tokens(kind: type, path: Path, own: Sequence[str] = ()) -> list[str]:
+    """Return the command line that a YAML file stands for, without the flags that the user's `own` flags exclude."""
+    flags, entries = flags_of(kind), read_recipe(path)
+    given = Parser(parts_of(kind)).given(own) if own else {}
+    replaced = set()
+    for name, field in flags.items():
+        for other in field.metadata.get("excludes", ()):
+            replaced |= names_of(other, flags[other]) if name in given else set()
+            replaced |= names_of(name, field) if other in given else set()
+    return entry_tokens(flags, {key: value for key, value in entries.items() if key not in replaced}, path)
 
 
 def entry_tokens(flags: dict[str, dataclasses.Field], entries: dict, path: Path) -> list[str]:
@@ -359,11 +394,11 @@ def recipe_of(arguments: Any) -> dict[str, Any]:
     A flag that needs another one becomes None if it has no effect or equals its default; a switch that is off stays
     false. Without this, a user who repeats the run with other flags would be told to remove a flag that nobody gave.
     """
-    values, entries = flat(arguments), {}
-    for name, field in flags_of(type(arguments)).items():
+    values, entries, flags = flat(arguments), {}, flags_of(type(arguments))
+    for name, field in flags.items():
         if not field.metadata.get("of_launch"):
             needs = field.metadata.get("needs", {})
-            has_effect = all(values[other] in allowed for other, allowed in needs.items())
+            has_effect = all(meets(values[other], allowed, flags[other].metadata) for other, allowed in needs.items())
             is_default = bool(needs) and values[name] == default_of(field)
             is_moot = is_default or not has_effect
             entries[name] = None if is_moot and values[name] is not False else values[name]

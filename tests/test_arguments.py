@@ -53,6 +53,20 @@ def test_the_tutorials_names_are_aliases():
         "--colorjitter_factor 1.5",
         "--scale_range 2.0 1.0",
         "--loss dice_of_seven",
+        "--loss ce+dice_of_seven",
+        "--loss ce+",
+        "--loss 0.5*ce",
+        "--loss ce+0*dice",
+        "--loss ce+dice+ce",
+        "--class_balanced_beta 0.9",
+        "--class_balanced_beta 1 --loss class_balanced",
+        "--ohem_threshold 0.5",
+        "--ohem_threshold 0 --loss ohem",
+        "--ohem_min_kept 10 --loss ce+dice",
+        "--ohem_min_kept 0 --loss ohem",
+        "--lovasz_per_image --loss dice",
+        "--label_smoothing 0.1 --loss dice+lovasz",
+        "--label_smoothing 1",
         "--optimizer lion",
         "--lr_scheduler_type step",
         "--report_to carrier_pigeon",
@@ -178,7 +192,7 @@ def test_shipped_recipes_parse(path):
 
 
 SCRIPTS = {
-    TrainArguments: ["train_seg.py", "training_job.py", "script_arguments.py"],
+    TrainArguments: ["train_seg.py", "training_job.py", "dry_run.py", "script_arguments.py"],
     PredictArguments: ["predict_seg.py"],
     AppArguments: ["app_gradio.py"],
 }

@@ -526,7 +526,7 @@ def test_weights_of_the_file_reach_the_loss(trained):
 
     _, labels = load_source("folder", str(trained[0]))
     for options in (LossOptions(loss="weighted_ce"), LossOptions(loss="weighted_ce", class_weights="challenge")):
-        loss = Objective(options, published=labels.class_weights).loss_function([9, 9, 9])
+        loss = Objective(options, published=labels.class_weights).loss_function([9, 9, 9], 3)
         _, weight = loss(torch.zeros(1, 3, 1, 3), torch.tensor([[[0, 1, 2]]]))
         assert weight == 1 + 2 + 4
 

@@ -172,6 +172,9 @@ def test_a_recipe_that_is_no_file_is_one_line(name, tmp_path, capsys):
         ("--crop_size 3 99999999999999999999", "--crop_size 99999999999999999999 is out of range"),
         ("--dataset nowhere", "--dataset nowhere is not known: choose one of minicity, cityscapes, camvid, camvid32"),
         ("--focal_gamma 0", "--focal_gamma needs --loss focal, not ce"),
+        ("--focal_gamma 0 --loss ce+dice", "--focal_gamma needs --loss focal, not ce+dice"),
+        ("--loss ce+dace", "--loss dace is not known: choose one of ce, "),
+        ("--loss 2*ce", "--loss 2*ce: a single loss takes no factor"),
         ("--cutmix_prob 1", "--cutmix_prob needs --cutmix"),
         ("--hflip perhaps", "perhaps"),
     ],
@@ -368,6 +371,14 @@ def test_no_name_is_typed_twice():
     for name, table in (("dataset", DATASETS), ("norm", NORMS), ("loss", LOSSES), ("lr_scheduler_type", SCHEDULES)):
         assert tuple(flags[name].metadata["choices"]) == tuple(table)
     assert all(model in flags["model"].metadata["help"] for model in MODELS)
+
+
+@pytest.mark.parametrize("loss", ["focal", "ce+focal", "1.0*CE + 0.5*Focal"])
+def test_a_flag_of_a_loss_has_an_effect_in_a_sum_too(loss, tmp_path):
+    args = parse_arguments(TrainArguments, ["--loss", loss, "--focal_gamma", "1.5"])
+    assert recipe_of(args)["focal_gamma"] == 1.5 and recipe_of(args)["ohem_threshold"] is None
+    save_arguments(args, tmp_path / "a.yaml")
+    assert flat(parse_arguments(TrainArguments, [str(tmp_path / "a.yaml")])) == flat(args)
 
 
 def test_every_flag_of_a_recipe_comes_back(tmp_path):

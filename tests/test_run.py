@@ -45,6 +45,7 @@ def test_the_run_folder_holds_what_the_design_says(trained):
     assert {"modeling.py", "streetnet.py", "norms.py"} <= code  # the network's code
     assert not code & {"weights.py", "weight_files.py", "weight_names.py", "hub_folders.py", "operations.py"}
     assert not code & {"arguments.py", "objective.py", "views.py"}  # a saved network needs no flags
+    assert {path for path in code if "loss" in path} == {"losses.py"}
     assert sorted(p.name for p in (trained / "checkpoints").iterdir()) == ["step_000006", "step_000009"]
     assert sorted(p.name for p in (trained / "images").iterdir()) == [f"epoch_{i:04d}.png" for i in (1, 2, 3)]
     assert list((trained / "tensorboard").iterdir())
@@ -54,6 +55,16 @@ def test_the_run_folder_holds_what_the_design_says(trained):
         "2",
         "3",
     ]
+
+
+def test_a_sum_of_losses_trains_and_resumes(toycity, in_process, tmp_path):
+    flags = ["--loss", "ce+0.5*lovasz+0.1*ohem", "--ohem_min_kept", 500, "--label_smoothing", 0.1, "--aux_weight", 0.4]
+    in_process("train_seg", *FAST, *flags, "--epochs", 2, "--dataset_path", toycity, "--output_dir", tmp_path / "r")
+    in_process("train_seg", "--resume_from_checkpoint", tmp_path / "r", "--epochs", 3)
+    losses = [float(row[column]) for row in rows_of(tmp_path / "r") for column in ("train_loss", "val_loss")]
+    assert len(losses) == 6 and all(1.5 < loss < 5 for loss in losses)  # about log(19) + 0.5 + 0.1 log(19) at first
+    args = yaml.safe_load((tmp_path / "r" / "args.yaml").read_text())
+    assert (args["loss"], args["ohem_min_kept"], args["focal_gamma"]) == (flags[1], 500, None)
 
 
 def test_the_results_are_those_of_the_best_epoch(trained):
