@@ -25,6 +25,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset, DatasetDict
 from transformers import BaseImageProcessor, PreTrainedModel
 
+from data_scripts import hub_data, own_folder
 from data_scripts.arguments import InputOptions
 from data_scripts.catalog import SPLITS
 from data_scripts.evaluation import Scoring, load_evaluation
@@ -32,7 +33,6 @@ from data_scripts.file_checks import check_split
 from data_scripts.fold_files import load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
-from data_scripts.own_folder import has_validation
 from data_scripts.pixels import Pixels
 from data_scripts.reader import file_state, read_label
 from data_scripts.recognition import recognize
@@ -123,12 +123,15 @@ def predict(args: PredictArguments) -> None:
 def dataset_of(options: InputOptions, trained: dict, model: PreTrainedModel) -> str | None:
     """Return the data set to read: the flag's, else the one that --dataset_path holds, else the one trained on.
 
-    The data set that the model was trained on wins if the path can be that one: MiniCity's layout is also others'.
+    With --dataset_name, it is "hub". Else the data set that the model was trained on wins if the path can be that one:
+    MiniCity's layout is also others'.
     """
+    if options.dataset_name is not None:
+        return "hub"
     dataset = options.dataset or trained.get("dataset")
     if options.dataset is None and options.dataset_path is not None and not options.input:
         known = dataset or getattr(model.config, "dataset", None)
-        return recognize(options.dataset_path, known)
+        return recognize(options.dataset_path, None if known == "hub" else known)
     return dataset
 
 
@@ -157,18 +160,26 @@ def load_splits(
         of_data = {name: data[SPLITS[name]] for name in options.splits or ["val"]}
         return {f"{options.eval_dataset[0]}_{name}": split for name, split in of_data.items()}, scoring, None
     of_run = trained if dataset == trained.get("dataset") else {}
-    path = options.dataset_path or of_run.get("dataset_path")
+    path = options.path or of_run.get("dataset_name") or of_run.get("dataset_path")
+    columns = (of_run.get("image_column"), of_run.get("label_column"))
+    if options.dataset_name is not None:
+        columns = hub_data.columns_of(options)
     folds, fold = (
         (options.folds, options.fold) if options.fold is not None else (of_run.get("folds"), of_run.get("fold"))
     )
     held_out = (of_run.get("val_share"), of_run.get("group_by"))
-    if fold is not None or (any(held_out) and has_validation(Path(path or dataset))):
-        held_out = ()
-    data, found = load_data(dataset, path, folds, fold, trained["train_on"], *held_out)
+    if fold is not None or (any(held_out) and has_validation(dataset, path)):
+        held_out = (None, None)
+    data, found = load_data(dataset, path, folds, fold, trained["train_on"], *held_out, columns)
     refuse_missing_splits(options, data, path or dataset)
     names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
     known = data_labels(labels, found, path or dataset)
     return {name: data[SPLITS[name]] for name in names}, Scoring(known, known), fold
+
+
+def has_validation(dataset: str, path: str | None) -> bool:
+    """Return whether one's own data have validation images."""
+    return hub_data.has_validation(path) if dataset == "hub" else own_folder.has_validation(Path(path or dataset))
 
 
 def refuse_missing_splits(options: InputOptions, data: DatasetDict, path: str) -> None:

@@ -342,7 +342,7 @@ def description(setup: Setup) -> str:
     args, (height, width) = setup.args, setup.feed.transform.options.crop_size
     encoder = f" ({args.network.encoder})" if args.network.encoder else ""
     parameters = sum(p.numel() for p in setup.learner.model.parameters()) / 1e6
-    where = args.data.dataset if args.data.dataset != "folder" else args.data.dataset_path
+    where = args.data.path if args.data.dataset in ("folder", "hub") else args.data.dataset
     return (
         f"{args.network.model}{encoder} with {args.network.norm} norm, {parameters:.2f} M parameters, on "
         f"{len(setup.feed.transform.pixels)} images of {where}, crops {height}x{width}, "

@@ -29,6 +29,22 @@ class SourceOptions:
     dataset_path: str | None = HfArg(
         default=None, help="folder of the data set (default: ./NAME-OF-THE-DATASET)", metadata={"may_change": True}
     )
+    dataset_name: str | None = HfArg(
+        default=None,
+        help="data set of the datasets library instead of --dataset: an id on the hub, or a folder of save_to_disk or "
+        "of Parquet files",
+        metadata={"metavar": "ID", "may_change": True, "added": "2026-11-26 06:36"},
+    )
+    image_column: str | None = HfArg(
+        default=None,
+        help="column of images in --dataset_name (default: the one whose name tells, or the only one)",
+        metadata={"needs_one_of": ("dataset_name",), "metavar": "NAME", "added": "2026-11-26 06:36"},
+    )
+    label_column: str | None = HfArg(
+        default=None,
+        help="column of masks in --dataset_name (default: the one whose name tells, or the only other one)",
+        metadata={"needs_one_of": ("dataset_name",), "metavar": "NAME", "added": "2026-11-26 06:36"},
+    )
     folds: str | None = HfArg(
         default=None,
         help="JSON file that maps the name of each fold to the names of its held-out images",
@@ -58,7 +74,18 @@ class SourceOptions:
         metadata={"least": 0, "most": 1024, "may_change": True},
     )
 
+    @property
+    def path(self) -> str | None:
+        """What `load_source` takes as the path."""
+        return self.dataset_path if self.dataset_name is None else self.dataset_name
+
     def __post_init__(self):
+        if self.dataset_name is None and self.dataset == "hub":
+            raise DataError(f"--dataset hub needs --dataset_name: {DATASETS['hub'].help}")
+        if self.dataset_name is not None:
+            other = "--dataset_path" if self.dataset_path is not None else f"--dataset {self.dataset}"
+            if self.dataset_path is not None or self.dataset not in (None, "hub"):
+                raise DataError(f"--dataset_name and {other} exclude each other: both say what to read")
         if (self.folds is None) != (self.fold is None):
             given, missing = ("--folds", "--fold") if self.folds else ("--fold", "--folds")
             raise DataError(f"{given} needs {missing}: name both the file of folds and the fold to hold out")
@@ -88,7 +115,7 @@ class DataOptions(SourceOptions):
     )
     val_share: float | None = HfArg(
         default=None,
-        help="share of the training images to validate on, if --dataset folder has no validation images (default: 0.2)",
+        help="share of the training images to validate on, if one's own data have no validation images (default: 0.2)",
         metadata={"above": 0, "below": 1, "added": "2026-11-26 05:00"},
     )
     group_by: str | None = HfArg(
@@ -240,6 +267,10 @@ class InputOptions(SourceOptions):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.dataset_name is not None and self.input:
+            raise DataError(
+                "--dataset_name and --input exclude each other: splits of a data set, or a folder of images"
+            )
         if self.eval_dataset is not None and self.input:
             raise DataError("--eval_dataset and --input exclude each other: images with labels, or any images")
         if self.fold is not None and self.input:

@@ -143,6 +143,13 @@ DATASETS = {
         "folder",
         unknown_data("unnamed data"),
     ),
+    "hub": Source(
+        "hub",
+        None,
+        (768, 768),
+        "give --dataset_name an id on the hub, or a folder of `save_to_disk` or of Parquet files",
+        unknown_data("unnamed data"),
+    ),
 }
 
 

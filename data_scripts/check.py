@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         options = with_dataset(parse_arguments(CheckOptions, argv, **NAMED))
         data, labels, refusal = load_to_look_at(options)
         survey = take_survey(data, labels)
-        found = below(findings_of(survey, refusal), options.dataset_path or options.dataset)
+        found = below(findings_of(survey, refusal), options.path or options.dataset)
         print("\n".join([*overview(survey), "", *class_table(survey), "", *report(found), "", verdict(found)]))
     return int(any(finding.level == ERROR for finding in found))
 

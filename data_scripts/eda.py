@@ -21,7 +21,7 @@ from seg_runs.parsing import parse_arguments
 from . import class_statistics as statistics
 from . import eda_page as html
 from .arguments import DataOptions, with_folder
-from .catalog import DataNote, source_of
+from .catalog import DataNote
 from .class_file import About
 from .files import write_whole
 from .findings import Finding, below, counted, findings_of
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"note: {withheld(note)}")
         survey = take_survey(data, labels)
         alike = statistics.look_alikes(survey)
-        found = without_folder(findings_of(survey, refusal), options.dataset_path or options.dataset)
+        found = without_folder(findings_of(survey, refusal), options.path or options.dataset)
         numbers = stats(survey, alike, found)
         text = draw(data, survey, alike, found, note, options)
         write_whole(out / "stats.json", lambda path: path.write_text(json.dumps(numbers, indent=1) + "\n"), REMEDY)
@@ -141,10 +141,10 @@ def draw(
     sizes = [row.size for row in survey.rows if row.size]
     aspect = float(np.median([width / height for height, width in sizes])) if sizes else 1.0
     images = {split: entry["images"] for split, entry in splits.items()}
-    is_own = source_of(options.dataset).labels is None  # its owner knows what may be shown
+    is_own = options.dataset == "folder"  # its owner knows what may be shown
     warning = "" if is_own or note.publishable or not options.pictures else withheld(note)
     named = note.title != About().data_note().title
-    title = note.title if named else Path(options.dataset_path or options.dataset).resolve().name
+    title = note.title if named else Path(options.path or options.dataset).resolve().name
     sections = [
         html.header(title, described(survey), tiles(survey, splits), warning),
         html.findings_section(found),

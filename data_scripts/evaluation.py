@@ -59,7 +59,7 @@ def load_evaluation(options: SourceOptions, network: LabelInfo) -> tuple[Dataset
     Raises DataError if files are missing or no class has a counterpart.
     """
     name, path = options.eval_dataset
-    if name == options.dataset and Path(path).resolve() == Path(options.dataset_path or options.dataset).resolve():
+    if name == options.dataset and Path(path).resolve() == Path(options.path or options.dataset).resolve():
         raise DataError(f"--eval_dataset {name} {path} is the data set itself: leave it out")
     data, files = load_source(name, path)
     if "validation" not in data:

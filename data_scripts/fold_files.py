@@ -14,6 +14,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 
 from .catalog import TRAIN_ON
+from .hub_data import Columns
 from .labels import DataError, LabelInfo
 from .sampling import training_split
 from .sources import load_source
@@ -28,14 +29,15 @@ def load_data(
     train_on: str = "train",
     val_share: float | None = None,
     group_by: str | None = None,
+    columns: Columns = (None, None),
 ) -> tuple[DatasetDict, LabelInfo]:
     """Call `load_source`. Returns splits that include "train" and "validation".
 
-    With `fold`, the images of `train_on` are divided into these two. Without a fold, a folder of one's own that has no
-    validation images gives `val_share` of its training images for them (see `val_share.py`). Raises `DataError` if
+    With `fold`, the images of `train_on` are divided into these two. Without a fold, one's own data without validation
+    images give `val_share` of their training images for them (see `val_share.py`). Raises `DataError` if
     `val_share` or `group_by` would have no effect.
     """
-    data, labels = load_source(dataset, path)
+    data, labels = load_source(dataset, path, columns)
     has_validation = "validation" in data
     if has_validation or fold is not None:
         given = "--val_share" if val_share is not None else "--group_by" if group_by is not None else None

@@ -88,7 +88,8 @@ def main(argv: list[str] | None = None) -> None:
         print(table(folds, images["name"], counts, labels.names))
         which = "" if args.train_on == "train" else f" --train_on {args.train_on}"
         print(f"{len(images)} images in {len(np.unique(groups))} groups")
-        print(f"wrote {args.file}: train with --dataset {dataset}{which} --folds {args.file} --fold 1, 2, ...")
+        source = f"--dataset_name {args.folder}" if dataset == "hub" else f"--dataset {dataset}"
+        print(f"wrote {args.file}: train with {source}{which} --folds {args.file} --fold 1, 2, ...")
 
 
 if __name__ == "__main__":

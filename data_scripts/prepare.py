@@ -9,7 +9,6 @@ images/ and masks/, with the splits that SOURCE has, and classes.yaml, which you
 
 import argparse
 import os
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -29,7 +28,6 @@ from .preparing.report import report
 from .preparing.writing import Written, write_items
 
 MOST_ERRORS = 20  # lines; more are only counted
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -133,7 +131,7 @@ def _source(name: str, destination: Path) -> tuple[str, bool]:
             raise DataError(f"{name} (SOURCE) is a file: name a folder{_unpack(path)}")
         check_apart(path if path.is_dir() else path.parent, destination)
         return os.path.abspath(path), True
-    if HUB_ID.fullmatch(name) and not path.parent.exists():
+    if hub.HUB_ID.fullmatch(name) and not path.parent.exists():
         return name, False
     raise DataError(f"no folder {name} (SOURCE)")
 

@@ -1,6 +1,5 @@
 """Find out which data set of the catalog a folder holds, from the names of its files."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -11,11 +10,11 @@ from .catalog import source_of
 from .kitti import looks_like_kitti
 from .labels import DataError
 from .own_folder import looks_like_folder, prepare_command
+from .preparing.hub import HUB_ID
 from .sources import looks_like_cityscapes
 from .virtual_kitti import looks_like_virtual_kitti
 
 DEFAULT = "minicity"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # In this order: a folder belongs to the first layout that it looks like. MiniCity's stands for all with its files.
 LOOKS_LIKE = {
     "minicity": looks_like_cityscapes,
@@ -34,7 +33,7 @@ def recognize(path: str, known: str | None = None) -> str:
     """
     root = Path(path)
     if not root.is_dir():
-        on_hub = f"; if it is a data set on the hub: {prepare_command(path)}" if HUB_ID.fullmatch(path) else ""
+        on_hub = f"; if it is a data set on the hub: --dataset_name {path}" if HUB_ID.fullmatch(path) else ""
         raise DataError(f"no folder {path} (--dataset_path){on_hub}")
     found = next((dataset for dataset, looks_like in LOOKS_LIKE.items() if looks_like(root)), None)
     if known is not None and (found is None or source_of(known).layout == source_of(found).layout):
@@ -48,7 +47,12 @@ def recognize(path: str, known: str | None = None) -> str:
 
 
 def with_dataset(options: Options) -> Options:
-    """Return `options` with a `dataset`: the one given, or the one that --dataset_path holds, or MiniCity."""
+    """Return `options` with a `dataset`: the one given, the one that --dataset_path holds, or MiniCity.
+
+    With --dataset_name, it is "hub".
+    """
     if options.dataset is not None:
         return options
+    if options.dataset_name is not None:
+        return replace(options, dataset="hub")
     return replace(options, dataset=DEFAULT if options.dataset_path is None else recognize(options.dataset_path))

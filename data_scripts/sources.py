@@ -16,6 +16,7 @@ from datasets import Dataset, DatasetDict, Features, Image, Value
 from .camvid import camvid_colors, camvid_files
 from .catalog import SPLITS, source_of
 from .files import UNFINISHED
+from .hub_data import Columns, load_hub
 from .kitti import kitti_files
 from .labels import DataError, LabelInfo
 from .listing import as_file, label_of, list_images
@@ -56,14 +57,18 @@ LAYOUTS = {
 COLORS = {"camvid": camvid_colors, "virtual_kitti": virtual_kitti_colors}  # layouts whose labels may be colours
 
 
-def load_source(dataset: str, path: str | None = None) -> tuple[DatasetDict, LabelInfo]:
+def load_source(
+    dataset: str, path: str | None = None, columns: Columns = (None, None)
+) -> tuple[DatasetDict, LabelInfo]:
     """Return the splits of a data set and its label set.
 
-    The splits are "train", "validation" and, if it exists, "test", which may lack labels. A folder of one's own may
-    have no "validation" (see `folds.load_data`). `path` defaults to the data set's name. Raises `DataError` if folders
-    or files are missing.
+    The splits are "train", "validation" and, if it exists, "test", which may lack labels. One's own data may
+    have no "validation" (see `fold_files.load_data`). `path` defaults to the data set's name; of "hub" it is the
+    --dataset_name, and `columns` are those of images and masks. Raises `DataError` if folders or files are missing.
     """
     source = source_of(dataset)
+    if source.layout == "hub":
+        return load_hub(None if path is None else str(path), columns)
     root = Path(path or dataset)
     if not root.is_dir():
         raise DataError(f"no folder {root} (--dataset_path): {source.help}")

@@ -12,6 +12,7 @@ from .copyblob import BlobBank, build_bank, parse_rules
 from .evaluation import Scoring, load_evaluation
 from .file_checks import check_data, fit_crop
 from .fold_files import load_data
+from .hub_data import columns_of
 from .labels import DataError, LabelInfo
 from .listing import note
 from .loading import Order
@@ -45,10 +46,11 @@ def load_training_data(options: DataOptions) -> tuple[DatasetDict, Scoring]:
     With --eval_dataset, "train" holds all images to train on, and "validation" those of the other data set.
     """
     if options.eval_dataset is None:
-        where, folds = (options.dataset, options.dataset_path), (options.folds, options.fold)
-        data, labels = load_data(*where, *folds, options.train_on, options.val_share, options.group_by)
+        where, folds = (options.dataset, options.path), (options.folds, options.fold)
+        held_out = options.train_on, options.val_share, options.group_by
+        data, labels = load_data(*where, *folds, *held_out, columns_of(options))
         return data, Scoring(labels, labels)
-    data, labels = load_source(options.dataset, options.dataset_path)
+    data, labels = load_source(options.dataset, options.path, columns_of(options))
     train = training_split(*(data[name] for name in TRAIN_ON[options.train_on] if name in data))
     other, scoring = load_evaluation(options, labels)
     note(f"{len(other['validation'])} images of {' in '.join(options.eval_dataset)} are {scoring.explain()}")
@@ -61,14 +63,14 @@ def load_to_look_at(options: DataOptions) -> tuple[DatasetDict, LabelInfo, str]:
     If a bad file prevents the division into training and validation images, return the splits as they are in the
     folder, and the reason. So each file can still be looked at. Raises `DataError` if --eval_dataset is given.
     """
-    where = options.dataset, options.dataset_path
+    where = options.dataset, options.path
     if options.eval_dataset is not None:
         raise DataError("--eval_dataset names another data set with classes of its own: look at it by itself")
     try:
         parts = options.folds, options.fold, options.train_on, options.val_share, options.group_by
-        return *load_data(*where, *parts), ""
+        return *load_data(*where, *parts, columns_of(options)), ""
     except DataError as error:
-        return *load_source(*where), str(error)
+        return *load_source(*where, columns_of(options)), str(error)
 
 
 def count_images(options: DataOptions, data: DatasetDict) -> int:

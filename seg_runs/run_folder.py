@@ -200,7 +200,7 @@ def resume_run(
     before = state.conditions
     if steps_per_epoch != before.steps_per_epoch:
         raise RunError(
-            f"{run} started with {before.steps_per_epoch} steps per epoch, but the images in --dataset_path make "
+            f"{run} started with {before.steps_per_epoch} steps per epoch, but the images given make "
             f"{steps_per_epoch}: a resumed run keeps its data"
         )
     refuse_other_data(run, before.data, now.data)
@@ -263,7 +263,7 @@ def refuse_other_data(run: Path, before: dict | None, now: dict) -> None:
     if changed:
         raise RunError(
             f"{run} started with other data, which differ in {', '.join(sorted(changed))}. A resumed run keeps its "
-            "data: give --dataset_path the same files, or start a new run"
+            "data: give it the same files, or start a new run"
         )
 
 

@@ -88,9 +88,10 @@ def test_a_missing_minicity_says_how_to_get_it_and_how_to_make_toycity(tmp_path,
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_every_data_set_says_what_to_do_when_its_folder_is_missing(dataset, tmp_path):
-    with pytest.raises(DataError, match="--dataset_path"):
+    flag = "--dataset_name" if dataset == "hub" else "--dataset_path"
+    with pytest.raises(DataError, match=flag):
         load_source(dataset, tmp_path / "nowhere")
-    with pytest.raises(DataError, match="--dataset_path"):
+    with pytest.raises(DataError, match=flag):
         load_source(dataset, tmp_path)
 
 

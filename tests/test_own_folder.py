@@ -392,7 +392,7 @@ def test_a_folder_that_needs_preparing_is_refused_with_the_command(tmp_path):
         recognize(str(root))
     with pytest.raises(DataError, match="no folder .*missing \\(--dataset_path\\)$"):
         recognize(str(tmp_path / "missing"))
-    with pytest.raises(DataError, match="on the hub: python -m data_scripts.prepare some/one some/one_prepared"):
+    with pytest.raises(DataError, match="on the hub: --dataset_name some/one"):
         recognize("some/one")
 
 

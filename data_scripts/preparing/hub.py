@@ -1,6 +1,7 @@
 """A data set of the `datasets` library: a folder of `save_to_disk` or of Parquet files, or an id on the hub."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ MASKS = tuple(
     seg gt target label_bitmap semantic_class png
     """.split()
 )
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SAVED = {"dataset_dict.json", "state.json"}
 ROWS = 1000  # at a time, where only the names of photos are read
 
@@ -33,21 +35,31 @@ def looks_like(found: Found) -> bool:
 
 def read(found: Found, options: Options) -> Annotated:
     """Return what a folder of `save_to_disk`, or of Parquet files, holds."""
-    saved = any(path.name in SAVED for path in found.files)
-    splits = _loaded(
-        lambda: load_from_disk(str(found.root)) if saved else load_dataset(str(found.root)), str(found.root)
-    )
-    return _read(splits, str(found.root), options, find_class_list(found))
+    return _read(load_folder(found), str(found.root), options, find_class_list(found))
 
 
 def read_id(name: str, options: Options) -> Annotated:
     """Return what a data set on the hub holds."""
-    splits = _loaded(lambda: load_dataset(name), name)
+    return _read(load_id(name), name, options, class_list_of_id(name))
+
+
+def load_folder(found: Found) -> dict[str, Dataset]:
+    """Return the rows of a folder of `save_to_disk`, or of Parquet files, by split; "" stands for rows of no split."""
+    saved, root = any(path.name in SAVED for path in found.files), str(found.root)
+    return _loaded(lambda: load_from_disk(root) if saved else load_dataset(root), root)
+
+
+def load_id(name: str) -> dict[str, Dataset]:
+    """Return the rows of a data set on the hub by split."""
+    return _loaded(lambda: load_dataset(name), name)
+
+
+def class_list_of_id(name: str) -> ClassList | None:
+    """Return the classes in id2label.json beside a data set on the hub, or None if there is no such file."""
     try:
-        listed = read_id2label(Path(hf_hub_download(name, "id2label.json", repo_type="dataset")))
+        return read_id2label(Path(hf_hub_download(name, "id2label.json", repo_type="dataset")))
     except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError):
-        listed = None
-    return _read(splits, name, options, listed)
+        return None
 
 
 def _loaded(load: Callable[[], Dataset | DatasetDict], where: str) -> dict[str, Dataset]:
@@ -62,8 +74,8 @@ def _read(splits: dict[str, Dataset], where: str, options: Options, listed: Clas
     if not splits or not any(len(split) for split in splits.values()):
         raise DataError(f"the data set {where} has no rows")
     features = next(iter(splits.values())).features
-    photo, mask = _columns(features, options, where)
-    names = _class_names(features[mask])
+    photo, mask = find_columns(features, options, where)
+    names = class_names(features[mask])
     listed = listed or (ClassList(f"the column {mask}", dict(enumerate(names)), {}) if names else None)
     kept = {name: split_of(Path(name)) for name in splits}
     if any(kept.values()):
@@ -79,8 +91,8 @@ def _read(splits: dict[str, Dataset], where: str, options: Options, listed: Clas
             rows = rows.cast_column(mask, Image(decode=False))
         rows = rows.cast_column(photo, Image(decode=False))
         files += [
-            (row_name, split, _cell(rows, number, photo, name), _cell(rows, number, mask, name))
-            for number, row_name in enumerate(_names(rows, photo, name))
+            (row_name, split, cell_of(rows, number, photo, name), cell_of(rows, number, mask, name))
+            for number, row_name in enumerate(names_of(rows, photo, name))
         ]
     annotated = from_files(options, "datasets", files, listed)
     annotated.facts.insert(0, f"photos are in the column {photo}, masks in {mask}")
@@ -88,7 +100,7 @@ def _read(splits: dict[str, Dataset], where: str, options: Options, listed: Clas
     return annotated
 
 
-def _columns(features: Features, options: Options, where: str) -> tuple[str, str]:
+def find_columns(features: Features, options: Options, where: str) -> tuple[str, str]:
     """Return the names of the columns of photos and masks: those asked for, those of usual names, the only ones."""
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
     arrays = [name for name, feature in features.items() if _is_array(feature)]
@@ -120,13 +132,13 @@ def _is_array(feature: object) -> bool:
     return getattr(inner, "feature", None) is not None
 
 
-def _class_names(feature: object) -> list[str]:
+def class_names(feature: object) -> list[str]:
     while getattr(feature, "feature", None) is not None:
         feature = feature.feature
     return list(feature.names) if isinstance(feature, ClassLabel) else []
 
 
-def _names(rows: Dataset, photo: str, split: str) -> list[str]:
+def names_of(rows: Dataset, photo: str, split: str) -> list[str]:
     """Return the photos' file names, or numbers where they have none or share one."""
     names = []
     for batch in rows.select_columns([photo]).with_format("arrow").iter(ROWS):
@@ -137,21 +149,25 @@ def _names(rows: Dataset, photo: str, split: str) -> list[str]:
     return [f"{split or 'row'}_{number:06d}" for number in range(len(names))]
 
 
-def _cell(rows: Dataset, number: int, column: str, split: str) -> File:
+def cell_of(rows: Dataset, number: int, column: str, split: str) -> File:
     """Return a function that reads a photo or mask. Arrays become PNG files in memory."""
 
-    def read_cell() -> dict:
-        cell = rows[number][column]
-        where = f"row {number} of split {split or 'train'}, column {column}"
-        if isinstance(cell, dict):
-            return {"path": cell["path"] if cell["bytes"] is None else where, "bytes": cell["bytes"]}
-        if cell is None:
+    def read_file() -> dict:
+        content, where = rows[number][column], place_of(number, column, split)
+        if isinstance(content, dict):
+            return {"path": content["path"] if content["bytes"] is None else where, "bytes": content["bytes"]}
+        if content is None:
             raise DataError(f"{where} is empty")
-        ids = np.asarray(cell)
+        ids = np.asarray(content)
         if ids.ndim != 2 or ids.size == 0 or ids.min() < 0 or ids.max() > 65535:
             raise DataError(f"{where} is no array (height, width) of ids from 0 to 65535")
         file = io.BytesIO()
         Picture.fromarray(ids.astype(np.uint8 if ids.max() < 256 else np.uint16)).save(file, "PNG")
         return {"path": where, "bytes": file.getvalue()}
 
-    return read_cell
+    return read_file
+
+
+def place_of(number: int, column: str, split: str) -> str:
+    """Return what messages call a photo or mask that has no file of its own."""
+    return f"row {number} of split {split or 'train'}, column {column}"
