@@ -107,7 +107,8 @@ def verdict(found: list[Finding]) -> str:
     if errors:
         return f"verdict: do not train yet, {counted(errors, 'error')} must be repaired first"
     if warnings:
-        return f"verdict: training will run, but see the {counted(warnings, 'warning')} above"
+        which = "warning" if warnings == 1 else f"{warnings} warnings"
+        return f"verdict: training will run, but see the {which} above"
     return "verdict: ready for training"
 
 
