@@ -103,7 +103,9 @@ def test_a_tracker_that_is_not_installed_is_refused(monkeypatch, in_process, cap
     monkeypatch.setattr(tracking, "_available_trackers", [LoggerType.TENSORBOARD])
     refuse_missing_trackers(RunOptions())
     with pytest.raises(SystemExit):
-        in_process("train_seg", "--report_to", "tensorboard", "wandb", "--dataset_path", "nowhere")
+        in_process(
+            "train_seg", "--report_to", "tensorboard", "wandb", "--dataset", "camvid", "--dataset_path", "nowhere"
+        )
     assert capsys.readouterr().err == "error: --report_to wandb: it is not installed: pip install wandb\n"
 
 

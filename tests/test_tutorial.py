@@ -6,6 +6,7 @@ import shlex
 import pytest
 from conftest import make_toycity, rows_of
 
+from data_scripts.recognition import with_dataset
 from script_arguments import TrainArguments
 from seg_runs.parsing import parse_arguments
 
@@ -45,7 +46,8 @@ def here(minicity, in_process, tmp_path):
 def test_training(here, tmp_path, line):
     args = parse_arguments(TrainArguments, shlex.split(line))
     folder = args.run.output_dir
-    assert folder == line.split()[1] and args.optimization.batch_size == 8 and args.data.dataset == "minicity"
+    assert folder == line.split()[1] and args.optimization.batch_size == 8
+    assert with_dataset(args.data).dataset == "minicity"
     here("train_seg", *line.split(), *SMALL.split())
     results = json.loads((tmp_path / folder / "results.json").read_text())
     assert results["step"] == 2 and len(rows_of(tmp_path / folder)) == 2
