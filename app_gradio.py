@@ -34,7 +34,7 @@ from gradio.data_classes import FileData
 from PIL import Image
 from starlette.middleware import Middleware
 
-from data_scripts.fold_files import load_data
+from data_scripts.fold_files import Division, load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.listing import list_images
 from data_scripts.reader import number_of_pixels, read_image, upright_size
@@ -184,11 +184,9 @@ def example_images(dataset: str, trained: dict) -> list[str]:
 
     trained  flags of the run, or {}
     """
-    keys = ("val_share", "group_by")
+    division = Division(val_share=trained.get("val_share"), group_by=trained.get("group_by"))
     try:
-        data, _ = load_data(
-            dataset, trained.get("dataset_path"), **{key: trained[key] for key in keys if key in trained}
-        )
+        data, _ = load_data(dataset, trained.get("dataset_path"), division)
     except DataError:
         return []
     split = data["test"] if "test" in data else data["validation"]

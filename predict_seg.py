@@ -30,7 +30,7 @@ from data_scripts.arguments import InputOptions
 from data_scripts.catalog import SPLITS
 from data_scripts.evaluation import Scoring, load_evaluation
 from data_scripts.file_checks import check_split
-from data_scripts.fold_files import load_data
+from data_scripts.fold_files import Division, load_data
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
 from data_scripts.pixels import Pixels
@@ -167,10 +167,11 @@ def load_splits(
     folds, fold = (
         (options.folds, options.fold) if options.fold is not None else (of_run.get("folds"), of_run.get("fold"))
     )
-    held_out = (of_run.get("val_share"), of_run.get("group_by"))
-    if fold is not None or (any(held_out) and has_validation(dataset, path)):
-        held_out = (None, None)
-    data, found = load_data(dataset, path, folds, fold, trained["train_on"], *held_out, columns)
+    share, group_by = of_run.get("val_share"), of_run.get("group_by")
+    if fold is not None or ((share or group_by) and has_validation(dataset, path)):
+        share = group_by = None
+    division = Division(folds, fold, trained["train_on"], share, group_by)
+    data, found = load_data(dataset, path, division, columns)
     refuse_missing_splits(options, data, path or dataset)
     names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
     known = data_labels(labels, found, path or dataset)

@@ -27,7 +27,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from data_scripts.fold_files import load_data  # noqa: E402
+from data_scripts.fold_files import Division, load_data  # noqa: E402
 from data_scripts.reader import read_label  # noqa: E402
 from metrics.intervals import bootstrap_mean_iou, image_counts, interval, mean_iou  # noqa: E402
 from seg_runs.run_folder import read_rows  # noqa: E402
@@ -119,7 +119,7 @@ def print_table(folders: dict[str, Path], args: argparse.Namespace) -> None:
 def validation_counts(folder: Path, dataset_path: str) -> np.ndarray:
     """Return the pixel counts by (label, prediction) of each validation image of a run, int64 (N, C, C)."""
     flags = yaml.safe_load((folder / "args.yaml").read_text())
-    data, labels = load_data(flags["dataset"], dataset_path, flags["folds"], flags["fold"], flags["train_on"])
+    data, labels = load_data(flags["dataset"], dataset_path, Division(flags["folds"], flags["fold"], flags["train_on"]))
     tables = []
     for row in data["validation"]:
         prediction = labels.train_ids[read_label(str(folder / "results_val" / f"{row['name']}.png"))]

@@ -19,10 +19,12 @@ from seg_runs.launch import one_line_errors
 from seg_runs.parsing import parse_arguments
 
 from . import class_statistics as statistics
+from . import eda_charts as charts
 from . import eda_page as html
 from .arguments import DataOptions, with_folder
 from .catalog import DataNote
 from .class_file import About
+from .eda_marks import percent
 from .files import write_whole
 from .findings import Finding, below, counted, findings_of
 from .labels import DataError
@@ -149,10 +151,10 @@ def draw(
         html.header(title, described(survey), tiles(survey, splits), warning),
         html.findings_section(found),
         html.contact_sheet([survey.rows[i] for i in chosen], [files_of(data, i) for i in chosen], labels),
-        html.class_bars(numbers, labelled, images, labels),
-        html.position_maps(statistics.heat_maps(survey), labels, aspect),
-        html.region_boxes(numbers, labelled, labels),
-        html.co_occurrence_table(statistics.co_occurrence(survey), labels),
+        charts.class_bars(numbers, labelled, images, labels),
+        charts.position_maps(statistics.heat_maps(survey), labels, aspect),
+        charts.region_boxes(numbers, labelled, labels),
+        charts.co_occurrence_table(statistics.co_occurrence(survey), labels),
         html.images_section(splits),
         look_alikes(data, survey, alike) if options.pictures else "",
         "<footer>Drawn by <code>python -m data_scripts.eda</code>. The numbers are in stats.json.</footer>",
@@ -177,7 +179,7 @@ def tiles(survey: Survey, splits: dict[str, dict]) -> list[tuple[str, str]]:
     labelled = sum(int(survey.counts(split).sum()) for split in survey.labelled)
     total = sum(int(row.ids.sum()) for row in survey.rows if row.ids is not None)
     if total:
-        found.append((html.percent(labelled / total), "of the pixels belong to a class"))
+        found.append((percent(labelled / total), "of the pixels belong to a class"))
     return found
 
 

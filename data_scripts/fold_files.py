@@ -8,6 +8,7 @@ A folds file is JSON. It maps the name of each fold to the names of the images t
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +22,28 @@ from .sources import load_source
 from .val_share import VAL_SHARE, hold_share_out
 
 
+@dataclass(frozen=True)
+class Division:
+    """How images are divided into those to train on and those to validate on: the values of these flags."""
+
+    folds: str | None = None
+    fold: str | None = None
+    train_on: str = "train"
+    val_share: float | None = None
+    group_by: str | None = None
+
+
 def load_data(
-    dataset: str,
-    path: str | None,
-    folds: str | None = None,
-    fold: str | None = None,
-    train_on: str = "train",
-    val_share: float | None = None,
-    group_by: str | None = None,
-    columns: Columns = (None, None),
+    dataset: str, path: str | None, division: Division | None = None, columns: Columns = (None, None)
 ) -> tuple[DatasetDict, LabelInfo]:
     """Call `load_source`. Returns splits that include "train" and "validation".
 
-    With `fold`, the images of `train_on` are divided into these two. Without a fold, one's own data without validation
+    With a fold, the images of `train_on` are divided into these two. Without a fold, one's own data without validation
     images give `val_share` of their training images for them (see `val_share.py`). Raises `DataError` if
     `val_share` or `group_by` would have no effect.
     """
+    division = division or Division()
+    folds, fold, val_share, group_by = division.folds, division.fold, division.val_share, division.group_by
     data, labels = load_source(dataset, path, columns)
     has_validation = "validation" in data
     if has_validation or fold is not None:
@@ -45,7 +52,7 @@ def load_data(
         if given:
             raise DataError(f"{given} has no effect: {why}")
     if fold is not None:
-        splits = tuple(split for split in TRAIN_ON[train_on] if split in data)
+        splits = tuple(split for split in TRAIN_ON[division.train_on] if split in data)
         return hold_out(data, splits, read_fold(folds, fold), f"fold {fold} of --folds {folds}"), labels
     if not has_validation:
         share = VAL_SHARE if val_share is None else val_share

@@ -11,12 +11,14 @@ from .kitti import looks_like_kitti
 from .labels import DataError
 from .own_folder import looks_like_folder, prepare_command
 from .preparing.hub import HUB_ID
-from .sources import looks_like_cityscapes
+from .sources import looks_like_cityscapes, looks_like_toycity
 from .virtual_kitti import looks_like_virtual_kitti
 
 DEFAULT = "minicity"
-# In this order: a folder belongs to the first layout that it looks like. MiniCity's stands for all with its files.
+# In this order: a folder belongs to the first layout that it looks like. MiniCity's stands for all with its files,
+# except for ToyCity, whose images have names of their own.
 LOOKS_LIKE = {
+    "toycity": looks_like_toycity,
     "minicity": looks_like_cityscapes,
     "camvid": looks_like_camvid,
     "kitti": looks_like_kitti,

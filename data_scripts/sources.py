@@ -43,6 +43,11 @@ def cityscapes_files(root: Path, split: str) -> list[Row] | None:
     return rows
 
 
+def looks_like_toycity(root: Path) -> bool:
+    """Return whether `root` holds images that `data_scripts.toycity` drew."""
+    return next((root / "leftImg8bit" / "train").glob("toycity_*"), None) is not None
+
+
 def looks_like_cityscapes(root: Path) -> bool:
     """Return whether `root` is arranged as MiniCity and Cityscapes are."""
     return (root / "leftImg8bit").is_dir()

@@ -11,7 +11,7 @@ from .catalog import TRAIN_ON, source_of
 from .copyblob import BlobBank, build_bank, parse_rules
 from .evaluation import Scoring, load_evaluation
 from .file_checks import check_data, fit_crop
-from .fold_files import load_data
+from .fold_files import Division, load_data
 from .hub_data import columns_of
 from .labels import DataError, LabelInfo
 from .listing import note
@@ -46,9 +46,7 @@ def load_training_data(options: DataOptions) -> tuple[DatasetDict, Scoring]:
     With --eval_dataset, "train" holds all images to train on, and "validation" those of the other data set.
     """
     if options.eval_dataset is None:
-        where, folds = (options.dataset, options.path), (options.folds, options.fold)
-        held_out = options.train_on, options.val_share, options.group_by
-        data, labels = load_data(*where, *folds, *held_out, columns_of(options))
+        data, labels = load_data(options.dataset, options.path, division_of(options), columns_of(options))
         return data, Scoring(labels, labels)
     data, labels = load_source(options.dataset, options.path, columns_of(options))
     train = training_split(*(data[name] for name in TRAIN_ON[options.train_on] if name in data))
@@ -57,20 +55,25 @@ def load_training_data(options: DataOptions) -> tuple[DatasetDict, Scoring]:
     return DatasetDict({"train": train, "validation": other["validation"]}), scoring
 
 
+def division_of(options: DataOptions) -> Division:
+    """Return how the flags divide the images."""
+    return Division(options.folds, options.fold, options.train_on, options.val_share, options.group_by)
+
+
 def load_to_look_at(options: DataOptions) -> tuple[DatasetDict, LabelInfo, str]:
     """Return the splits of a data set to look at, their label set, and an empty string.
 
     If a bad file prevents the division into training and validation images, return the splits as they are in the
     folder, and the reason. So each file can still be looked at. Raises `DataError` if --eval_dataset is given.
     """
-    where = options.dataset, options.path
     if options.eval_dataset is not None:
         raise DataError("--eval_dataset names another data set with classes of its own: look at it by itself")
     try:
-        parts = options.folds, options.fold, options.train_on, options.val_share, options.group_by
-        return *load_data(*where, *parts, columns_of(options)), ""
+        data, labels = load_data(options.dataset, options.path, division_of(options), columns_of(options))
+        return data, labels, ""
     except DataError as error:
-        return *load_source(*where, columns_of(options)), str(error)
+        data, labels = load_source(options.dataset, options.path, columns_of(options))
+        return data, labels, str(error)
 
 
 def count_images(options: DataOptions, data: DatasetDict) -> int:

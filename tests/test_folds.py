@@ -7,7 +7,7 @@ import pytest
 from conftest import CAMVID, ROOT, rows_of
 from safetensors.torch import load_file
 
-from data_scripts.fold_files import hold_out, load_data, read_fold
+from data_scripts.fold_files import Division, hold_out, load_data, read_fold
 from data_scripts.labels import DataError
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
@@ -24,7 +24,7 @@ def folds(toycity, tmp_path):
 
 def test_a_fold_is_held_out_of_the_training_images(toycity, folds):
     whole, _ = load_data("toycity", str(toycity))
-    data, _ = load_data("toycity", str(toycity), str(folds), "a")
+    data, _ = load_data("toycity", str(toycity), Division(str(folds), "a"))
     names = whole["train"]["name"]
     assert data["validation"]["name"] == [names[1], names[4]]
     assert data["train"]["name"] == [names[0], names[2], names[3], names[5]]
@@ -38,10 +38,10 @@ def test_a_fold_can_be_held_out_of_training_and_validation_images_together(toyci
     held_out = whole["validation"]["name"][0]
     path = tmp_path / "folds.json"
     path.write_text(json.dumps({"last": [held_out]}))
-    data, _ = load_data("toycity", str(toycity), str(path), "last", train_on="train+val")
+    data, _ = load_data("toycity", str(toycity), Division(str(path), "last", "train+val"))
     assert data["validation"]["name"] == [held_out] and len(data["train"]) == 6 + 3 - 1
     with pytest.raises(DataError, match=f"{held_out}: there is no such image in train"):
-        load_data("toycity", str(toycity), str(path), "last")
+        load_data("toycity", str(toycity), Division(str(path), "last"))
 
 
 def test_a_name_that_two_splits_have_cannot_be_held_out(toycity):
@@ -143,12 +143,12 @@ def test_best_holds_what_select_says(in_process, toycity, tmp_path, monkeypatch,
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not here")
 def test_the_shipped_folds_are_those_that_the_docs_describe():
     path = str(ROOT / "recipes" / "camvid_folds.json")
-    t, _ = load_data("camvid", str(CAMVID), path, "T")
+    t, _ = load_data("camvid", str(CAMVID), Division(path, "T"))
     assert (len(t["train"]), len(t["validation"])) == (235, 132)
     drives = {name.split("_")[0] for name in t["train"]["name"]}
     assert drives == {"0016E5", "0001TP"}
     assert max(int(n.split("_")[1]) for n in t["train"]["name"] if n.startswith("0001TP")) < 7620
-    u, _ = load_data("camvid", str(CAMVID), path, "U")
+    u, _ = load_data("camvid", str(CAMVID), Division(path, "U"))
     assert {name.split("_")[0] for name in u["validation"]["name"]} == {"0016E5"} and len(u["train"]) == 163
 
 
@@ -161,7 +161,7 @@ def test_the_program_writes_folds_that_training_reads(in_process, city, tmp_path
     assert all(fold == [name for name in names if name in fold] for fold in folds.values())
     said = capsys.readouterr().out
     assert f"wrote {file}: train with --dataset minicity --folds {file} --fold 1" in said and "road" in said
-    data, _ = load_data("toycity", str(city), str(file), "2")
+    data, _ = load_data("toycity", str(city), Division(str(file), "2"))
     assert data["validation"]["name"] == folds["2"] and len(data["train"]) == 12 - len(folds["2"])
     in_process("data_scripts.folds", city, tmp_path / "again.json", "--number", 3)
     assert (tmp_path / "again.json").read_bytes() == file.read_bytes()

@@ -14,7 +14,7 @@ from PIL import Image
 from data_scripts import check, eda
 from data_scripts.arguments import DataOptions, InputOptions
 from data_scripts.class_file import default_palette
-from data_scripts.fold_files import load_data
+from data_scripts.fold_files import Division, load_data
 from data_scripts.labels import DataError
 from data_scripts.reader import file_state, read_image, read_label
 from data_scripts.recognition import with_dataset
@@ -221,7 +221,7 @@ def test_a_column_needs_a_data_set(in_process, capsys):
 
 def test_the_held_out_images_and_the_cache_follow_the_bytes(tmp_path):
     root = saved(tmp_path / "d", train=rows(12))
-    one, two = (load_data("hub", root, val_share=0.25)[0] for _ in range(2))
+    one, two = (load_data("hub", root, Division(val_share=0.25))[0] for _ in range(2))
     assert len(one["validation"]) == 3 and one["validation"]["name"] == two["validation"]["name"]
     state = file_state(load_source("hub", root)[0]["train"][0]["label"])
     other = saved(tmp_path / "e", train=rows(12, row_0=png(ids(1))))
@@ -250,7 +250,7 @@ def test_training_prediction_resume_and_card(data, in_process, tmp_path, capsys)
     assert data not in card
 
     in_process("predict_seg", "--model_name_or_path", run, "--num_workers", 0, "--output_dir", tmp_path)
-    held_out = load_data("hub", data, val_share=0.3, columns=("left", "right"))[0]["validation"]["name"]
+    held_out = load_data("hub", data, Division(val_share=0.3), ("left", "right"))[0]["validation"]["name"]
     assert sorted(path.stem for path in (tmp_path / "results_val").iterdir()) == sorted(held_out)
     score = json.loads((tmp_path / "scores_val.json").read_text())["mean_iou"]
     assert score == json.loads((run / "best" / "training.json").read_text())["validation"]["mean_iou"]

@@ -16,7 +16,7 @@ from PIL import Image
 from data_scripts.arguments import DataOptions
 from data_scripts.class_file import default_palette
 from data_scripts.file_checks import check_data
-from data_scripts.fold_files import load_data
+from data_scripts.fold_files import Division, load_data
 from data_scripts.labels import DataError
 from data_scripts.reader import read_label
 from data_scripts.recognition import recognize, with_dataset
@@ -273,7 +273,7 @@ def yards(root: Path, number: int = 20) -> Path:
 
 
 def held_out(root: Path, *options) -> list[str]:
-    data, _ = load_data("folder", str(root), None, None, "train", *options)
+    data, _ = load_data("folder", str(root), Division(None, None, "train", *options))
     assert set(data["train"]["name"]).isdisjoint(data["validation"]["name"])
     assert data["train"]["index"] == list(range(len(data["train"])))
     return data["validation"]["name"]
@@ -319,7 +319,7 @@ def test_a_fold_needs_no_validation_images(tmp_path):
     root = yards(tmp_path / "own")
     (tmp_path / "folds.json").write_text(json.dumps({"a": ["clip3_06"]}))
     for train_on in ("train", "train+val"):
-        data, _ = load_data("folder", str(root), str(tmp_path / "folds.json"), "a", train_on)
+        data, _ = load_data("folder", str(root), Division(str(tmp_path / "folds.json"), "a", train_on))
         assert data["validation"]["name"] == ["clip3_06"] and len(data["train"]) == 19
 
 
@@ -351,7 +351,7 @@ def test_a_division_without_effect_is_refused(options, flag, tmp_path):
     root = yards(tmp_path / "own")
     (tmp_path / "folds.json").write_text(json.dumps({"a": ["clip3_06"]}))
     with pytest.raises(DataError, match=f"{flag} has no effect: --fold"):
-        load_data("folder", str(root), str(tmp_path / "folds.json"), "a", "train", *options)
+        load_data("folder", str(root), Division(str(tmp_path / "folds.json"), "a", "train", *options))
     with_validation(root)
     assert held_out(root) == ["v"]
     with pytest.raises(DataError, match=f"{flag} has no effect: .* has validation images"):
@@ -374,7 +374,9 @@ def test_groupings_are_joined():
 
 
 def test_the_layout_is_recognised_and_minicity_comes_first(toycity, tmp_path):
-    assert recognize(str(toycity)) == "minicity" and recognize(str(toycity), "toycity") == "toycity"
+    assert recognize(str(toycity)) == "toycity" and recognize(str(toycity), "minicity") == "minicity"
+    (tmp_path / "city" / "leftImg8bit").mkdir(parents=True)
+    assert recognize(str(tmp_path / "city")) == "minicity"
     for name in ("train", "trainannot"):
         (tmp_path / "cam" / name).mkdir(parents=True)
     assert recognize(str(tmp_path / "cam")) == "camvid"
