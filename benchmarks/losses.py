@@ -80,7 +80,7 @@ def stepper(name: str, num_labels: int, batch: dict[str, torch.Tensor]) -> Calla
     model = build_model(name, "batch", {i: str(i) for i in range(num_labels)}).to(memory_format=torch.channels_last)
     model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9))
     model.train()
-    return lambda: train_step(accelerator, model, [batch], cross_entropy, 0.0, optimizer, None)
+    return lambda: train_step(accelerator, model, [batch], objective.Criterion(cross_entropy), optimizer, None)
 
 
 def batch_of(images: int, size: tuple[int, int], num_labels: int) -> dict[str, torch.Tensor]:

@@ -11,10 +11,12 @@ from transformers.hf_argparser import HfArg
 from .catalog import CLASS_WEIGHTS, MODELS, OUTPUT_STRIDES, decoders_of_any_encoder
 from .errors import ModelError
 from .loss_terms import loss_terms
-from .names import AVERAGES, LOSSES, MULTI_SCALE, NORMS
+from .names import AVERAGES, DISTILL, LOSSES, MULTI_SCALE, NORMS
 
 ONLY_BATCH = {"needs": {"norm": ("batch",)}}
 ADDED_LOSSES = {"added": "2026-11-26 06:00"}
+ADDED_TEACHERS = {"added": "2026-11-26 10:00"}
+OF_TEACHERS = {"needs_one_of": ("teacher",), **ADDED_TEACHERS}
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,35 @@ class LossOptions:
         default=None,
         help="weight of the auxiliary loss, for example 0.4 (default: the model's, 0 for most)",
         metadata={"least": 0},
+    )
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """Trained networks to learn from, besides the labels."""
+
+    _argument_group_name: ClassVar[str] = "Distillation"
+
+    teacher: list[str] | None = HfArg(
+        default=None,
+        help="learn from the predictions of these trained models too: run folders, saved models, or hub ids with "
+        "optional @REVISION; of several, from their mean (default: labels only)",
+        metadata={"metavar": "MODEL", "may_change": True, **ADDED_TEACHERS},
+    )
+    distill: str = HfArg(
+        default=DISTILL[0],
+        help="what to learn from teachers: where each class is (cwd), or which class each pixel has (kl)",
+        metadata={"choices": DISTILL, **OF_TEACHERS},
+    )
+    distill_weight: float | None = HfArg(
+        default=None,
+        help="weight of the distillation beside the loss (default: 3 for cwd, 1 for kl)",
+        metadata={"above": 0, **OF_TEACHERS},
+    )
+    distill_temperature: float | None = HfArg(
+        default=None,
+        help="divide the logits by this temperature for the distillation (default: 4 for cwd, 1 for kl)",
+        metadata={"above": 0, **OF_TEACHERS},
     )
 
 

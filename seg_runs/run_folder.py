@@ -139,14 +139,19 @@ def forget(run: Path) -> None:
 
 
 def started_from(name: str | None, checkpoint: Path | None = None) -> str:
-    """Return a name of the initial weights that may be published, or "none".
+    """Return a name of the initial weights that may be published, or "none". A resumed run keeps its name."""
+    return read_state(checkpoint).pretrained if checkpoint else public_name(name or "none")
 
-    A resumed run keeps the name in `checkpoint`. A path is reduced to its last part, because its folders are private.
+
+def public_name(name: str) -> str:
+    """Return a name of a model that may be published: a hub id, or the last part of a path, whose folders are private.
+
+    The name of best/ is that of its run.
     """
-    if checkpoint:
-        return read_state(checkpoint).pretrained
-    name = name or "none"
-    return os.path.basename(os.path.normpath(name)) if os.path.exists(name) or os.path.isabs(name) else name
+    if not (os.path.exists(name) or os.path.isabs(name)):
+        return name
+    path = Path(os.path.normpath(name))
+    return path.absolute().parent.name if path.name == "best" else path.name
 
 
 def refuse_worthless(run: Path, state: RunState) -> None:
@@ -204,6 +209,11 @@ def resume_run(
             f"{steps_per_epoch}: a resumed run keeps its data"
         )
     refuse_other_data(run, before.data, now.data)
+    if now.teachers != before.teachers:
+        raise RunError(
+            f"--teacher: {run} started with other teachers, or their weights have changed since. A resumed run keeps "
+            "its teachers: give it the same models, or start a new run"
+        )
     if wrong := on_first_process(accelerator, damage_of_best, run, state):
         changes.append(f"note: {run}/best {wrong}: the next validation replaces it")
         state.lose_best()

@@ -339,7 +339,7 @@ def test_help_shows_each_flag_once_in_titled_groups_without_loading_torch(script
     assert len(flags) == len(set(flags)) > 8
     if script == "train_seg.py":
         titles = [line[:-1] for line in shown.stdout.splitlines() if line.endswith(":") and line[0] != " "]
-        groups = ["Data", "Network", "Augmentation", "Loss", "Optimisation", "Run", "Hub"]
+        groups = ["Data", "Network", "Augmentation", "Loss", "Distillation", "Optimisation", "Run", "Hub"]
         assert titles == ["options", *groups]
         words = " ".join(shown.stdout.split())
         assert "--hflip flip half of the training images horizontally (default) --no_hflip do not flip" in words
