@@ -27,7 +27,7 @@ from data_scripts.training import count_images, load_training_data, make_trainin
 from data_scripts.transforms import SharedEpoch, TrainTransform
 from script_arguments import TrainArguments
 from seg_models.distillation import Distillation
-from seg_models.models import build_network, in_head, model_entry
+from seg_models.models import build_network, in_head, model_entry, parts_to_freeze
 from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
 from seg_models.objective import Criterion, Objective
 from seg_models.predictor import check_sides, refuse_smaller, smallest_side
@@ -100,7 +100,7 @@ class Setup:
         """Put the network into training mode, apart from frozen norms."""
         self.learner.wrapped.train()
         if self.args.network.freeze_bn:
-            freeze_batch_norm(self.learner.model.backbone)
+            freeze_batch_norm(*parts_to_freeze(self.learner.model, self.args.network))
 
     def calendar(self, steps: int) -> Calendar:
         """Return when a run of that many steps is validated. Without validation images, best/ is saved instead."""
@@ -322,7 +322,8 @@ def make_model(
     options = args.network
     torch.manual_seed(args.run.seed)
     model = build_network(options, labels.id2label, args.data.dataset, auxiliary, provenance)
-    if options.freeze_bn and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
+    head_learns = options.freeze_bn and model.classifier not in parts_to_freeze(model, options)
+    if head_learns and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
         check_batch_norm(accelerator, False, images)
     starts = not args.run.resume_from_checkpoint
     if starts and (report := start_weights(model, options.init_from, options.pretrained_encoder)):

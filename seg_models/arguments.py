@@ -70,8 +70,8 @@ class NetworkOptions:
     sync_bn: bool = HfArg(default=False, help="synchronise batch norm across processes", metadata={**ONLY_BATCH})
     freeze_bn: bool = HfArg(
         default=False,
-        help="freeze statistics, weights and biases of the encoder's batch norm layers; needs --init_from or "
-        "--pretrained_encoder",
+        help="freeze statistics, weights and biases of the batch norm layers that --init_from (encoder and head) or "
+        "--pretrained_encoder loads",
         metadata={**ONLY_BATCH, "needs_one_of": ("init_from", "pretrained_encoder"), "added": "2026-11-21 18:12"},
     )
     gradient_checkpointing: bool = HfArg(
