@@ -9,9 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from conftest import rows_of
+from conftest import launch, rows_of
 from safetensors.torch import load_file, save_file
 
+import dry_run
 import train_seg
 from seg_models.arguments import DistillOptions
 from seg_models.distillation import DEFAULTS, Distillation, distillation_loss
@@ -306,3 +307,119 @@ def assert_same_run_without_curve(one, two):
         assert {**row, "seconds": 0} == {**other, "seconds": 0}
     weights = [load_file(run / "best" / "model.safetensors") for run in (one, two)]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"id2label": lambda names: {**names, "0": "lane"}},
+            "must predict the classes of the data, in their order, but ",
+        ),
+        ({"id2label": lambda names: dict(zip(names, reversed(names.values()), strict=True))}, "has them in the order"),
+        ({"image_mean": lambda _: [0.5, 0.5, 0.5]}, "normalises images with mean [0.5, 0.5, 0.5]"),
+        ({"auto_map": lambda _: {"AutoModel": "x.Y"}, "model_type": lambda _: "x"}, "which train_seg.py does not run"),
+        ({"teachers": lambda _: [{"name": 3}]}, "teachers is [{'name': 3}]"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_one_line(change, said, teacher, toycity, in_process, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(teacher / "best", other)
+    for key, new in change.items():
+        path = other / ("preprocessor_config.json" if key == "image_mean" else "config.json")
+        entries = json.loads(path.read_text())
+        path.write_text(json.dumps({**entries, key: new(entries.get(key))}))
+    assert refusal(flags_of(toycity, tmp_path / "r", other), in_process, capsys).count(said) == 1
+
+
+def test_a_teacher_that_is_not_there_or_sees_too_little_is_one_line(toycity, in_process, tmp_path, capsys, monkeypatch):
+    assert "--teacher no/such/run: no such file" in refusal(
+        flags_of(toycity, tmp_path / "r", "no/such/run"), in_process, capsys
+    )
+    (tmp_path / "empty").mkdir()
+    line = refusal(flags_of(toycity, tmp_path / "r", tmp_path / "empty"), in_process, capsys)
+    assert line == f"error: --teacher {tmp_path / 'empty'} is neither a run folder with best/ nor a saved model"
+    model = ["--model", "segformer_b0", "--max_train_steps", 1, "--output_dir", tmp_path / "segformer"]
+    in_process("train_seg", *FAST, "--dataset_path", toycity, *model)
+    line = refusal(
+        [*flags_of(toycity, tmp_path / "r", tmp_path / "segformer"), "--crop_size", 20, 32], in_process, capsys
+    )
+    assert "--crop_size 20 32 is too small" in line
+    assert not (tmp_path / "r").exists()
+
+
+def refusal(command, in_process, capsys) -> str:
+    with pytest.raises(SystemExit) as ended:
+        in_process(*command)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert ended.value.code
+    return line
+
+
+def test_scores_on_images_of_the_teacher_are_marked(toycity, in_process, tmp_path, capsys):
+    """The teacher was trained on all images, the student holds one out."""
+    names = sorted(path.name for path in (toycity / "leftImg8bit" / "train").rglob("*.png"))
+    (tmp_path / "folds.json").write_text(json.dumps({"a": [names[0].removesuffix(".png")]}))
+    short = ["--max_train_steps", 1]
+    in_process("train_seg", *FAST, *short, "--dataset_path", toycity, "--output_dir", tmp_path / "all")
+    folds = ["--folds", tmp_path / "folds.json", "--fold", "a"]
+    capsys.readouterr()
+    in_process(*flags_of(toycity, tmp_path / "r", tmp_path / "all", *short, *folds))
+    note = "this model learns from all, which may have been trained on the images that are scored"
+    assert f"note: {note}" in capsys.readouterr().out
+    assert f"Beware: {note}" in (tmp_path / "r" / "best" / "README.md").read_text()
+    in_process("predict_seg", "--model_name_or_path", tmp_path / "r", "--splits", "val", "--num_workers", 0)
+    assert f"note: {note}" in capsys.readouterr().out
+
+
+def test_a_dry_run_counts_the_teacher_and_changes_no_number(
+    teacher, toycity, in_process, tmp_path, capsys, monkeypatch
+):
+    from seg_models.cost import forward_memory
+
+    sizes, tensors = [], dry_run.tensors_of_step
+
+    def watched(setup, images):
+        sizes.append((tensors(setup, images), forward_memory(setup.teachers.networks[0], (32, 64), images)))
+        return sizes[-1][0]
+
+    monkeypatch.setattr(dry_run, "tensors_of_step", watched)
+    run = flags_of(toycity, tmp_path / "r", teacher, "--max_train_steps", 2)
+    in_process(*run, "--dry_run")
+    assert "dry run: " in capsys.readouterr().out and not (tmp_path / "r").exists()
+    assert all(size >= taught > 0 for size, taught in sizes)
+    monkeypatch.setattr(dry_run, "training_memory", lambda *_: 0)
+    sizes.clear()
+    in_process(*run, "--dry_run")
+    assert all(size == taught for size, taught in sizes) and sizes
+    monkeypatch.undo()
+
+
+def test_processes_and_micro_batches_change_no_number(teacher, city, in_process, tmp_path, monkeypatch):
+    """The divergence of an image does not depend on the others. (Dropout would.)"""
+    monkeypatch.setattr(torch.nn.Dropout2d, "forward", lambda self, x: x)
+    weights = []
+    for processes, parts in ((1, 1), (1, 2), (2, 1)):
+        run = tmp_path / f"{processes}_{parts}"
+        flags = [*FAST, "--norm", "group", "--batch_size", 4, "--gradient_accumulation_steps", parts]
+        flags += ["--max_train_steps", 2, "--eval_every", 9, "--dataset_path", city, "--output_dir", run]
+        flags += ["--optimizer", "sgd", "--learning_rate", 0.01, "--teacher", teacher]
+        if processes == 1:
+            in_process("train_seg", *flags)
+        else:
+            result = launch("tests/without_dropout.py", *flags, processes=processes)
+            assert result.returncode == 0, result.stderr
+        weights.append(load_file(run / "best" / "model.safetensors"))
+    for spread in weights[1:]:
+        for name, tensor in weights[0].items():
+            torch.testing.assert_close(spread[name], tensor, rtol=0, atol=1e-5)
+
+
+def test_a_compiled_run_has_the_numbers_of_a_plain_one(teacher, toycity, in_process, tmp_path, monkeypatch):
+    flags = ["--max_train_steps", 1, "--norm", "group", "--optimizer", "sgd", "--learning_rate", 0.01]
+    for backend in ("no", "aot_eager"):
+        monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", backend)
+        in_process(*flags_of(toycity, tmp_path / backend, teacher, *flags))
+    one, two = (load_file(tmp_path / name / "best" / "model.safetensors") for name in ("no", "aot_eager"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-4)
