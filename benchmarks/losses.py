@@ -139,7 +139,9 @@ def peak_of(variant: str) -> None:
 
         def run() -> None:
             if variant == "network":
-                model.train()(pixel_values=batch["pixel_values"].float()).logits.sum().backward()
+                with torch.autocast("cpu", torch.bfloat16, enabled=os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16"):
+                    logits = model.train()(pixel_values=batch["pixel_values"].float()).logits
+                logits.sum().backward()
             elif variant == "loss":
                 cross_entropy(resize_logits(small, (360, 480)), batch["labels"])[0].backward()
 
