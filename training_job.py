@@ -362,12 +362,13 @@ def description(setup: Setup) -> str:
     encoder = f" ({args.network.encoder})" if args.network.encoder else ""
     parameters = sum(p.numel() for p in setup.learner.model.parameters()) / 1e6
     where = args.data.path if args.data.dataset in ("folder", "hub") else args.data.dataset
+    taught = f", learning from {' and '.join(map(run_folder.public_name, args.distillation.teacher or ()))}"
     return (
         f"{args.network.model}{encoder} with {args.network.norm} norm, {parameters:.2f} M parameters, on "
         f"{len(setup.feed.transform.pixels)} images of {where}, crops {height}x{width}, "
         f"{setup.schedule.steps} steps of {args.optimization.batch_size} images, "
         f"{setup.accelerator.num_processes} process(es), precision {setup.accelerator.mixed_precision}, "
-        f"seed {args.run.seed}"
+        f"seed {args.run.seed}{taught if setup.teachers.networks else ''}"
     )
 
 

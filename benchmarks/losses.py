@@ -151,8 +151,9 @@ def peak_of(variant: str) -> None:
 
 
 def memory(repeats: int) -> None:
+    precision = ["--mixed_precision", os.environ["ACCELERATE_MIXED_PRECISION"]]
     for variant in ("nothing", "network", "loss", "step"):
-        command = [sys.executable, __file__, "memory", "--variant", variant]
+        command = [sys.executable, __file__, "memory", "--variant", variant, *precision]
         peaks = [float(subprocess.check_output(command, text=True).split()[-1]) for _ in range(repeats)]
         row(f"peak memory: {variant}", max(peaks), "GiB")
 
