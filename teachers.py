@@ -19,7 +19,7 @@ from seg_runs.launch import RunError
 from seg_runs.run_folder import public_name
 from trained_model import find_model, load_model
 
-KEPT = ("dataset", "trained_on", "fold")  # entries of a teacher's configuration that its student keeps
+KEPT = ("dataset", "trained_on", "fold", "pretrained")  # entries of a teacher's configuration that its student keeps
 
 
 @dataclass(frozen=True)

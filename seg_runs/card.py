@@ -200,9 +200,12 @@ def introduction(config: dict, record: dict, arguments: dict, note: dict[str, An
 
 
 def what_taught(entries: dict) -> str:
-    """Return the images that a teacher was trained on, from its entry in a configuration."""
+    """Return what a teacher was trained on and began with, from its entry in a configuration."""
     without = f" without fold {entries['fold']}" if entries.get("fold") else ""
-    return f"trained on `{entries.get('trained_on') or 'train'}` of {entries.get('dataset') or 'unknown data'}{without}"
+    begun = entries.get("pretrained") or "none"
+    start = "" if begun == "none" else f", from `{begun}`"
+    data = entries.get("dataset") or "unknown data"
+    return f"trained on `{entries.get('trained_on') or 'train'}` of {data}{without}{start}"
 
 
 def loading(config: dict, processor: dict, name: str | None, own: bool) -> str:

@@ -21,6 +21,7 @@ from seg_models.modeling import SegmentationOutput
 from seg_models.names import DISTILL
 from seg_models.objective import Criterion
 from seg_models.streetnet import StreetNetEncoder
+from seg_runs.card import what_taught
 from seg_runs.lineage import teachers_that_may_have_seen
 from seg_runs.run_folder import public_name
 
@@ -198,6 +199,12 @@ def test_teachers_that_may_know_the_images(trained_on, own_fold, dataset, fold, 
     teacher = {"name": "x", "dataset": "camvid", "trained_on": trained_on, "fold": own_fold}
     found = teachers_that_may_have_seen({"teachers": [teacher]}, dataset, "val", fold)
     assert found == (["x"] if known else []) and teachers_that_may_have_seen({}, dataset, "val", fold) == []
+
+
+def test_what_a_card_says_of_a_teacher():
+    assert what_taught({"dataset": "camvid", "fold": "T"}) == "trained on `train` of camvid without fold T"
+    pretrained = {"dataset": None, "trained_on": "train+val", "fold": None, "pretrained": "nvidia/mit-b0"}
+    assert what_taught(pretrained) == "trained on `train+val` of unknown data, from `nvidia/mit-b0`"
 
 
 def test_the_name_of_a_best_folder_is_that_of_its_run(tmp_path, monkeypatch):
