@@ -100,3 +100,9 @@ def freeze_batch_norm(*parts: nn.Module) -> None:
     for module in (module for part in parts for module in part.modules()):
         if isinstance(module, nn.BatchNorm2d):
             module.eval().requires_grad_(False)
+
+
+def is_frozen(layer: nn.Module) -> bool:
+    """Whether `layer` is a batch norm that `freeze_batch_norm` froze, even if `model.train()` was called since."""
+    learns = any(parameter.requires_grad for parameter in layer.parameters())
+    return isinstance(layer, nn.BatchNorm2d) and layer.affine and not learns

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from .errors import ModelError
 from .evonorm import EvoNorm
 from .load_report import Report, describe, some
+from .norms import is_frozen
 from .weight_files import Weights, read_encoder, read_weights
 from .weight_names import translate, under_our_names
 
@@ -70,17 +71,13 @@ def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only
 
 def refuse_frozen_at_random(model: PreTrainedModel, report: Report, title: str) -> None:
     """Raise ModelError if a batch norm that `--freeze_bn` froze was not loaded."""
-    frozen = [key for key, layer in model.named_modules() if isinstance(layer, nn.BatchNorm2d) and is_frozen(layer)]
+    frozen = [key for key, layer in model.named_modules() if is_frozen(layer)]
     new = [key for key in frozen if f"{key}.running_mean" not in report.loaded]
     if new:
         raise ModelError(
             f"{title} has no weights for {some(new)}, and --freeze_bn would keep random ones: leave out --freeze_bn, "
             "or load and freeze the encoder alone, with --pretrained_encoder"
         )
-
-
-def is_frozen(layer: nn.Module) -> bool:
-    return not any(parameter.requires_grad for parameter in layer.parameters())
 
 
 def misfit(module: nn.Module, ours: dict, theirs: dict, other_norm: bool) -> str | None:
