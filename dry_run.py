@@ -206,7 +206,7 @@ def tensors_of_step(setup: Setup, images: int) -> float:
     """Return the bytes of the tensors of a step on micro-batches of `images`."""
     crop = setup.feed.transform.options.crop_size
     # A teacher is done before the network begins, so the larger of the two counts.
-    taught = [forward_memory(teacher, crop, images) for teacher in setup.teachers.networks]
+    taught = [forward_memory(teacher.network, crop, images) for teacher in setup.teachers]
     size = max([training_memory(setup.learner.model, crop, images), *taught])
     return size if setup.accelerator.mixed_precision == "no" else size / 2  # most tensors have half the bytes
 

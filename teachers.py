@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,40 +23,40 @@ KEPT = ("dataset", "trained_on", "fold", "pretrained")  # entries of a teacher's
 
 
 @dataclass(frozen=True)
-class Teachers:
-    """The teachers of a run.
+class Teacher:
+    """A trained network that another one learns from.
 
-    networks      trained networks, frozen and in evaluation mode
-    prepared      the same, in the device and the precision of the launch
-    about         an entry of config.json for each, and for the teachers of each
-    fingerprints  a digest of the weights of each
+    network      frozen, and in evaluation mode
+    prepared     the same, for the device and the precision of the launch
+    about        entries of its student's config.json: one on it, and one on each of its own teachers
+    fingerprint  a digest of its weights
     """
 
-    networks: list[PreTrainedModel] = field(default_factory=list)
-    prepared: list[nn.Module] = field(default_factory=list)
-    about: list[dict] = field(default_factory=list)
-    fingerprints: list[str] = field(default_factory=list)
+    network: PreTrainedModel
+    prepared: nn.Module
+    about: list[dict]
+    fingerprint: str
 
 
-def load_teachers(names: Sequence[str], classes: Sequence[str], accelerator: Accelerator) -> Teachers:
-    """Load the models `names`. Raises RunError unless each predicts `classes`, from the images that a student sees.
+def load_teacher(name: str, classes: Sequence[str], accelerator: Accelerator) -> Teacher:
+    """Load a trained model. Raises RunError unless it predicts `classes`, from the images that its student sees.
 
-    names    run folders, saved models, or hub ids
+    name     a run folder, a saved model, or a hub id
     classes  names of the classes, in order
     """
-    teachers = Teachers()
-    for name in names:
-        network, processor = load_model(_folder_of(name))
-        _check_teacher(name, network, processor, classes)
-        own = {"name": public_name(name)} | {key: getattr(network.config, key, None) for key in KEPT}
-        teachers.about.extend(entry for entry in (own, *_teachers_of(network)) if entry not in teachers.about)
-        teachers.fingerprints.append(fingerprint(network))
-        shorten_heads(network, in_eval=True)
-        network = network.eval().requires_grad_(False)
-        teachers.networks.append(network)
-        network = network.to(accelerator.device, memory_format=torch.channels_last)
-        teachers.prepared.append(accelerator.prepare_model(network, evaluation_mode=True))
-    return teachers
+    network, processor = load_model(_folder_of(name))
+    _check_teacher(name, network, processor, classes)
+    own = {"name": public_name(name)} | {key: getattr(network.config, key, None) for key in KEPT}
+    about, digest = [own, *(getattr(network.config, "teachers", None) or [])], fingerprint(network)
+    shorten_heads(network, in_eval=True)
+    network = network.eval().requires_grad_(False).to(accelerator.device, memory_format=torch.channels_last)
+    return Teacher(network, accelerator.prepare_model(network, evaluation_mode=True), about, digest)
+
+
+def entries_of(teachers: Sequence[Teacher]) -> list[dict]:
+    """Return the entries of config.json on these teachers and on theirs, each once."""
+    entries = [entry for teacher in teachers for entry in teacher.about]
+    return [entry for i, entry in enumerate(entries) if entry not in entries[:i]]
 
 
 def _folder_of(name: str) -> Path:
@@ -81,10 +81,6 @@ def _check_teacher(name: str, network: PreTrainedModel, processor: BaseImageProc
             f"--teacher {name} normalises images with mean {list(processor.image_mean)} and deviation "
             f"{list(processor.image_std)}, but it would see them as the network does, with ImageNet's"
         )
-
-
-def _teachers_of(network: PreTrainedModel) -> list[dict]:
-    return getattr(network.config, "teachers", None) or []
 
 
 def fingerprint(network: PreTrainedModel) -> str:

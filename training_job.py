@@ -44,7 +44,7 @@ from seg_runs.parsing import changed_flags, recipe_of
 from seg_runs.report import comparison
 from seg_runs.state import Conditions, RunState
 from seg_runs.trackers import Trackers, refuse_missing_trackers, tracker_names
-from teachers import Teachers, load_teachers
+from teachers import Teacher, entries_of, load_teacher
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Setup:
     learner: Learner
     schedule: Schedule | None  # None until `fit_time` knows how many steps --max_train_time allows
     criterion: Criterion  # what a step minimises
-    teachers: Teachers
+    teachers: list[Teacher]
     run: run_folder.LockedRun  # the run to begin or to resume
     pretrained: str  # name of the initial weights
     changes: list[str]  # a line for each flag that a resumed run changes
@@ -152,8 +152,8 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         objective = Objective(args.loss, model_entry(args.network.model).training.aux_weight, labels.class_weights)
         check_rooms(args, plan, accelerator)
         pretrained = run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, run.checkpoint)
-        teachers = load_teachers(args.distillation.teacher or (), labels.names, accelerator)
-        taught = {"teachers": teachers.about} if teachers.about else {}
+        teachers = [load_teacher(name, labels.names, accelerator) for name in args.distillation.teacher or ()]
+        taught = {"teachers": entries_of(teachers)} if teachers else {}
         about = {"pretrained": pretrained, **taught, **describe_data(args.data, data, labels)}
         learner = make_learner(args, labels, plan, objective.aux_weight > 0, about, accelerator)
         schedule = None if args.optimization.max_train_time else schedule_from_flags(args, plan)
@@ -161,7 +161,8 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         check_crops(args, learner.model, feed.transform)
         check_teachers(args, teachers, feed, accelerator)
         loss_function = objective.loss_function(feed.counts.sum(0), len(feed.counts), accelerator.device)
-        distillation = Distillation.from_flags(args.distillation, teachers.prepared) if teachers.prepared else None
+        prepared = [teacher.prepared for teacher in teachers]
+        distillation = Distillation.from_flags(args.distillation, prepared) if prepared else None
         yield Setup(
             args=args,
             accelerator=accelerator,
@@ -211,7 +212,7 @@ def start_job(setup: Setup, pace: Pace) -> Job:
     args, accelerator, learner, run = setup.args, setup.accelerator, setup.learner, setup.run
     fingerprint = on_first_process(accelerator, data_fingerprint, setup.data, setup.feed.counts)
     precision, processes = accelerator.mixed_precision, accelerator.num_processes
-    teachers = setup.teachers.fingerprints
+    teachers = [teacher.fingerprint for teacher in setup.teachers]
     now = Conditions(setup.schedule.steps, setup.plan.steps, precision, processes, fingerprint, teachers)
     if run.checkpoint is None:
         folder, state = run_folder.begin_run(args, run, run_name(args), setup.pretrained, now)
@@ -253,12 +254,12 @@ def check_crops(args: TrainArguments, model: torch.nn.Module, transform: TrainTr
     check_sides(model, transform.options.crop_size, args.network.test_size, None if given else follows_from)
 
 
-def check_teachers(args: TrainArguments, teachers: Teachers, feed: Feed, accelerator: Accelerator) -> None:
+def check_teachers(args: TrainArguments, teachers: list[Teacher], feed: Feed, accelerator: Accelerator) -> None:
     """Raise ModelError if crops are too small for a teacher. Print a note if one may know the validation images."""
-    for teacher in teachers.networks:
-        refuse_smaller("--crop_size", feed.transform.options.crop_size, smallest_side(teacher))
+    for teacher in teachers:
+        refuse_smaller("--crop_size", feed.transform.options.crop_size, smallest_side(teacher.network))
     scored = args.data.eval_dataset[0] if args.data.eval_dataset else args.data.dataset
-    known = teachers_that_may_have_seen({"teachers": teachers.about}, scored, "val", args.data.fold)
+    known = teachers_that_may_have_seen({"teachers": entries_of(teachers)}, scored, "val", args.data.fold)
     if known and feed.val_loader is not None:
         accelerator.print(f"note: {teachers_note(known)}")
 
@@ -368,7 +369,7 @@ def description(setup: Setup) -> str:
         f"{len(setup.feed.transform.pixels)} images of {where}, crops {height}x{width}, "
         f"{setup.schedule.steps} steps of {args.optimization.batch_size} images, "
         f"{setup.accelerator.num_processes} process(es), precision {setup.accelerator.mixed_precision}, "
-        f"seed {args.run.seed}{taught if setup.teachers.networks else ''}"
+        f"seed {args.run.seed}{taught if setup.teachers else ''}"
     )
 
 

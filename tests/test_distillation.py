@@ -387,7 +387,7 @@ def test_a_dry_run_counts_the_teacher_and_changes_no_number(
     sizes, tensors = [], dry_run.tensors_of_step
 
     def watched(setup, images):
-        sizes.append((tensors(setup, images), forward_memory(setup.teachers.networks[0], (32, 64), images)))
+        sizes.append((tensors(setup, images), forward_memory(setup.teachers[0].network, (32, 64), images)))
         return sizes[-1][0]
 
     monkeypatch.setattr(dry_run, "tensors_of_step", watched)
