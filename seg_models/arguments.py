@@ -14,6 +14,7 @@ from .loss_terms import loss_terms
 from .names import AVERAGES, DISTILL, LOSSES, MULTI_SCALE, NORMS
 
 ONLY_BATCH = {"needs": {"norm": ("batch",)}}
+TAKE_WEIGHTS = ("weighted_ce", "ohem")  # losses with --class_weights
 ADDED_LOSSES = {"added": "2026-11-26 06:00"}
 ADDED_TEACHERS = {"added": "2026-11-26 10:00"}
 OF_TEACHERS = {"needs_one_of": ("teacher",), **ADDED_TEACHERS}
@@ -100,9 +101,10 @@ class LossOptions:
     )
     class_weights: str | None = HfArg(
         default=None,
-        help="weights for weighted_ce: those of the MiniCity challenge for Cityscapes classes, or of classes.yaml "
-        "(challenge), or computed from the training labels (enet); default: challenge if there are any, else enet",
-        metadata={"choices": CLASS_WEIGHTS, "needs": {"loss": ("weighted_ce",)}},
+        help="weights of the classes in weighted_ce and ohem: those of the MiniCity challenge for Cityscapes classes, "
+        "or of classes.yaml (challenge), or computed from the training labels (enet, or as in the loss "
+        "class_balanced); default: none for ohem, and for weighted_ce challenge if there are any, else enet",
+        metadata={"choices": CLASS_WEIGHTS, "needs": {"loss": TAKE_WEIGHTS}},
     )
     class_weights_constant: float = HfArg(
         default=1.02,
@@ -111,8 +113,9 @@ class LossOptions:
     )
     class_balanced_beta: float = HfArg(
         default=0.9,
-        help="beta of class_balanced: 0 weights all classes equally, values near 1 by the inverse of their pixels",
-        metadata={"needs": {"loss": ("class_balanced",)}, "least": 0, "below": 1, **ADDED_LOSSES},
+        help="beta of class_balanced weights: 0 weights all classes equally, values near 1 by the inverse of their "
+        "pixels",
+        metadata={"needs": {"loss": ("class_balanced", *TAKE_WEIGHTS)}, "least": 0, "below": 1, **ADDED_LOSSES},
     )
     focal_gamma: float = HfArg(
         default=2.0, help="gamma of the focal loss", metadata={"needs": {"loss": ("focal",)}, "least": 0}
@@ -142,6 +145,11 @@ class LossOptions:
         help="weight of the auxiliary loss, for example 0.4 (default: the model's, 0 for most)",
         metadata={"least": 0},
     )
+
+    def __post_init__(self):
+        balanced = "class_balanced" in (self.class_weights, *loss_terms(self.loss))
+        if not balanced and self.class_balanced_beta != LossOptions.class_balanced_beta:
+            raise ModelError("--class_balanced_beta needs --loss class_balanced or --class_weights class_balanced")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@
 from dataclasses import dataclass, replace
 
 OUTPUT_STRIDES = (8, 16)  # choices of the flags
-CLASS_WEIGHTS = ("challenge", "enet")
+CLASS_WEIGHTS = ("challenge", "enet", "class_balanced")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from functools import partial
 import torch
 from transformers.utils import ModelOutput
 
-from .arguments import LossOptions
+from .arguments import TAKE_WEIGHTS, LossOptions
 from .distillation import Distillation
 from .errors import ModelError
 from .loss_pixels import (
@@ -78,13 +78,16 @@ class Objective:
 
     def _class_weights(self, name: str, pixels: Sequence[int], images: int) -> Sequence[float] | None:
         """Return the class weights of the loss `name`. Those of weighted_ce are ENet's unless others are published."""
-        if name == "class_balanced":
-            return class_balanced_weights(pixels, images, self.options.class_balanced_beta)
-        if name != "weighted_ce":
-            return None
-        if self.published and self.options.class_weights != "enet":
-            return self.published
-        return enet_class_weights(pixels, self.options.class_weights_constant)
+        defaults = {"class_balanced": "class_balanced", "weighted_ce": "challenge" if self.published else "enet"}
+        given = self.options.class_weights if name in TAKE_WEIGHTS else None
+        match given or defaults.get(name):
+            case "challenge":
+                return self.published
+            case "enet":
+                return enet_class_weights(pixels, self.options.class_weights_constant)
+            case "class_balanced":
+                return class_balanced_weights(pixels, images, self.options.class_balanced_beta)
+        return None
 
 
 def make_loss(name: str, options: LossOptions, class_weights: torch.Tensor | None = None) -> LossFunction:
@@ -100,7 +103,12 @@ def make_loss(name: str, options: LossOptions, class_weights: torch.Tensor | Non
         case "focal":
             return partial(focal_loss, gamma=options.focal_gamma)
         case "ohem":
-            return partial(ohem_cross_entropy, threshold=options.ohem_threshold, min_kept=options.ohem_min_kept)
+            return partial(
+                ohem_cross_entropy,
+                threshold=options.ohem_threshold,
+                min_kept=options.ohem_min_kept,
+                class_weights=class_weights,
+            )
         case "lovasz":
             return partial(lovasz_softmax, per_image=options.lovasz_per_image)
     plain = {"boundary": boundary_cross_entropy, "dice": dice_loss}

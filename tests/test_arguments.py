@@ -60,6 +60,9 @@ def test_the_tutorials_names_are_aliases():
         "--loss ce+dice+ce",
         "--class_balanced_beta 0.9",
         "--class_balanced_beta 1 --loss class_balanced",
+        "--class_balanced_beta 0.5 --loss ohem",
+        "--class_balanced_beta 0.5 --loss weighted_ce --class_weights enet",
+        "--class_weights class_balanced",
         "--ohem_threshold 0.5",
         "--ohem_threshold 0 --loss ohem",
         "--ohem_min_kept 10 --loss ce+dice",
@@ -196,7 +199,7 @@ def test_shipped_recipes_parse(path):
     args = train_flags(str(path))
     for key, value in yaml.safe_load(path.read_text()).items():
         assert getattr(args, key) == value
-    assert path.name in (ROOT / "docs" / "training.md").read_text()
+    assert path.name in (ROOT / "docs" / "recipes.md").read_text()
 
 
 SCRIPTS = {
