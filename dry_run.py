@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import torch
 
-from seg_models.cost import training_memory
+from seg_models.cost import forward_memory, training_memory
 from seg_runs import checkpoints
 from seg_runs.launch import LESS_MEMORY, RunError, on_first_process
 from seg_runs.pace import Pace, in_words, seconds_of
@@ -204,7 +204,10 @@ def refuse_growth(setup: Setup, step: Callable[[list[dict]], object], parts: lis
 
 def tensors_of_step(setup: Setup, images: int) -> float:
     """Return the bytes of the tensors of a step on micro-batches of `images`."""
-    size = training_memory(setup.learner.model, setup.feed.transform.options.crop_size, images)
+    crop = setup.feed.transform.options.crop_size
+    # A teacher is done before the network begins, so the larger of the two counts.
+    taught = [forward_memory(teacher.network, crop, images) for teacher in setup.teachers]
+    size = max([training_memory(setup.learner.model, crop, images), *taught])
     return size if setup.accelerator.mixed_precision == "no" else size / 2  # most tensors have half the bytes
 
 

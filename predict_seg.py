@@ -47,6 +47,7 @@ from seg_models.predictor import Predictor
 from seg_models.views import make_views
 from seg_runs import predictions, run_folder
 from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors
+from seg_runs.lineage import may_have_seen, teachers_note, teachers_that_may_have_seen
 from seg_runs.parsing import parse_arguments
 from seg_runs.report import class_table
 from trained_model import (
@@ -105,8 +106,8 @@ def predict(args: PredictArguments) -> None:
             if scores is None:
                 accelerator.print(f"{name}: no labels, {len(split) - len(unread)} images predicted")
             elif accelerator.is_main_process:
-                if was_trained_on(model, name, fold):
-                    print(f"note: this model was trained on images of {name}: these scores say little about new images")
+                if note := note_on_scores(model.config.to_dict(), args.images.eval_dataset, dataset, name, fold):
+                    print(f"note: {note}")
                 predictions.write_scores(output / f"scores_{name}.json", scores, labels.names, settings)
                 print(f"{name}: {len(split)} images", class_table(labels.names, scores), sep="\n")
                 print(f"mIoU {scores['mean_iou']:.4f}")
@@ -210,11 +211,18 @@ def settings_of(views: ViewOptions, predictor: Predictor, model_folder: Path, pr
     }
 
 
-def was_trained_on(model: PreTrainedModel, name: str, fold: str | None) -> bool:
-    """Whether `model` may have been trained on the split `name`, or on `fold` if that is the validation split."""
-    if name == "val" and fold is not None:
-        return fold != getattr(model.config, "fold", None)
-    return name in (getattr(model.config, "trained_on", None) or "train").split("+")
+def note_on_scores(
+    config: dict, eval_dataset: list[str] | None, dataset: str, name: str, fold: str | None
+) -> str | None:
+    """Return what to say of a model's scores on the split `name` if it or its teachers may know the images.
+
+    fold  the held-out fold that is the validation split, or None
+    """
+    if may_have_seen(config, name, fold):
+        return f"this model was trained on images of {name}: these scores say little about new images"
+    scored = eval_dataset[0] if eval_dataset else dataset
+    known = teachers_that_may_have_seen(config, scored, name.removeprefix(f"{scored}_"), fold)
+    return teachers_note(known) if known else None
 
 
 def newest_change(folder: Path) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from transformers.hf_argparser import HfArg
 
 from data_scripts.arguments import AugmentOptions, DataOptions, InputOptions
-from seg_models.arguments import LossOptions, NetworkOptions, ViewOptions
+from seg_models.arguments import DistillOptions, LossOptions, NetworkOptions, ViewOptions
 from seg_runs.arguments import HubOptions, OptimizationOptions, ResultOptions, RunOptions
 from seg_runs.launch import RunError, one_line_errors
 from seg_runs.parsing import parse_arguments
@@ -24,6 +24,7 @@ class TrainArguments:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     augmentation: AugmentOptions = field(default_factory=AugmentOptions)
     loss: LossOptions = field(default_factory=LossOptions)
+    distillation: DistillOptions = field(default_factory=DistillOptions)
     optimization: OptimizationOptions = field(default_factory=OptimizationOptions)
     run: RunOptions = field(default_factory=RunOptions)
     hub: HubOptions = field(default_factory=HubOptions)

@@ -40,7 +40,7 @@ from data_scripts.recognition import with_dataset
 from seg_models.errors import ModelError
 from seg_models.losses import Sums
 from seg_models.modeling import at_output_stride
-from seg_models.objective import LossFunction
+from seg_models.objective import Criterion, LossFunction
 from seg_models.predictor import Predictor, Views, normalize, resize_logits
 from seg_runs import checkpoints, run_folder
 from seg_runs.files import write_picture, writing
@@ -108,8 +108,7 @@ def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
             setup.accelerator,
             learner.wrapped,
             parts,
-            setup.loss_function,
-            setup.aux_weight,
+            setup.criterion,
             learner.optimizer,
             setup.args.optimization.max_grad_norm,
         )
@@ -118,7 +117,7 @@ def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
 
     def predict(item: dict) -> torch.Tensor:
         with at_output_stride(learner.scored, network.eval_output_stride):
-            return predict_item(predictor, item, setup.loss_function, setup.scoring, device)[0]
+            return predict_item(predictor, item, setup.criterion.loss_function, setup.scoring, device)[0]
 
     forecast = dry_run.measure(setup, step, predict)
     setup = fit_time(setup, forecast.pace, time.perf_counter() - started)
@@ -149,8 +148,7 @@ def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> N
                 accelerator,
                 learner.wrapped,
                 parts,
-                job.loss_function,
-                job.aux_weight,
+                job.criterion,
                 learner.optimizer,
                 job.args.optimization.max_grad_norm,
             )
@@ -176,8 +174,7 @@ def train_step(
     accelerator: Accelerator,
     model: torch.nn.Module,
     parts: list[dict[str, torch.Tensor]],
-    loss_function: LossFunction,
-    aux_weight: float,
+    criterion: Criterion,
     optimizer: torch.optim.Optimizer,
     max_grad_norm: float | None,
 ) -> tuple[Totals, float]:
@@ -195,12 +192,11 @@ def train_step(
         pixels = normalize(part["pixel_values"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
         target = part["labels"].to(device, non_blocking=True)
         with nullcontext() if i == len(parts) else accelerator.no_sync(model):
+            taught = criterion.teach(pixels)
             output = model(pixel_values=pixels)
             logits = resize_logits(output.logits, target.shape[-2:])
-            loss, weight = loss_function(logits, target)
-            objective = loss
-            for more in (output.aux_logits or ()) if aux_weight else ():
-                objective = objective + aux_weight * loss_function(resize_logits(more, target.shape[-2:]), target)[0]
+            loss, weight = criterion.loss_function(logits, target)
+            objective = criterion.objective((loss, weight), output, taught, target)
             # The exact denominator, the weight summed over processes and parts, is not known yet. Dividing by the
             # number of pixels keeps fp16 gradients in range. The factor below corrects for the difference.
             accelerator.backward(objective / pixels_per_step)
@@ -277,7 +273,9 @@ def validate(job: Job, number: int) -> dict:
             if job.accelerator.num_processes > 1:  # score with the batch norm statistics that are saved: rank 0's
                 for buffer in model.buffers():
                     torch.distributed.broadcast(buffer, src=0)
-            scores = evaluate_model(job.accelerator, predictor, job.feed.val_loader, job.loss_function, job.scoring)
+            scores = evaluate_model(
+                job.accelerator, predictor, job.feed.val_loader, job.criterion.loss_function, job.scoring
+            )
         sound = scores is None or math.isfinite(scores["val_loss"])
         first = scores is None or state.best_mean_iou is None
         better = sound and (first or job.args.run.select == "last" or scores["mean_iou"] > state.best_mean_iou)

@@ -30,20 +30,21 @@ SHIPPED = HERE / "checkpoints" / "camvid_streetnet"  # the network that comes wi
 LARGEST = 2**16  # largest number in a configuration: a damaged one must not make the network fill all memory
 
 
-def find_model(name: str | None) -> tuple[Path, Path]:
+def find_model(name: str | None, flag: str = "--model_name_or_path") -> tuple[Path, Path]:
     """Return the folder for results and the folder of the saved model.
 
     name  a run folder, a saved model, or a hub id; None for `default_model`
+    flag  where the name was given, for errors
     """
     folder = Path(name) if name else default_model()
-    if name and not is_there(folder):
-        return Path("predictions") / name.replace("/", "--"), Path(hub_folder(name, "--model_name_or_path"))
+    if name and not is_there(folder, flag):
+        return Path("predictions") / name.replace("/", "--"), Path(hub_folder(name, flag))
     if folder.resolve().parent == HERE / "checkpoints":  # write no results into the repository's own files
         return Path("predictions") / folder.resolve().name, folder
     if (folder / "best" / "config.json").is_file():
         return folder, folder / "best"
     if not (folder / "config.json").is_file():
-        raise RunError(f"--model_name_or_path {folder} is neither a run folder with best/ nor a saved model")
+        raise RunError(f"{flag} {folder} is neither a run folder with best/ nor a saved model")
     return (folder.parent if folder.name == "best" else folder), folder
 
 
@@ -57,12 +58,12 @@ def default_model() -> Path:
     return run or SHIPPED
 
 
-def is_there(folder: Path) -> bool:
-    """Whether `folder` exists. Raises RunError if the system cannot tell."""
+def is_there(folder: Path, flag: str) -> bool:
+    """Whether `folder` exists. Raises RunError, which names `flag`, if the system cannot tell."""
     try:
         return folder.exists()
     except OSError as error:  # such as a name that is too long
-        raise RunError(f"--model_name_or_path {folder}: {os_reason(error)}") from error
+        raise RunError(f"{flag} {folder}: {os_reason(error)}") from error
 
 
 def read_arguments(run: Path) -> dict:
@@ -112,6 +113,10 @@ def check_configuration(config: dict) -> None:
     for key in ("dataset", "trained_on", "eval_dataset", "model_type", "pretrained"):
         if not isinstance(config.get(key), str | None):
             raise RunError(f"config.json: {key} is {config[key]!r:.80}")
+    teachers = config.get("teachers") or []
+    sound = isinstance(teachers, list) and all(isinstance(entry, dict) for entry in teachers)
+    if not sound or not all(isinstance(value, str | None) for entry in teachers for value in entry.values()):
+        raise RunError(f"config.json: teachers is {teachers!r:.80}")
     names = config.get("id2label")
     if names is not None and not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
         raise RunError(f"config.json: id2label is {names!r:.80}")

@@ -26,15 +26,17 @@ from data_scripts.saved_classes import describe_data
 from data_scripts.training import count_images, load_training_data, make_training_data
 from data_scripts.transforms import SharedEpoch, TrainTransform
 from script_arguments import TrainArguments
-from seg_models.models import build_network, in_head, model_entry
+from seg_models.distillation import Distillation
+from seg_models.models import build_network, in_head, model_entry, parts_to_freeze
 from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
-from seg_models.objective import LossFunction, Objective
-from seg_models.predictor import check_sides
+from seg_models.objective import Criterion, Objective
+from seg_models.predictor import check_sides, refuse_smaller, smallest_side
 from seg_models.weights import start_weights
 from seg_runs import checkpoints, run_folder
 from seg_runs.card import public_arguments
 from seg_runs.files import write_picture, writing
 from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process
+from seg_runs.lineage import teachers_note, teachers_that_may_have_seen
 from seg_runs.log import TrainingLog
 from seg_runs.optimization import Schedule, make_ema, make_schedule, optimizer_from_flags, total_steps
 from seg_runs.pace import Calendar, Pace, in_words, seconds_of, steps_within
@@ -42,6 +44,7 @@ from seg_runs.parsing import changed_flags, recipe_of
 from seg_runs.report import comparison
 from seg_runs.state import Conditions, RunState
 from seg_runs.trackers import Trackers, refuse_missing_trackers, tracker_names
+from teachers import Teacher, entries_of, load_teacher
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ class Setup:
     feed: Feed
     learner: Learner
     schedule: Schedule | None  # None until `fit_time` knows how many steps --max_train_time allows
-    loss_function: LossFunction
-    aux_weight: float  # weight of the losses of auxiliary logits
+    criterion: Criterion  # what a step minimises
+    teachers: list[Teacher]
     run: run_folder.LockedRun  # the run to begin or to resume
     pretrained: str  # name of the initial weights
     changes: list[str]  # a line for each flag that a resumed run changes
@@ -97,7 +100,7 @@ class Setup:
         """Put the network into training mode, apart from frozen norms."""
         self.learner.wrapped.train()
         if self.args.network.freeze_bn:
-            freeze_batch_norm(self.learner.model.backbone)
+            freeze_batch_norm(*parts_to_freeze(self.learner.model, self.args.network))
 
     def calendar(self, steps: int) -> Calendar:
         """Return when a run of that many steps is validated. Without validation images, best/ is saved instead."""
@@ -149,12 +152,17 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         objective = Objective(args.loss, model_entry(args.network.model).training.aux_weight, labels.class_weights)
         check_rooms(args, plan, accelerator)
         pretrained = run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, run.checkpoint)
-        about = {"pretrained": pretrained, **describe_data(args.data, data, labels)}
+        teachers = [load_teacher(name, labels.names, accelerator) for name in args.distillation.teacher or ()]
+        taught = {"teachers": entries_of(teachers)} if teachers else {}
+        about = {"pretrained": pretrained, **taught, **describe_data(args.data, data, labels)}
         learner = make_learner(args, labels, plan, objective.aux_weight > 0, about, accelerator)
         schedule = None if args.optimization.max_train_time else schedule_from_flags(args, plan)
         feed = make_feed(args, data, scoring, plan, accelerator)
         check_crops(args, learner.model, feed.transform)
+        check_teachers(args, teachers, feed, accelerator)
         loss_function = objective.loss_function(feed.counts.sum(0), len(feed.counts), accelerator.device)
+        prepared = [teacher.prepared for teacher in teachers]
+        distillation = Distillation.from_flags(args.distillation, prepared) if prepared else None
         yield Setup(
             args=args,
             accelerator=accelerator,
@@ -164,8 +172,8 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
             feed=feed,
             learner=learner,
             schedule=schedule,
-            loss_function=loss_function,
-            aux_weight=objective.aux_weight,
+            criterion=Criterion(loss_function, objective.aux_weight, distillation),
+            teachers=teachers,
             run=run,
             pretrained=pretrained,
             changes=changes,
@@ -204,7 +212,8 @@ def start_job(setup: Setup, pace: Pace) -> Job:
     args, accelerator, learner, run = setup.args, setup.accelerator, setup.learner, setup.run
     fingerprint = on_first_process(accelerator, data_fingerprint, setup.data, setup.feed.counts)
     precision, processes = accelerator.mixed_precision, accelerator.num_processes
-    now = Conditions(setup.schedule.steps, setup.plan.steps, precision, processes, fingerprint)
+    teachers = [teacher.fingerprint for teacher in setup.teachers]
+    now = Conditions(setup.schedule.steps, setup.plan.steps, precision, processes, fingerprint, teachers)
     if run.checkpoint is None:
         folder, state = run_folder.begin_run(args, run, run_name(args), setup.pretrained, now)
     else:
@@ -243,6 +252,16 @@ def check_crops(args: TrainArguments, model: torch.nn.Module, transform: TrainTr
     follows_from = "--train_size" if args.data.train_size else "the images"
     given = args.augmentation.crop_size is not None
     check_sides(model, transform.options.crop_size, args.network.test_size, None if given else follows_from)
+
+
+def check_teachers(args: TrainArguments, teachers: list[Teacher], feed: Feed, accelerator: Accelerator) -> None:
+    """Raise ModelError if crops are too small for a teacher. Print a note if one may know the validation images."""
+    for teacher in teachers:
+        refuse_smaller("--crop_size", feed.transform.options.crop_size, smallest_side(teacher.network))
+    scored = args.data.eval_dataset[0] if args.data.eval_dataset else args.data.dataset
+    known = teachers_that_may_have_seen({"teachers": entries_of(teachers)}, scored, "val", args.data.fold)
+    if known and feed.val_loader is not None:
+        accelerator.print(f"note: {teachers_note(known)}")
 
 
 def refuse_void(validation: Dataset) -> None:
@@ -304,7 +323,8 @@ def make_model(
     options = args.network
     torch.manual_seed(args.run.seed)
     model = build_network(options, labels.id2label, args.data.dataset, auxiliary, provenance)
-    if options.freeze_bn and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
+    head_learns = options.freeze_bn and model.classifier not in parts_to_freeze(model, options)
+    if head_learns and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
         check_batch_norm(accelerator, False, images)
     starts = not args.run.resume_from_checkpoint
     if starts and (report := start_weights(model, options.init_from, options.pretrained_encoder)):
@@ -343,12 +363,13 @@ def description(setup: Setup) -> str:
     encoder = f" ({args.network.encoder})" if args.network.encoder else ""
     parameters = sum(p.numel() for p in setup.learner.model.parameters()) / 1e6
     where = args.data.path if args.data.dataset in ("folder", "hub") else args.data.dataset
+    taught = f", learning from {' and '.join(map(run_folder.public_name, args.distillation.teacher or ()))}"
     return (
         f"{args.network.model}{encoder} with {args.network.norm} norm, {parameters:.2f} M parameters, on "
         f"{len(setup.feed.transform.pixels)} images of {where}, crops {height}x{width}, "
         f"{setup.schedule.steps} steps of {args.optimization.batch_size} images, "
         f"{setup.accelerator.num_processes} process(es), precision {setup.accelerator.mixed_precision}, "
-        f"seed {args.run.seed}"
+        f"seed {args.run.seed}{taught if setup.teachers else ''}"
     )
 
 

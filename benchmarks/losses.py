@@ -80,7 +80,7 @@ def stepper(name: str, num_labels: int, batch: dict[str, torch.Tensor]) -> Calla
     model = build_model(name, "batch", {i: str(i) for i in range(num_labels)}).to(memory_format=torch.channels_last)
     model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9))
     model.train()
-    return lambda: train_step(accelerator, model, [batch], cross_entropy, 0.0, optimizer, None)
+    return lambda: train_step(accelerator, model, [batch], objective.Criterion(cross_entropy), optimizer, None)
 
 
 def batch_of(images: int, size: tuple[int, int], num_labels: int) -> dict[str, torch.Tensor]:
@@ -139,7 +139,9 @@ def peak_of(variant: str) -> None:
 
         def run() -> None:
             if variant == "network":
-                model.train()(pixel_values=batch["pixel_values"].float()).logits.sum().backward()
+                with torch.autocast("cpu", torch.bfloat16, enabled=os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16"):
+                    logits = model.train()(pixel_values=batch["pixel_values"].float()).logits
+                logits.sum().backward()
             elif variant == "loss":
                 cross_entropy(resize_logits(small, (360, 480)), batch["labels"])[0].backward()
 
@@ -149,8 +151,9 @@ def peak_of(variant: str) -> None:
 
 
 def memory(repeats: int) -> None:
+    precision = ["--mixed_precision", os.environ["ACCELERATE_MIXED_PRECISION"]]
     for variant in ("nothing", "network", "loss", "step"):
-        command = [sys.executable, __file__, "memory", "--variant", variant]
+        command = [sys.executable, __file__, "memory", "--variant", variant, *precision]
         peaks = [float(subprocess.check_output(command, text=True).split()[-1]) for _ in range(repeats)]
         row(f"peak memory: {variant}", max(peaks), "GiB")
 

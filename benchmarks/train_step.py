@@ -54,6 +54,7 @@ from seg_models.modeling import SegmentationOutput
 from seg_models.models import build_model
 from seg_models.names import NORMS
 from seg_models.norms import EvoNormS0
+from seg_models.objective import Criterion
 from seg_models.predictor import normalize
 from seg_models.short_heads import shorten_heads
 from seg_runs import launch
@@ -75,7 +76,7 @@ def stepper(model: torch.nn.Module):
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
-    return lambda batch: train_step(accelerator, model, [batch], losses.cross_entropy, 0.0, optimizer, None)
+    return lambda batch: train_step(accelerator, model, [batch], Criterion(losses.cross_entropy), optimizer, None)
 
 
 def use_timms_evonorm(model: torch.nn.Module) -> None:

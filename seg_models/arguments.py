@@ -11,10 +11,13 @@ from transformers.hf_argparser import HfArg
 from .catalog import CLASS_WEIGHTS, MODELS, OUTPUT_STRIDES, decoders_of_any_encoder
 from .errors import ModelError
 from .loss_terms import loss_terms
-from .names import AVERAGES, LOSSES, MULTI_SCALE, NORMS
+from .names import AVERAGES, DISTILL, LOSSES, MULTI_SCALE, NORMS
 
 ONLY_BATCH = {"needs": {"norm": ("batch",)}}
+TAKE_WEIGHTS = ("weighted_ce", "ohem")  # losses with --class_weights
 ADDED_LOSSES = {"added": "2026-11-26 06:00"}
+ADDED_TEACHERS = {"added": "2026-11-26 10:00"}
+OF_TEACHERS = {"needs_one_of": ("teacher",), **ADDED_TEACHERS}
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ class NetworkOptions:
     sync_bn: bool = HfArg(default=False, help="synchronise batch norm across processes", metadata={**ONLY_BATCH})
     freeze_bn: bool = HfArg(
         default=False,
-        help="freeze statistics, weights and biases of the encoder's batch norm layers; needs --init_from or "
-        "--pretrained_encoder",
+        help="freeze statistics, weights and biases of the batch norm layers that --init_from (encoder and head) or "
+        "--pretrained_encoder loads",
         metadata={**ONLY_BATCH, "needs_one_of": ("init_from", "pretrained_encoder"), "added": "2026-11-21 18:12"},
     )
     gradient_checkpointing: bool = HfArg(
@@ -98,9 +101,10 @@ class LossOptions:
     )
     class_weights: str | None = HfArg(
         default=None,
-        help="weights for weighted_ce: those of the MiniCity challenge for Cityscapes classes, or of classes.yaml "
-        "(challenge), or computed from the training labels (enet); default: challenge if there are any, else enet",
-        metadata={"choices": CLASS_WEIGHTS, "needs": {"loss": ("weighted_ce",)}},
+        help="weights of the classes in weighted_ce and ohem: those of the MiniCity challenge for Cityscapes classes, "
+        "or of classes.yaml (challenge), or computed from the training labels (enet, or as in the loss "
+        "class_balanced); default: none for ohem, and for weighted_ce challenge if there are any, else enet",
+        metadata={"choices": CLASS_WEIGHTS, "needs": {"loss": TAKE_WEIGHTS}},
     )
     class_weights_constant: float = HfArg(
         default=1.02,
@@ -109,8 +113,9 @@ class LossOptions:
     )
     class_balanced_beta: float = HfArg(
         default=0.9,
-        help="beta of class_balanced: 0 weights all classes equally, values near 1 by the inverse of their pixels",
-        metadata={"needs": {"loss": ("class_balanced",)}, "least": 0, "below": 1, **ADDED_LOSSES},
+        help="beta of class_balanced weights: 0 weights all classes equally, values near 1 by the inverse of their "
+        "pixels",
+        metadata={"needs": {"loss": ("class_balanced", *TAKE_WEIGHTS)}, "least": 0, "below": 1, **ADDED_LOSSES},
     )
     focal_gamma: float = HfArg(
         default=2.0, help="gamma of the focal loss", metadata={"needs": {"loss": ("focal",)}, "least": 0}
@@ -139,6 +144,40 @@ class LossOptions:
         default=None,
         help="weight of the auxiliary loss, for example 0.4 (default: the model's, 0 for most)",
         metadata={"least": 0},
+    )
+
+    def __post_init__(self):
+        balanced = "class_balanced" in (self.class_weights, *loss_terms(self.loss))
+        if not balanced and self.class_balanced_beta != LossOptions.class_balanced_beta:
+            raise ModelError("--class_balanced_beta needs --loss class_balanced or --class_weights class_balanced")
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """Trained networks to learn from, besides the labels."""
+
+    _argument_group_name: ClassVar[str] = "Distillation"
+
+    teacher: list[str] | None = HfArg(
+        default=None,
+        help="learn from the predictions of these trained models too: run folders, saved models, or hub ids with "
+        "optional @REVISION; of several, from their mean (default: labels only)",
+        metadata={"metavar": "MODEL", "may_change": True, **ADDED_TEACHERS},
+    )
+    distill: str = HfArg(
+        default=DISTILL[0],
+        help="what to learn from teachers: where each class is (cwd), or which class each pixel has (kl)",
+        metadata={"choices": DISTILL, **OF_TEACHERS},
+    )
+    distill_weight: float | None = HfArg(
+        default=None,
+        help="weight of the distillation beside the loss (default: 3 for cwd, 1 for kl)",
+        metadata={"above": 0, **OF_TEACHERS},
+    )
+    distill_temperature: float | None = HfArg(
+        default=None,
+        help="divide the logits by this temperature for the distillation (default: 4 for cwd, 1 for kl)",
+        metadata={"above": 0, **OF_TEACHERS},
     )
 
 

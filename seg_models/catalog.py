@@ -6,7 +6,7 @@
 from dataclasses import dataclass, replace
 
 OUTPUT_STRIDES = (8, 16)  # choices of the flags
-CLASS_WEIGHTS = ("challenge", "enet")
+CLASS_WEIGHTS = ("challenge", "enet", "class_balanced")
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class TrainingDefaults:
     """Training settings of a model, used where no flag is given.
 
     warmup       share of the steps with linear warm-up
-    head_factor  factor on the learning rate of the head
+    head_factor  factor on the learning rate of the heads
     aux_weight   weight of the auxiliary losses
     """
 

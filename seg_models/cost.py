@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
+from .norms import is_frozen
 from .predictor import Views, resize_logits, smallest_side
 
 # A forward pass takes more memory than its tensors: inputs in other layouts, workspaces, and fragments of freed memory
@@ -66,6 +67,8 @@ def training_memory(model: PreTrainedModel, crop: Sequence[int], images: int) ->
     It counts tensors only, so a real step takes more.
     """
     twin = on_meta(model).train()
+    for layer in filter(is_frozen, twin.modules()):
+        layer.eval()  # else it would not take a single image
     pixels = torch.empty(images, 3, *crop, device="meta").contiguous(memory_format=torch.channels_last)
     labels = torch.empty(images, *crop, device="meta", dtype=torch.int64)
     with FusedAttention(), LiveMemory() as memory:

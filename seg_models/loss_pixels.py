@@ -44,14 +44,16 @@ def ohem_cross_entropy(
     labels: torch.Tensor,
     threshold: float = 0.7,
     min_kept: int = 100_000,
+    class_weights: torch.Tensor | None = None,
     ignore_index: int = 255,
 ) -> Sums:
     """Return N times the mean of -log p over the hard pixels, and the number N of valid pixels.
 
     A pixel is hard if the probability of its label is at most `threshold`. If there are fewer than `min_kept` hard
     pixels an image, the `min_kept` hardest an image are taken. These are the hardest of all images of the call, so the
-    choice is made per process and micro-batch. Shrivastava et al., 2016, arXiv 1604.03540, for boxes; for pixels,
-    the defaults and the count per image are those of mmsegmentation's Cityscapes networks.
+    choice is made per process and micro-batch. With `class_weights` (C,), the mean is weighted; the choice is not.
+    Shrivastava et al., 2016, arXiv 1604.03540, for boxes; for pixels, the defaults and the count per image are those of
+    mmsegmentation's Cityscapes networks.
     """
     log_p, valid = log_probability(logits, labels, ignore_index)
     with torch.no_grad():
@@ -59,8 +61,11 @@ def ohem_cross_entropy(
         # topk, because kthvalue is not deterministic on CUDA
         last = values.topk(min(min_kept * len(labels), len(values)), largest=False, sorted=False).values.max()
         hard = valid & ~(log_p > last.clamp(min=math.log(threshold)))  # not `<=`, so that NaN is kept and noticed
-    count = valid.sum()
-    return -torch.where(hard, log_p, 0).sum() * (count / hard.sum().clamp(min=1)), count
+    count, weights = valid.sum(), hard.to(log_p)
+    if class_weights is not None:
+        weights = weights * class_weights.to(log_p)[labels.long().masked_fill(~valid, 0)]
+    total = weights.sum()
+    return -torch.where(hard, weights * log_p, 0).sum() * torch.where(total > 0, count / total, 0), count
 
 
 def near_edges(labels: torch.Tensor, radius: int, ignore_index: int = 255) -> torch.Tensor:

@@ -53,11 +53,8 @@ def model_entry(name: str) -> Model:
 
 
 def in_head(name: str) -> bool:
-    """Whether the parameter `name` belongs to the head, in our networks and in transformers' SegFormer.
-
-    Parameters of an auxiliary head do not count.
-    """
-    return name.startswith(("classifier.", "decode_head."))
+    """Whether the parameter `name` belongs to a head, in our networks and in transformers' SegFormer."""
+    return name.startswith(("classifier.", "decode_head.", "aux_classifier."))
 
 
 def build_model(
@@ -113,10 +110,18 @@ def build_network(
         encoder = getattr(model, "backbone", None)
         if encoder is None or not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in encoder.modules()):
             raise ModelError(f"--freeze_bn: the encoder of --model {options.model} has no batch norm")
-        freeze_batch_norm(encoder)
+        freeze_batch_norm(*parts_to_freeze(model, options))
     if options.gradient_checkpointing:
         recompute_blocks(model)
     return model
+
+
+def parts_to_freeze(model: PreTrainedModel, options: NetworkOptions) -> list[torch.nn.Module]:
+    """Return the parts of a network whose batch norms `--freeze_bn` freezes: those that start from trained weights.
+
+    `--init_from` loads encoder and head, `--pretrained_encoder` the encoder alone. No file has an auxiliary head.
+    """
+    return [model.backbone, model.classifier] if options.init_from else [model.backbone]
 
 
 def _build_segformer(options: NetworkOptions, fields: dict, native: bool) -> PreTrainedModel:

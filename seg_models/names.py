@@ -3,6 +3,7 @@
 NORMS = ("batch", "instance", "group", "evo", "evo_b0")
 LOSSES = ("ce", "weighted_ce", "class_balanced", "focal", "ohem", "boundary")
 LOSSES += ("lovasz", "dice", "tversky", "focal_tversky")  # of overlaps between regions
+DISTILL = ("cwd", "kl")  # how a network learns from teachers; the first is the default
 AVERAGES = ("probabilities", "logits")
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)  # scales of `--mst`
 MODEL_TYPE, SEGFORMER_TYPE = "minicity_seg", "minicity_segformer"

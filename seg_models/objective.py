@@ -1,4 +1,4 @@
-"""What training minimises: a loss of `losses.py`, and the weight of auxiliary losses, as the flags choose them.
+"""What training minimises: a loss, auxiliary losses and distillation, as the flags choose them.
 
 losses.py is copied next to saved networks, which do not need flags. So what reads them is here.
 
@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from transformers.utils import ModelOutput
 
-from .arguments import LossOptions
+from .arguments import TAKE_WEIGHTS, LossOptions
+from .distillation import Distillation
 from .errors import ModelError
 from .loss_pixels import (
     boundary_cross_entropy,
@@ -28,6 +30,7 @@ from .loss_pixels import (
 from .loss_regions import dice_loss, focal_tversky_loss, lovasz_softmax, tversky_loss
 from .loss_terms import loss_terms
 from .losses import Sums, cross_entropy, enet_class_weights, focal_loss, weighted_cross_entropy
+from .predictor import resize_logits
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], Sums]  # of logits and labels
 
@@ -75,13 +78,16 @@ class Objective:
 
     def _class_weights(self, name: str, pixels: Sequence[int], images: int) -> Sequence[float] | None:
         """Return the class weights of the loss `name`. Those of weighted_ce are ENet's unless others are published."""
-        if name == "class_balanced":
-            return class_balanced_weights(pixels, images, self.options.class_balanced_beta)
-        if name != "weighted_ce":
-            return None
-        if self.published and self.options.class_weights != "enet":
-            return self.published
-        return enet_class_weights(pixels, self.options.class_weights_constant)
+        defaults = {"class_balanced": "class_balanced", "weighted_ce": "challenge" if self.published else "enet"}
+        given = self.options.class_weights if name in TAKE_WEIGHTS else None
+        match given or defaults.get(name):
+            case "challenge":
+                return self.published
+            case "enet":
+                return enet_class_weights(pixels, self.options.class_weights_constant)
+            case "class_balanced":
+                return class_balanced_weights(pixels, images, self.options.class_balanced_beta)
+        return None
 
 
 def make_loss(name: str, options: LossOptions, class_weights: torch.Tensor | None = None) -> LossFunction:
@@ -97,7 +103,12 @@ def make_loss(name: str, options: LossOptions, class_weights: torch.Tensor | Non
         case "focal":
             return partial(focal_loss, gamma=options.focal_gamma)
         case "ohem":
-            return partial(ohem_cross_entropy, threshold=options.ohem_threshold, min_kept=options.ohem_min_kept)
+            return partial(
+                ohem_cross_entropy,
+                threshold=options.ohem_threshold,
+                min_kept=options.ohem_min_kept,
+                class_weights=class_weights,
+            )
         case "lovasz":
             return partial(lovasz_softmax, per_image=options.lovasz_per_image)
     plain = {"boundary": boundary_cross_entropy, "dice": dice_loss}
@@ -110,6 +121,47 @@ def weighted_sum(
     """Return the sum of factor times mean loss, times the number of valid pixels, and that number."""
     count, total = (labels != ignore_index).sum(), 0.0
     for factor, loss in losses:
-        value, weight = loss(logits, labels)
-        total = total + factor * value * torch.where(weight > 0, count / weight, 0)
+        total = total + factor * at_weight(loss(logits, labels), count)
     return total, count
+
+
+def at_weight(sums: Sums, weight: torch.Tensor) -> torch.Tensor:
+    """Return the sum that gives the same mean with another `weight`."""
+    total, own = sums
+    return total * torch.where(own > 0, weight / own, 0)
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What a training step minimises.
+
+    loss_function  of the logits
+    aux_weight     weight of the loss of each map of auxiliary logits
+    distillation   what the network learns from teachers, or None
+    """
+
+    loss_function: LossFunction
+    aux_weight: float = 0.0
+    distillation: Distillation | None = None
+
+    def teach(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        """Return the logits of the teachers. Before the network's own forward pass, they take less memory."""
+        return self.distillation.teach(pixel_values) if self.distillation else []
+
+    def objective(
+        self, loss: Sums, output: ModelOutput, taught: Sequence[torch.Tensor], labels: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the sum of the loss with auxiliary losses and distillation. Its weight is that of the loss.
+
+        loss    the loss of the logits
+        output  of the network
+        taught  logits of the teachers
+        labels  (B, H, W)
+        """
+        total, weight = loss
+        for more in (output.aux_logits or ()) if self.aux_weight else ():
+            total = total + self.aux_weight * self.loss_function(resize_logits(more, labels.shape[-2:]), labels)[0]
+        if self.distillation:
+            sums = self.distillation.loss(output.logits, taught, labels)
+            total = total + self.distillation.weight * at_weight(sums, weight)
+        return total

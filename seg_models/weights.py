@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 
 from .errors import ModelError
 from .evonorm import EvoNorm
-from .load_report import Report, describe
+from .load_report import Report, describe, some
+from .norms import is_frozen
 from .weight_files import Weights, read_encoder, read_weights
 from .weight_names import translate, under_our_names
 
@@ -64,7 +65,19 @@ def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only
     if not report.loaded:
         names = ", ".join(list(weights.tensors)[:3])
         raise ModelError(f"{title}: nothing in it fits this network; its first tensors are {names}")
+    refuse_frozen_at_random(model, report, title)
     return describe(report, target, tensors, f"{title}{f' ({form})' if form else ''}")
+
+
+def refuse_frozen_at_random(model: PreTrainedModel, report: Report, title: str) -> None:
+    """Raise ModelError if a batch norm that `--freeze_bn` froze was not loaded."""
+    frozen = [key for key, layer in model.named_modules() if is_frozen(layer)]
+    new = [key for key in frozen if f"{key}.running_mean" not in report.loaded]
+    if new:
+        raise ModelError(
+            f"{title} has no weights for {some(new)}, and --freeze_bn would keep random ones: leave out --freeze_bn, "
+            "or load and freeze the encoder alone, with --pretrained_encoder"
+        )
 
 
 def misfit(module: nn.Module, ours: dict, theirs: dict, other_norm: bool) -> str | None:

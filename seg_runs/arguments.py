@@ -21,6 +21,7 @@ OTHER_GROUPS = (
     "each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see other "
     "groups of images"
 )
+ADDED_RATES = {"added": "2026-11-26 10:10"}
 PUSHED = {"needs": {"push_to_hub": (True,)}, "of_launch": True}  # a repeated run must not push to the same place
 
 
@@ -66,6 +67,12 @@ class OptimizationOptions:
         aliases=["--lr_init"],
         metadata={"least": 0},
     )
+    head_lr_factor: float | None = HfArg(
+        default=None,
+        help="learning rate of the heads, relative to that of the encoder (default: the model's, 10 for SegFormer, "
+        "else 1)",
+        metadata={"above": 0, **ADDED_RATES},
+    )
     momentum: float | None = HfArg(
         default=None, help="momentum of sgd (default: the model's)", aliases=["--lr_momentum"], metadata={"least": 0}
     )
@@ -77,6 +84,11 @@ class OptimizationOptions:
     )
     lr_scheduler_type: str | None = HfArg(
         default=None, help="learning rate schedule (default: the model's)", metadata={"choices": SCHEDULES}
+    )
+    lr_power: float | None = HfArg(
+        default=None,
+        help="power of poly and poly_with_restarts, for example 1.0 (default: 0.9)",
+        metadata={"above": 0, **ADDED_RATES},
     )
     lr_num_cycles: int = HfArg(default=1, help="cycles of poly_with_restarts", metadata={"least": 1})
     warmup_steps: int | None = HfArg(

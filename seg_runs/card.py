@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .files import read_json
+from .lineage import teachers_note, teachers_that_may_have_seen
 from .recipes import read_recipe
 from .report import score_summary
 from .state import RunState
@@ -186,12 +187,25 @@ def introduction(config: dict, record: dict, arguments: dict, note: dict[str, An
     start = "from scratch: nothing in it is pretrained"
     if config.get("pretrained", "none") != "none":
         start = f"from `{config['pretrained']}`, which has a licence of its own"
+    teachers = ""
+    if config.get("teachers"):
+        named = " and ".join(f"`{entries['name']}` ({what_taught(entries)})" for entries in config["teachers"])
+        teachers = f" Besides the labels, it learnt the predictions of {named}."
     size = f"{record['parameters'] / 1e6:.1f} million parameters, " if "parameters" in record else ""
     return (
         f"Semantic segmentation: one of {len(config['id2label'])} classes for each pixel of an image. The network is a "
-        f"`{network}` ({size}`--norm {config.get('norm', 'batch')}`), trained on {note['title']} {start}. It was made "
-        "with minicity-seg, which trains on a few hundred labelled images, and is a `transformers` model."
+        f"`{network}` ({size}`--norm {config.get('norm', 'batch')}`), trained on {note['title']} {start}.{teachers} It "
+        "was made with minicity-seg, which trains on a few hundred labelled images, and is a `transformers` model."
     )
+
+
+def what_taught(entries: dict) -> str:
+    """Return what a teacher was trained on and began with, from its entry in a configuration."""
+    without = f" without fold {entries['fold']}" if entries.get("fold") else ""
+    begun = entries.get("pretrained") or "none"
+    start = "" if begun == "none" else f", from `{begun}`"
+    data = entries.get("dataset") or "unknown data"
+    return f"trained on `{entries.get('trained_on') or 'train'}` of {data}{without}{start}"
 
 
 def loading(config: dict, processor: dict, name: str | None, own: bool) -> str:
@@ -264,11 +278,14 @@ def score_section(config: dict, record: dict, note: dict[str, Any], pictures: di
     if config.get("select") == "last":
         last = "the last of the training" if record["step"] == record["steps"] else "those of the newest validation"
         chosen = f"{last}; they were not chosen by these scores"
+    scored = config.get("eval_dataset") or config.get("dataset")
+    known = teachers_that_may_have_seen(config, scored, "val", config.get("fold"))
     lines += [
         f"Measured on {where} of {note['title']}, at one scale; every labelled pixel counts once, at the labels' own "
         "resolution. "
         f"These weights are {chosen}.",
         *(["", note["validation"]] if note["validation"] and not config.get("fold") else []),
+        *(["", f"Beware: {teachers_note(known)}."] if known else []),
         "",
         "| class | IoU | accuracy |",
         "|---|---|---|",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 Value = TypeVar("Value")
+POLYNOMIAL = ("poly", "poly_with_restarts")
 POLY_POWER = 0.9  # Chen et al., 2017, arXiv 1606.00915, section 4.1
 
 
@@ -33,12 +34,14 @@ class Schedule:
     steps         optimizer steps of the run
     warmup_steps  steps of linear warm-up, from 1 / (warmup_steps + 1), before the decay begins
     cycles        number of cycles of `poly_with_restarts`
+    power         of the polynomial
     """
 
     kind: str
     steps: int
     warmup_steps: int = 0
     cycles: int = 1
+    power: float = POLY_POWER
 
     def __call__(self, step: int) -> float:
         """Return the factor at `step`, which counts from 0 to steps - 1."""
@@ -50,8 +53,8 @@ class Schedule:
         progress = min(done / length, 1.0)
         if self.kind == "cosine":
             return 0.5 * (1 + math.cos(math.pi * progress))
-        if self.kind in ("poly", "poly_with_restarts"):
-            return (1 - progress) ** POLY_POWER
+        if self.kind in POLYNOMIAL:
+            return (1 - progress) ** self.power
         return 1.0
 
 
@@ -77,7 +80,7 @@ def optimizer_from_flags(
         learning_rate=chosen(options.learning_rate, defaults.learning_rate),
         momentum=chosen(options.momentum, defaults.momentum),
         weight_decay=chosen(options.weight_decay, defaults.weight_decay),
-        head_factor=defaults.head_factor,
+        head_factor=chosen(options.head_lr_factor, defaults.head_factor),
         in_head=in_head,
     )
 
@@ -90,12 +93,14 @@ def make_schedule(options: OptimizationOptions, defaults: Any, steps: int) -> Sc
     kind, cycles = options.lr_scheduler_type or defaults.lr_scheduler_type, options.lr_num_cycles
     if cycles > 1 and kind != "poly_with_restarts":
         raise RunError(f"--lr_num_cycles needs --lr_scheduler_type poly_with_restarts, not {kind}")
+    if options.lr_power is not None and kind not in POLYNOMIAL:
+        raise RunError(f"--lr_power needs --lr_scheduler_type {' or '.join(POLYNOMIAL)}, not {kind}")
     warmup = chosen(options.warmup_steps, round(defaults.warmup * steps))
     if cycles > max(1, (steps - warmup) // 2):
         raise RunError(f"--lr_num_cycles {cycles} is too many for the {steps - warmup} steps after warm-up")
     if warmup >= steps:
         raise RunError(f"--warmup_steps {warmup} must be less than the {steps} steps of this run")
-    return Schedule(kind, steps, warmup, cycles)
+    return Schedule(kind, steps, warmup, cycles, chosen(options.lr_power, POLY_POWER))
 
 
 def chosen(given: Value | None, default: Value) -> Value:

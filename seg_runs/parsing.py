@@ -270,6 +270,11 @@ def check_needs(name: str, values: dict, flags: dict[str, dataclasses.Field]) ->
         raise RunError(f"--{name} needs {' or '.join(f'--{other}' for other in others)}")
 
 
+def needs_another(marks: dict) -> bool:
+    """Whether a flag has no effect by itself. args.yaml holds null for its default."""
+    return "needs" in marks or "needs_one_of" in marks
+
+
 def check_excludes(name: str, given: set[str], marks: dict) -> None:
     """Raise RunError if the flag `name` was given together with one that it excludes."""
     for other, reason in marks.get("excludes", {}).items():
@@ -373,7 +378,7 @@ def refuse_missing(kind: type, path: Path) -> None:
         given = names_of(name, field) & entries.keys()
         if not given:
             raise RunError(f"{path} has no {name}: a resumed run needs every flag that it started with, so add it")
-        may_be_null = "needs" in marks or default_of(field) is None or marks.get("null_in_older")
+        may_be_null = needs_another(marks) or default_of(field) is None or marks.get("null_in_older")
         if entries[given.pop()] is None and not may_be_null:
             raise RunError(f"{path} has no value for {name}: a resumed run needs the one that it started with")
 
@@ -399,7 +404,7 @@ def recipe_of(arguments: Any) -> dict[str, Any]:
         if not field.metadata.get("of_launch"):
             needs = field.metadata.get("needs", {})
             has_effect = all(meets(values[other], allowed, flags[other].metadata) for other, allowed in needs.items())
-            is_default = bool(needs) and values[name] == default_of(field)
+            is_default = needs_another(field.metadata) and values[name] == default_of(field)
             is_moot = is_default or not has_effect
             entries[name] = None if is_moot and values[name] is not False else values[name]
     return entries

@@ -139,14 +139,19 @@ def forget(run: Path) -> None:
 
 
 def started_from(name: str | None, checkpoint: Path | None = None) -> str:
-    """Return a name of the initial weights that may be published, or "none".
+    """Return a name of the initial weights that may be published, or "none". A resumed run keeps its name."""
+    return read_state(checkpoint).pretrained if checkpoint else public_name(name or "none")
 
-    A resumed run keeps the name in `checkpoint`. A path is reduced to its last part, because its folders are private.
+
+def public_name(name: str) -> str:
+    """Return a name of a model that may be published: a hub id, or the last part of a path, whose folders are private.
+
+    The name of best/ is that of its run.
     """
-    if checkpoint:
-        return read_state(checkpoint).pretrained
-    name = name or "none"
-    return os.path.basename(os.path.normpath(name)) if os.path.exists(name) or os.path.isabs(name) else name
+    if not (os.path.exists(name) or os.path.isabs(name)):
+        return name
+    path = Path(os.path.normpath(name))
+    return path.absolute().parent.name if path.name == "best" else path.name
 
 
 def refuse_worthless(run: Path, state: RunState) -> None:
@@ -203,7 +208,7 @@ def resume_run(
             f"{run} started with {before.steps_per_epoch} steps per epoch, but the images given make "
             f"{steps_per_epoch}: a resumed run keeps its data"
         )
-    refuse_other_data(run, before.data, now.data)
+    refuse_other_sources(run, before, now)
     if wrong := on_first_process(accelerator, damage_of_best, run, state):
         changes.append(f"note: {run}/best {wrong}: the next validation replaces it")
         state.lose_best()
@@ -248,22 +253,22 @@ def damage_of_best(run: Path, state: RunState) -> str:
     return damage(run / "best")
 
 
-def refuse_other_data(run: Path, before: dict | None, now: dict) -> None:
-    """Raise RunError if a resumed run has other data than before.
+def refuse_other_sources(run: Path, before: Conditions, now: Conditions) -> None:
+    """Raise RunError if a resumed run has other data or other teachers than `before`.
 
-    `before` and `now` are fingerprints. `before` is None in older runs that did not store one.
+    Older runs did not store a fingerprint of their data.
     """
-    if not isinstance(before, dict):
-        return
-    changed = [
-        f"{what} ({before[what]} then, {now[what]} now)"
-        for what in before.keys() & now.keys()
-        if before[what] != now[what]
-    ]
+    old, new = before.data or {}, now.data
+    changed = [f"{what} ({old[what]} then, {new[what]} now)" for what in old.keys() & new if old[what] != new[what]]
     if changed:
         raise RunError(
             f"{run} started with other data, which differ in {', '.join(sorted(changed))}. A resumed run keeps its "
             "data: give it the same files, or start a new run"
+        )
+    if before.teachers != now.teachers:
+        raise RunError(
+            f"--teacher: {run} started with other teachers, or their weights have changed since. A resumed run keeps "
+            "its teachers: give it the same models, or start a new run"
         )
 
 

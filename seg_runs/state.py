@@ -47,6 +47,7 @@ class Conditions:
     precision        mixed precision of the launch
     processes        number of processes of the launch
     data             fingerprint from `data_scripts.fingerprint`, or None in older runs that did not store it
+    teachers         fingerprints of the models that the network learns from
     """
 
     steps: int
@@ -54,6 +55,7 @@ class Conditions:
     precision: str
     processes: int
     data: dict | None = None
+    teachers: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -144,7 +146,8 @@ def is_number(value: Any) -> bool:
 
 
 PRECISIONS = ("no", "fp16", "bf16", "fp8")  # accelerate's
-MISSING = {"pretrained": "none", "data": None, "unlogged": {}}  # values of entries that the state of older runs lacks
+# Values of entries that the state of older runs lacks.
+MISSING = {"pretrained": "none", "data": None, "teachers": [], "unlogged": {}}
 SOUND = {  # entry of state.json -> whether a value is valid
     "epoch": is_count,
     "step": is_count,
@@ -161,4 +164,5 @@ SOUND = {  # entry of state.json -> whether a value is valid
     "precision": lambda value: value in PRECISIONS,
     "processes": is_count,
     "data": lambda value: value is None or isinstance(value, dict),
+    "teachers": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
 }

@@ -60,6 +60,9 @@ def test_the_tutorials_names_are_aliases():
         "--loss ce+dice+ce",
         "--class_balanced_beta 0.9",
         "--class_balanced_beta 1 --loss class_balanced",
+        "--class_balanced_beta 0.5 --loss ohem",
+        "--class_balanced_beta 0.5 --loss weighted_ce --class_weights enet",
+        "--class_weights class_balanced",
         "--ohem_threshold 0.5",
         "--ohem_threshold 0 --loss ohem",
         "--ohem_min_kept 10 --loss ce+dice",
@@ -67,6 +70,14 @@ def test_the_tutorials_names_are_aliases():
         "--lovasz_per_image --loss dice",
         "--label_smoothing 0.1 --loss dice+lovasz",
         "--label_smoothing 1",
+        "--distill kl",
+        "--distill_weight 3",
+        "--distill_temperature 4",
+        "--distill features --teacher x",
+        "--distill_weight 0 --teacher x",
+        "--distill_temperature 0 --teacher x",
+        "--lr_power 0",
+        "--head_lr_factor 0",
         "--optimizer lion",
         "--lr_scheduler_type step",
         "--report_to carrier_pigeon",
@@ -188,7 +199,7 @@ def test_shipped_recipes_parse(path):
     args = train_flags(str(path))
     for key, value in yaml.safe_load(path.read_text()).items():
         assert getattr(args, key) == value
-    assert path.name in (ROOT / "docs" / "training.md").read_text()
+    assert path.name in (ROOT / "docs" / "recipes.md").read_text()
 
 
 SCRIPTS = {

@@ -18,11 +18,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
+from seg_models.arguments import NetworkOptions
 from seg_models.catalog import MODELS
 from seg_models.errors import ModelError
 from seg_models.maxunpool import MaxPoolEncoder
 from seg_models.modeling import DECODERS, OTHER_ENCODERS, at_output_stride, set_output_stride
-from seg_models.models import build_model, model_entry
+from seg_models.models import build_model, model_entry, parts_to_freeze
 from seg_models.names import NORMS
 from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
 from seg_models.short_heads import shorten_heads
@@ -249,18 +250,21 @@ def test_no_blocks_to_compute_again():
         build("segformer_swin_tiny", encoder="vgg11_bn", gradient_checkpointing=True)
 
 
+@pytest.mark.parametrize("start", [{"pretrained_encoder": "x"}, {"init_from": "x"}], ids=lambda start: min(start))
 @pytest.mark.parametrize("name", [name for name in STRIDES if name not in LAYER_NORMS])
-def test_frozen_batch_norms_stay(name):
-    model = build(name, freeze_bn=True)
+def test_frozen_batch_norms_stay(name, start):
+    options = NetworkOptions(model=name, freeze_bn=True, **start)
+    model = build(name, freeze_bn=True, **start)
     before = deepcopy(model.state_dict())
     model.train()
-    freeze_batch_norm(model.backbone)
+    freeze_batch_norm(*parts_to_freeze(model, options))
     objective(model(images())).backward()
     torch.optim.SGD(model.parameters(), 1e-3, weight_decay=0.1).step()
     norms = {key for key, layer in model.named_modules() if isinstance(layer, nn.BatchNorm2d)}
     changed = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
     changed_norms = {key for key in changed if key.rpartition(".")[0] in norms}
-    assert changed_norms and all(key.startswith("classifier.") for key in changed_norms)
+    assert all(key.startswith("classifier.") for key in changed_norms)
+    assert bool(changed_norms) == ("pretrained_encoder" in start)
     assert any(key.startswith("backbone.") for key in changed)
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from data_scripts.fold_files import Division, hold_out, load_data, read_fold
 from data_scripts.labels import DataError
+from seg_runs.lineage import may_have_seen
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
 
@@ -113,12 +114,7 @@ def test_training_and_prediction_agree_on_the_fold(in_process, toycity, folds, t
     ],
 )
 def test_what_a_model_may_have_been_trained_on(trained_on, own, name, fold, may_have_been):
-    from types import SimpleNamespace
-
-    from predict_seg import was_trained_on
-
-    model = SimpleNamespace(config=SimpleNamespace(trained_on=trained_on, fold=own))
-    assert was_trained_on(model, name, fold) == may_have_been
+    assert may_have_seen({"trained_on": trained_on, "fold": own}, name, fold) == may_have_been
 
 
 @pytest.mark.parametrize("select", ["best", "last"])

@@ -37,6 +37,7 @@ ALL = {
     **ALONE,
     **ADDING_UP,
     "ohem": LossOptions(loss="ohem", ohem_threshold=0.5, ohem_min_kept=3),
+    "weighted ohem": LossOptions(loss="ohem", ohem_min_kept=3, class_weights="class_balanced", class_balanced_beta=0.5),
     "mixed sum": LossOptions(loss="0.7*weighted_ce+lovasz+0.5*ohem"),
 }
 
@@ -163,12 +164,15 @@ def test_enet_class_weights():
         ({}, CLASS_WEIGHTS.tolist(), CLASS_WEIGHTS),
         ({"class_weights": "challenge"}, CLASS_WEIGHTS.tolist(), CLASS_WEIGHTS),
         ({"class_weights": "enet"}, CLASS_WEIGHTS.tolist(), enet_class_weights(PIXELS, 1.02)),
+        ({"class_weights": "class_balanced"}, CLASS_WEIGHTS.tolist(), class_balanced_weights(PIXELS, IMAGES, 0.9)),
+        ({"loss": "ohem"}, CLASS_WEIGHTS.tolist(), [1.0] * 5),
+        ({"loss": "ohem", "class_weights": "challenge"}, CLASS_WEIGHTS.tolist(), CLASS_WEIGHTS),
     ],
 )
 def test_the_flags_choose_the_class_weights(options, published, expected):
-    objective = Objective(LossOptions(loss="weighted_ce", **options), published=published)
-    given = objective.loss_function(PIXELS, IMAGES)
-    wanted = make_loss("weighted_ce", LossOptions(), torch.as_tensor(expected))
+    options = LossOptions(**{"loss": "weighted_ce", **options})
+    given = Objective(options, published=published).loss_function(PIXELS, IMAGES)
+    wanted = make_loss(options.loss, LossOptions(), torch.as_tensor(expected))
     assert all(map(torch.equal, given(*batch()), wanted(*batch())))
 
 
@@ -271,6 +275,13 @@ def test_ohem_by_hand(threshold, min_kept, kept):
     assert total.item() / 4 == pytest.approx(-sum(map(math.log, kept)) / len(kept))
     total.backward()
     assert (logits.grad != 0).any(1).sum().item() == len(kept)
+
+
+def test_weighted_ohem_chooses_as_plain_ohem_and_weights_the_mean():
+    logits, labels = two_classes(0.6, 0.2, 0.9, 0.7), torch.tensor([[[1, 1, 1, 0]]])  # p(label): 0.6, 0.2, 0.9, 0.3
+    total, weight = ohem_cross_entropy(logits, labels, 0.5, 1, class_weights=torch.tensor([3.0, 1.0]))
+    assert total.item() / weight.item() == pytest.approx(-(math.log(0.2) + 3 * math.log(0.3)) / 4)
+    assert weight.item() == 4
 
 
 def test_ohem_is_a_plain_one_on_sorted_pixels():

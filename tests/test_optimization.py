@@ -5,8 +5,17 @@ import math
 import pytest
 import torch
 
-from seg_runs.arguments import SCHEDULES
-from seg_runs.optimization import Schedule, make_ema, make_optimizer, set_learning_rate, total_steps
+from seg_runs.arguments import SCHEDULES, OptimizationOptions
+from seg_runs.launch import RunError
+from seg_runs.optimization import (
+    Schedule,
+    make_ema,
+    make_optimizer,
+    make_schedule,
+    optimizer_from_flags,
+    set_learning_rate,
+    total_steps,
+)
 
 
 def test_total_steps():
@@ -66,7 +75,24 @@ def test_segformers_head_learns_ten_times_as_fast():
     optimizer = make_optimizer(model, "adamw", 6e-5, 0.9, 0.01, defaults.head_factor, in_head)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
-        assert rates[id(parameter)] == pytest.approx(6e-4 if name.startswith("decode_head.") else 6e-5)
+        heads = ("decode_head.", "aux_classifier.")
+        assert rates[id(parameter)] == pytest.approx(6e-4 if name.startswith(heads) else 6e-5)
+
+
+def test_the_flags_choose_power_and_rate_of_the_heads():
+    from seg_models.models import build_model, in_head, model_entry
+
+    defaults = model_entry("deeplabv3plus_resnet18").training
+    model = build_model("deeplabv3plus_resnet18", "batch", {0: "a", 1: "b"}, auxiliary=True)
+    for options, factor in ((OptimizationOptions(), 1), (OptimizationOptions(head_lr_factor=5.0), 5)):
+        optimizer = optimizer_from_flags(options, defaults, model, in_head)
+        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        for name, parameter in model.named_parameters():
+            assert rates[id(parameter)] == pytest.approx(0.01 if name.startswith("backbone.") else 0.01 * factor)
+    options = OptimizationOptions(lr_scheduler_type="poly", lr_power=2.0)
+    assert make_schedule(options, defaults, 10)(5) == pytest.approx(0.25)
+    with pytest.raises(RunError, match="--lr_power needs --lr_scheduler_type poly or poly_with_restarts, not cosine"):
+        make_schedule(OptimizationOptions(lr_power=2.0), defaults, 10)
 
 
 def test_the_moving_average_is_the_plain_formula():

@@ -1,5 +1,6 @@
 """What reads flags, recipes and args.yaml refuses what no run can mean, in one line; what older runs wrote loads."""
 
+import json
 import os
 import re
 import shlex
@@ -8,8 +9,10 @@ import sys
 import time
 
 import pytest
+import torch
 import yaml
 from conftest import ROOT
+from safetensors.torch import load_file
 
 from script_arguments import AppArguments, PredictArguments, TrainArguments
 from seg_runs.launch import RunError
@@ -339,7 +342,7 @@ def test_help_shows_each_flag_once_in_titled_groups_without_loading_torch(script
     assert len(flags) == len(set(flags)) > 8
     if script == "train_seg.py":
         titles = [line[:-1] for line in shown.stdout.splitlines() if line.endswith(":") and line[0] != " "]
-        groups = ["Data", "Network", "Augmentation", "Loss", "Optimisation", "Run", "Hub"]
+        groups = ["Data", "Network", "Augmentation", "Loss", "Distillation", "Optimisation", "Run", "Hub"]
         assert titles == ["options", *groups]
         words = " ".join(shown.stdout.split())
         assert "--hflip flip half of the training images horizontally (default) --no_hflip do not flip" in words
@@ -389,3 +392,36 @@ def test_every_flag_of_a_recipe_comes_back(tmp_path):
     save_arguments(args, tmp_path / "a.yaml")
     assert flat(parse_arguments(TrainArguments, [str(tmp_path / "a.yaml")])) == flat(args)
     assert yaml.safe_load((tmp_path / "a.yaml").read_text())["fold"] == "-x"
+
+
+def test_the_notebooks_second_stage_goes_on_from_the_first(toycity, in_process, tmp_path, capsys):
+    """The two recipes, with tiny networks and images: what the second loads and freezes is the first one's last."""
+    both = [parse_arguments(TrainArguments, [str(ROOT / "recipes" / f"notebook_stage{i}.yaml")]) for i in (1, 2)]
+    first, second = (flat(args) for args in both)
+    differ = {name for name in first if first[name] != second[name]}
+    assert differ == {"init_from", "freeze_bn", "output_stride", "learning_rate"}
+    assert (first["output_stride"], second["output_stride"], second["freeze_bn"]) == (16, 8, True)
+    assert {(f["max_train_steps"], f["batch_size"], *f["crop_size"]) for f in (first, second)} == {
+        (30_000, 10, 513, 513)
+    }
+    assert (first["learning_rate"], second["learning_rate"], first["lr_scheduler_type"]) == (0.007, 0.001, "poly")
+    small = [
+        "--dataset",
+        "toycity",
+        "--dataset_path",
+        toycity,
+        "--model",
+        "deeplabv3_resnet50",
+        "--encoder",
+        "resnet18",
+    ]
+    small += ["--crop_size", 33, 33, "--batch_size", 2, "--max_train_steps", 2, "--num_workers", 0]
+    for i in (1, 2):
+        recipe = ROOT / "recipes" / f"notebook_stage{i}.yaml"
+        in_process("train_seg", recipe, *small, "--output_dir", tmp_path / "runs" / f"notebook_stage{i}")
+    assert "--init_from runs/notebook_stage1" in capsys.readouterr().out
+    models = [tmp_path / "runs" / f"notebook_stage{i}" / "best" for i in (1, 2)]
+    weights = [load_file(model / "model.safetensors") for model in models]
+    strides = [json.loads((model / "config.json").read_text())["output_stride"] for model in models]
+    changed = {key for key, value in weights[0].items() if not torch.equal(value, weights[1][key])}
+    assert strides == [16, 8] and changed and not [key for key in changed if "running" in key or ".bn" in key]

@@ -314,15 +314,20 @@ def test_a_run_trains_at_one_output_stride_and_is_evaluated_at_another(toycity, 
         best = tmp_path / run / "best"
         assert json.loads((best / "config.json").read_text())["output_stride"] == 8
         weights = load_file(best / "model.safetensors").items()
-        statistics.append({k: t for k, t in weights if k.startswith("backbone.") and "running" in k})
-    assert statistics[0] and all(torch.equal(statistics[1][key], tensor) for key, tensor in statistics[0].items())
+        statistics.append({k: t for k, t in weights if "running" in k})
+    assert {"backbone", "classifier"} == {key.split(".")[0] for key in statistics[0]} and all(
+        torch.equal(statistics[1][key], tensor) for key, tensor in statistics[0].items()
+    )
+    in_process("train_seg", *FAST, *flags, *frozen, "--batch_size", 1, "--output_dir", tmp_path / "alone")
     predict = ["--model_name_or_path", tmp_path / "one", "--splits", "val", "--eval_output_stride", 16]
     in_process("predict_seg", *predict, "--output_dir", tmp_path / "at16")
     assert "mean_iou" in json.loads((tmp_path / "at16" / "scores_val.json").read_text())
     refused = {
         "cannot have output stride 8": ["--model", "streetnet", "--eval_output_stride", 8],
         "has an encoder nonsense": ["--encoder", "nonsense"],
-        "needs at least 2 images": [*frozen, "--batch_size", 1],  # the network's head pools to one pixel
+        "needs at least 2 images": [  # the network's head pools to one pixel, and its norm learns
+            *("--pretrained_encoder", tmp_path / "one", "--freeze_bn", "--batch_size", 1)
+        ],
     }
     for reason, more in refused.items():
         with pytest.raises(SystemExit):

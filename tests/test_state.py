@@ -10,7 +10,7 @@ from seg_runs.launch import RunError
 from seg_runs.state import Conditions, RunState, Totals, read_state
 
 STATE = RunState(
-    Conditions(steps=9, steps_per_epoch=3, precision="bf16", processes=2, data={"names": "abc"}),
+    Conditions(steps=9, steps_per_epoch=3, precision="bf16", processes=2, data={"names": "abc"}, teachers=["0a"]),
     pretrained="resnet50.a1_in1k",
     epoch=1,
     step=4,
@@ -31,16 +31,20 @@ OLD = {
 def test_it_comes_back_as_it_was():
     entries = json.loads(json.dumps(STATE.to_json(), allow_nan=False))
     assert RunState.from_json(entries, Path("state.json")) == STATE
-    assert (
-        OLD.keys() | {"pretrained", "data", "unlogged", "tracking_id"} == entries.keys()
-    )  # one level: as older versions read it
+    new = {"pretrained", "data", "teachers", "unlogged", "tracking_id"}
+    assert OLD.keys() | new == entries.keys()  # one level: as older versions read it
 
 
 def test_a_state_of_an_older_run_loads(tmp_path):
     (tmp_path / "state.json").write_text(json.dumps(OLD))
     state = read_state(tmp_path)
     assert state.unlogged == {} and state.tracking_id != read_state(tmp_path).tracking_id  # a new one
-    assert state.pretrained == "none" and state.conditions.data is None and state.totals.pixels == 4.0
+    assert (
+        state.pretrained == "none"
+        and state.conditions.data is None
+        and state.conditions.teachers == []
+        and state.totals.pixels == 4.0
+    )
 
 
 WRONG = [(key, value) for key in OLD for value in ("x", -1, [], {}, True, 1e308, 10**400) if value != OLD[key]]
@@ -49,6 +53,8 @@ WRONG += [
     ("totals", [1.0, 2.0, 3.0, None]),
     ("pretrained", 3),
     ("data", [1]),
+    ("teachers", "abc"),
+    ("teachers", [3]),
     ("unlogged", {"loss": "x"}),
     ("tracking_id", "../x"),
     ("tracking_id", ""),

@@ -4,11 +4,11 @@ import json
 import shlex
 
 import pytest
-from conftest import make_toycity, rows_of
+from conftest import ROOT, make_toycity, rows_of
 
 from data_scripts.recognition import with_dataset
 from script_arguments import TrainArguments
-from seg_runs.parsing import parse_arguments
+from seg_runs.parsing import flat, parse_arguments
 
 RUN = "--save_path baseline_run_deeplabv3_resnet50"
 SIZES = "--crop_size 576 1152 --batch_size 8"
@@ -24,6 +24,17 @@ TRAIN = {
     "UNet": f"{RUN} {SIZES} --model UNet",
     "CutMix": f"{RUN}_cutmix {SIZES} --cutmix",
     "CopyBlob": f"{RUN}_copyblob {SIZES} --copyblob",
+}
+RECIPES = {
+    "baseline": "resnet50",
+    "resnet101": "resnet101",
+    "weighted cross entropy": "resnet50_wce",
+    "focal": "resnet50_focal",
+    "instance norm": "resnet50_instancenorm",
+    "group norm": "resnet50_groupnorm",
+    "evonorm": "resnet50_evonorm",
+    "CutMix": "resnet50_cutmix",
+    "CopyBlob": "resnet50_copyblob",
 }
 PREDICT = {"one scale": f"{RUN} --batch_size 4 --predict", "scales": f"{RUN} --batch_size 1 --predict --mst"}
 SMALL = "--train_size 96 192 --test_size 96 192 --crop_size 32 64 --num_workers 0 --max_train_steps 2"
@@ -51,6 +62,17 @@ def test_training(here, tmp_path, line):
     here("train_seg", *line.split(), *SMALL.split())
     results = json.loads((tmp_path / folder / "results.json").read_text())
     assert results["step"] == 2 and len(rows_of(tmp_path / folder)) == 2
+
+
+@pytest.mark.parametrize("run", RECIPES)
+def test_a_recipe_means_what_the_tutorials_command_line_means(run):
+    """It only adds defaults: the data set, and the optimizer of the model."""
+    recipe = flat(parse_arguments(TrainArguments, [str(ROOT / "recipes" / f"minicity_deeplabv3_{RECIPES[run]}.yaml")]))
+    line = flat(parse_arguments(TrainArguments, shlex.split(TRAIN[run])))
+    added = {name for name, value in line.items() if value is None and recipe[name] is not None}
+    assert added - {"class_weights"} == {"dataset", "optimizer", "learning_rate"}
+    line["model"] = line["model"].lower()
+    assert {name for name, value in line.items() if value != recipe[name]} - added == {"output_dir"}
 
 
 def test_prediction(here, tmp_path):

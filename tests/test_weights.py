@@ -439,6 +439,24 @@ def test_damaged_files_are_one_line(tmp_path, name):
     assert "\n" not in str(error.value)
 
 
+def test_batch_norms_are_not_frozen_at_random(tmp_path):
+    """A file without the head can freeze the encoder's norms, not the head's."""
+    source = build_model("unet_resnet18", "batch", CITY)
+    saved(source, tmp_path / "unet")
+    frozen = {"freeze_bn": True, "init_from": str(tmp_path / "unet")}
+    assert "tensors loaded" in start_weights(
+        build_model("unet_resnet18", "batch", CITY, **frozen), tmp_path / "unet", None
+    )
+    other = build_model("deeplabv3plus_resnet18", "batch", CITY, **frozen)
+    with pytest.raises(
+        ModelError, match="unet has no weights for classifier.*, and --freeze_bn would keep random ones"
+    ):
+        start_weights(other, str(tmp_path / "unet"), None)
+    frozen = {"freeze_bn": True, "pretrained_encoder": str(tmp_path / "unet")}
+    other = build_model("deeplabv3plus_resnet18", "batch", CITY, **frozen)
+    assert "tensors loaded" in start_weights(other, None, str(tmp_path / "unet"))
+
+
 # in a training
 
 
