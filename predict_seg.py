@@ -48,7 +48,7 @@ from seg_models.views import make_views
 from seg_runs import predictions, run_folder
 from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors
 from seg_runs.parsing import parse_arguments
-from seg_runs.report import class_table
+from seg_runs.results import class_table
 from trained_model import (
     SHIPPED,
     data_labels,
