@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .files import write_atomically
 
+GAP, BAR = 6, 26  # of a comparison: space around its panels, and height of its titles, in pixels
 INK, PAPER = (24, 24, 27), (250, 250, 249)
 
 
@@ -87,7 +88,7 @@ def comparison(
     Each row is a tuple of uint8 (H, W, 3), one for each title. Panels are scaled to `width` pixels: bilinearly if the
     title contains "image", else by nearest neighbour.
     """
-    gap, bar = 6, 26
+    gap, bar = GAP, BAR
     font = ImageFont.load_default(14)
     heights = [round(width * row[0].shape[0] / row[0].shape[1]) for row in rows]
     total_width = len(titles) * (width + gap) + gap
@@ -115,3 +116,24 @@ def comparison(
         draw.rectangle((left, up, left + swatch, up + swatch), fill=color, outline=INK)
         draw.text((left + swatch + 6, up + swatch / 2), name, INK, font, anchor="lm")
     return sheet
+
+
+def panels(sheet: Image.Image, columns: int) -> list[tuple[np.ndarray, ...]]:
+    """Return the rows of panels of a `comparison` with that many columns, uint8 (h, w, 3) each: the inverse of it.
+
+    Returns what can be recognised: an empty list for any other picture.
+    """
+    pixels = np.asarray(sheet.convert("RGB"))
+    width = (pixels.shape[1] - GAP) // columns - GAP
+    if width < 1 or (width + GAP) * columns + GAP != pixels.shape[1]:
+        return []
+    lefts = [GAP + i * (width + GAP) for i in range(columns)]
+    is_paper = (pixels == PAPER).all(-1)
+    empty = is_paper.all(1)
+    rows, top = [], BAR
+    while top < len(pixels) and all(is_paper[top, left : left + width].mean() < 0.5 for left in lefts):
+        ends = np.flatnonzero(empty[top:])
+        bottom = top + (int(ends[0]) if len(ends) else len(pixels) - top)
+        rows.append(tuple(pixels[top:bottom, left : left + width] for left in lefts))
+        top = bottom + GAP
+    return rows
