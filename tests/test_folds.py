@@ -160,7 +160,7 @@ def test_the_program_writes_folds_that_training_reads(in_process, city, tmp_path
     assert list(folds) == ["1", "2", "3"] and sorted(sum(folds.values(), [])) == sorted(names)
     assert all(fold == [name for name in names if name in fold] for fold in folds.values())
     said = capsys.readouterr().out
-    assert f"wrote {file}: train with --dataset minicity --folds {file} --fold 1" in said and "road" in said
+    assert f"wrote {file}: train with --dataset toycity --folds {file} --fold 1" in said and "road" in said
     data, _ = load_data("toycity", str(city), Division(str(file), "2"))
     assert data["validation"]["name"] == folds["2"] and len(data["train"]) == 12 - len(folds["2"])
     in_process("data_scripts.folds", city, tmp_path / "again.json", "--number", 3)
