@@ -154,6 +154,9 @@ def warnings_of(comparison: Comparison, pictures: bool) -> list[str]:
     folds = [frozenset(run.images for run in group.runs) for group in comparison.groups]
     if len(set(folds)) > 1 and len(apart) < len(folds) - 1:
         warnings.append("Not all groups have the same folds: their means do not compare, but the gains do.")
+    settings = {str(run.settings) for group in comparison.groups for run in group.runs}
+    if len(settings) > 1:
+        warnings.append("Not all scores were measured with the same scales and flips: they do not compare.")
     notes = {group.flags.get("dataset"): data_note(group.flags.get("dataset")) for group in comparison.groups}
     private = [
         note.title for dataset, note in notes.items() if not note.publishable and dataset not in ("folder", "hub")

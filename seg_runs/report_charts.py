@@ -122,12 +122,14 @@ def curves(comparison: Comparison, column: str, factor: float = 1) -> str:
     every = [point for line in means for point in line]
     if not every:
         return ""
-    last = max(x for x, _ in every)
-    shown = [y for x, y in every if x >= 0.25 * last]  # the first epochs would flatten the rest
-    horizontal, vertical = Axis(0, last, Axis.over((0, last), 7).ticks[:8]), Axis.over(shown)
-    horizontal = Axis(0, last, tuple(tick for tick in horizontal.ticks if 0 <= tick <= last and tick == round(tick)))
-    keys = key_classes(comparison)
     thin = sum(len(group) for group in lines) <= MOST_THIN
+    if thin:
+        every = [point for group in lines for line in group for point in line]
+    last = max(x for x, _ in every)
+    vertical = Axis.over([y for x, y in every if x >= 0.25 * last])  # the first epochs would flatten the rest
+    ticks = (tick for tick in Axis.over((0, last), 7).ticks if 0 <= tick <= last and tick == round(tick))
+    horizontal = Axis(0, last, tuple(ticks))
+    keys = key_classes(comparison)
     order = sorted(range(len(lines)), key=lambda i: (keys[i] != "rest", i != comparison.baseline, -i))
     drawn = ""
     for i in order:

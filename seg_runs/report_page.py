@@ -115,13 +115,14 @@ def noise_line(comparison: Comparison) -> str:
             "<b>One seed: no noise is known</b>, so no difference here can be told from chance. Train some groups with "
             "a second --seed."
         )
-    repeated = sum(not is_of_one_seed(group) for group in comparison.groups)
+    repeated = sum(len(group.runs) > len({run.images for run in group.runs}) for group in comparison.groups)
     folds = len({run.images for group in comparison.groups for run in group.runs}) > 1
     sources = [f"how runs of {repeated} group{'s' if repeated > 1 else ''} differ by their seed"] if repeated else []
     sources += ["how groups differ from fold to fold"] if folds else []
     freedom = f"{fit.freedom} degree{'s' if fit.freedom > 1 else ''} of freedom"
     return (
-        f"Noise: a run deviates by <b>{points(fit.deviation)}</b> points, from {' and '.join(sources)} ({freedom}). "
+        f"Noise: a run deviates by <b>{points(fit.deviation)}</b> points, from {' and '.join(sources)} ({freedom}), "
+        "taken as equal in all groups. "
         f"{PLUS_MINUS} after a gain is its 95 % interval, from this deviation and the numbers of runs. One in twenty "
         "such intervals is wrong, and other images add to the noise."
     )
@@ -238,7 +239,8 @@ def class_cell(comparison: Comparison, group: int, name: str | None, leaders: tu
     mean, _ = mean_and_deviation(comparison.groups[group].scores(name))
     gain, (best, ties) = comparison.gain(group, name), leaders
     marks = ["first"] if name is None else []
-    marks += ["best"] if group == best else ["tie"] if group in ties else []
+    if mean > 0:
+        marks += ["best"] if group == best else ["tie"] if group in ties else []
     marked = f' class="{" ".join(marks)}"' if marks else ""
     tint, change = "", NOTHING
     if gain is not None:

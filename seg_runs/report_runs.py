@@ -27,6 +27,7 @@ NO_EFFECT = (  # flags that change no score
     "keep_checkpoints",
     "checkpointing_steps",
 )
+VIEWS = ("scales", "flip")
 IMAGES = (  # flags that say which images a run is scored on
     "dataset",
     "dataset_path",
@@ -64,7 +65,8 @@ class FinishedRun:
     means       scores by name (`MEANS`), nan where undefined
     iou         IoU by class, nan where undefined
     epochs      the rows of log_epoch.csv
-    best_epoch  epoch of the weights that were scored
+    best_epoch  epoch of the weights in best/
+    settings    the scales and flips with which predict_seg.py measured the scores; {} if training did
     record      the other entries of training.json
     """
 
@@ -77,6 +79,7 @@ class FinishedRun:
     iou: dict[str, float]
     epochs: list[dict]
     best_epoch: int | None
+    settings: dict
     record: dict
 
     @property
@@ -126,8 +129,12 @@ def read_runs(folders: Iterable[Path], scores: str, flags: Flags) -> tuple[list[
 
     scores  name of the file of scores in each run folder
     """
+    folders = list(folders)
+    files = [path for path in folders if path.is_file()]
     runs, left_out, seen = [], [], {}
-    for folder in folders:
+    if files:  # a shell's runs/* names log files too
+        left_out.append((files[0], "it is a file" if len(files) == 1 else f"it is one of {len(files)} files"))
+    for folder in [path for path in folders if path not in files]:
         try:
             run = read_run(folder, scores, flags)
         except RunError as error:
@@ -153,7 +160,7 @@ def is_repeated(run: FinishedRun, other: FinishedRun) -> bool:
 def read_run(folder: Path, scores: str, flags: Flags) -> FinishedRun:
     """Return the run of a folder. Raises RunError that says why it is no complete run, or what is damaged."""
     if not folder.is_dir():
-        raise RunError("it is not a folder" if folder.exists() else "it does not exist")
+        raise RunError("it does not exist")
     if not (folder / "args.yaml").is_file():
         raise RunError("it is no run folder: it has no args.yaml")
     if not (folder / "results.json").is_file():
@@ -181,7 +188,9 @@ def read_run(folder: Path, scores: str, flags: Flags) -> FinishedRun:
     fold = None if given.get("fold") is None else str(given["fold"])
     epochs, best = read_epochs(folder / "log_epoch.csv"), results.get("best_epoch")
     best = best if isinstance(best, int) else None
-    return FinishedRun(folder, own, fold, given.get("seed"), images, means, iou, epochs, best, record)
+    settings = found.get("settings") if isinstance(found.get("settings"), dict) else {}
+    settings = {key: value for key, value in settings.items() if key in VIEWS}
+    return FinishedRun(folder, own, fold, given.get("seed"), images, means, iou, epochs, best, settings, record)
 
 
 def _score(value: float | None) -> float:
@@ -218,6 +227,10 @@ def filled_in(given: dict, flags: Flags) -> dict:
         values.pop("epochs", None)
     if values.get("dataset") != "folder":  # elsewhere, --dataset names the data
         values.pop("dataset_path", None)
+    for key in ("dataset_path", "folds", "class_map"):  # the same file may lie elsewhere on another machine
+        values[key] = Path(values[key]).name if values.get(key) else None
+    if values.get("eval_dataset"):
+        values["eval_dataset"] = values["eval_dataset"][:1]
     return values
 
 
@@ -285,17 +298,28 @@ class Comparison:
 
         return max(range(len(self.groups)), key=rank)
 
-    def changes(self, group: int, other: int) -> list[str]:
-        """Return the flags in which two groups differ, without those that only detail another one of them."""
+    def changes(self, group: int, other: int) -> dict[str, list[str]]:
+        """Return the flags in which two groups differ, each with those that only detail it and differ too."""
         mine, its = self.groups[group].flags, self.groups[other].flags
         found = [key for key in self.varying if mine.get(key) != its.get(key)]
-        return [key for key in found if not set(self._needs.get(key, ())) & set(found)]
+        mains = {key: self._main(key, found) for key in found}
+        return {main: [key for key in found if mains[key] == main != key] for main in dict.fromkeys(mains.values())}
+
+    def _main(self, key: str, found: Sequence[str]) -> str:
+        """Return the flag among `found` that `key` details, directly or through others, or `key` itself."""
+        seen = {key}
+        while needed := [other for other in self._needs.get(key, ()) if other in found and other not in seen]:
+            key = needed[0]
+            seen.add(key)
+        return key
 
     def name(self, group: int) -> str:
-        """Return what a group changes in the baseline."""
-        own, base = self.groups[group].flags, self.groups[self.baseline].flags
-        changed = [worded(key, own.get(key)) for key in self.varying if own.get(key) != base.get(key)]
-        return ", ".join(changed) if changed else "baseline"
+        """Return what a group changes in the baseline: "norm evo, loss weighted_ce (class_weights enet)"."""
+        flags, parts = self.groups[group].flags, []
+        for main, details in self.changes(group, self.baseline).items():
+            text = ", ".join(worded(key, flags.get(key)) for key in details if flags.get(key) is not None)
+            parts.append(worded(main, flags.get(main)) + (f" ({text})" if text else ""))
+        return ", ".join(parts) if parts else "baseline"
 
     @cached_property
     def fits(self) -> dict[str | None, Fit]:

@@ -78,7 +78,7 @@ label { font-size: 13px; display: inline-flex; gap: 7px; align-items: center; ma
 .photos figcaption small { font-size: 12px; color: var(--soft); } .stack { position: relative; display: block; }
 .stack img { display: block; width: 100%; height: auto; border-radius: 3px; image-rendering: pixelated; }
 .stack img.photo { image-rendering: auto; } .stack img + img { position: absolute; inset: 0; height: 100%;
-  opacity: 0; } main:has(#errors:checked) .stack img + img { opacity: .88; }
+  opacity: 0; } main:has(#errors:checked) .stack img + img { opacity: .94; }
 .legend { font-size: 12.5px; gap: 3px 14px; margin-bottom: 12px; } details { margin-top: 10px; }
 summary { cursor: pointer; font-size: 14px; } .out { font-size: 13px; padding-left: 18px; }
 .out code { font-size: 12.5px; } [data-g] { transition: opacity .12s; }

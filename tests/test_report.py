@@ -30,7 +30,7 @@ COLORS = {"sky": (128, 128, 128), "building": (128, 0, 0)}  # CamVid's
 
 def make_run(folder, *flags, iou=0.5, scores="best/training.json", epochs=2, **record):
     """Write what training writes of a complete run, with the project's own writers. `iou` is one for all classes, or a
-    dict."""
+    dict. `record` are more entries of the file of scores."""
     iou = iou if isinstance(iou, dict) else {"sky": iou, "building": iou}
     known = [value for value in iou.values() if value is not None]
     found = {"mean_iou": sum(known) / len(known), **MEANS, "iou": iou}
@@ -41,7 +41,7 @@ def make_run(folder, *flags, iou=0.5, scores="best/training.json", epochs=2, **r
         row = {"epoch": epoch, "train_loss": 1 / epoch, "mean_iou": found["mean_iou"] * epoch / epochs, "seconds": 30.0}
         append_row(folder / "log_epoch.csv", row, COLUMNS)
     write_json(folder / "results.json", {"step": 20, "best_mean_iou": found["mean_iou"], "best_epoch": epochs})
-    write_json(folder / scores, {"validation": found, **record} if scores.startswith("best") else found)
+    write_json(folder / scores, {"validation": found, **record} if scores.startswith("best") else {**found, **record})
     return folder
 
 
@@ -133,13 +133,20 @@ def test_the_baseline_is_one_flag_from_most_groups(tmp_path):
     ]
     found = compare(folders)
     names = [found.name(i) for i in range(4)]
-    assert names == ["norm evo, loss focal, focal_gamma 3.0", "norm evo", "cutmix", "baseline"]
-    assert found.changes(0, 3) == ["norm", "loss"]  # focal_gamma only details loss
+    assert names == ["norm evo, loss focal (focal_gamma 3.0)", "norm evo", "cutmix", "baseline"]
+    assert found.changes(0, 3) == {"norm": [], "loss": ["focal_gamma"]}  # which has no effect without it
     other = compare(folders, tmp_path / "evo")
     names = [other.name(i) for i in range(4)]
-    assert names == ["loss focal, focal_gamma 3.0", "baseline", "norm batch, cutmix", "norm batch"]
+    assert names == ["loss focal (focal_gamma 3.0)", "baseline", "norm batch, cutmix", "norm batch"]
     with pytest.raises(ValueError, match="--baseline .*nowhere is not among the runs"):
         compare(folders, tmp_path / "nowhere")
+
+
+def test_a_detail_of_a_detail_belongs_to_its_flag(tmp_path):
+    weights = ["--class_weights", "enet", "--class_weights_constant", "1.1"]
+    found = compare([make_run(tmp_path / "a"), make_run(tmp_path / "b", "--loss", "weighted_ce", *weights, iou=0.6)])
+    assert found.name(0) == "loss weighted_ce (class_weights enet, class_weights_constant 1.1)"
+    assert len(found.changes(0, 1)) == 1
 
 
 def test_of_two_groups_the_one_with_defaults_is_the_baseline(tmp_path):
@@ -220,6 +227,26 @@ def test_scores_of_a_prediction_can_be_compared(in_process, tmp_path, capsys):
     assert rows_of(capsys.readouterr().out)["road"] == ["0.2500", "-", "0.2500", "0.2500", "1"]
 
 
+def test_scores_at_several_scales_do_not_compare_with_others(in_process, tmp_path, capsys):
+    runs = [
+        make_run(tmp_path / f"r{flip}", "--seed", str(flip), scores="scores_val.json", settings={"flip": bool(flip)})
+        for flip in range(2)
+    ]
+    in_process("seg_runs.report", *runs, "--scores", "scores_val.json", "--out", "page")
+    assert "note: Not all scores were measured with the same scales and flips" in capsys.readouterr().out
+
+
+def test_the_same_data_elsewhere_are_the_same_images(tmp_path):
+    runs = [
+        make_run(tmp_path / "a", "--dataset", "folder", "--dataset_path", "roads", iou=0.4),
+        make_run(tmp_path / "b", "--dataset", "folder", "--dataset_path", "/data/roads", "--seed", "1", iou=0.5),
+        make_run(tmp_path / "c", "--dataset", "folder", "--dataset_path", "fields", iou=0.6),
+    ]
+    found = compare(runs)
+    assert [len(group.runs) for group in found.groups] == [1, 2] and found.varying == ["dataset_path"]
+    assert found.gain(0) is None or found.gain(1) is None
+
+
 # what is no complete run
 
 
@@ -275,6 +302,18 @@ def test_scores_that_are_none_are_left_out(tmp_path):
         (run / "best" / "training.json").write_text(re.sub(r'"mean_iou": [^,]+', f'"mean_iou": {score}', text))
         runs, left_out = read_runs([run], "best/training.json", report.known_flags())
         assert not runs and ("it has no mean IoU" if score == "NaN" else "holds no scores") in left_out[0][1]
+
+
+def test_files_beside_the_runs_are_one_line(in_process, tmp_path, capsys):
+    run = make_run(tmp_path / "r")
+    for name in ("r.log", "s.log"):
+        (tmp_path / name).write_text("")
+    in_process("seg_runs.report", run, tmp_path / "r.log", tmp_path / "s.log", tmp_path / "nowhere")
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        f"note: {tmp_path / 'r.log'} is left out: it is one of 2 files",
+        f"note: {tmp_path / 'nowhere'} is left out: it does not exist",
+    ]
 
 
 @pytest.mark.parametrize("given", ["empty", "file", "nowhere"])
