@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from conftest import browse
 from PIL import Image
 
 from script_arguments import TrainArguments
@@ -490,6 +491,38 @@ def test_groups_are_shown_on_the_same_photo(in_process, tmp_path):
     assert page.count("<figure") == 2 + 3 and page.count("data:image/webp") == 2 + 2 * 3
     in_process("seg_runs.report", *runs, "--out", "page", "--no_pictures")
     assert "<figure" not in (tmp_path / "page" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("width, scheme", [(390, "dark"), (1280, "light")])
+def test_the_page_in_a_browser(in_process, width, scheme, tmp_path):
+    iou = {"a class with a name so long that it fits into no column": 0.5, "building": 0.4}
+    rules = ["--copyblob", "bank", "--copyblob_rules", *(f"class{i}:class{i + 1}" for i in range(9))]
+    runs = seeds(tmp_path, "plain", (iou, iou | {"building": 0.42}))
+    runs += [make_run(tmp_path / "rules", *rules, iou=iou | {"building": 0.9})]
+    for run in runs:
+        (run / "images").mkdir()
+        write_picture(run / "images" / "epoch_0002.png", sheet_of(0, 5)[0])
+    in_process("seg_runs.report", *runs, "--out", "page")
+
+    def look(page):
+        assert page.evaluate("document.documentElement.scrollWidth") == width  # nothing sticks out
+        page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+        cell = page.locator(".wide tbody tr").first.locator("td").last  # building: 90 instead of 41
+        assert cell.inner_text() == "90.0"
+        page.check("#change")
+        assert cell.inner_text() == "+49.0"
+        page.check("#errors")
+        assert float(page.evaluate("getComputedStyle(document.querySelector('.stack img + img')).opacity")) > 0.9
+        page.locator(".ranking tbody tr").last.click()
+        on = page.evaluate("[...document.querySelectorAll('.on')].map(element => element.dataset.g)")
+        assert len(on) > 5 and set(on) == {"1"}
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.querySelectorAll('.on').length") == 0
+        color = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", color)[:3])) / 3
+
+    brightness = browse(tmp_path / "page" / "index.html", width, scheme, look)
+    assert brightness < 60 if scheme == "dark" else brightness > 200
 
 
 # real runs
