@@ -97,7 +97,7 @@ def launch(script: str, *flags, **options) -> subprocess.CompletedProcess:
 
 
 def browse(page: Path, width: int, scheme: str, work):
-    """Open a page in a browser, and return what `work(page)` returns. The page must report no error and load nothing."""
+    """Open a page in a browser, and return what `work(page)` returns. It must load nothing else."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium")
