@@ -33,10 +33,10 @@ PAGE, GROUPS, RUNS = "index.html", "groups.csv", "runs.csv"
 FIRST = {GROUPS: ["group", "runs", "mean_iou"], RUNS: ["run", "group", "fold"]}  # columns by which a CSV is known again
 
 
-def main(argv: list[str] | None = None) -> None:
+def make_parser() -> Parser:
     parser = Parser(prog="python -m seg_runs.report", description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="run folders")
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder for {PAGE}, {GROUPS} and {RUNS}")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"write {PAGE}, {GROUPS} and {RUNS} to this folder")
     parser.add_argument(
         "--baseline",
         type=Path,
@@ -48,8 +48,12 @@ def main(argv: list[str] | None = None) -> None:
         "--scores", default=RECORD, metavar="FILE", help=f"file of scores in each run folder (default: {RECORD})"
     )
     parser.add_argument("--no_pictures", action="store_true", help="show no photos on the page")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
     with one_line_errors():
-        args = parser.parse_args(argv)
+        args = make_parser().parse_args(argv)
         if args.out is not None:
             refuse_foreign(args.out)
         flags = known_flags()
