@@ -151,12 +151,15 @@ def _data_name(flags: dict) -> str:
 def warnings_of(comparison: Comparison, pictures: bool) -> list[str]:
     """Return what a reader of the page must know first."""
     warnings = []
-    apart = [i for i in range(len(comparison.groups)) if comparison.gain(i) is None]
+    comparable = [comparison.groups[i] for i in comparison.comparable]
+    apart = len(comparison.groups) - len(comparable)
     if apart:
-        names = ", ".join(comparison.name(i) for i in apart[:3])
-        warnings.append(f"{len(apart)} of {len(comparison.groups)} groups are scored on other images ({names}).")
-    folds = [frozenset(run.images for run in group.runs) for group in comparison.groups]
-    if len(set(folds)) > 1 and len(apart) < len(folds) - 1:
+        verb = "is" if apart == 1 else "are"
+        warnings.append(
+            f"{apart} of {len(comparison.groups)} groups {verb} scored on other images than the baseline, so their "
+            "scores do not compare."
+        )
+    if len({frozenset(run.images for run in group.runs) for group in comparable}) > 1:
         warnings.append("Not all groups have the same folds: their means do not compare, but the gains do.")
     settings = {str(run.settings) for group in comparison.groups for run in group.runs}
     if len(settings) > 1:

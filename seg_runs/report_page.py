@@ -91,7 +91,7 @@ def findings(comparison: Comparison) -> list[str]:
         mean, _ = mean_and_deviation(comparison.groups[best].scores())
         tied = f"; a tie with {_listed([comparison.name(i) for i in ties])}" if ties else ""
         lines.append(f"Highest: <b>{escape(comparison.name(best))}</b>, mIoU {points(mean)}{tied}.")
-    others = [i for i in range(len(comparison.groups)) if i != comparison.baseline and comparison.gain(i) is not None]
+    others = [i for i in comparison.comparable if i != comparison.baseline]
     if others and comparison.fits[None].deviation is not None:
         for sign, word in ((1, "Above"), (-1, "Below")):
             found = [i for i in others if comparison.gain(i).is_noise is False and sign * comparison.gain(i).value > 0]
@@ -115,8 +115,9 @@ def noise_line(comparison: Comparison) -> str:
             "<b>One seed: no noise is known</b>, so no difference here can be told from chance. Train some groups with "
             "a second --seed."
         )
-    repeated = sum(len(group.runs) > len({run.images for run in group.runs}) for group in comparison.groups)
-    folds = len({run.images for group in comparison.groups for run in group.runs}) > 1
+    groups = [comparison.groups[i] for i in comparison.comparable]
+    repeated = sum(len(group.runs) > len({run.images for run in group.runs}) for group in groups)
+    folds = len({run.images for group in groups for run in group.runs}) > 1
     sources = [f"how runs of {repeated} group{'s' if repeated > 1 else ''} differ by their seed"] if repeated else []
     sources += ["how groups differ from fold to fold"] if folds else []
     freedom = f"{fit.freedom} degree{'s' if fit.freedom > 1 else ''} of freedom"
@@ -174,7 +175,7 @@ def baseline_line(comparison: Comparison) -> str:
     flags = comparison.groups[comparison.baseline].flags
     values = ", ".join(f"{key} {shown(flags.get(key))}" for key in comparison.varying[:8])
     more = len(comparison.varying) - 8
-    values += f" and {more} more flags" if more > 0 else ""
+    values += f" and {more} more flag{'s' if more > 1 else ''}" if more > 0 else ""
     text = f"The baseline has {values}. " if values else ""
     return f"{escape(text)}Hollow dots are within noise, or no noise is known."
 

@@ -323,13 +323,22 @@ class Comparison:
 
     @cached_property
     def fits(self) -> dict[str | None, Fit]:
-        """The fit of the mean IoU (None) and of the IoU of each class."""
-        groups = [i for i, group in enumerate(self.groups) for _ in group.runs]
-        images = [run.images for group in self.groups for run in group.runs]
-        return {
-            name: Fit(groups, images, [score for group in self.groups for score in group.scores(name)])
-            for name in (None, *self.classes)
-        }
+        """The fit of the mean IoU (None) and of the IoU of each class.
+
+        Groups on other images than the baseline are left out: runs on other data have another noise.
+        """
+        return {name: self._fit(name, self.comparable) for name in (None, *self.classes)}
+
+    @cached_property
+    def comparable(self) -> list[int]:
+        """The groups that share images with the baseline, directly or through others."""
+        every = self._fit(None, range(len(self.groups)))
+        return [i for i in range(len(self.groups)) if every.difference(i, self.baseline) is not None]
+
+    def _fit(self, name: str | None, chosen: Sequence[int]) -> Fit:
+        runs = [(i, run) for i in chosen for run in self.groups[i].runs]
+        scores = [score for i in chosen for score in self.groups[i].scores(name)]
+        return Fit([i for i, _ in runs], [run.images for _, run in runs], scores)
 
     def gain(self, group: int, name: str | None = None) -> Difference | None:
         """Return how much a group scores above the baseline in a class, or in mean IoU; None if on other images."""
@@ -340,11 +349,11 @@ class Comparison:
 
         Leaves out groups that are scored on other images than the baseline.
         """
-        comparable = [i for i in range(len(self.groups)) if self.gain(i, name) is not None]
-        if not comparable:
+        known = [i for i in self.comparable if self.gain(i, name) is not None]
+        if not known:
             return None, []
-        best = max(comparable, key=lambda i: self.gain(i, name).value)
-        differences = {i: self.fits[name].difference(i, best) for i in comparable if i != best}
+        best = max(known, key=lambda i: self.gain(i, name).value)
+        differences = {i: self.fits[name].difference(i, best) for i in known if i != best}
         return best, [i for i, difference in differences.items() if difference.is_noise]
 
 

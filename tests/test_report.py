@@ -389,11 +389,23 @@ def test_it_overwrites_only_what_it_wrote(in_process, tmp_path, capsys):
 
 
 def test_runs_on_other_images_have_no_gain(in_process, tmp_path, capsys):
-    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", "--dataset", "toycity", iou=0.9)]
+    runs = seeds(tmp_path, "a", (0.5, 0.51)) + seeds(tmp_path, "b", (0.7, 0.9), "--dataset", "toycity")
+    noise = compare(runs, runs[0]).fits[None]
+    assert noise.freedom == 1 and noise.deviation == pytest.approx(0.01 / math.sqrt(2))  # not that of ToyCity
     in_process("seg_runs.report", *runs, "--out", "page")
-    assert "note: 1 of 2 groups are scored on other images" in capsys.readouterr().out
+    assert "note: 1 of 2 groups is scored on other images" in capsys.readouterr().out
     assert "other images</small>" in (tmp_path / "page" / "index.html").read_text()
     assert [row["gain"] for row in read_csv(tmp_path / "page" / "groups.csv")].count("") == 1
+
+
+def test_groups_of_other_folds_compare_by_their_gains(in_process, tmp_path, capsys):
+    folds = ["--folds", "f.json", "--fold"]
+    runs = [make_run(tmp_path / f"a{i}", *folds, str(i), iou=0.5 + i / 10) for i in range(3)]
+    runs += [make_run(tmp_path / f"b{i}", *folds, str(i), "--norm", "evo", iou=0.53 + i / 10) for i in range(2)]
+    in_process("seg_runs.report", *runs, "--out", "page")
+    assert "note: Not all groups have the same folds" in capsys.readouterr().out
+    best, evo = read_csv(tmp_path / "page" / "groups.csv")
+    assert (best["group"], evo["mean_iou"], evo["gain"]) == ("baseline", "0.58", "0.03")
 
 
 def test_pictures_of_data_that_may_not_be_shown_are_mentioned(in_process, tmp_path, capsys):
