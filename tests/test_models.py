@@ -439,7 +439,7 @@ def test_labels_come_from_id2label():
 
 
 def test_complexity_counts_what_a_hand_does():
-    from seg_models.operations import measure
+    from seg_models.operations import forward_macs, measure
 
     build = partial(build_model, "streetnet", "batch", ID2LABEL)
     cost = measure(build, (64, 96))
@@ -455,6 +455,9 @@ def test_complexity_counts_what_a_hand_does():
     model.eval()(torch.empty(1, 3, 64, 96, device="meta"))
     assert cost["macs"] == sum(macs) and cost["flops"] == 2 * sum(macs)
     assert cost["parameters"] == sum(p.numel() for p in model.parameters())
+    counted = sum(macs)
+    assert forward_macs(model.train(), (64, 96)) == counted and model.training
+    assert forward_macs(model, (1, 1)) > 0  # as if it were the smallest image
     larger = measure(build, (128, 192))
     assert larger["memory"] == pytest.approx(4 * cost["memory"], rel=0.01) and cost["memory"] > 2**20
 
