@@ -113,14 +113,15 @@ def gain_strip(axis: Axis, gain: Difference | None) -> str:
 
 
 def curves(comparison: Comparison, column: str, factor: float = 1) -> str:
-    """Return the curves of a column of log_epoch.csv over epochs; "" if no run has any.
+    """Return the curves of a column of log_epoch.csv over epochs; "" if no group has two values.
 
-    A thick line is the mean of a group over the epochs that all its runs have, a thin one is a run.
+    A thick line is the mean of a group over the epochs that all its runs have, a thin one is a run. A single value is a
+    dot.
     """
     lines = [[_points(run, column, factor) for run in group.runs] for group in comparison.groups]
     means = [_mean_line(group) for group in lines]
     every = [point for line in means for point in line]
-    if not every:
+    if max(map(len, means)) < 2:
         return ""
     thin = sum(len(group) for group in lines) <= MOST_THIN
     if thin:
@@ -135,7 +136,8 @@ def curves(comparison: Comparison, column: str, factor: float = 1) -> str:
     for i in order:
         own = [line for line in lines[i] if line] if thin and len(lines[i]) > 1 else []
         paths = "".join(f'<path class="thin" d="{_path(line, horizontal, vertical)}"/>' for line in own)
-        paths += f'<path d="{_path(means[i], horizontal, vertical)}"/>' if means[i] else ""
+        dot = ' class="dot"' if len(means[i]) == 1 else ""
+        paths += f'<path{dot} d="{_path(means[i], horizontal, vertical)}"/>' if means[i] else ""
         drawn += f'<g class="{keys[i]}" data-g="{i}">{paths}</g>'
     ends = {i: vertical.place(line[-1][1]) for i, line in enumerate(means) if line}
     return _chart(comparison, horizontal, vertical, f'<svg viewBox="0 0 100 100" {STRETCH}>{drawn}</svg>', ends)
@@ -161,7 +163,7 @@ def _path(line: Line, horizontal: Axis, vertical: Axis) -> str:
     every = math.ceil(len(line) / MOST_POINTS)
     kept = line[::every] + (line[-1:] if (len(line) - 1) % every else [])
     places = [(horizontal.place(x), min(300.0, max(-200.0, 100 - vertical.place(y)))) for x, y in kept]
-    return "M" + "L".join(f"{x:.2f} {y:.2f}" for x, y in places)
+    return "M" + "L".join(f"{x:.2f} {y:.2f}" for x, y in places) + ("h0" if len(places) == 1 else "")
 
 
 def _chart(comparison: Comparison, horizontal: Axis, vertical: Axis, drawn: str, ends: dict[int, float]) -> str:

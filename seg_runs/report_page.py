@@ -11,6 +11,7 @@ from .report_noise import Difference, mean_and_deviation
 from .report_pictures import Color, Photo
 from .report_runs import Comparison, Group
 
+EPOCH = "<p class='axis-name'>epoch</p>"
 NOTHING = "\u2013"  # stands for a number that is not known
 TIMES, MINUS, PLUS_MINUS = "\u00d7", "\u2212", "\u00b1"
 
@@ -254,29 +255,33 @@ def class_cell(comparison: Comparison, group: int, name: str | None, leaders: tu
 
 def curves_section(comparison: Comparison) -> str:
     """Return the learning curves."""
-    main = charts.curves(comparison, "mean_iou", 100)
-    if not main:
-        return ""
-    small = ""
+    main, small = charts.curves(comparison, "mean_iou", 100), ""
     for column, title in (("train_loss", "Training loss"), ("val_loss", "Validation loss")):
         drawn = charts.curves(comparison, column)
-        small += f"<div><h3>{title}</h3>{drawn}<p class='axis-name'>epoch</p></div>" if drawn else ""
-    other = "Groups with different losses have different units below. " if "loss" in comparison.varying else ""
+        small += f"<div><h3>{title}</h3>{drawn}{EPOCH}</div>" if drawn else ""
+    if not main + small:
+        return ""
+    drawn = f"<h3>Validation mIoU, %</h3>{main}{EPOCH}" if main else ""
+    texts = ["Thick: the mean of a group; thin: its runs."]
+    if not main:
+        texts.append("No group was validated twice, so there is no curve of the mIoU.")
+    if "loss" in comparison.varying:
+        texts.append("Groups with different losses have different units of loss.")
+    texts.append("Point at a group to follow it through the page, click to keep it.")
     return (
-        "<h2>Learning curves</h2><p class='soft'>Thick: the mean of a group; thin: its runs. "
-        f"{other}Point at a group to follow it through the page, click to keep it.</p>"
-        f"<div class='card'><h3>Validation mIoU, %</h3>{main}<p class='axis-name'>epoch</p>{key_list(comparison)}"
-        f"<div class='two'>{small}</div></div>"
+        f"<h2>Learning curves</h2><p class='soft'>{' '.join(texts)}</p><div class='card'>{drawn}"
+        f"{key_list(comparison, always=not main)}<div class='two'>{small}</div></div>"
     )
 
 
-def key_list(comparison: Comparison) -> str:
+def key_list(comparison: Comparison, always: bool) -> str:
+    """Return the colours of the groups, shown `always` or only where a chart has no room for names."""
     keys = charts.key_classes(comparison)
     entries = "".join(
         f'<span class="{keys[i]}" data-g="{i}"><i class="key"></i>{escape(comparison.name(i))}</span>'
         for i in range(len(comparison.groups))
     )
-    return f'<div class="keys">{entries}</div>'
+    return f'<div class="keys{" always" if always else ""}">{entries}</div>'
 
 
 def cost_section(comparison: Comparison) -> str:

@@ -54,6 +54,7 @@ label { font-size: 13px; display: inline-flex; gap: 7px; align-items: center; ma
 .plot s { left: 0; right: 0; height: 1px; background: var(--line); }
 .plot path { fill: none; stroke: var(--k); stroke-width: 1.8; vector-effect: non-scaling-stroke;
   stroke-linejoin: round; } .plot .rest path { stroke-width: 1.2; } .plot path.thin { stroke-width: 1; opacity: .3; }
+.plot path.dot { stroke-width: 7 !important; stroke-linecap: round; }
 .plot .base path:not(.thin) { stroke-width: 2.4; }
 .plot .y { right: 100%; transform: translateY(50%); padding-right: 7px; } .plot .x { top: 100%;
   transform: translateX(-50%); padding-top: 4px; } .plot .x, .plot .y { color: var(--soft); font-size: 11px; }
@@ -69,7 +70,7 @@ label { font-size: 13px; display: inline-flex; gap: 7px; align-items: center; ma
 .costs > .scroll { flex: 0 1 auto; max-width: 100%; } .costs > .operations { flex: 1 1 360px; min-width: 0; }
 .cost .who { max-width: 240px; } .cost thead th { white-space: normal !important; max-width: 84px; }
 .keys { display: none; flex-wrap: wrap; gap: 4px 14px; font-size: 12.5px; margin: 4px 0 0; }
-.keys span { display: inline-flex; gap: 6px; align-items: center; }
+.keys.always { display: flex; } .keys span { display: inline-flex; gap: 6px; align-items: center; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); gap: 0 24px; }
 .two .chart { padding-right: 12px; } .two .plot { height: 220px; } .two .end { display: none; }
 .axis-name { font-size: 12px; color: var(--soft); text-align: center; margin: 0; }

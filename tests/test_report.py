@@ -364,6 +364,17 @@ def test_the_page_shows_what_differs_and_only_that(in_process, tmp_path):
     assert [row["run"] for row in table] == ["evo", "plain0", "plain1"] and table[2]["iou/sky"] == "0.52"
 
 
+def test_runs_that_were_validated_once_have_no_curve_of_their_score(tmp_path):
+    once, twice = make_run(tmp_path / "once"), make_run(tmp_path / "twice", "--norm", "evo", iou=0.7)
+    header, first, second = (once / "log_epoch.csv").read_text().splitlines()
+    (once / "log_epoch.csv").write_text("\n".join([header, first.replace("0.2500", ""), second]) + "\n")
+    page = report.page_of(compare([once]), [], [], False)
+    assert "No group was validated twice" in page and "Validation mIoU" not in page and page.count("<path") == 1
+    page = report.page_of(compare([once, twice]), [], [], False)
+    score, loss = page.split("Validation mIoU")[1].split("Training loss")
+    assert score.count("<path") == 2 and score.count('<path class="dot"') == 1 and loss.count("<path") == 2
+
+
 def test_names_of_classes_and_runs_cannot_break_the_page(in_process, tmp_path):
     run = make_run(tmp_path / "<b>run", iou={"<script>alert(1)</script>": 0.5, '"x" onclick="y': 0.4})
     in_process("seg_runs.report", run, make_run(tmp_path / "b", "--norm", "evo"), "--out", "page")
