@@ -35,11 +35,11 @@ class Axis:
     is_log: bool = False
 
     @classmethod
-    def over(cls, values: Sequence[float], most: int = 6) -> "Axis":
-        """Return an axis that shows all `values`, with at most `most` round ticks."""
+    def over(cls, values: Sequence[float], most: int = 6, least: float = 1e-6) -> "Axis":
+        """Return an axis that shows all `values`, with at most `most` round ticks. It is at least `least` long."""
         low, high = min(values), max(values)
-        if high - low < 1e-9:
-            low, high = low - 0.5, high + 0.5
+        missing = max(0.0, least - (high - low))
+        low, high = low - missing / 2, high + missing / 2
         margin = 0.04 * (high - low)
         low, high = low - margin, high + margin
         step = round_step((high - low) / most)

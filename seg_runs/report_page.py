@@ -135,9 +135,9 @@ def ranking(comparison: Comparison) -> str:
     groups = comparison.groups
     scores = [100 * score for group in groups for score in group.scores() if not math.isnan(score)]
     gains = [comparison.gain(i) for i in range(len(groups))]
-    axis = charts.Axis.over(scores, 7)
+    axis = charts.Axis.over(scores, 7, least=2)
     reach = [100 * g.value + side * min(100 * (g.margin or 0), 1e3) for g in gains if g is not None for side in (-1, 1)]
-    gain_axis = charts.Axis.over([0.0, *reach], 7)
+    gain_axis = charts.Axis.over([-1, 1, *reach], 7)
     keys, rows = charts.key_classes(comparison), ""
     for i, group in enumerate(groups):
         mean, deviation = mean_and_deviation(group.scores())

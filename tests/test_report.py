@@ -456,6 +456,7 @@ def test_axes_have_round_ticks_inside():
     axis = Axis.over([53.9, 62.3], 7)
     assert axis.ticks == (54, 56, 58, 60, 62) and 0 < axis.place(53.9) < axis.place(62.3) < 100
     assert Axis.over([5, 5]).low < 5 < Axis.over([5, 5]).high
+    assert Axis.over([31.2, 31.4], least=2).ticks == (30.5, 31, 31.5, 32)
     for values in ([4.93, 107.8], [4.9, 9.5], [5.0, 5.1], [0.02, 900]):
         log = Axis.logarithmic(values)
         assert len(log.ticks) >= 1 and all(log.low <= tick <= log.high for tick in log.ticks)
