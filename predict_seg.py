@@ -49,7 +49,7 @@ from seg_runs import predictions, run_folder
 from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors
 from seg_runs.lineage import may_have_seen, teachers_note, teachers_that_may_have_seen
 from seg_runs.parsing import parse_arguments
-from seg_runs.report import class_table
+from seg_runs.results import class_table
 from trained_model import (
     SHIPPED,
     data_labels,

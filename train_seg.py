@@ -50,7 +50,7 @@ from seg_runs.log import iou_column
 from seg_runs.optimization import set_learning_rate
 from seg_runs.pace import Pace
 from seg_runs.parsing import parse_arguments
-from seg_runs.report import class_table, comparison
+from seg_runs.results import class_table, comparison
 from seg_runs.state import Totals
 from seg_runs.stop import StopRequest, stop_with_launcher
 from trained_model import score_split
@@ -284,7 +284,8 @@ def validate(job: Job, number: int) -> dict:
         if better:
             state.keep_best(number, scores and scores["mean_iou"])
         if better and job.accelerator.is_main_process:
-            run_folder.save_best(job.folder, model, predictor.image_processor(), state, card_facts(), scores)
+            measured = {"operations": job.operations, "peak_memory": dry_run.peak_memory(job.accelerator.device)}
+            run_folder.save_best(job.folder, model, predictor.image_processor(), state, card_facts(), scores, measured)
         if scores and job.accelerator.is_main_process:
             path = job.folder / "images" / f"epoch_{number:04d}.png"
             with writing(path):

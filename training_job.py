@@ -27,9 +27,11 @@ from data_scripts.training import count_images, load_training_data, make_trainin
 from data_scripts.transforms import SharedEpoch, TrainTransform
 from script_arguments import TrainArguments
 from seg_models.distillation import Distillation
+from seg_models.modeling import at_output_stride
 from seg_models.models import build_network, in_head, model_entry, parts_to_freeze
 from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
 from seg_models.objective import Criterion, Objective
+from seg_models.operations import forward_macs
 from seg_models.predictor import check_sides, refuse_smaller, smallest_side
 from seg_models.weights import start_weights
 from seg_runs import checkpoints, run_folder
@@ -41,7 +43,7 @@ from seg_runs.log import TrainingLog
 from seg_runs.optimization import Schedule, make_ema, make_schedule, optimizer_from_flags, total_steps
 from seg_runs.pace import Calendar, Pace, in_words, seconds_of, steps_within
 from seg_runs.parsing import changed_flags, recipe_of
-from seg_runs.report import comparison
+from seg_runs.results import comparison
 from seg_runs.state import Conditions, RunState
 from seg_runs.trackers import Trackers, refuse_missing_trackers, tracker_names
 from teachers import Teacher, entries_of, load_teacher
@@ -115,6 +117,7 @@ class Job(Setup):
     state: RunState  # progress of the run
     log: TrainingLog
     pace: Pace  # how fast the run goes
+    operations: dict  # of the network for one image, as training.json records them
 
     def epochs_left(self) -> range:
         """Return the numbers of the epochs to run, counted from 1. The first one may have begun before a resume."""
@@ -223,7 +226,7 @@ def start_job(setup: Setup, pace: Pace) -> Job:
     if args.run.preview and accelerator.is_main_process:
         write_preview(folder / "preview.png", setup.feed, args.run.preview, setup.labels)
     log = open_log(args, accelerator, folder, state, setup.labels)
-    return Job(**vars(setup), folder=folder, state=state, log=log, pace=pace)
+    return Job(**vars(setup), folder=folder, state=state, log=log, pace=pace, operations=operations_of(setup))
 
 
 # Checks across packages. The parser has already made the checks within one package.
@@ -371,6 +374,16 @@ def description(setup: Setup) -> str:
         f"{setup.accelerator.num_processes} process(es), precision {setup.accelerator.mixed_precision}, "
         f"seed {args.run.seed}{taught if setup.teachers else ''}"
     )
+
+
+def operations_of(setup: Setup) -> dict:
+    """Return the MACs of the network for one image, and its height and width: those of validation, or of a crop."""
+    size = setup.args.network.test_size
+    if not size and setup.feed.val_loader is not None:
+        size = setup.feed.val_loader.dataset[0]["pixel_values"].shape[-2:]
+    size = list(size or setup.feed.transform.options.crop_size)
+    with at_output_stride(setup.learner.scored, setup.args.network.eval_output_stride):
+        return {"macs": forward_macs(setup.learner.scored, size), "size": size}
 
 
 def write_preview(path: Path, feed: Feed, number: int, labels: LabelInfo) -> None:

@@ -17,6 +17,7 @@ from transformers.hf_argparser import HfArg
 
 from seg_runs.launch import one_line_errors
 from seg_runs.parsing import parse_arguments
+from web_page import document, is_page_of
 
 from . import class_statistics as statistics
 from . import eda_charts as charts
@@ -37,6 +38,7 @@ from .training import load_to_look_at
 NAMED = {"prog": "python -m data_scripts.eda", "usage": "%(prog)s [DATA] OUT [--FLAG VALUE] ..."}
 PAIRS = 6  # look-alikes that the page shows
 PAGE = "index.html"
+GENERATOR = "data_scripts.eda"
 REMEDY = "make room there, or name another folder"
 
 
@@ -80,13 +82,8 @@ def split_off_folder(argv: list[str]) -> tuple[list[str], Path]:
 
 def prepare_folder(out: Path) -> None:
     """Create the folder to write. Raises `DataError` if it cannot be one, or if it holds another page."""
-    if (out / PAGE).exists():
-        try:
-            ours = f'content="{html.GENERATOR}"' in (out / PAGE).read_text(encoding="utf-8")[:2000]
-        except (OSError, UnicodeDecodeError):
-            ours = False
-        if not ours:
-            raise DataError(f"{out / PAGE} exists and is not a page of this program: name another folder")
+    if (out / PAGE).exists() and not is_page_of(GENERATOR, out / PAGE):
+        raise DataError(f"{out / PAGE} exists and is not a page of this program: name another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -159,7 +156,7 @@ def draw(
         look_alikes(data, survey, alike) if options.pictures else "",
         "<footer>Drawn by <code>python -m data_scripts.eda</code>. The numbers are in stats.json.</footer>",
     ]
-    return html.page(f"{title}: a look at the data", sections)
+    return document(f"{title}: a look at the data", GENERATOR, html.STYLE, html.SCRIPT, sections)
 
 
 def described(survey: Survey) -> str:

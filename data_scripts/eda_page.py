@@ -5,7 +5,7 @@ Every text that comes from a data set (names of classes and files) passes throug
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 import cv2
@@ -23,22 +23,11 @@ WIDTH, SMALL = 560, 280  # of a picture and of a small one, in pixels
 LEVELS = {"error": "must be repaired", "warning": "look at this", "note": "good to know"}
 
 STYLE = """
-:root { color-scheme: light dark; --paper: #faf9f7; --card: #fff; --ink: #1c1b1a; --soft: #6b6763; --line: #e5e2dd;
-  --train: #2f6fde; --val: #e07b1a; --test: #7d8793; --error: #c62f2f; --warning: #b97a00; --note: #5c7285;
+:root { --train: #2f6fde; --val: #e07b1a; --test: #7d8793; --error: #c62f2f; --warning: #b97a00; --note: #5c7285;
   --mask: .55; }
-@media (prefers-color-scheme: dark) { :root { --paper: #131416; --card: #1c1e21; --ink: #ecebe9; --soft: #9c9a96;
-  --line: #303338; --train: #6ea3ff; --val: #ffab57; --test: #97a1ad; --error: #ff7b72; --warning: #f0b840;
-  --note: #9ab2c6; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI",
-  Roboto, sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 32px 20px 64px; }
-h1 { font-size: clamp(28px, 5vw, 42px); line-height: 1.15; letter-spacing: -.02em; margin: 0 0 6px; }
-h2 { font-size: 22px; letter-spacing: -.01em; margin: 52px 0 6px; }
+@media (prefers-color-scheme: dark) { :root { --train: #6ea3ff; --val: #ffab57; --test: #97a1ad; --error: #ff7b72;
+  --warning: #f0b840; --note: #9ab2c6; } }
 h2 + .card { margin-top: 14px; }
-h1, h2, p, li, figcaption { overflow-wrap: anywhere; }
-p { margin: 4px 0 16px; } .soft { color: var(--soft); } small, .small { font-size: 13px; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 18px 20px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; margin: 24px 0 0; }
 .tiles .card { padding: 14px 18px; } .tiles b { display: block; font-size: 26px; line-height: 1.2;
   font-variant-numeric: tabular-nums; letter-spacing: -.01em; } .tiles span { color: var(--soft); font-size: 14px; }
@@ -49,14 +38,9 @@ p { margin: 4px 0 16px; } .soft { color: var(--soft); } small, .small { font-siz
   padding: 0 9px; margin-right: 8px; white-space: nowrap; }
 .error { color: var(--error); } .warning { color: var(--warning); } .note { color: var(--note); }
 .findings div { font-size: 14px; color: var(--soft); }
-.swatch { display: inline-block; width: 12px; height: 12px; border-radius: 3px; flex: none;
-  box-shadow: inset 0 0 0 1px rgb(128 128 128 / .45); }
-.legend { display: flex; flex-wrap: wrap; gap: 6px 16px; font-size: 14px; margin: 0 0 14px; align-items: center; }
-.legend span { display: inline-flex; gap: 6px; align-items: center; }
 .slider { display: inline-flex; gap: 10px; align-items: center; margin: 0 0 14px; font-size: 14px; }
 .slider input { width: 180px; accent-color: var(--train); }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 16px; }
-figure { margin: 0; min-width: 0; }
 .sheet figure { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   overflow: hidden; } .sheet figcaption { padding: 8px 12px 11px; font-size: 12.5px; color: var(--soft); }
 .sheet figcaption b { color: var(--ink); font-weight: 500; }
@@ -80,7 +64,6 @@ figure { margin: 0; min-width: 0; }
 .train { background: var(--train); } .val { background: var(--val); } .test { background: var(--test); }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 14px; }
 .maps img { display: block; width: 100%; border-radius: 6px; } .maps figcaption { font-size: 13px; padding-top: 5px; }
-.scroll { overflow-x: auto; padding-bottom: 6px; }
 .matrix { border-collapse: separate; border-spacing: 2px; font-size: 11.5px; font-variant-numeric: tabular-nums;
   width: 100%; max-width: 900px; }
 .matrix td { min-width: 30px; height: 28px; text-align: center; border-radius: 4px; padding: 0 3px; }
@@ -90,43 +73,20 @@ figure { margin: 0; min-width: 0; }
   text-overflow: ellipsis; z-index: 1; }
 .matrix thead th { writing-mode: vertical-rl; transform: rotate(180deg); padding: 4px 0; max-height: 130px;
   overflow: hidden; text-overflow: ellipsis; }
-.plain { border-collapse: collapse; width: 100%; font-size: 14px; } .plain th, .plain td { text-align: left;
-  padding: 6px 10px 6px 0; border-top: 1px solid var(--line); vertical-align: top; }
-.plain thead th { border: 0; color: var(--soft); font-weight: 400; font-size: 13px; }
-.plain td { font-variant-numeric: tabular-nums; }
 svg { display: block; width: 100%; height: auto; } .ends { display: flex; justify-content: space-between; }
 .whole { white-space: nowrap; } .swatch.wide { width: 40px; height: 18px; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 16px; }
 .pairs .side { display: grid; grid-template-columns: 1fr 1fr; gap: 4px; } .pairs img { width: 100%; display: block;
   border-radius: 6px; } .pairs figcaption { font-size: 12.5px; color: var(--soft); padding-top: 5px; }
-footer { margin-top: 56px; color: var(--soft); font-size: 13px; }
-@media (max-width: 480px) { main { padding: 22px 14px 48px; } .card { padding: 14px; }
-  .row { grid-template-columns: 98px 1fr 58px; gap: 8px; }
+@media (max-width: 480px) { .row { grid-template-columns: 98px 1fr 58px; gap: 8px; }
   .ticks span:nth-child(even) { display: none; } .tiles b { font-size: 22px; }
   .tiles { grid-template-columns: 1fr 1fr; } .maps { grid-template-columns: 1fr 1fr; } }
-@media print { .slider { display: none; } .card, figure { break-inside: avoid; } }
+@media print { .slider { display: none; } }
 """
 SCRIPT = (
     "document.getElementById('mask')?.addEventListener('input', event => "
     "document.documentElement.style.setProperty('--mask', event.target.value / 100));"
 )
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-
-
-def page(title: str, sections: Iterable[str]) -> str:
-    """Return the HTML document. Its policy forbids the browser to load anything from elsewhere."""
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta name="generator" content="{GENERATOR}">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(section for section in sections if section)
-        + f"\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
-    )
-
-
-GENERATOR = "data_scripts.eda"
 
 
 def header(title: str, where: str, tiles: Sequence[tuple[str, str]], warning: str) -> str:

@@ -3,7 +3,7 @@
     python -m data_scripts.folds my_kitti kitti_folds.json --dataset kitti --number 5
     python -m data_scripts.folds my_camvid drives.json --number 3 --group_by '^(.*)_'       # keeps each drive together
     accelerate launch train_seg.py --dataset kitti --dataset_path my_kitti --folds kitti_folds.json --fold 1
-    python -m seg_runs.compare runs/kitti_*                                                # mean over the folds
+    python -m seg_runs.report runs/kitti_*                                                 # mean over the folds
 
 Every class is spread over the folds as evenly as possible. Images that look alike stay in one fold, because a score on
 an image that training has almost seen says nothing. The same images always give the same folds. This is a script: it

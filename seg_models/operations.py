@@ -10,9 +10,28 @@ from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
 
+from .cost import on_meta
 from .predictor import refuse_smaller, smallest_side
 from .short_heads import shorten_heads
+
+
+def forward_macs(model: PreTrainedModel, size: tuple[int, int]) -> int:
+    """Return the MACs of `model` for one image of `size` (H, W). The model may be on any device and is not moved.
+
+    An image smaller than the network's smallest counts as that.
+    """
+    least = smallest_side(model)
+    images = torch.empty(1, 3, *(max(side, least) for side in size), device="meta")
+    return forward_flops(on_meta(model), images) // 2
+
+
+def forward_flops(model: torch.nn.Module, images: torch.Tensor) -> int:
+    """Return the FLOPs of a forward pass over `images` (B, 3, H, W). Both are on the meta device."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(images)
+    return counter.get_total_flops()
 
 
 def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict[str, float]:
@@ -24,8 +43,7 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
     with torch.device("meta"):
         model, images = build(), torch.empty(1, 3, *size)
         refuse_smaller("--size", size, smallest_side(model))
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model.eval()(images)
+        flops = forward_flops(model, images)
         own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
         kept = {}
 
@@ -38,7 +56,7 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             pair = torch.empty(2, 3, *size)  # 2 images, because batch norm refuses one value per channel
             output = model.train()(pair)
-    flops, memory = counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values()) / 2
+    memory = sum(storage.nbytes() for storage in kept.values()) / 2
     del output
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {"parameters": parameters, "macs": flops / 2, "flops": flops, "memory": memory}

@@ -22,7 +22,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from .files import read_json
 from .lineage import teachers_note, teachers_that_may_have_seen
 from .recipes import read_recipe
-from .report import score_summary
+from .results import score_summary
 from .state import RunState
 
 if TYPE_CHECKING:
@@ -51,11 +51,14 @@ class CardFacts:
         return self.note({"dataset": other} if other else config)
 
 
-def training_record(model: "PreTrainedModel", state: RunState, seconds: float, scores: dict | None) -> dict:
+def training_record(
+    model: "PreTrainedModel", state: RunState, seconds: float, scores: dict | None, measured: dict
+) -> dict:
     """Return the content of training.json.
 
-    seconds  training time so far
-    scores   the metric's result, or None without validation
+    seconds   training time so far
+    scores    the metric's result, or None without validation
+    measured  operations and peak memory, as train_seg.py measures them
     """
     names = [name for _, name in sorted(model.config.id2label.items())]
     return {
@@ -66,6 +69,7 @@ def training_record(model: "PreTrainedModel", state: RunState, seconds: float, s
         "hardware": f"{state.conditions.processes} x {device_name(model)}, precision {state.conditions.precision}",
         "versions": {"python": platform.python_version(), **versions()},
         "parameters": sum(p.numel() for name, p in model.named_parameters() if not name.startswith("aux_classifier.")),
+        **measured,
         "validation": None if scores is None else score_summary(names, scores),
     }
 

@@ -3,19 +3,14 @@
     python -m seg_runs.complexity                                       # every model
     python -m seg_runs.complexity segformer_b0 unet --size 375 1242 --norm evo --time --markdown
     python -m seg_runs.complexity unet_resnet50 deeplabv3plus_resnet50 --encoder convnext_tiny --output_stride 8
-    python -m seg_runs.complexity --runs runs/* --plot miou_flops.png   # validation mIoU of runs against operations
 
-`seg_models/operations.py` documents what is counted. No other module imports this program.
+`seg_models/operations.py` documents what is counted. `python -m seg_runs.report` shows the mIoU of runs against their
+operations. No other module imports this program.
 """
 
 import argparse
-import json
-import os
 import sys
 from functools import partial
-
-import yaml
-from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
 from seg_models.catalog import MODELS, OUTPUT_STRIDES
 from seg_models.errors import ModelError
@@ -24,51 +19,6 @@ from seg_models.names import NORMS
 from seg_models.operations import images_per_second, measure
 
 COLUMNS = ("model", "parameters", "GMACs", "GFLOPs", "kept for backward", "images/s")
-
-
-def plot(runs: list[str], size: tuple[int, int], path: str) -> None:
-    """Plot the validation mIoU of complete runs against the operations of their networks for images of `size` (H, W).
-
-    Raises `ModelError` if no run has a validation score, or if `path` cannot be written.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    points = []
-    for run in runs:
-        try:
-            with open(os.path.join(run, "results.json")) as results, open(os.path.join(run, "args.yaml")) as args:
-                score = json.load(results)["best_mean_iou"]
-                flags = yaml.safe_load(args)
-            config = AutoConfig.from_pretrained(os.path.join(run, "best"), local_files_only=True)
-        except OSError:
-            continue
-        if score is not None:
-            cost = measure(partial(AutoModelForSemanticSegmentation.from_config, config), size)
-            name = flags["model"] + (f" ({flags['encoder']})" if flags.get("encoder") else "")
-            points.append((cost["flops"] / 1e9, score, name))
-    if not points:
-        raise ModelError("--runs: no complete run with a validation score")
-    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.set(xscale="log", xlabel=f"GFLOPs of an image of {size[0]}x{size[1]}", ylabel="validation mIoU")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.margins(x=0.1, y=0.1)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
-    axes.scatter(*zip(*[point[:2] for point in points], strict=True), color="#2563eb")
-    fewest, most = min(points)[0], max(points)[0]
-    for flops, score, name in points:  # names in the right half go to the left of their points, to stay inside
-        offset, side = ((-6, 4), "right") if flops**2 > fewest * most else ((6, 4), "left")
-        axes.annotate(name, (flops, score), textcoords="offset points", xytext=offset, ha=side, fontsize=8)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # missing folder, unknown format
-        raise ModelError(f"--plot {path} cannot be written: {error}") from error
 
 
 def print_table(args: argparse.Namespace, size: tuple[int, int]) -> None:
@@ -113,19 +63,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output_stride", type=int, choices=OUTPUT_STRIDES, help="default: the model's")
     parser.add_argument("--time", action="store_true", help="measure images per second on this machine")
     parser.add_argument("--markdown", action="store_true")
-    parser.add_argument("--runs", nargs="+", help="run folders, for --plot")
-    parser.add_argument("--plot", help="file for a plot of mIoU against operations, instead of the table")
     args = parser.parse_args(argv)
     size = tuple(args.size)
     if min(size) < 1 or args.num_labels < 1:
         parser.error("--size takes a height and a width, and --num_labels 1 or more")
     try:
-        if bool(args.runs) != bool(args.plot):
-            raise ModelError("--runs and --plot go together")
-        if args.runs:
-            plot(args.runs, size, args.plot)
-        else:
-            print_table(args, size)
+        print_table(args, size)
     except ModelError as error:
         sys.exit(f"error: {error}")
 

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from .files import write_json, writing
-from .report import plot_learning_curve
+from .results import plot_learning_curve
 from .run_folder import COLUMNS, append_row, read_rows
 from .state import RunState
 from .trackers import Trackers

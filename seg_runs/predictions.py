@@ -13,7 +13,7 @@ from PIL import Image
 from .files import write_atomically, write_json, writing
 from .launch import on_first_process
 from .lock import PREDICTING, locked
-from .report import score_summary
+from .results import score_summary
 from .run_folder import make_folders
 
 if TYPE_CHECKING:

@@ -1,117 +1,295 @@
-"""Show a run's results: the table of classes, the learning curve and the validation pictures."""
+"""Compare runs: in the terminal, and with --out as one page that needs no other file, and as CSV.
 
+    python -m seg_runs.report runs/*
+    python -m seg_runs.report runs/* --out report              # report/index.html, groups.csv, runs.csv
+    python -m seg_runs.report runs/* --baseline runs/plain
+    python -m seg_runs.report runs/* --scores scores_val.json  # of predict_seg.py, such as --mst
+
+Runs that differ in seed and fold only are a group. Reads run folders and nothing else. This is a script: it may use
+every room, and nothing imports it.
+"""
+
+import csv
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from data_scripts.catalog import DATASETS, data_note
+from script_arguments import TrainArguments
+from web_page import document, is_page_of
 
-from .files import write_atomically
+from . import report_page as html
+from .files import read_json, write_atomically, writing
+from .launch import RunError, one_line_errors
+from .parsing import Parser, as_given, default_of, flags_of
+from .report_noise import mean_and_deviation
+from .report_pictures import MOST_GROUPS, Color, photos_of
+from .report_runs import MEANS, RECORD, Comparison, Flags, Group, read_runs
+from .report_style import SCRIPT, STYLE
 
-INK, PAPER = (24, 24, 27), (250, 250, 249)
-
-
-def class_table(names: Sequence[str], scores: dict) -> str:
-    """Return a text table with IoU and accuracy of each class, "-" where they are undefined."""
-    width = max(map(len, [*names, "mean"]))
-    lines = [f"{'class':<{width}}    IoU  accuracy"]
-    rows = zip(names, scores["per_category_iou"], scores["per_category_accuracy"], strict=True)
-    for name, iou, accuracy in rows:
-        lines.append(f"{name:<{width}}  {_number(iou)}    {_number(accuracy)}")
-    lines.append("-" * len(lines[0]))
-    lines.append(f"{'mean':<{width}}  {_number(scores['mean_iou'])}    {_number(scores['mean_accuracy'])}")
-    lines.append(f"pixel accuracy {scores['overall_accuracy']:.4f}")
-    return "\n".join(lines)
+GENERATOR = "seg_runs.report"
+PAGE, GROUPS, RUNS = "index.html", "groups.csv", "runs.csv"
+FIRST = {GROUPS: ["group", "runs", "mean_iou"], RUNS: ["run", "group", "fold"]}  # columns by which a CSV is known again
 
 
-def _number(value: float) -> str:
-    return "   -  " if np.isnan(value) else f"{value:.4f}"
+def make_parser() -> Parser:
+    parser = Parser(prog="python -m seg_runs.report", description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"write {PAGE}, {GROUPS} and {RUNS} to this folder")
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="RUN",
+        help="a run of the group that others are compared with (default: the group from which most others differ in "
+        "one flag)",
+    )
+    parser.add_argument(
+        "--scores", default=RECORD, metavar="FILE", help=f"file of scores in each run folder (default: {RECORD})"
+    )
+    parser.add_argument("--no_pictures", action="store_true", help="show no photos on the page")
+    return parser
 
 
-def score_summary(names: Sequence[str], scores: dict) -> dict:
-    """Return the means, and IoU and accuracy by class, ready for JSON: None for nan."""
-
-    def by_class(values: Sequence[float]) -> dict[str, float | None]:
-        return {name: None if np.isnan(value) else float(value) for name, value in zip(names, values, strict=True)}
-
-    keys = ("mean_iou", "mean_accuracy", "overall_accuracy")
-    means = {key: None if np.isnan(scores[key]) else float(scores[key]) for key in keys}
-    iou, accuracy = by_class(scores["per_category_iou"]), by_class(scores["per_category_accuracy"])
-    return means | {"iou": iou, "accuracy": accuracy}
-
-
-def plot_learning_curve(rows: list[dict], path: Path) -> None:
-    """Plot loss, accuracy and mIoU over epochs to `path`, a PNG, from the rows of log_epoch.csv."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    losses, scores = figure.subplots(1, 2)
-    for axes, series in (
-        (losses, {"train_loss": "training", "val_loss": "validation"}),
-        (
-            scores,
-            {
-                "train_accuracy": "training accuracy",
-                "val_accuracy": "validation accuracy",
-                "mean_iou": "validation mIoU",
-            },
-        ),
-    ):
-        for i, (key, label) in enumerate(series.items()):
-            points = [(row["epoch"], row[key]) for row in rows if row[key] is not None]
-            if points:
-                color = ("#9ca3af", "#2563eb", "#dc2626")[i]
-                axes.plot(
-                    *zip(*points, strict=True), label=label, color=color, marker="." if len(points) < 30 else None
-                )
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-    losses.set(title="mean loss", ylim=(0, None))
-    best = max((row["mean_iou"] for row in rows if row["mean_iou"] is not None), default=None)
-    scores.set(title="scores" if best is None else f"scores: best mIoU {best:.4f}", ylim=(0, 1))
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    write_atomically(path, picture.getvalue())
+def main(argv: list[str] | None = None) -> None:
+    with one_line_errors():
+        args = make_parser().parse_args(argv)
+        if args.out is not None:
+            refuse_foreign(args.out)
+        flags = known_flags()
+        runs, left_out = read_runs(args.runs, args.scores, flags)
+        for folder, why in left_out:
+            print(f"note: {folder} is left out: {why}")
+        if not runs:
+            raise RunError(f"nothing to compare: none of {len(args.runs)} folders is a complete run")
+        comparison = Comparison(runs, flags, args.baseline)
+        if args.out is None:
+            print(tables(comparison))
+        print(ranking(comparison))
+        if args.out is not None:
+            write(args.out, comparison, left_out, not args.no_pictures)
 
 
-def comparison(
-    rows: list[tuple[np.ndarray, ...]], titles: Sequence[str], legend: dict[str, tuple], width: int = 480
-) -> Image.Image:
-    """Return a picture with rows of panels side by side, titles above, and a legend of class colours below.
+def known_flags() -> Flags:
+    """Return the defaults of train_seg.py's flags, and which flag details which other ones."""
+    fields = flags_of(TrainArguments)
+    needs = {name: (*f.metadata.get("needs", ()), *f.metadata.get("needs_one_of", ())) for name, f in fields.items()}
+    defaults = {name: default_of(f) for name, f in fields.items() if not f.metadata.get("of_launch")}
+    return Flags(defaults, needs)
 
-    Each row is a tuple of uint8 (H, W, 3), one for each title. Panels are scaled to `width` pixels: bilinearly if the
-    title contains "image", else by nearest neighbour.
-    """
-    gap, bar = 6, 26
-    font = ImageFont.load_default(14)
-    heights = [round(width * row[0].shape[0] / row[0].shape[1]) for row in rows]
-    total_width = len(titles) * (width + gap) + gap
-    entries, swatch, line = [], 16, 24
-    x = y = 0
-    for name, color in legend.items():
-        advance = swatch + 6 + int(font.getlength(name)) + 18
-        if x + advance > total_width - 2 * gap:
-            x, y = 0, y + line
-        entries.append((x, y, name, tuple(color)))
-        x += advance
-    total_height = bar + sum(heights) + gap * len(rows) + gap + y + line + gap
-    sheet = Image.new("RGB", (total_width, total_height), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for i, title in enumerate(titles):
-        draw.text((gap + i * (width + gap), bar / 2), title, INK, font, anchor="lm")
-    top = bar
-    for row, height in zip(rows, heights, strict=True):
-        for i, panel in enumerate(row):
-            method = Image.Resampling.BILINEAR if "image" in titles[i] else Image.Resampling.NEAREST
-            sheet.paste(Image.fromarray(panel).resize((width, height), method), (gap + i * (width + gap), top))
-        top += height + gap
-    for x, y, name, color in entries:
-        left, up = gap + x, top + gap + y
-        draw.rectangle((left, up, left + swatch, up + swatch), fill=color, outline=INK)
-        draw.text((left + swatch + 6, up + swatch / 2), name, INK, font, anchor="lm")
-    return sheet
+
+def refuse_foreign(out: Path) -> None:
+    """Raise RunError if `out` cannot hold a report, or holds files of its names that no report wrote."""
+    if out.exists() and not out.is_dir():
+        raise RunError(f"--out {out} is not a folder: name another")
+    page = out / PAGE
+    foreign = [page] if page.exists() and not is_page_of(GENERATOR, page) else []
+    foreign += [out / name for name in (GROUPS, RUNS) if (out / name).exists() and not is_table_of(name, out / name)]
+    if foreign:
+        raise RunError(f"{foreign[0]} exists and was not written by this program: name another folder with --out")
+
+
+def is_table_of(name: str, path: Path) -> bool:
+    """Whether the file `path` begins like the CSV called `name`."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return next(csv.reader(file), [])[:3] == FIRST[name]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
+
+
+def write(out: Path, comparison: Comparison, left_out: Sequence[tuple[Path, str]], pictures: bool) -> None:
+    """Write the page and the tables to the folder `out`."""
+    warnings = warnings_of(comparison, pictures)
+    for warning in warnings:
+        print(f"note: {warning}")
+    text = page_of(comparison, left_out, warnings, pictures)
+    with writing(out, "; make room there, or name another folder"):
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / GROUPS, as_csv(FIRST[GROUPS], group_rows(comparison)))
+        write_atomically(out / RUNS, as_csv(FIRST[RUNS], run_rows(comparison)))
+        write_atomically(out / PAGE, text)
+    print(f"wrote {out / PAGE} ({len(text) / 1e6:.1f} MB), {GROUPS} and {RUNS}")
+
+
+def page_of(
+    comparison: Comparison, left_out: Sequence[tuple[Path, str]], warnings: Sequence[str], pictures: bool
+) -> str:
+    """Return the page."""
+    palette = palette_of(comparison)
+    first = [comparison.baseline, *(i for i in range(len(comparison.groups)) if i != comparison.baseline)]
+    shown = sorted(first[:MOST_GROUPS])
+    photos = photos_of(comparison, shown, palette) if pictures else []
+    sections = [
+        html.header(comparison, title_of(comparison), warnings),
+        html.ranking(comparison),
+        html.flags_table(comparison),
+        html.class_table(comparison),
+        html.curves_section(comparison),
+        html.cost_section(comparison),
+        html.photos_section(comparison, photos, palette, len(first) - len(shown)),
+        html.runs_section(comparison, left_out),
+        f"<footer>Written by <code>python -m {GENERATOR}</code>. The numbers are in {GROUPS} and {RUNS}.</footer>",
+    ]
+    return document(f"{title_of(comparison)}: runs compared", GENERATOR, STYLE, SCRIPT, sections)
+
+
+def title_of(comparison: Comparison) -> str:
+    """Return what the runs are validated on."""
+    flags = [group.flags for group in comparison.groups]
+    names = {str(f["eval_dataset"][0]) if f.get("eval_dataset") else _data_name(f) for f in flags}
+    folds = {run.fold for group in comparison.groups for run in group.runs} - {None}
+    fold = f", fold{'s' if len(folds) > 1 else ''} {', '.join(sorted(folds))}" if folds else ""
+    return " and ".join(sorted(names)) + fold
+
+
+def _data_name(flags: dict) -> str:
+    own = flags.get("dataset_path") or flags.get("dataset_name")
+    return str(own) if own else data_note(flags.get("dataset")).title
+
+
+def warnings_of(comparison: Comparison, pictures: bool) -> list[str]:
+    """Return what a reader of the page must know first."""
+    warnings = []
+    comparable = [comparison.groups[i] for i in comparison.comparable]
+    apart = len(comparison.groups) - len(comparable)
+    if apart:
+        verb = "is" if apart == 1 else "are"
+        warnings.append(
+            f"{apart} of {len(comparison.groups)} groups {verb} scored on other images than the baseline, so their "
+            "scores do not compare."
+        )
+    if len({frozenset(run.images for run in group.runs) for group in comparable}) > 1:
+        warnings.append("Not all groups have the same folds: their means do not compare, but the gains do.")
+    settings = {str(run.settings) for group in comparison.groups for run in group.runs}
+    if len(settings) > 1:
+        warnings.append("Not all scores were measured with the same scales and flips: they do not compare.")
+    notes = {group.flags.get("dataset"): data_note(group.flags.get("dataset")) for group in comparison.groups}
+    private = [
+        note.title for dataset, note in notes.items() if not note.publishable and dataset not in ("folder", "hub")
+    ]
+    if private and pictures:
+        warnings.append(
+            f"This page holds pictures of {private[0]}: show it only where these may be shown, or write it with "
+            "--no_pictures."
+        )
+    return warnings
+
+
+def palette_of(comparison: Comparison) -> dict[str, Color]:
+    """Return the colours of the classes in the pictures of the baseline; {} if they are not known."""
+    run = comparison.groups[comparison.baseline].runs[0]
+    path = run.folder / "best" / "config.json"
+    try:
+        saved = read_json(path).get("label_set") if path.is_file() else None
+        colors = [tuple(map(int, color)) for color in saved["palette"]] if saved else []
+    except (RunError, KeyError, TypeError, ValueError):
+        colors = []
+    source = DATASETS.get(run.flags.get("dataset"))
+    if source is not None and source.labels is not None:
+        return dict(zip(source.labels.names, source.labels.palette, strict=True))
+    fits = len(colors) == len(run.iou) and all(len(color) == 3 for color in colors)
+    return dict(zip(run.iou, colors, strict=True)) if fits else {}
+
+
+# The tables
+
+
+def group_rows(comparison: Comparison) -> list[dict]:
+    """Return the rows of groups.csv. Scores are shares, not per cents; what is not known is empty."""
+    rows = []
+    for i, group in enumerate(comparison.groups):
+        (mean, deviation), gain = mean_and_deviation(group.scores()), comparison.gain(i)
+        best, ties = comparison.best()
+        row = {"group": comparison.name(i), "runs": len(group.runs), "mean_iou": mean, "deviation": deviation}
+        row |= {"gain": None if gain is None else gain.value, "margin": None if gain is None else gain.margin}
+        row |= {"within_noise": None if gain is None else gain.is_noise, "best_or_tie": i == best or i in ties}
+        row |= {name: group.mean_of(name) for name in ("seconds", "peak_memory", "parameters", "macs")}
+        row |= {f"--{key}": _plain(group.flags.get(key)) for key in comparison.varying}
+        row |= {f"iou/{name}": mean_and_deviation(group.scores(name))[0] for name in comparison.classes}
+        rows.append(row)
+    return rows
+
+
+def run_rows(comparison: Comparison) -> list[dict]:
+    """Return the rows of runs.csv."""
+    rows = []
+    for i, group in enumerate(comparison.groups):
+        for run in group.runs:
+            row = {"run": run.folder.name, "group": comparison.name(i), "fold": run.fold, "seed": run.seed}
+            row |= {"best_epoch": run.best_epoch, **run.means}
+            row |= {name: getattr(run, name) for name in ("seconds", "peak_memory", "parameters", "macs", "hardware")}
+            row |= {f"--{key}": _plain(group.flags.get(key)) for key in comparison.varying}
+            row |= {f"iou/{name}": run.iou.get(name, math.nan) for name in comparison.classes}
+            rows.append(row)
+    return rows
+
+
+def _plain(value: object) -> str:
+    return "" if value is None else as_given(value)
+
+
+def as_csv(first: Sequence[str], rows: Sequence[dict]) -> str:
+    """Return rows as CSV. Their first columns must be `first`."""
+    assert list(rows[0])[: len(first)] == list(first)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0].keys())
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _cell(value) for key, value in row.items()})
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value
+
+
+# The terminal
+
+
+def tables(comparison: Comparison) -> str:
+    """Return a table for each group: mean, deviation and range of the IoU of each class and of each mean."""
+    texts = [
+        f"{comparison.name(i)}: {group.repeats}\n{group_table(group)}\n" for i, group in enumerate(comparison.groups)
+    ]
+    return "\n".join(texts)
+
+
+def group_table(group: Group) -> str:
+    classes = dict.fromkeys(name for run in group.runs for name in run.iou)
+    rows = [(name, group.scores(name)) for name in classes]
+    means = [(title, [run.means[key] for run in group.runs]) for key, title in MEANS.items()]
+    width = max(len(name) for name, _ in (*rows, *means))
+    head = f"{'class':<{width}}    mean     dev  lowest  highest  runs"
+    line = "-" * len(head)
+    return "\n".join([head, *(_row(*row, width) for row in rows), line, *(_row(*row, width) for row in means)])
+
+
+def _row(name: str, scores: Sequence[float], width: int) -> str:
+    known = [score for score in scores if not math.isnan(score)]
+    if not known:
+        return f"{name:<{width}}       -       -       -        -     0"
+    mean, deviation = mean_and_deviation(known)
+    spread = "     -" if math.isnan(deviation) else f"{deviation:.4f}"
+    return f"{name:<{width}}  {mean:.4f}  {spread}  {min(known):.4f}   {max(known):.4f}  {len(known):4}"
+
+
+def ranking(comparison: Comparison) -> str:
+    """Return a line for each group, the best first: mean IoU, gain over the baseline, and what it changes."""
+    lines = ["mean IoU            gain over the baseline, with its 95 % interval"]
+    for i, group in enumerate(comparison.groups):
+        (mean, deviation), gain = mean_and_deviation(group.scores()), comparison.gain(i)
+        spread = " " * 9 if math.isnan(deviation) else f"+- {deviation:.4f}"
+        difference = " " * 17
+        if gain is not None and i != comparison.baseline:
+            difference = f"{gain.value:+.4f}" + (f" +- {gain.margin:.4f}" if gain.margin is not None else " " * 10)
+        lines.append(f"{mean:.4f} {spread}    {difference:<17}  {comparison.name(i)}; {group.repeats}")
+    noise = comparison.fits[None].deviation
+    known = f"a run deviates by {noise:.4f}" if noise is not None else "one seed: no noise is known"
+    return "\n".join([*lines, f"noise: {known}"])
+
+
+if __name__ == "__main__":
+    main()

@@ -395,11 +395,13 @@ def save_best(
     state: RunState,
     facts: CardFacts,
     scores: dict | None = None,
+    measured: dict | None = None,
 ) -> None:
     """Replace best/ with `model`, its image processor and a card. A failure leaves the old folder intact.
 
-    facts   facts for the card
-    scores  `mean_iou` scores on the validation split, or None without validation
+    facts     facts for the card
+    scores    `mean_iou` scores on the validation split, or None without validation
+    measured  more entries of training.json: operations and peak memory
     """
     restore_best(run)
     new, old, best = run / ".best.new", run / ".best.old", run / "best"
@@ -408,7 +410,8 @@ def save_best(
         with writing(best, f". {last_checkpoint(run)}"):
             model.save_pretrained(new)
             processor.save_pretrained(new)
-            write_json(new / "training.json", training_record(model, state, seconds_until_now(run, state), scores))
+            record = training_record(model, state, seconds_until_now(run, state), scores, measured or {})
+            write_json(new / "training.json", record)
             make_card(new, run, facts).save(new / "README.md")
             write_checksums(new, [path.name for path in new.glob("*.safetensors")])
             flush(new)

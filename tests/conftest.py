@@ -9,6 +9,7 @@ os.environ["OMP_THREAD_LIMIT"] = "1"  # else the scripts use all cores when OMP_
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,27 @@ def launch(script: str, *flags, **options) -> subprocess.CompletedProcess:
         os.killpg(process.pid, signal.SIGKILL)
         raise
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def browse(page: Path, width: int, scheme: str, work):
+    """Open a page in a browser, and return what `work(page)` returns. It must load nothing else."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs Debian's chromium (apt-get install chromium), which .ci/run installs")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        errors, requests = [], []
+        opened.on("console", lambda message: errors.append(message.text))
+        opened.on("pageerror", lambda error: errors.append(str(error)))
+        opened.on("request", lambda request: requests.append(request.url))
+        opened.goto(page.as_uri())
+        result = work(opened)
+        browser.close()
+    assert not errors and {url for url in requests if not url.startswith("data:")} == {page.as_uri()}
+    return result
 
 
 def sample(rng, size, crop_size, focus=None, **options):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from script_arguments import AppArguments, PredictArguments, TrainArguments
-from seg_runs import publish
+from seg_runs import publish, report
 from seg_runs.arguments import HubOptions, RunOptions
 from seg_runs.launch import RunError
 from seg_runs.parsing import flags_of, flat, parse_arguments, parts_of, save_arguments
@@ -297,7 +297,7 @@ def documented_commands() -> list[list[str]]:
                 code = [f"accelerate launch {code}" for code in re.findall(r"`((?:train|predict)_seg.py [^`]+)`", line)]
             else:
                 code = re.findall(
-                    r"^    (accelerate launch .+|python \w+_\w+\.py.*|python -m seg_runs.publish .+)", line
+                    r"^    (accelerate launch .+|python \w+_\w+\.py.*|python -m seg_runs.(?:publish|report) .+)", line
                 )
             found += [shlex.split(command, comments=True) for command in code if " ..." not in command]
     return found
@@ -308,6 +308,9 @@ def test_documented_commands_parse(words, monkeypatch):
     monkeypatch.chdir(ROOT)
     if "seg_runs.publish" in words:
         assert publish.make_parser().parse_args(words[3:]).hub_model_id
+        return
+    if "seg_runs.report" in words:
+        assert report.make_parser().parse_args(words[3:]).runs
         return
     script = next(word for word in words if word in COMMANDS)
     before, after = words[: words.index(script)], words[words.index(script) + 1 :]

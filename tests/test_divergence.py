@@ -154,7 +154,7 @@ def test_weights_that_are_not_finite_are_not_loaded(toycity, in_process, tmp_pat
 
 def test_no_json_holds_nan(tmp_path):
     from seg_runs.files import write_json
-    from seg_runs.report import score_summary
+    from seg_runs.results import score_summary
 
     with pytest.raises(ValueError):
         write_json(tmp_path / "x.json", {"a": float("nan")})

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import CAMVID
+from conftest import CAMVID, browse
 from PIL import Image
 from test_data_check import CLASSES, SIZE, mask, own, save, truncate  # noqa: F401 - `own` is a fixture
 from test_near_duplicates import scene
@@ -146,27 +146,6 @@ def test_what_is_not_ours_is_not_overwritten(own, tmp_path, capsys):  # noqa: F8
     assert "DATA OUT" in refused(capsys, own, tmp_path / "a", tmp_path / "b")
     assert "DATA OUT" in refused(capsys, "--dataset_path", own)
     assert "no folder" in refused(capsys, tmp_path / "nowhere", tmp_path / "page")
-
-
-def browse(page, width, scheme, work):
-    """Open a page in a browser, and return what `work(page)` returns."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs Debian's chromium (apt-get install chromium), which .ci/run installs")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        errors, requests = [], []
-        opened.on("console", lambda message: errors.append(message.text))
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        opened.on("request", lambda request: requests.append(request.url))
-        opened.goto(page.as_uri())
-        result = work(opened)
-        browser.close()
-    assert not errors and {url for url in requests if not url.startswith("data:")} == {page.as_uri()}
-    return result
 
 
 @pytest.mark.parametrize("width, scheme", [(390, "dark"), (1280, "light")])

@@ -9,12 +9,13 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("seg_models", "data_scripts", "metrics", "seg_runs")
 SCRIPTS = ("train_seg", "predict_seg", "app_gradio", "app_server")
 SCRIPTS += ("training_job", "teachers", "dry_run", "trained_model", "script_arguments", "card_facts")  # what they share
+SCRIPTS += ("web_page",)
 PROGRAMS = tuple(  # run with `python -m`: scripts
     ROOT / name
     for name in (
         *("data_scripts/check.py", "data_scripts/eda.py", "data_scripts/folds.py"),
         "data_scripts/prepare.py",
-        *("seg_runs/compare.py", "seg_runs/complexity.py", "seg_runs/publish.py"),
+        *("seg_runs/complexity.py", "seg_runs/publish.py", "seg_runs/report.py"),
     )
 )
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py") if path not in PROGRAMS)
