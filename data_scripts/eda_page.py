@@ -101,7 +101,7 @@ svg { display: block; width: 100%; height: auto; } .ends { display: flex; justif
   border-radius: 6px; } .pairs figcaption { font-size: 12.5px; color: var(--soft); padding-top: 5px; }
 footer { margin-top: 56px; color: var(--soft); font-size: 13px; }
 @media (max-width: 480px) { main { padding: 22px 14px 48px; } .card { padding: 14px; }
-  .row { grid-template-columns: 98px 1fr 58px; gap: 8px; }
+  .row { grid-template-columns: 98px 1fr 68px; gap: 8px; }
   .ticks span:nth-child(even) { display: none; } .tiles b { font-size: 22px; }
   .tiles { grid-template-columns: 1fr 1fr; } .maps { grid-template-columns: 1fr 1fr; } }
 @media print { .slider { display: none; } .card, figure { break-inside: avoid; } }
