@@ -48,6 +48,13 @@ def looks_like_toycity(root: Path) -> bool:
     return next((root / "leftImg8bit" / "train").glob("toycity_*"), None) is not None
 
 
+def looks_like_cities(root: Path) -> bool:
+    """Return whether `root` has a folder of training images for each city, as Cityscapes does."""
+    train = root / "leftImg8bit" / "train"
+    inside = [path for path in train.iterdir() if path.name[0] != "."] if train.is_dir() else []
+    return bool(inside) and all(path.is_dir() for path in inside)
+
+
 def looks_like_cityscapes(root: Path) -> bool:
     """Return whether `root` is arranged as MiniCity and Cityscapes are."""
     return (root / "leftImg8bit").is_dir()

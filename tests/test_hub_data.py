@@ -17,7 +17,7 @@ from data_scripts.class_file import default_palette
 from data_scripts.fold_files import Division, load_data
 from data_scripts.labels import DataError
 from data_scripts.reader import file_state, read_image, read_label
-from data_scripts.recognition import with_dataset
+from data_scripts.recognition import recognize, with_dataset
 from data_scripts.sources import load_source
 
 NAMES = {"0": "gravel", "3": "grass", "7": "void", "9": "shed"}
@@ -199,6 +199,12 @@ def test_a_mask_that_does_not_fit_stops_training_with_the_command_that_helps(tmp
         in_process("train_seg", *FAST, "--dataset_name", root)
     message = capsys.readouterr().err.strip().splitlines()[-1]  # after the progress bars
     assert part in message and "make a folder of it with python -m data_scripts.prepare" in message
+
+
+def test_a_saved_data_set_given_as_a_folder_is_refused_with_the_flag(tmp_path):
+    root = saved(tmp_path / "my set", train=rows(4))
+    with pytest.raises(DataError, match=f"give --dataset_name '{root}' instead, or .*data_scripts.prepare"):
+        recognize(root)
 
 
 @pytest.mark.parametrize("kind", [DataOptions, InputOptions])

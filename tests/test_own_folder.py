@@ -377,6 +377,9 @@ def test_the_layout_is_recognised_and_minicity_comes_first(toycity, tmp_path):
     assert recognize(str(toycity)) == "toycity" and recognize(str(toycity), "minicity") == "minicity"
     (tmp_path / "city" / "leftImg8bit").mkdir(parents=True)
     assert recognize(str(tmp_path / "city")) == "minicity"
+    picture(tmp_path / "cities" / "leftImg8bit" / "train" / "aachen" / "a_leftImg8bit.png")
+    assert recognize(str(tmp_path / "cities")) == "cityscapes"
+    assert recognize(str(tmp_path / "cities"), "minicity") == "minicity"
     for name in ("train", "trainannot"):
         (tmp_path / "cam" / name).mkdir(parents=True)
     assert recognize(str(tmp_path / "cam")) == "camvid"
