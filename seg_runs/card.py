@@ -259,7 +259,7 @@ def held_out(config: dict) -> str:
     """Return which images were held out of the training split to be validated on, or "" if none were."""
     if config.get("fold"):
         return f"the images of fold {config['fold']}"
-    return "the training images that were held out" if config.get("val_share") else ""
+    return "the held-out training images" if config.get("val_share") else ""
 
 
 def score_section(config: dict, record: dict, note: dict[str, Any], pictures: dict[str, str]) -> str:

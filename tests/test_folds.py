@@ -263,7 +263,7 @@ def test_a_run_on_a_share_of_a_benchmark_is_recorded_predicted_and_described(hal
     config = json.loads((run / "best" / "config.json").read_text())
     assert config["val_share"] == 0.25 and config["train_images"] == 9
     card = (run / "best" / "README.md").read_text()
-    assert "25% were held out for validation" in card and "Measured on the training images that were held out" in card
+    assert "25% were held out for validation" in card and "Measured on the held-out training images of ToyCity" in card
     in_process("predict_seg", "--model_name_or_path", run, "--num_workers", 0)
     held_out = load_data("toycity", str(half_a_city), Division(val_share=0.25))[0]["validation"]["name"]
     assert sorted(path.stem for path in (run / "results_val").glob("*.png")) == sorted(held_out)
