@@ -1,5 +1,7 @@
 """Mask files of every encoding and arrangement become index masks, pixel by pixel; wrong ones are one line each."""
 
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -583,3 +585,36 @@ def test_a_class_of_few_pixels_is_not_none(source, out, capsys):
     one_pair(source, array)
     assert run(source, out) == 0
     assert "<0.01%" in capsys.readouterr().out
+
+
+def test_case_and_unicode_form_of_names_do_not_count(source, out):
+    """Cameras write IMG_1.JPG, macOS decomposes letters, and tools write img_1.png and composed ones."""
+    for name, other in (("IMG_1.JPG", "img_1.png"), (normalize("NFD", "Größe.jpg"), "Größe_Mask.PNG")):
+        photo(source / "Images" / name)
+        save(source / "masks" / other, halves(0, 2))
+    assert run(source, out) == 0
+    assert len([*(out / "masks").iterdir()]) == 2
+
+
+def test_names_that_differ_in_case_alone_are_refused(source, out, capsys):
+    """Some file systems cannot hold both."""
+    for name, value in (("a", 1), ("A", 2)):
+        photo(source / "images" / f"{name}.jpg")
+        save(source / "masks" / f"{name}.png", halves(0, value))
+    assert run(source, out) == 1 and not out.exists()
+    assert "has several masks, masks/A.png, masks/a.png" in capsys.readouterr().err
+
+
+def test_two_photos_of_one_mask_are_refused(source, out, capsys):
+    photo(source / "images" / "a.jpg")
+    photo(source / "images" / "a.png")
+    save(source / "masks" / "a.png", halves(0, 1))
+    assert run(source, out) == 1 and not out.exists()
+    assert "photos images/a.jpg and images/a.png have the same mask" in capsys.readouterr().err
+
+
+def test_lists_of_splits_that_are_not_used_are_named(source, out, capsys):
+    one_pair(source, halves(0, 1))
+    (source / "train.txt").write_text("a\n")
+    assert run(source, out) == 0
+    assert "train.txt name a split, but are not used" in capsys.readouterr().out
