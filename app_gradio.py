@@ -34,10 +34,11 @@ from gradio.data_classes import FileData
 from PIL import Image
 from starlette.middleware import Middleware
 
-from data_scripts.fold_files import Division, load_data
+from data_scripts.fold_files import Division, divided
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.listing import list_images
 from data_scripts.reader import number_of_pixels, read_image, upright_size
+from data_scripts.sources import load_source
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
@@ -184,9 +185,11 @@ def example_images(dataset: str, trained: dict) -> list[str]:
 
     trained  flags of the run, or {}
     """
+    path = trained.get("dataset_path")
     division = Division(val_share=trained.get("val_share"), group_by=trained.get("group_by"))
     try:
-        data, _ = load_data(dataset, trained.get("dataset_path"), division)
+        data, labels = load_source(dataset, path)
+        data = data if "test" in data else divided(data, labels, division, dataset, path)
     except DataError:
         return []
     split = data["test"] if "test" in data else data["validation"]

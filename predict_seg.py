@@ -25,18 +25,18 @@ from accelerate.utils import gather_object
 from datasets import Dataset, DatasetDict
 from transformers import BaseImageProcessor, PreTrainedModel
 
-from data_scripts import hub_data, own_folder
+from data_scripts import hub_data
 from data_scripts.arguments import InputOptions
 from data_scripts.catalog import SPLITS
 from data_scripts.evaluation import Scoring, load_evaluation
 from data_scripts.file_checks import check_split
-from data_scripts.fold_files import Division, load_data
+from data_scripts.fold_files import Division, divided
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
 from data_scripts.pixels import Pixels
 from data_scripts.reader import file_state, read_label
 from data_scripts.recognition import recognize
-from data_scripts.sources import folder_of_images
+from data_scripts.sources import folder_of_images, load_source
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
 from seg_models.arguments import ViewOptions
@@ -168,20 +168,13 @@ def load_splits(
     folds, fold = (
         (options.folds, options.fold) if options.fold is not None else (of_run.get("folds"), of_run.get("fold"))
     )
-    share, group_by = of_run.get("val_share"), of_run.get("group_by")
-    if fold is not None or ((share or group_by) and has_validation(dataset, path)):
-        share = group_by = None
-    division = Division(folds, fold, trained["train_on"], share, group_by)
-    data, found = load_data(dataset, path, division, columns)
+    division = Division(folds, fold, trained["train_on"], of_run.get("val_share"), of_run.get("group_by"))
+    data, found = load_source(dataset, path, columns)
+    data = divided(data, found, division, dataset, path)
     refuse_missing_splits(options, data, path or dataset)
     names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
     known = data_labels(labels, found, path or dataset)
     return {name: data[SPLITS[name]] for name in names}, Scoring(known, known), fold
-
-
-def has_validation(dataset: str, path: str | None) -> bool:
-    """Return whether one's own data have validation images."""
-    return hub_data.has_validation(path) if dataset == "hub" else own_folder.has_validation(Path(path or dataset))
 
 
 def refuse_missing_splits(options: InputOptions, data: DatasetDict, path: str) -> None:

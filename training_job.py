@@ -35,6 +35,7 @@ from seg_models.operations import forward_macs
 from seg_models.predictor import check_sides, refuse_smaller, smallest_side
 from seg_models.weights import start_weights
 from seg_runs import checkpoints, run_folder
+from seg_runs.arguments import BATCH_SIZE, OptimizationOptions
 from seg_runs.card import public_arguments
 from seg_runs.files import write_picture, writing
 from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process
@@ -146,18 +147,19 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
     fit. Writes nothing to the run folder yet.
     """
     changes = check_arguments(args)
-    data, scoring = load_training_data(args.data)
+    data, scoring, share = load_training_data(args.data)
     labels = scoring.network
     checkpointing, trackers = args.network.gradient_checkpointing, tracker_names(args.run)
     accelerator = make_accelerator(args.run.deterministic, checkpointing, trackers)
     with run_folder.locked_run(args.run, accelerator) as run:
-        plan = make_plan(args, count_images(args.data, data), accelerator)
+        plan = make_plan(args.optimization, count_images(args.data, data), accelerator)
+        args = replace(args, optimization=replace(args.optimization, batch_size=plan.batch_size))
         objective = Objective(args.loss, model_entry(args.network.model).training.aux_weight, labels.class_weights)
         check_rooms(args, plan, accelerator)
         pretrained = run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, run.checkpoint)
         teachers = [load_teacher(name, labels.names, accelerator) for name in args.distillation.teacher or ()]
         taught = {"teachers": entries_of(teachers)} if teachers else {}
-        about = {"pretrained": pretrained, **taught, **describe_data(args.data, data, labels)}
+        about = {"pretrained": pretrained, "val_share": share, **taught, **describe_data(args.data, data, labels)}
         learner = make_learner(args, labels, plan, objective.aux_weight > 0, about, accelerator)
         schedule = None if args.optimization.max_train_time else schedule_from_flags(args, plan)
         feed = make_feed(args, data, scoring, plan, accelerator)
@@ -279,10 +281,16 @@ def refuse_void(validation: Dataset) -> None:
 # The parts of a job.
 
 
-def make_plan(args: TrainArguments, num_images: int, accelerator: Accelerator) -> BatchPlan:
+def make_plan(options: OptimizationOptions, num_images: int, accelerator: Accelerator) -> BatchPlan:
     """Return the plan that divides the images of a step among processes and micro-batches."""
-    size, parts = args.optimization.batch_size, args.optimization.gradient_accumulation_steps
-    return BatchPlan(num_images, size, parts, accelerator.num_processes, accelerator.process_index)
+    parts, processes = options.gradient_accumulation_steps, accelerator.num_processes
+    size = options.batch_size or default_batch_size(num_images, parts * processes)
+    return BatchPlan(num_images, size, parts, processes, accelerator.process_index)
+
+
+def default_batch_size(num_images: int, shares: int) -> int:
+    """Return the number of images of a step that is divided into `shares`: fewer than usual if there are few images."""
+    return BATCH_SIZE if num_images >= BATCH_SIZE else num_images // shares * shares or BATCH_SIZE
 
 
 def make_learner(
@@ -291,7 +299,7 @@ def make_learner(
     """Build network, moving average and optimizer for this launch.
 
     auxiliary  whether the network gets an auxiliary head
-    about      entries of config.json about the initial weights and the data
+    about      entries of config.json about the initial weights, the data and the share that is held out
     """
     options, defaults = args.optimization, model_entry(args.network.model).training
     provenance = {

@@ -19,7 +19,7 @@ SHARE = {"least": 0, "most": 1}
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Where to find images and labels, for training and for prediction."""
+    """Which images and labels are read."""
 
     dataset: str | None = HfArg(
         default=None,
@@ -55,6 +55,28 @@ class SourceOptions:
         help="fold of --folds whose images are the validation split; the others are for training",
         metadata={"added": "2026-11-25 22:04"},
     )
+
+    @property
+    def path(self) -> str | None:
+        """What `load_source` takes as the path."""
+        return self.dataset_path if self.dataset_name is None else self.dataset_name
+
+    def __post_init__(self):
+        if self.dataset_name is None and self.dataset == "hub":
+            raise DataError(f"--dataset hub needs --dataset_name: {DATASETS['hub'].help}")
+        if self.dataset_name is not None:
+            other = "--dataset_path" if self.dataset_path is not None else f"--dataset {self.dataset}"
+            if self.dataset_path is not None or self.dataset not in (None, "hub"):
+                raise DataError(f"--dataset_name and {other} exclude each other: both say what to read")
+        if (self.folds is None) != (self.fold is None):
+            given, missing = ("--folds", "--fold") if self.folds else ("--fold", "--folds")
+            raise DataError(f"{given} needs {missing}: name both the file of folds and the fold to hold out")
+
+
+@dataclass(frozen=True)
+class ScoringOptions(SourceOptions):
+    """Which images and labels are read, and those of which data set are scored."""
+
     eval_dataset: list[str] | None = HfArg(
         default=None,
         help="another data set and its folder: validate and score on its validation images",
@@ -74,21 +96,8 @@ class SourceOptions:
         metadata={"least": 0, "most": 1024, "may_change": True},
     )
 
-    @property
-    def path(self) -> str | None:
-        """What `load_source` takes as the path."""
-        return self.dataset_path if self.dataset_name is None else self.dataset_name
-
     def __post_init__(self):
-        if self.dataset_name is None and self.dataset == "hub":
-            raise DataError(f"--dataset hub needs --dataset_name: {DATASETS['hub'].help}")
-        if self.dataset_name is not None:
-            other = "--dataset_path" if self.dataset_path is not None else f"--dataset {self.dataset}"
-            if self.dataset_path is not None or self.dataset not in (None, "hub"):
-                raise DataError(f"--dataset_name and {other} exclude each other: both say what to read")
-        if (self.folds is None) != (self.fold is None):
-            given, missing = ("--folds", "--fold") if self.folds else ("--fold", "--folds")
-            raise DataError(f"{given} needs {missing}: name both the file of folds and the fold to hold out")
+        super().__post_init__()
         if self.class_map is not None and self.eval_dataset is None:
             raise DataError("--class_map needs --eval_dataset: it maps the network's classes to that data set's")
         if self.eval_dataset is None:
@@ -103,8 +112,8 @@ class SourceOptions:
 
 
 @dataclass(frozen=True)
-class DataOptions(SourceOptions):
-    """Which images training reads, and how often."""
+class DivisionOptions(SourceOptions):
+    """Which images and labels are read, and how they are divided into those to train and those to validate on."""
 
     _argument_group_name: ClassVar[str] = "Data"
 
@@ -115,7 +124,8 @@ class DataOptions(SourceOptions):
     )
     val_share: float | None = HfArg(
         default=None,
-        help="share of the training images to validate on, if one's own data have no validation images (default: 0.2)",
+        help="share of the training images to validate on, if there are no validation images (default: 0.2 for one's "
+        "own data; others are refused then)",
         metadata={"above": 0, "below": 1, "added": "2026-11-26 05:00"},
     )
     group_by: str | None = HfArg(
@@ -124,6 +134,12 @@ class DataOptions(SourceOptions):
         "of a video, stay together",
         metadata={"metavar": "REGEX", "added": "2026-11-26 05:00"},
     )
+
+
+@dataclass(frozen=True)
+class DataOptions(DivisionOptions, ScoringOptions):
+    """Which images training reads, and how often."""
+
     train_size: list[int] | None = HfArg(
         default=None,
         help="resize training images to this height and width before augmentation (default: do not resize)",
@@ -246,7 +262,7 @@ class AugmentOptions:
 
 
 @dataclass(frozen=True)
-class InputOptions(SourceOptions):
+class InputOptions(ScoringOptions):
     """Images to predict."""
 
     _argument_group_name: ClassVar[str] = "Images"

@@ -3,8 +3,8 @@
     python -m data_scripts.check my_data                            # a folder whose layout is recognised
     python -m data_scripts.check --dataset camvid --dataset_path my_camvid
 
-Takes the data flags of train_seg.py. The exit code is 1 if training would fail or be meaningless, else 0. This is a
-script: it may use every room, and nothing imports it.
+Takes the flags of train_seg.py that name and divide a data set. The exit code is 1 if training would fail or be
+meaningless, else 0. This is a script: it may use every room, and nothing imports it.
 """
 
 import sys
@@ -14,7 +14,7 @@ import numpy as np
 from seg_runs.launch import one_line_errors
 from seg_runs.parsing import parse_arguments
 
-from .arguments import DataOptions, with_folder
+from .arguments import DivisionOptions, with_folder
 from .findings import ERROR, WARNING, Finding, below, counted, findings_of
 from .labels import DataError
 from .recognition import with_dataset
@@ -25,7 +25,7 @@ NAMED = {"prog": "python -m data_scripts.check", "usage": "%(prog)s [DATA] [--FL
 COLUMNS = ("images", "pixels", "region")
 
 
-class CheckOptions(DataOptions):
+class CheckOptions(DivisionOptions):
     """Look at every file of a data set, and say what is wrong with it."""
 
 

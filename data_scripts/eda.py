@@ -3,7 +3,8 @@
     python -m data_scripts.eda my_data page              # page/index.html and page/stats.json
     python -m data_scripts.eda page --dataset camvid --dataset_path my_camvid --pictures 0    # without photos
 
-Takes the data flags of train_seg.py. This is a script: it may use every room, and nothing imports it.
+Takes the flags of train_seg.py that name and divide a data set. This is a script: it may use every room, and nothing
+imports it.
 """
 
 import json
@@ -22,7 +23,7 @@ from web_page import document, is_page_of
 from . import class_statistics as statistics
 from . import eda_charts as charts
 from . import eda_page as html
-from .arguments import DataOptions, with_folder
+from .arguments import DivisionOptions, with_folder
 from .catalog import DataNote
 from .class_file import About
 from .eda_marks import percent
@@ -43,7 +44,7 @@ REMEDY = "make room there, or name another folder"
 
 
 @dataclass(frozen=True)
-class EdaOptions(DataOptions):
+class EdaOptions(DivisionOptions):
     """Draw a page about a data set."""
 
     pictures: int = HfArg(
@@ -55,16 +56,21 @@ def main(argv: list[str] | None = None) -> None:
     with one_line_errors(DataError):
         argv, out = split_off_folder(sys.argv[1:] if argv is None else list(argv))
         options = with_dataset(parse_arguments(EdaOptions, with_folder(argv), **NAMED))
-        prepare_folder(out)
+        refuse_other_page(out)
         data, labels, refusal = load_to_look_at(options)
         note = note_of({"dataset": options.dataset, **describe_data(options, data, labels)})
-        if options.pictures and not note.publishable:
-            print(f"note: {withheld(note)}")
+        title = page_title(note, options)
+        warning = "" if note.publishable or not options.pictures else withheld(title)
+        if warning:
+            print(f"note: {warning}")
+        if options.dataset == "folder":  # its owner knows what may be shown
+            warning = ""
+        prepare_folder(out)
         survey = take_survey(data, labels)
         alike = statistics.look_alikes(survey)
         found = without_folder(findings_of(survey, refusal), options.path or options.dataset)
         numbers = stats(survey, alike, found)
-        text = draw(data, survey, alike, found, note, options)
+        text = draw(data, survey, alike, found, title, warning, options.pictures)
         write_whole(out / "stats.json", lambda path: path.write_text(json.dumps(numbers, indent=1) + "\n"), REMEDY)
         write_whole(out / PAGE, lambda path: path.write_text(text, encoding="utf-8"), REMEDY)
         print(f"wrote {out / PAGE} ({len(text) / 1e6:.1f} MB) and {out / 'stats.json'}")
@@ -80,10 +86,14 @@ def split_off_folder(argv: list[str]) -> tuple[list[str], Path]:
     return argv[: named - 1] + argv[named:], Path(argv[named - 1])
 
 
-def prepare_folder(out: Path) -> None:
-    """Create the folder to write. Raises `DataError` if it cannot be one, or if it holds another page."""
+def refuse_other_page(out: Path) -> None:
+    """Raise `DataError` if the folder to write holds a page of another program."""
     if (out / PAGE).exists() and not is_page_of(GENERATOR, out / PAGE):
         raise DataError(f"{out / PAGE} exists and is not a page of this program: name another folder")
+
+
+def prepare_folder(out: Path) -> None:
+    """Create the folder to write, before the long work. Raises `DataError` if that is not possible."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,10 +105,10 @@ def without_folder(found: list[Finding], root: str) -> list[Finding]:
     return [replace(finding, then=finding.then.replace(root, Path(root).name)) for finding in below(found, root)]
 
 
-def withheld(note: DataNote) -> str:
+def withheld(title: str) -> str:
     """Return a warning about pictures of data whose licence does not let everyone show them."""
     return (
-        f"the page holds pictures of {note.title}: show it only where these may be shown, or leave them out with "
+        f"the page holds pictures of {title}: show it only where these may be shown, or leave them out with "
         "--pictures 0"
     )
 
@@ -130,20 +140,17 @@ def draw(
     survey: Survey,
     alike: statistics.Alike,
     found: list[Finding],
-    note: DataNote,
-    options: EdaOptions,
+    title: str,
+    warning: str,
+    pictures: int,
 ) -> str:
-    """Return the page."""
+    """Return the page. `pictures` is the number of pictures that it shows, `warning` says who may see them."""
     numbers, splits = statistics.class_numbers(survey), statistics.split_numbers(survey, alike)
     labels, labelled = survey.labels, survey.labelled
-    chosen = statistics.choose_pictures(survey, options.pictures)
+    chosen = statistics.choose_pictures(survey, pictures)
     sizes = [row.size for row in survey.rows if row.size]
     aspect = float(np.median([width / height for height, width in sizes])) if sizes else 1.0
     images = {split: entry["images"] for split, entry in splits.items()}
-    is_own = options.dataset == "folder"  # its owner knows what may be shown
-    warning = "" if is_own or note.publishable or not options.pictures else withheld(note)
-    named = note.title != About().data_note().title
-    title = note.title if named else Path(options.path or options.dataset).resolve().name
     sections = [
         html.header(title, described(survey), tiles(survey, splits), warning),
         html.findings_section(found),
@@ -153,10 +160,16 @@ def draw(
         charts.region_boxes(numbers, labelled, labels),
         charts.co_occurrence_table(statistics.co_occurrence(survey), labels),
         html.images_section(splits),
-        look_alikes(data, survey, alike) if options.pictures else "",
+        look_alikes(data, survey, alike) if pictures else "",
         "<footer>Drawn by <code>python -m data_scripts.eda</code>. The numbers are in stats.json.</footer>",
     ]
     return document(f"{title}: a look at the data", GENERATOR, html.STYLE, html.SCRIPT, sections)
+
+
+def page_title(note: DataNote, options: EdaOptions) -> str:
+    """Return the data set's title or, if it has none, the name of its folder."""
+    named = note.title != About().data_note().title
+    return note.title if named else Path(options.path or options.dataset).resolve().name
 
 
 def described(survey: Survey) -> str:

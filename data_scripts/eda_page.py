@@ -78,7 +78,7 @@ svg { display: block; width: 100%; height: auto; } .ends { display: flex; justif
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 16px; }
 .pairs .side { display: grid; grid-template-columns: 1fr 1fr; gap: 4px; } .pairs img { width: 100%; display: block;
   border-radius: 6px; } .pairs figcaption { font-size: 12.5px; color: var(--soft); padding-top: 5px; }
-@media (max-width: 480px) { .row { grid-template-columns: 98px 1fr 58px; gap: 8px; }
+@media (max-width: 480px) { .row { grid-template-columns: 98px 1fr 68px; gap: 8px; }
   .ticks span:nth-child(even) { display: none; } .tiles b { font-size: 22px; }
   .tiles { grid-template-columns: 1fr 1fr; } .maps { grid-template-columns: 1fr 1fr; } }
 @media print { .slider { display: none; } }

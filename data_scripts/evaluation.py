@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from datasets import DatasetDict
 
-from .arguments import SourceOptions
+from .arguments import ScoringOptions
 from .class_map import ClassMap, make_class_map
 from .labels import DataError, LabelInfo
 from .sources import load_source
@@ -53,7 +53,7 @@ class Scoring:
         return f"scored on {names}; left out of the score: {missing}{unused}"
 
 
-def load_evaluation(options: SourceOptions, network: LabelInfo) -> tuple[DatasetDict, Scoring]:
+def load_evaluation(options: ScoringOptions, network: LabelInfo) -> tuple[DatasetDict, Scoring]:
     """Return the splits of --eval_dataset, and how the network's classes are scored on them.
 
     Raises DataError if files are missing or no class has a counterpart.

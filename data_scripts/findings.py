@@ -18,6 +18,7 @@ SMOOTHED = 16  # more unknown values than this come from smoothed edges or compr
 TINY = 4  # pixels of a speck
 MANY_SPECKS, MOSTLY_SPECKS = 50, 0.6  # a mask with so many specks, and such a share of its regions, is full of them
 PREPARE = "python -m data_scripts.prepare turns such masks into ids"
+MORE_IMAGES = "label more images that show them, or move some to the other split"
 WORTHLESS = "a score on known images says nothing about new ones"
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
 TRAINING = ("train", "val")  # splits that training reads
@@ -153,7 +154,7 @@ def _are_0_and_255(rows: Iterable[Row]) -> bool:
 
 
 def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray | None) -> list[Finding]:
-    """Return warnings about classes that few training images show, or only one of the two splits.
+    """Return warnings about few training images, and classes that few of them show, or only one of the two splits.
 
     train, validation  (N, C) pixels of each class in each image; None if there are no validation images to compare with
     """
@@ -169,10 +170,14 @@ def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray
     cases = (
         (missing, "no training image shows", "the network never predicts them: label some, or remove the classes"),
         (few, f"fewer than {FEW_IMAGES} training images show", "label more (docs/augmentation.md has other help)"),
-        (unseen, "no validation image shows", "their IoU is not measured: move some images to the other split"),
-        (only, "only validation images show", "their IoU will be 0: move some images to the other split"),
+        (unseen, "no validation image shows", f"their IoU is not measured: {MORE_IMAGES}"),
+        (only, "only validation images show", f"their IoU will be 0: {MORE_IMAGES}"),
     )
-    return [Finding(WARNING, f"{what} {', '.join(classes)}", (), then) for classes, what, then in cases if classes]
+    found = [Finding(WARNING, f"{what} {', '.join(classes)}", (), then) for classes, what, then in cases if classes]
+    if len(train) <= FEW_IMAGES:
+        title = f"there {'is' if len(train) == 1 else 'are'} only {counted(len(train), 'training image')}"
+        found.insert(0, Finding(WARNING, title, (), "a network can hardly learn from so few: label more"))
+    return found
 
 
 def speckled_masks(survey: Survey) -> list[Finding]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict
 
-from .catalog import TRAIN_ON
+from .catalog import TRAIN_ON, source_of
 from .hub_data import Columns
 from .labels import DataError, LabelInfo
 from .sampling import training_split
@@ -32,32 +32,55 @@ class Division:
     val_share: float | None = None
     group_by: str | None = None
 
+    def refuse_unused(self, data: DatasetDict, where: str) -> None:
+        """Raise `DataError` if `val_share` or `group_by` has no effect on `data`, which lie in `where`."""
+        given = "--val_share" if self.val_share is not None else "--group_by" if self.group_by is not None else None
+        if given and "validation" in data:
+            raise DataError(f"{given} has no effect: {where} has validation images")
+        if given and self.fold is not None:
+            raise DataError(f"{given} has no effect: --fold names the images to hold out")
+
+    def share_of(self, dataset: str, data: DatasetDict) -> float | None:
+        """Return the share of the training images that `divided` holds out, or None if it holds no share out."""
+        if "validation" in data or self.fold is not None:
+            return None
+        is_own = source_of(dataset).labels is None
+        return VAL_SHARE if self.val_share is None and is_own else self.val_share
+
 
 def load_data(
     dataset: str, path: str | None, division: Division | None = None, columns: Columns = (None, None)
 ) -> tuple[DatasetDict, LabelInfo]:
-    """Call `load_source`. Returns splits that include "train" and "validation".
+    """Call `load_source`, and return splits that include "train" and "validation", as `divided` makes them.
 
-    With a fold, the images of `train_on` are divided into these two. Without a fold, one's own data without validation
-    images give `val_share` of their training images for them (see `val_share.py`). Raises `DataError` if
-    `val_share` or `group_by` would have no effect.
+    Raises `DataError` if `val_share` or `group_by` would have no effect.
     """
     division = division or Division()
-    folds, fold, val_share, group_by = division.folds, division.fold, division.val_share, division.group_by
     data, labels = load_source(dataset, path, columns)
-    has_validation = "validation" in data
-    if has_validation or fold is not None:
-        given = "--val_share" if val_share is not None else "--group_by" if group_by is not None else None
-        why = f"{path or dataset} has validation images" if has_validation else "--fold names the images to hold out"
-        if given:
-            raise DataError(f"{given} has no effect: {why}")
-    if fold is not None:
+    division.refuse_unused(data, path or dataset)
+    return divided(data, labels, division, dataset, path), labels
+
+
+def divided(data: DatasetDict, labels: LabelInfo, division: Division, dataset: str, path: str | None) -> DatasetDict:
+    """Return the splits of `load_source(dataset, path)` with "train" and "validation".
+
+    With a fold, the images of `train_on` are divided into these two. Without a fold, data without validation images
+    give `val_share` of their training images for them (see `val_share.py`). One's own data do so without that flag
+    too. Raises `DataError` if a benchmark's validation images are missing and no share is given.
+    """
+    if division.fold is not None:
         splits = tuple(split for split in TRAIN_ON[division.train_on] if split in data)
-        return hold_out(data, splits, read_fold(folds, fold), f"fold {fold} of --folds {folds}"), labels
-    if not has_validation:
-        share = VAL_SHARE if val_share is None else val_share
-        data = DatasetDict({**data, **hold_share_out(data["train"], labels, share, group_by)})
-    return data, labels
+        names = read_fold(division.folds, division.fold)
+        return hold_out(data, splits, names, f"fold {division.fold} of --folds {division.folds}")
+    if "validation" in data:
+        return data
+    share = division.share_of(dataset, data)
+    if share is None:
+        raise DataError(
+            f"{path or dataset} (--dataset_path) has no validation images of a {dataset} data set (val): "
+            f"{source_of(dataset).help}; or hold some of its training images out: train with --val_share {VAL_SHARE}"
+        )
+    return DatasetDict({**data, **hold_share_out(data["train"], labels, share, division.group_by)})
 
 
 def read_fold(path: str, fold: str) -> list[str]:

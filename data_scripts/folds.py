@@ -11,6 +11,7 @@ may use every room, and nothing imports it.
 """
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,9 @@ def main(argv: list[str] | None = None) -> None:
         print(table(folds, images["name"], counts, labels.names))
         which = "" if args.train_on == "train" else f" --train_on {args.train_on}"
         print(f"{len(images)} images in {len(np.unique(groups))} groups")
-        source = f"--dataset_name {args.folder}" if dataset == "hub" else f"--dataset {dataset}"
-        print(f"wrote {args.file}: train with {source}{which} --folds {args.file} --fold 1, 2, ...")
+        folder, file = shlex.quote(args.folder), shlex.quote(str(args.file))
+        source = f"--dataset_name {folder}" if dataset == "hub" else f"--dataset {dataset} --dataset_path {folder}"
+        print(f"wrote {args.file}: train with {source}{which} --folds {file} --fold 1, 2, ...")
 
 
 if __name__ == "__main__":

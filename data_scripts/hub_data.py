@@ -91,11 +91,6 @@ def about(name: str, data: DatasetDict) -> About:
     return About(title=name, licence=licence, link=f"https://huggingface.co/datasets/{name}")
 
 
-def has_validation(name: str) -> bool:
-    """Return whether a data set has validation images."""
-    return "validation" in _divide(_load(name)[0], name)
-
-
 def _load(name: str) -> tuple[dict[str, Dataset], dict[int, str] | None]:
     """Return the rows of a data set by split, and the names in its id2label.json, or None without such a file."""
     root = Path(name)

@@ -43,7 +43,9 @@ class BatchPlan:
                 f"{shares}"
             )
         if self.num_images < self.batch_size:
-            raise DataError(f"--batch_size {self.batch_size} is more than the {self.num_images} training images")
+            raise DataError(
+                f"--batch_size {self.batch_size} is more than the {self.num_images} training images: give a smaller one"
+            )
 
     @property
     def micro_batch_size(self) -> int:

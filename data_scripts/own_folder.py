@@ -39,11 +39,6 @@ def looks_like_folder(root: Path) -> bool:
     return any(masks is not None for _, masks in _places(root).values())
 
 
-def has_validation(root: Path) -> bool:
-    """Return whether `root` has a folder of validation images."""
-    return "validation" in _places(root)
-
-
 def load_folder(root: Path) -> tuple[dict[str, list[Row]], LabelInfo]:
     """Return rows for `sources.from_files` by split, and the label set of classes.yaml.
 

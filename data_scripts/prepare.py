@@ -153,6 +153,7 @@ def _head(source: str) -> list[str]:
         f"Made by data_scripts.prepare from {Path(source).name}.",
         "Correct names, colours and the order. Ids of pixels to be ignored move from classes to ignore.",
         "To make one class of two, give both the same name and run prepare again. See docs/prepare.md.",
+        "For the model card, add lines title, licence, link and note. See docs/your_data.md.",
     ]
 
 

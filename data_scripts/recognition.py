@@ -1,5 +1,6 @@
 """Find out which data set of the catalog a folder holds, from the names of its files."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -10,15 +11,18 @@ from .catalog import source_of
 from .kitti import looks_like_kitti
 from .labels import DataError
 from .own_folder import looks_like_folder, prepare_command
+from .preparing.found import Found
 from .preparing.hub import HUB_ID
-from .sources import looks_like_cityscapes, looks_like_toycity
+from .preparing.hub import looks_like as holds_data_set
+from .sources import looks_like_cities, looks_like_cityscapes, looks_like_toycity
 from .virtual_kitti import looks_like_virtual_kitti
 
 DEFAULT = "minicity"
 # In this order: a folder belongs to the first layout that it looks like. MiniCity's stands for all with its files,
-# except for ToyCity, whose images have names of their own.
+# except for ToyCity, whose images have names of their own, and Cityscapes, which has a folder for each city.
 LOOKS_LIKE = {
     "toycity": looks_like_toycity,
+    "cityscapes": looks_like_cities,
     "minicity": looks_like_cityscapes,
     "camvid": looks_like_camvid,
     "kitti": looks_like_kitti,
@@ -40,6 +44,11 @@ def recognize(path: str, known: str | None = None) -> str:
     found = next((dataset for dataset, looks_like in LOOKS_LIKE.items() if looks_like(root)), None)
     if known is not None and (found is None or source_of(known).layout == source_of(found).layout):
         return known
+    if found is None and holds_data_set(Found(root)):
+        raise DataError(
+            f"{path} (--dataset_path) is a data set of the datasets library: give --dataset_name {shlex.quote(path)} "
+            f"instead, or make a folder of it with {prepare_command(path)}"
+        )
     if found is None:
         raise DataError(
             f"{path} (--dataset_path) has none of the layouts in docs/data.md: if it holds images with masks or "

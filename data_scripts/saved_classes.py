@@ -3,8 +3,7 @@
 Two entries of config.json, for data sets whose classes are not in `catalog.py`:
 
     label_set       source_ids, palette and void_ids of the classes in id2label
-    training_data   what classes.yaml or the data set says about the data, the number of images of each split, and
-                    --val_share
+    training_data   what classes.yaml or the data set says about the data, and the number of images of each split
 """
 
 from collections.abc import Mapping
@@ -14,28 +13,22 @@ from pathlib import Path
 from datasets import DatasetDict
 
 from . import hub_data
-from .arguments import DataOptions
+from .arguments import SourceOptions
 from .catalog import DataNote, data_note, source_of
 from .class_file import CLASS_FILE, About, default_palette, read_classes
 from .labels import IGNORE_INDEX, DataError, LabelInfo
-from .own_folder import has_validation
-from .val_share import VAL_SHARE
 
 
-def describe_data(options: DataOptions, data: DatasetDict, labels: LabelInfo) -> dict:
+def describe_data(options: SourceOptions, data: DatasetDict, labels: LabelInfo) -> dict:
     """Return the entries of config.json for a data set with classes of its own; {} for any other."""
     if source_of(options.dataset).labels is not None:
         return {}
     if options.dataset_name is not None:
-        about, has_own = hub_data.about(options.dataset_name, data), hub_data.has_validation(options.dataset_name)
+        about = hub_data.about(options.dataset_name, data)
     else:
-        root = Path(options.dataset_path or options.dataset)
-        (_, about), has_own = read_classes(root / CLASS_FILE), has_validation(root)
+        _, about = read_classes(Path(options.dataset_path or options.dataset) / CLASS_FILE)
     facts = {key: value for key, value in asdict(about).items() if value is not None}
     facts["images"] = {split: len(rows) for split, rows in data.items()}
-    held_out = options.fold is None and options.eval_dataset is None and options.train_on == "train"
-    if held_out and not has_own:
-        facts["val_share"] = VAL_SHARE if options.val_share is None else options.val_share
     return {
         "label_set": {
             "source_ids": list(labels.source_ids),

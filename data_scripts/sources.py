@@ -48,6 +48,13 @@ def looks_like_toycity(root: Path) -> bool:
     return next((root / "leftImg8bit" / "train").glob("toycity_*"), None) is not None
 
 
+def looks_like_cities(root: Path) -> bool:
+    """Return whether `root` has a folder of training images for each city, as Cityscapes does."""
+    train = root / "leftImg8bit" / "train"
+    inside = [path for path in train.iterdir() if path.name[0] != "."] if train.is_dir() else []
+    return bool(inside) and all(path.is_dir() for path in inside)
+
+
 def looks_like_cityscapes(root: Path) -> bool:
     """Return whether `root` is arranged as MiniCity and Cityscapes are."""
     return (root / "leftImg8bit").is_dir()
@@ -67,8 +74,8 @@ def load_source(
 ) -> tuple[DatasetDict, LabelInfo]:
     """Return the splits of a data set and its label set.
 
-    The splits are "train", "validation" and, if it exists, "test", which may lack labels. One's own data may
-    have no "validation" (see `fold_files.load_data`). `path` defaults to the data set's name; of "hub" it is the
+    The splits are "train" and, if they exist, "validation" and "test", which may lack labels (`fold_files.load_data`
+    sees to it that there are validation images). `path` defaults to the data set's name; of "hub" it is the
     --dataset_name, and `columns` are those of images and masks. Raises `DataError` if folders or files are missing.
     """
     source = source_of(dataset)
@@ -85,10 +92,10 @@ def load_source(
     splits = {}
     for folder, split in SPLITS.items():
         rows = LAYOUTS[source.layout](root, folder)
-        if rows is None and split == "test":
-            continue
-        if rows is None:
+        if rows is None and split == "train":
             raise DataError(f"{root} (--dataset_path) lacks the {folder} folder of a {dataset} data set: {source.help}")
+        if rows is None or (split == "validation" and not rows):
+            continue
         if not rows:
             raise DataError(f"split {folder} of {root} (--dataset_path) is empty: no image found there")
         splits[split] = from_files(rows, f"split {folder} of {root}")

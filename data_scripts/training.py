@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from datasets import Dataset, DatasetDict
 
-from .arguments import AugmentOptions, DataOptions
+from .arguments import AugmentOptions, DataOptions, DivisionOptions
 from .catalog import TRAIN_ON, source_of
 from .copyblob import BlobBank, build_bank, parse_rules
 from .evaluation import Scoring, load_evaluation
 from .file_checks import check_data, fit_crop
-from .fold_files import Division, load_data
+from .fold_files import Division, divided, load_data
 from .hub_data import columns_of
 from .labels import DataError, LabelInfo
 from .listing import note
@@ -40,34 +40,37 @@ class TrainingData:
     counts: np.ndarray
 
 
-def load_training_data(options: DataOptions) -> tuple[DatasetDict, Scoring]:
-    """Return the splits of a run, and how its validation images are scored. Finds the files, but does not open them.
+def load_training_data(options: DataOptions) -> tuple[DatasetDict, Scoring, float | None]:
+    """Return the splits of a run, how its validation images are scored, and the share of images that they are.
 
-    With --eval_dataset, "train" holds all images to train on, and "validation" those of the other data set.
+    Opens the files only if a share of the training images is held out; else the share is None. With --eval_dataset,
+    "train" holds all images to train on, and "validation" those of the other data set.
     """
-    if options.eval_dataset is None:
-        data, labels = load_data(options.dataset, options.path, division_of(options), columns_of(options))
-        return data, Scoring(labels, labels)
     data, labels = load_source(options.dataset, options.path, columns_of(options))
+    if options.eval_dataset is None:
+        division = division_of(options)
+        division.refuse_unused(data, options.path or options.dataset)
+        share = division.share_of(options.dataset, data) if options.train_on == "train" else None
+        return divided(data, labels, division, options.dataset, options.path), Scoring(labels, labels), share
     train = training_split(*(data[name] for name in TRAIN_ON[options.train_on] if name in data))
     other, scoring = load_evaluation(options, labels)
     note(f"{len(other['validation'])} images of {' in '.join(options.eval_dataset)} are {scoring.explain()}")
-    return DatasetDict({"train": train, "validation": other["validation"]}), scoring
+    return DatasetDict({"train": train, "validation": other["validation"]}), scoring, None
 
 
-def division_of(options: DataOptions) -> Division:
+def division_of(options: DivisionOptions) -> Division:
     """Return how the flags divide the images."""
     return Division(options.folds, options.fold, options.train_on, options.val_share, options.group_by)
 
 
-def load_to_look_at(options: DataOptions) -> tuple[DatasetDict, LabelInfo, str]:
+def load_to_look_at(options: DivisionOptions) -> tuple[DatasetDict, LabelInfo, str]:
     """Return the splits of a data set to look at, their label set, and an empty string.
 
     If a bad file prevents the division into training and validation images, return the splits as they are in the
-    folder, and the reason. So each file can still be looked at. Raises `DataError` if --eval_dataset is given.
+    folder, and the reason. So each file can still be looked at. Raises `DataError` if a flag has no effect.
     """
-    if options.eval_dataset is not None:
-        raise DataError("--eval_dataset names another data set with classes of its own: look at it by itself")
+    if options.train_on != "train" and options.fold is None:
+        raise DataError(f"--train_on {options.train_on} has no effect without --fold: every split is looked at anyway")
     try:
         data, labels = load_data(options.dataset, options.path, division_of(options), columns_of(options))
         return data, labels, ""

@@ -35,10 +35,9 @@ def hold_share_out(split: Dataset, labels: LabelInfo, share: float, group_by: st
     """
     counts, groups = counts_and_groups(split, labels, group_by)
     if len(np.unique(groups)) < 2:
-        raise DataError(
-            f"--val_share: all {len(split)} images look alike or are one sequence, so none can be held out: add a "
-            "folder val of other images"
-        )
+        alike = f"all {len(split)} images look alike or are one sequence"
+        what = alike if len(split) > 1 else "there is only one image"
+        raise DataError(f"--val_share: {what}, so none can be held out: add a folder val of other images")
     part = divide(counts, groups, (1 - share, share))
     held_out, number = int((part == 1).sum()), len(np.unique(groups))
     note(f"{held_out} of {len(split)} images, which form {number} groups, are held out for validation (--val_share)")

@@ -16,6 +16,7 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "poly", "poly_with_restarts", "constant")
 TRACKERS = ("tensorboard", "wandb", "trackio", "none")
 SELECT = ("best", "last")
+BATCH_SIZE = 8  # without --batch_size
 HUB_STRATEGIES = ("end", "every_save")
 OTHER_GROUPS = (
     "each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see other "
@@ -31,9 +32,10 @@ class OptimizationOptions:
 
     _argument_group_name: ClassVar[str] = "Optimisation"
 
-    batch_size: int = HfArg(
-        default=8,
-        help="images per optimizer step, over all processes and accumulation steps",
+    batch_size: int | None = HfArg(
+        default=None,
+        help="images per optimizer step, over all processes and accumulation steps "
+        f"(default: {BATCH_SIZE}, or fewer if there are fewer training images)",
         metadata={"least": 1},
     )
     gradient_accumulation_steps: int = HfArg(

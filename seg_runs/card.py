@@ -256,28 +256,35 @@ def data_section(config: dict, arguments: dict, note: dict[str, Any]) -> str:
     number = f", {images} images," if images else ""
     classes = ", ".join(name for _, name in sorted(config["id2label"].items(), key=lambda item: int(item[0])))
     without = f" without the images of fold {config['fold']}" if config.get("fold") else ""
-    without += split_sizes(config.get("training_data", {}))
+    without += split_sizes(config.get("training_data", {}), config.get("val_share"))
     return (
         f"## Data\n\nTrained on the split `{trained_on}`{number} of {title}{without}, with these classes: {classes}. "
         f"Pixels of other classes are ignored.\n\n**Licence.** {note['note']} The code is Apache-2.0."
     )
 
 
-def split_sizes(facts: dict) -> str:
-    """Return a sentence about the splits of a data set of the user's own, or ""."""
-    if "images" not in facts:
-        return ""
-    sizes = ", ".join(f"{count} {split}" for split, count in facts["images"].items())
-    share = facts.get("val_share")
-    chosen = f"; {share:.0%} were held out for validation, with near-duplicates together" if share is not None else ""
-    return f" ({sizes} images{chosen})"
+def split_sizes(facts: dict, share: float | None) -> str:
+    """Return how many images the splits of the user's own data have, and which share was held out; "" if neither."""
+    parts = []
+    if "images" in facts:
+        parts.append(", ".join(f"{count} {split}" for split, count in facts["images"].items()) + " images")
+    if share is not None:
+        parts.append(f"{share:.0%} were held out for validation, with near-duplicates together")
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def held_out(config: dict) -> str:
+    """Return which images were held out of the training split to be validated on, or "" if none were."""
+    if config.get("fold"):
+        return f"the images of fold {config['fold']}"
+    return "the held-out training images" if config.get("val_share") else ""
 
 
 def score_section(config: dict, record: dict, note: dict[str, Any], pictures: dict[str, str]) -> str:
     scores, lines = record.get("validation"), ["## Scores", ""]
     if scores is None:
         return "\n".join([*lines, "Not measured: all labelled images were used for training."])
-    where = f"the images of fold {config['fold']}" if config.get("fold") else "the validation split"
+    where = held_out(config) or "the validation split"
     chosen = "those that scored best on these images, so expect a little less elsewhere"
     if config.get("select") == "last":
         last = "the last of the training" if record["step"] == record["steps"] else "those of the newest validation"
@@ -288,7 +295,7 @@ def score_section(config: dict, record: dict, note: dict[str, Any], pictures: di
         f"Measured on {where} of {note['title']}, at one scale; every labelled pixel counts once, at the labels' own "
         "resolution. "
         f"These weights are {chosen}.",
-        *(["", note["validation"]] if note["validation"] and not config.get("fold") else []),
+        *(["", note["validation"]] if note["validation"] and not held_out(config) else []),
         *(["", f"Beware: {teachers_note(known)}."] if known else []),
         "",
         "| class | IoU | accuracy |",

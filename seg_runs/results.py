@@ -80,6 +80,13 @@ def plot_learning_curve(rows: list[dict], path: Path) -> None:
     write_atomically(path, picture.getvalue())
 
 
+def text_font() -> ImageFont.FreeTypeFont:
+    """Return matplotlib's font, which has the letters of most alphabets. Pillow's own lacks even a German sharp s."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 13)
+
+
 def comparison(
     rows: list[tuple[np.ndarray, ...]], titles: Sequence[str], legend: dict[str, tuple], width: int = 480
 ) -> Image.Image:
@@ -89,7 +96,7 @@ def comparison(
     title contains "image", else by nearest neighbour.
     """
     gap, bar = GAP, BAR
-    font = ImageFont.load_default(14)
+    font = text_font()
     heights = [round(width * row[0].shape[0] / row[0].shape[1]) for row in rows]
     total_width = len(titles) * (width + gap) + gap
     entries, swatch, line = [], 16, 24

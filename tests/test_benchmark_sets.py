@@ -11,6 +11,7 @@ from PIL import Image
 from data_scripts.camvid import STILLS, camvid_files, looks_like_camvid, split_of
 from data_scripts.catalog import data_note
 from data_scripts.file_checks import check_data
+from data_scripts.fold_files import load_data
 from data_scripts.kitti import looks_like_kitti
 from data_scripts.labels import CAMVID as CAMVID_LABELS
 from data_scripts.labels import CAMVID32, CAMVID_CLASSES, VIRTUAL_KITTI, VIRTUAL_KITTI_COLORS, DataError
@@ -97,7 +98,7 @@ def test_second_frames_of_kitti_are_passed_over_and_counted(tmp_path, capsys):
         ),
         (
             lambda root: [path.unlink() for path in (root / "training/image_2").iterdir() if path.name[5] in "37"],
-            "split val of .* is empty",
+            "has no validation images of a kitti data set .*--val_share",
         ),
         (
             lambda root: [
@@ -111,7 +112,7 @@ def test_a_kitti_that_is_not_whole_is_named(tmp_path, change, message):
     make_kitti(tmp_path)
     change(tmp_path)
     with pytest.raises(DataError, match=message):
-        load_source("kitti", str(tmp_path))
+        load_data("kitti", str(tmp_path))
 
 
 @pytest.mark.skipif(not KITTI.is_dir(), reason="needs ../shared/real/kitti")

@@ -11,7 +11,7 @@ from conftest import CAMVID, ROOT
 from PIL import Image
 from test_near_duplicates import scene
 
-from data_scripts import check
+from data_scripts import check, eda
 from data_scripts.file_checks import check_data
 from data_scripts.findings import findings_of
 from data_scripts.fold_files import load_data
@@ -225,6 +225,15 @@ def test_rare_and_missing_classes(own, looked, capsys):
     assert "WARNING  no training image shows car" in text and "only validation images" not in text
 
 
+def test_a_handful_of_training_images_is_a_warning(own, looked):
+    for folder in ("images", "masks"):
+        for path in sorted((own / folder / "train").iterdir())[2:]:
+            path.unlink()
+    code, text = looked(own)
+    assert code == 0 and "WARNING  there are only 2 training images" in text and "label more" in text
+    assert "only" not in looked(own)[1].replace("there are only", "")
+
+
 def test_equal_images_in_two_splits(own, looked, capsys):
     shutil.copy(own / "images/train/photo 03.png", own / "images/val/photo 12.png")
     code, text = looked(own)
@@ -324,6 +333,23 @@ def test_a_wrong_folder_is_one_line(tmp_path, capsys):
         check.main([str(tmp_path / "nowhere")])
     assert end.value.code == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("program", [check, eda])
+@pytest.mark.parametrize(
+    "flag", ["--sampling rare", "--no_cache", "--train_size 8 8", "--num_workers 1", "--eval_dataset kitti kitti"]
+)
+def test_flags_of_training_that_would_have_no_effect_are_unknown(program, flag, own, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        program.main([str(own), *([str(tmp_path / "page")] if program is eda else []), *flag.split()])
+    assert stop.value.code == 2 and f"unknown argument {flag.split()[0]}" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
+
+
+def test_splits_to_train_on_matter_for_a_fold_only(own, capsys):
+    with pytest.raises(SystemExit):
+        check.main([str(own), "--train_on", "train+val"])
+    assert "--train_on train+val has no effect without --fold" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")

@@ -90,7 +90,7 @@ def test_look_alikes_are_paired_across_splits(own):  # noqa: F811
 
 def test_the_page_needs_nothing_and_says_nothing_of_this_machine(own, tmp_path, capsys):  # noqa: F811
     eda.main([str(own), str(tmp_path / "page")])
-    assert "note: the page holds pictures of" in capsys.readouterr().out
+    assert "note: the page holds pictures of my data: show it only" in capsys.readouterr().out
     page = (tmp_path / "page" / "index.html").read_text()
     assert "Content-Security-Policy" in page and "default-src 'none'" in page
     assert set(re.findall(r'(?:src|href)="(.{11})', page)) == {"data:image/"}  # JPEG and PNG
@@ -100,6 +100,14 @@ def test_the_page_needs_nothing_and_says_nothing_of_this_machine(own, tmp_path, 
     assert "pictures of" not in capsys.readouterr().out
     page = (tmp_path / "page" / "index.html").read_text()
     assert "image/jpeg" not in page and "How much of each class" in page
+
+
+def test_nothing_is_left_behind_if_the_data_cannot_be_loaded(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        eda.main([str(tmp_path / "empty"), str(tmp_path / "page")])
+    assert stop.value.code and "none of the layouts" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_names_cannot_inject_html(own, tmp_path):  # noqa: F811

@@ -156,7 +156,8 @@ def test_the_program_writes_folds_that_training_reads(in_process, city, tmp_path
     assert list(folds) == ["1", "2", "3"] and sorted(sum(folds.values(), [])) == sorted(names)
     assert all(fold == [name for name in names if name in fold] for fold in folds.values())
     said = capsys.readouterr().out
-    assert f"wrote {file}: train with --dataset toycity --folds {file} --fold 1" in said and "road" in said
+    flags = f"--dataset toycity --dataset_path {city} --folds {file} --fold 1"
+    assert f"wrote {file}: train with {flags}" in said and "road" in said
     data, _ = load_data("toycity", str(city), Division(str(file), "2"))
     assert data["validation"]["name"] == folds["2"] and len(data["train"]) == 12 - len(folds["2"])
     in_process("data_scripts.folds", city, tmp_path / "again.json", "--number", 3)
@@ -222,3 +223,43 @@ def test_two_images_of_one_name_cannot_be_told_apart(in_process, city, tmp_path,
     with pytest.raises(SystemExit):
         in_process("data_scripts.folds", copied, tmp_path / "folds.json", "--train_on", "train+val")
     assert "several images of train+val are named" in capsys.readouterr().err
+
+
+# A benchmark's folder without validation images
+
+
+@pytest.fixture(scope="module", params=["no folder", "an empty folder"])
+def half_a_city(request, city, tmp_path_factory):
+    """The training images of a city."""
+    root = tmp_path_factory.mktemp("half a city") / "data"
+    shutil.copytree(city, root, ignore=shutil.ignore_patterns("val", "test"))
+    if request.param == "an empty folder":
+        (root / "leftImg8bit" / "val").mkdir()
+    return root
+
+
+def test_missing_validation_images_are_refused_with_both_remedies(half_a_city):
+    with pytest.raises(DataError, match="no validation images of a toycity data set.*create it with .*--val_share 0.2"):
+        load_data("toycity", str(half_a_city))
+
+
+def test_a_share_or_a_fold_takes_the_place_of_missing_validation_images(half_a_city, tmp_path):
+    data, _ = load_data("toycity", str(half_a_city), Division(val_share=0.25))
+    names = data["validation"]["name"]
+    assert (len(data["train"]), len(names)) == (9, 3) and not {*names} & {*data["train"]["name"]}
+    (tmp_path / "folds.json").write_text(json.dumps({"a": names[:2]}))
+    data, _ = load_data("toycity", str(half_a_city), Division(str(tmp_path / "folds.json"), "a"))
+    assert sorted(data["validation"]["name"]) == sorted(names[:2]) and len(data["train"]) == 10
+
+
+def test_a_run_on_a_share_of_a_benchmark_is_recorded_predicted_and_described(half_a_city, in_process, tmp_path):
+    run = tmp_path / "run"
+    flags = ["--dataset_path", half_a_city, "--val_share", 0.25, "--output_dir", run, "--max_train_steps", 1]
+    in_process("train_seg", *FAST, *flags)
+    config = json.loads((run / "best" / "config.json").read_text())
+    assert config["val_share"] == 0.25 and config["train_images"] == 9
+    card = (run / "best" / "README.md").read_text()
+    assert "25% were held out for validation" in card and "Measured on the held-out training images of ToyCity" in card
+    in_process("predict_seg", "--model_name_or_path", run, "--num_workers", 0)
+    held_out = load_data("toycity", str(half_a_city), Division(val_share=0.25))[0]["validation"]["name"]
+    assert sorted(path.stem for path in (run / "results_val").glob("*.png")) == sorted(held_out)

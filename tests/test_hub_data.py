@@ -11,14 +11,16 @@ from datasets import Array2D, ClassLabel, Dataset, DatasetDict, DatasetInfo, Fea
 from datasets import Image as ImageColumn
 from PIL import Image
 
-from data_scripts import check, eda
+from data_scripts import check, eda, hub_data
 from data_scripts.arguments import DataOptions, InputOptions
 from data_scripts.class_file import default_palette
 from data_scripts.fold_files import Division, load_data
 from data_scripts.labels import DataError
 from data_scripts.reader import file_state, read_image, read_label
-from data_scripts.recognition import with_dataset
+from data_scripts.recognition import recognize, with_dataset
+from data_scripts.saved_classes import describe_data
 from data_scripts.sources import load_source
+from data_scripts.training import load_training_data
 
 NAMES = {"0": "gravel", "3": "grass", "7": "void", "9": "shed"}
 FAST = (
@@ -201,6 +203,12 @@ def test_a_mask_that_does_not_fit_stops_training_with_the_command_that_helps(tmp
     assert part in message and "make a folder of it with python -m data_scripts.prepare" in message
 
 
+def test_a_saved_data_set_given_as_a_folder_is_refused_with_the_flag(tmp_path):
+    root = saved(tmp_path / "my set", train=rows(4))
+    with pytest.raises(DataError, match=f"give --dataset_name '{root}' instead, or .*data_scripts.prepare"):
+        recognize(root)
+
+
 @pytest.mark.parametrize("kind", [DataOptions, InputOptions])
 def test_flags_that_say_two_things_are_refused(kind):
     for flags, part in (
@@ -260,6 +268,16 @@ def test_training_prediction_resume_and_card(data, in_process, tmp_path, capsys)
 
     in_process("train_seg", "--resume_from_checkpoint", run, "--max_train_steps", 3)
     assert "step 2 is done" in capsys.readouterr().out
+
+
+def test_it_is_opened_once(data, monkeypatch):
+    opened, load = [], hub_data._load
+    monkeypatch.setattr(hub_data, "_load", lambda name: opened.append(name) or load(name))
+    options = DataOptions("hub", dataset_name=data, image_column="left", label_column="right")
+    rows, scoring, share = load_training_data(options)
+    facts = describe_data(options, rows, scoring.network)["training_data"]
+    assert opened == [data] and share == 0.2
+    assert facts["images"] == {"train": 8, "validation": 2, "test": 2} and facts["licence"] == "CC BY 4.0"
 
 
 def test_a_card_without_a_licence_says_that_none_is_known(in_process, tmp_path):

@@ -5,6 +5,7 @@ import platform
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
@@ -12,6 +13,7 @@ from conftest import rows_of, scalars_of
 
 from seg_runs import launch
 from seg_runs.log import TrainingLog
+from seg_runs.report import comparison
 from seg_runs.run_folder import COLUMNS
 from seg_runs.state import Conditions, RunState
 from seg_runs.trackers import Trackers
@@ -127,3 +129,14 @@ def test_a_slow_precision_is_said(precision, notes, monkeypatch, capsys):
     monkeypatch.setattr(launch, "has_bf16", lambda: False)
     launch.make_accelerator()
     assert capsys.readouterr().out.count("--mixed_precision no") == notes
+
+
+@pytest.mark.parametrize("name", ["Straße", "piéton", "łąka", "дорога", "δρόμος"])
+def test_the_legend_of_a_picture_has_the_letters_of_most_alphabets(name):
+    """A font draws the same box for each letter that it lacks."""
+
+    def drawn(text):
+        return np.asarray(comparison([(np.zeros((8, 8, 3), np.uint8),)], ("truth",), {text: (1, 2, 3)}, 200))
+
+    for letter in {*name}:
+        assert not np.array_equal(drawn(letter), drawn("\ue000")), letter

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -132,6 +133,13 @@ def test_coco_layout_of_its_own(source, out):
     write_json(source / "annotations" / "captions_train2017.json", {"images": [], "annotations": []})
     assert run(source, out) == 0
     assert np.array_equal(mask(out, "train/a"), halves(1, 0)) and np.array_equal(mask(out, "val/a"), halves(2, 0))
+
+
+def test_coco_names_in_another_unicode_form(source, out):
+    photo(source / normalize("NFD", "größe.jpg"))
+    images = [{"id": "x", "file_name": normalize("NFC", "größe.jpg")}]
+    write_json(source / "result.json", coco([("x", 1, [flat(0, 0, 4, 6)])], images=images))
+    assert run(source, out) == 0 and np.array_equal(mask(out, normalize("NFD", "größe")), halves(1, 0))
 
 
 @pytest.mark.parametrize("name", ["images\\a.jpg", "C:\\data\\images\\a.jpg", "./images/a.jpg", "A.JPG"])
@@ -446,6 +454,13 @@ def test_label_studio_names_of_photos(source, out, image):
     photo(source / "a.jpg")
     write_json(source / "export.json", [task([region("polygonlabels", "car", points=percent(0, 0, 4, 6))], image)])
     assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(1, 0))
+
+
+def test_label_studio_changes_the_names_of_uploads(source, out):
+    photo(source / "my yard (1).jpg")
+    results = [region("polygonlabels", "car", points=percent(0, 0, 4, 6))]
+    write_json(source / "export.json", [task(results, "/data/upload/1/0a1b2c3d-my_yard_1.jpg")])
+    assert run(source, out) == 0 and np.array_equal(mask(out, "my yard (1)"), halves(1, 0))
 
 
 def test_label_studio_json_min(source, out):

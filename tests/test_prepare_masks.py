@@ -1,5 +1,7 @@
 """Mask files of every encoding and arrangement become index masks, pixel by pixel; wrong ones are one line each."""
 
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -526,3 +528,93 @@ def test_real_samples_of_bad_files(out, capsys, tmp_path):
     assert run(tmp_path / "s", out) == 1 and not out.exists()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4 and all("damaged" not in line and "_mask.png" in line for line in lines[:3])
+
+
+def test_a_folder_called_after_masks_may_hold_photos_beside_their_masks(source, out, capsys):
+    for folder, name in (("road_masks_export", "a"), ("second batch", "b")):
+        photo(source / folder / f"{name}.jpg")
+        save(source / folder / f"{name}_mask.png", halves(0, 3))
+    assert run(source, out) == 0
+    assert {path.name for path in (out / "images").iterdir()} == {"a.jpg", "b.jpg"}
+    assert np.array_equal(mask(out, "a"), halves(0, 3)) and "as NAME_mask" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("names", [("img.png", "label.png"), ("photo.jpg", "Mask.PNG"), ("image.jpg", "gt.png")])
+def test_each_photo_may_have_a_folder_of_its_own(source, out, names):
+    for number in (1, 2):
+        photo(source / f"IMG {number}" / names[0])
+        save(source / f"IMG {number}" / names[1], halves(0, number))
+    assert run(source, out) == 0
+    stem = names[0].split(".")[0]
+    assert np.array_equal(mask(out, f"IMG 1_{stem}"), halves(0, 1))
+    assert np.array_equal(mask(out, f"IMG 2_{stem}"), halves(0, 2))
+
+
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("labels/a.txt", "0 0.1 0.1 0.5 0.1 0.5 0.5\n", "labels/a.txt is of YOLO"),
+        ("labels/a.txt", "3 .5 .5 1e-3 1\n", "labels/a.txt is of YOLO"),
+        ("ann/a.jpg.json", '{"objects": [{"classTitle": "road"}]}', "a.jpg.json is of Supervisely"),
+        ("via.json", '{"a.jpg1": {"regions": [{"region_attributes": {}}]}}', "via.json is of VGG Image Annotator"),
+        ("annotations.xml", "<annotations/>", "annotations.xml and the like are XML"),
+        ("masks/a.npy", "", "save masks as PNG"),
+        ("notes.txt", "3 photos of the yard\n", "or name masks NAME_mask.png"),
+    ],
+)
+def test_annotations_of_other_tools_are_named_with_the_remedy(source, out, name, content, words, capsys):
+    photo(source / "images" / "a.jpg")
+    path = source / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    assert run(source, out) == 1 and not out.exists()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and words in said and ("which has 1 images" in said)
+
+
+def test_the_report_says_that_rare_colours_of_jpeg_masks_are_noise(source, out, capsys):
+    array = paint(halves(0, 1, 40, 60), BLACK, RED)
+    one_pair(source, array, suffix=".jpg")
+    assert run(source, out) == 0
+    assert "colours of less than 0.1% of the pixels count as noise" in capsys.readouterr().out
+
+
+def test_a_class_of_few_pixels_is_not_none(source, out, capsys):
+    array = halves(0, 1, 200, 200)
+    array[0, 0] = 2
+    one_pair(source, array)
+    assert run(source, out) == 0
+    assert "<0.01%" in capsys.readouterr().out
+
+
+def test_case_and_unicode_form_of_names_do_not_count(source, out):
+    """Cameras write IMG_1.JPG, macOS decomposes letters, and tools write img_1.png and composed ones."""
+    for name, other in (("IMG_1.JPG", "img_1.png"), (normalize("NFD", "Größe.jpg"), "Größe_Mask.PNG")):
+        photo(source / "Images" / name)
+        save(source / "masks" / other, halves(0, 2))
+    assert run(source, out) == 0
+    assert len([*(out / "masks").iterdir()]) == 2
+
+
+def test_names_that_differ_in_case_alone_are_refused(source, out, capsys):
+    """Some file systems cannot hold both."""
+    for name, value in (("a", 1), ("A", 2)):
+        photo(source / "images" / f"{name}.jpg")
+        save(source / "masks" / f"{name}.png", halves(0, value))
+    assert run(source, out) == 1 and not out.exists()
+    assert "has several masks, masks/A.png, masks/a.png" in capsys.readouterr().err
+
+
+def test_two_photos_of_one_mask_are_refused(source, out, capsys):
+    photo(source / "images" / "a.jpg")
+    photo(source / "images" / "a.png")
+    save(source / "masks" / "a.png", halves(0, 1))
+    assert run(source, out) == 1 and not out.exists()
+    assert "photos images/a.jpg and images/a.png have the same mask" in capsys.readouterr().err
+
+
+def test_lists_of_splits_that_are_not_used_are_named(source, out, capsys):
+    one_pair(source, halves(0, 1))
+    (source / "train.txt").write_text("a\n")
+    assert run(source, out) == 0
+    assert "train.txt name a split, but are not used" in capsys.readouterr().out

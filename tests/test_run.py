@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from data_scripts.labels import CITYSCAPES
 from seg_runs.run_folder import COLUMNS, newest_run, restore_best
+from training_job import default_batch_size
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
 
@@ -55,6 +56,20 @@ def test_the_run_folder_holds_what_the_design_says(trained):
         "2",
         "3",
     ]
+
+
+@pytest.mark.parametrize("images, shares, size", [(200, 1, 8), (8, 2, 8), (7, 1, 7), (7, 2, 6), (3, 4, 8), (100, 3, 8)])
+def test_the_default_batch_has_fewer_images_if_there_are_fewer(images, shares, size):
+    assert default_batch_size(images, shares) == size
+
+
+def test_six_training_images_need_no_flag(toycity, in_process, tmp_path, capsys):
+    flags = [flag for flag in FAST if flag not in ("--batch_size", "2")]
+    in_process("train_seg", *flags, "--dataset_path", toycity, "--max_train_steps", 1, "--output_dir", tmp_path / "run")
+    assert yaml.safe_load((tmp_path / "run" / "args.yaml").read_text())["batch_size"] == 6
+    assert "1 steps of 6 images" in capsys.readouterr().out
+    in_process("train_seg", "--resume_from_checkpoint", tmp_path / "run", "--max_train_steps", 2)
+    assert "step 1 is done" in capsys.readouterr().out
 
 
 def test_a_sum_of_losses_trains_and_resumes(toycity, in_process, tmp_path):

@@ -21,7 +21,7 @@ from ..cache import PARTS_AT_ONCE, in_threads
 from ..labels import IGNORE_INDEX, DataError
 from ..reader import describe
 from .annotated import BACKGROUND, MOST_CLASSES, BadFiles, Drawn, File, FoundClass, is_background, is_nothing
-from .class_colors import FEW, NEAR, channels, class_colors, frequent, packed, rgb
+from .class_colors import FEW, NEAR, RARE, channels, class_colors, frequent, packed, rgb
 from .class_lists import ClassList, Color
 from .found import some
 from .scanning import Scan, as_colors, read_values, scan, total
@@ -263,6 +263,11 @@ def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
     values = {color: number for number, color in enumerate(order, start=start)}
     classes = [FoundClass(names[color], values[color], rgb(color), is_nothing(names[color])) for color in order]
     facts = [f"masks hold colours{_if(smooth, ', with smoothed or compressed edges')}"]
+    if whole.lossy and unlisted:
+        guesses.append(
+            f"the masks were saved as JPEG, so colours of less than {RARE:.1%} of the pixels count as noise: if a "
+            "class is missing, list all colours in class_dict.csv (name,r,g,b)"
+        )
     if whole.clear:
         guesses.append("transparent pixels count as black")
     return _encoding(whole, values, smooth, classes, facts, guesses)

@@ -97,7 +97,15 @@ def _image_name(task: dict) -> str:
 def _photo(found: Found, name: str, annotations: Path) -> Path | None:
     short = name.replace("\\", "/").split("/")[-1]
     candidates = (name.split("://")[-1].lstrip("/"), short, UPLOADED.sub("", short))
-    return next((photo for each in candidates if (photo := found.image(each, annotations))), None)
+    if photo := next((photo for each in candidates if (photo := found.image(each, annotations))), None):
+        return photo
+    same = [path for path in found.images if _stored(path.name) == candidates[-1]]
+    return same[0] if len(same) == 1 else None
+
+
+def _stored(name: str) -> str:
+    """Return the name under which Label Studio (that is, Django) stores an uploaded file, without its prefix."""
+    return re.sub(r"[^-\w.]", "", name.replace(" ", "_"))
 
 
 def _results(task: dict, annotated: Annotated) -> list[dict] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from .annotated import Annotated, Drawn, File, Item, Options, as_file
 from .class_lists import ClassList, cityscapes_list, find_class_list
 from .encoding import Encoding, understand
-from .found import Found
+from .found import Found, some, split_of
 from .pairing import Pair, pair
 
 
@@ -21,6 +21,11 @@ def read(found: Found, options: Options) -> Annotated:
         listed = cityscapes_list("Cityscapes' list of label ids")
     annotated = from_pairs(found, options, "mask files", pairs.pairs, listed)
     annotated.facts.insert(0, f"{pairs.how}")
+    lists = [path for path in found.files if path.suffix.lower() == ".txt" and split_of(Path(path.stem))]
+    if lists and not any(one.split for one in pairs.pairs):
+        annotated.guesses.append(
+            f"{some(lists)} name a split, but are not used: put photos and masks into folders train and val"
+        )
     for reason, paths in pairs.passed_over.items():
         annotated.pass_over(reason, paths)
     return annotated

@@ -2,14 +2,16 @@
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..labels import DataError
+from ..listing import as_file
 from ..reader import LABEL_MODES, decoding, open_image, read_image
 from .found import IMAGE_SUFFIXES, Found, some, split_of, words
+from .other_tools import unread_annotations
 
 PHOTO_WORDS = set("image images img imgs photo photos picture pictures jpegimages leftimg8bit rgb input inputs".split())
 MASK_WORDS = set(
@@ -32,6 +34,8 @@ MASK_END = re.compile(
     r"[ _.-](masks?|gt|labels?|(gt(fine|coarse)_)?labelids|seg|segmentation|annotation|groundtruth|target|l|m)$",
     re.IGNORECASE,
 )
+WHOLE_MASK = re.compile(r"^(mask|label|gt|seg|segmentation|annotation|target)$", re.IGNORECASE)
+WHOLE_PHOTO = re.compile(r"^(image|img|photo|rgb)$", re.IGNORECASE)
 MASK_START = re.compile(r"^(mask|label|gt|seg|annotation)[ _.-]", re.IGNORECASE)
 PHOTO_END = re.compile(r"[ _.-](leftimg8bit|image|img|photo|rgb)$", re.IGNORECASE)
 PHOTO_START = re.compile(r"^(image|img|photo|rgb)[ _.-]", re.IGNORECASE)
@@ -66,16 +70,20 @@ class _Place:
 
 def pair(found: Found) -> Pairs:
     """Match the photos and masks of a source. Raises `DataError` if there are none, or if a photo has two masks."""
-    places = {path: _place(path) for path in found.images}
+    places = _without_mixed_folders({path: _place(path) for path in found.images}, found.root)
     others = [path for path, place in places.items() if place.role == "other"]
     images = [path for path in found.images if places[path].role != "other"]
     photos, with_pictures, how = _roles(images, places, found.root)
     masks = _without_color_pictures(with_pictures)
     if not photos or not masks:
-        what = "photo" if not photos else "mask"
+        what, unread = "photo" if not photos else "mask", unread_annotations(found)
+        remedy = (
+            "put photos into a folder images and masks of the same names into a folder masks, or name masks "
+            "NAME_mask.png"
+        )
         raise DataError(
-            f"no {what} found in {found.root}, which has {len(found.images)} images ({some(found.images, 2)}): put "
-            "photos into a folder images and masks of the same names into a folder masks, or name masks NAME_mask.png"
+            f"no {what} found in {found.root}, which has {len(found.images)} images ({some(found.images, 2)}): "
+            f"{unread or remedy}"
         )
     pairs, used = _match(photos, masks, places)
     matched = {pair.photo for pair in pairs}
@@ -112,6 +120,28 @@ def _place(path: Path) -> _Place:
     return _Place(role, split_of(path.parent), tuple(rest))
 
 
+def _without_mixed_folders(places: dict[Path, _Place], root: Path) -> dict[Path, _Place]:
+    """Return the places, where the name of a folder says nothing if photos lie in it beside their masks.
+
+    Either a photo and its mask have the folder for themselves (img.png, label.png), or masks are called NAME_mask.
+    """
+    stems, mixed = {(path.parent, as_file(stem_of(path))): path for path in places}, set()
+    own = {path.parent for path in places if WHOLE_PHOTO.search(stem_of(path))}
+    own &= {path.parent for path in places if WHOLE_MASK.search(stem_of(path))}
+    for path, place in places.items():
+        photo = stems.get((path.parent, as_file(MASK_END.sub("", stem_of(path)))), path)
+        if place.role == "mask" and photo != path and path.parent not in mixed:
+            mixed |= set() if _looks_like_mask(root / photo) else {path.parent}
+    return {
+        path: _Place(None, place.split, path.parent.parts)
+        if path.parent in own
+        else replace(place, role=None)
+        if path.parent in mixed
+        else place
+        for path, place in places.items()
+    }
+
+
 def _roles(images: list[Path], places: dict[Path, _Place], root: Path) -> tuple[list[Path], list[Path], str]:
     """Return the photos, the masks, and what told them apart: names of folders, names of files, or their content."""
     in_folders = [path for path in images if places[path].role == "mask"]
@@ -121,14 +151,17 @@ def _roles(images: list[Path], places: dict[Path, _Place], root: Path) -> tuple[
     named = [path for path in images if MASK_END.search(stem_of(path))]
     if len(named) == len(images):
         return [], images, ""
-    stems = {(path.parent, stem_of(path)) for path in images}
-    beside = [path for path in named if (path.parent, MASK_END.sub("", stem_of(path))) in stems]
+    own = {path.parent for path in images if WHOLE_PHOTO.search(stem_of(path))}
+    if masks := [path for path in images if WHOLE_MASK.search(stem_of(path)) and path.parent in own]:
+        return _others(images, masks), masks, f"each photo and its {masks[0].name} have a folder of their own"
+    stems = {(path.parent, as_file(stem_of(path))) for path in images}
+    beside = [path for path in named if (path.parent, as_file(MASK_END.sub("", stem_of(path)))) in stems]
     if beside:
         end = MASK_END.search(stem_of(beside[0]))[0]
         return _others(images, beside), beside, f"masks lie beside the photos, as NAME{end}"
     by_stem = defaultdict(list)
     for path in images:
-        by_stem[path.parent, stem_of(path)].append(path)
+        by_stem[path.parent, as_file(stem_of(path))].append(path)
     if twins := [group for group in by_stem.values() if len(group) == 2]:
         masks = [mask for mask in (_the_mask(group, root) for group in twins) if mask]
         return _others(images, masks), masks, "masks lie beside the photos, with the same name"
@@ -176,17 +209,22 @@ def _looks_like_mask(path: Path) -> bool:
 
 
 def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) -> tuple[list[Pair], set[Path]]:
-    """Match by split, folders and stem, first exactly, then without what only one of them has in its name."""
+    """Match by split, folders and stem, first exactly, then without what only one of them has in its name.
+
+    Case and Unicode form do not count. Raises `DataError` if a photo has several masks, or a mask several photos.
+    """
     exact, stripped, anywhere = defaultdict(list), defaultdict(list), defaultdict(list)
     for mask in masks:
         place = places[mask]
-        for names, name in ((exact, stem_of(mask)), (stripped, _stripped(mask, MASK_START, MASK_END))):
-            names[place.split, place.rest, name].append(mask)
-        anywhere[_stripped(mask, MASK_START, MASK_END)].append(mask)
-    pairs, used = [], set()
+        bare = as_file(_stripped(mask, MASK_START, MASK_END, WHOLE_MASK))
+        exact[place.split, place.rest, as_file(stem_of(mask))].append(mask)
+        stripped[place.split, place.rest, bare].append(mask)
+        anywhere[bare].append(mask)
+    pairs, used = [], {}
     for photo in photos:
-        place, stem, bare = places[photo], stem_of(photo), _stripped(photo, PHOTO_START, PHOTO_END)
-        same, bare = (place.split, place.rest, stem), (place.split, place.rest, bare)
+        place, stem = places[photo], as_file(stem_of(photo))
+        same = (place.split, place.rest, stem)
+        bare = (place.split, place.rest, as_file(_stripped(photo, PHOTO_START, PHOTO_END, WHOLE_PHOTO)))
         here = exact[same] or stripped[same] or stripped[bare] or exact[bare]
         candidates = here or _only(anywhere[stem]) or _only(anywhere[bare[2]])
         if len(candidates) > 1:
@@ -194,8 +232,9 @@ def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) ->
         if candidates:
             split = place.split or places[candidates[0]].split
             pairs.append(Pair(photo, candidates[0], split))
-            used.add(candidates[0])
-    return pairs, used
+            if here and (other := used.setdefault(candidates[0], photo)) != photo and places[other] == place:
+                raise DataError(f"photos {other} and {photo} have the same mask: keep one of them in the source")
+    return pairs, {pair.mask for pair in pairs}
 
 
 def _without_color_pictures(masks: list[Path]) -> list[Path]:
@@ -217,8 +256,8 @@ def stem_of(path: Path) -> str:
     return name
 
 
-def _stripped(path: Path, start: re.Pattern, end: re.Pattern) -> str:
-    return start.sub("", end.sub("", stem_of(path)))
+def _stripped(path: Path, start: re.Pattern, end: re.Pattern, whole: re.Pattern) -> str:
+    return whole.sub("", start.sub("", end.sub("", stem_of(path))))
 
 
 def _folders(paths: list[Path]) -> list[str]:

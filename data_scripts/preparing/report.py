@@ -43,13 +43,17 @@ def _classes(planned: Plan, written: Written) -> list[str]:
     wide = max(len(name) for name in (*labels.names, "ignored"))
     lines = [f"  {'id':>3}  {'class':{wide}}  {'color':15}  {'photos':>6}  {'pixels':>7}"]
     for name, number, color in zip(labels.names, labels.source_ids, labels.palette, strict=True):
-        share = f"{written.counts[number] / total:.2%}" if written.counts[number] else "none"
+        share = _share(written.counts[number], total)
         lines.append(f"  {number:3}  {name:{wide}}  {str(list(color)):15}  {written.images[number]:6}  {share:>7}")
     for number in sorted(labels.void_ids):
         if written.counts[number]:
-            share = f"{written.counts[number] / total:.2%}"
+            share = _share(written.counts[number], total)
             lines.append(f"  {number:3}  {'ignored':{wide}}  {'':15}  {written.images[number]:6}  {share:>7}")
     return lines
+
+
+def _share(pixels: int, total: int) -> str:
+    return "none" if not pixels else f"{pixels / total:.2%}" if pixels >= total / 10000 else "<0.01%"
 
 
 def _to_check(annotated: Annotated, planned: Plan, written: Written) -> list[str]:

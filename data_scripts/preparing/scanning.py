@@ -90,7 +90,7 @@ def scan(mask: dict, image: dict) -> Scan:
     if values.shape != (size := upright_size(image)):
         raise DataError(
             f"mask {describe(mask)} is {values.shape[0]}x{values.shape[1]} (height x width), but its photo "
-            f"{describe(image)} is {size[0]}x{size[1]}: use the photo that was labelled"
+            f"{describe(image)} is {size[0]}x{size[1]}: use the photo that was labelled, or export the mask at its size"
         )
     counts, flat = _count(values.ravel()), frozenset(_flat(values))
     opened = open_image(mask, "mask")

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from pathlib import Path
+from unicodedata import normalize
 
 from ..labels import DataError
 from .annotated import Annotated, Options
@@ -56,7 +57,7 @@ def _by_name(found: Found, folder: str) -> dict[str, Path]:
     for path in found.images:
         if folder in _folders(path):
             below = path.parts[_folders(path).index(folder) + 1 : -1]
-            if (other := images.setdefault("/".join([*below, stem_of(path)]), path)) != path:
+            if (other := images.setdefault(normalize("NFC", "/".join([*below, stem_of(path)])), path)) != path:
                 raise DataError(f"{other} and {path} in {found.root} have the same name: remove or rename one")
     return images
 
@@ -74,7 +75,8 @@ def _splits(found: Found) -> tuple[dict[str, str], str]:
         if path.stem.lower() not in ("trainval", "train_val"):
             for line in read_lines(found.root / path):
                 name = Path(re.sub(r".*JPEGImages/", "", line.replace("\\", "/"), flags=re.IGNORECASE))
-                name, split = (name.parent / stem_of(name)).as_posix(), split_of(Path(path.stem))
+                name = normalize("NFC", (name.parent / stem_of(name)).as_posix())
+                split = split_of(Path(path.stem))
                 if splits.setdefault(name, split) != split:
                     raise DataError(f"{found.root / path} and another list of that folder both name {name}")
     return splits, str(segmentation[0].parent) if segmentation else ""

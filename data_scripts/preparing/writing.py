@@ -97,7 +97,7 @@ def _write_item(
             height, width = drawn.ids.shape
             raise DataError(
                 f"the mask of {item.name} is {height}x{width} (height x width), but the photo is {size[0]}x{size[1]}: "
-                "use the photo that was labelled"
+                "use the photo that was labelled, or export the mask at its size"
             )
         ids, remarks = table[drawn.ids], drawn.remarks
         counts = np.bincount(ids.ravel(), minlength=256)

@@ -1,0 +1,36 @@
+"""Recognise annotations that `data_scripts.prepare` cannot read, to say what to export instead."""
+
+import re
+
+from ..labels import DataError
+from .found import Found, json_head, read_text
+
+YOLO = re.compile(r"\d+( -?[\d.]+(e-?\d+)?){4,}", re.IGNORECASE)  # a class and coordinates
+OF_JSON = {  # what the beginning of a JSON file of a tool holds -> the tool
+    '"classTitle"': "Supervisely",
+    '"geometryType"': "Supervisely",
+    '"region_attributes"': "VGG Image Annotator",
+    '"_via_': "VGG Image Annotator",
+}
+REMEDY = "export masks or COCO from your tool"
+
+
+def unread_annotations(found: Found) -> str:
+    """Return which files look like annotations of a kind that is not read, and what to do, or ""."""
+    for path in found.json_files:
+        head = json_head(found.root / path)
+        for content, tool in OF_JSON.items():
+            if content in head:
+                return f"{path} is of {tool}, which is not read: {REMEDY}"
+    for suffix, tool in ((".xml", "XML annotations"), (".npy", "NumPy arrays"), (".mat", "MATLAB files")):
+        if files := [path for path in found.files if path.suffix.lower() == suffix]:
+            remedy = REMEDY if suffix == ".xml" else "save masks as PNG"
+            return f"{files[0]} and the like are {tool}, which are not read: {remedy}"
+    for path in [path for path in found.files if path.suffix.lower() == ".txt"][:10]:
+        try:
+            lines = read_text(found.root / path).splitlines()
+        except DataError:
+            continue
+        if lines and YOLO.fullmatch(lines[0].strip()):
+            return f"{path} is of YOLO, which is not read: {REMEDY}"
+    return ""
