@@ -41,7 +41,8 @@ from data_scripts.reader import number_of_pixels, read_image, upright_size
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
-from seg_models.predictor import Predictor, Views
+from seg_models.predictor import Predictor
+from seg_models.views import Views
 from seg_runs.launch import RunError, make_accelerator, one_line_errors
 from seg_runs.parsing import parse_arguments
 from seg_runs.predictions import Predictions
