@@ -228,13 +228,13 @@ class Requests:
         try:
             folder.mkdir(mode=0o700)
             files = Predictions(folder, "app")
-            make_folders(*files.folders)
-            files.write(stem, labels.to_source(ids), labels.to_color(ids))
+            make_folders(*files.folders.values())
+            files.write(stem, {"ids": labels.to_source(ids), "color": labels.to_color(ids)})
             picture = annotated(image, ids, labels, folder)
         except (OSError, RunError):
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        downloads = (travelling(path / f"{stem}.png") for path in files.folders)
+        downloads = (travelling(path / f"{stem}.png") for path in files.folders.values())
         table = {"headers": ["class", "share of pixels"], "data": shares(ids, labels), "metadata": None}
         return picture, table, *downloads
 

@@ -144,7 +144,7 @@ class LossOptions:
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """The views of an image that a trained network averages over."""
+    """How a trained network sees an image."""
 
     _argument_group_name: ClassVar[str] = "Views"
 
@@ -178,6 +178,9 @@ class ViewOptions:
     )
     eval_output_stride: int | None = HfArg(
         default=None, help="output stride of the encoder (default: the model's)", metadata={"choices": OUTPUT_STRIDES}
+    )
+    crf: bool = HfArg(
+        default=False, help="redraw predictions along the edges of the image with a fully connected CRF; slow"
     )
 
     def __post_init__(self):

@@ -7,9 +7,15 @@ and Koltun, 2011, arXiv 1210.5644). A permutohedral lattice makes its Gaussian f
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+
+from .ensemble import Ensemble
+from .predictor import Predictor
+
+BYTES_A_PIXEL = 700  # of the lattice
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,35 @@ class CRF:
             logits = unary.add(appearance(belief), alpha=self.appearance)
             belief = logits.add_(smoothness(belief), alpha=self.smoothness).softmax(1)
         return belief.t().reshape(probabilities.shape)
+
+    @staticmethod
+    def memory(classes: int, size: Sequence[int]) -> int:
+        """Return about how many bytes an image of `size` (H, W) takes."""
+        return (BYTES_A_PIXEL + 4 * 8 * classes) * size[0] * size[1]
+
+
+class Refined:
+    """A predictor whose probabilities a CRF redraws along the edges of the image: `refined(image)` returns them."""
+
+    def __init__(self, predictor: Predictor | Ensemble, crf: CRF):
+        self.predictor, self.crf = predictor, crf
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Return probabilities, float32 (C, H, W), of an image uint8 (3, H, W)."""
+        return self.crf(self.predictor.probabilities(image), image)
+
+    probabilities = __call__
+
+    def labels(self, image: torch.Tensor) -> torch.Tensor:
+        return self(image).argmax(0)
+
+    def as_probabilities(self, scores: torch.Tensor, image_size: Sequence[int]) -> torch.Tensor:
+        """Return `scores`: they are probabilities."""
+        return scores
+
+    @property
+    def device(self) -> torch.device:
+        return self.predictor.device
 
 
 class Filter:

@@ -33,6 +33,14 @@ class Ensemble:
             total = probabilities if total is None else total.add_(probabilities)
         return total.div_(len(self.predictors))
 
+    def as_probabilities(self, scores: torch.Tensor, image_size: Sequence[int]) -> torch.Tensor:
+        """Return `scores`: they are probabilities."""
+        return scores
+
+    @property
+    def device(self) -> torch.device:
+        return self.predictors[0].device
+
     def probabilities(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
         return self(image, size)
 

@@ -121,8 +121,16 @@ class Predictor:
 
     def probabilities(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
         """Return the probabilities of the classes, float32 (C, H, W), at `size` (H, W) or the image's own."""
-        scores = self(image, size)
-        return scores if self.views.gives_probabilities(image.shape[-2:]) else scores.softmax(0)
+        return self.as_probabilities(self(image, size), image.shape[-2:])
+
+    def as_probabilities(self, scores: torch.Tensor, image_size: Sequence[int]) -> torch.Tensor:
+        """Return the probabilities (C, H, W) that the scores (C, H, W) of an image of `image_size` (H, W) stand for."""
+        return scores if self.views.gives_probabilities(image_size) else scores.softmax(0)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is, and the images must be."""
+        return self.model.device
 
     def image_processor(self) -> SegformerImageProcessor:
         """Return the image processor to save with the model. It prepares an image as a single view does."""

@@ -115,7 +115,7 @@ def test_training_and_prediction_agree_on_the_fold(in_process, toycity, folds, t
 def test_what_a_model_may_have_been_trained_on(trained_on, own, name, fold, may_have_been):
     from types import SimpleNamespace
 
-    from predict_seg import was_trained_on
+    from prediction_job import was_trained_on
 
     model = SimpleNamespace(config=SimpleNamespace(trained_on=trained_on, fold=own))
     assert was_trained_on(model, name, fold) == may_have_been
