@@ -5,6 +5,7 @@
     accelerate launch predict_seg.py --model_name_or_path runs/NAME/best --input my_photos
     accelerate launch predict_seg.py --model_name_or_path USER/NAME --input my_photos           # from a hub
     accelerate launch predict_seg.py --model_name_or_path runs/A runs/B                         # the mean of both
+    accelerate launch predict_seg.py --input drive.mp4 --output drive_classes.mp4
 
 Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size), results_color_SPLIT/NAME.png and what
 --save names, and scores_SPLIT.json if there are labels. Start it again after an interruption: it predicts the remaining
@@ -16,6 +17,7 @@ from script_arguments import PredictArguments, answer_early
 answer_early(__name__, PredictArguments)
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,11 +33,13 @@ from data_scripts.pixels import Pixels
 from data_scripts.reader import file_state, read_label
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
+from data_scripts.video import count_frames, frame_size, rewrite
 from metrics.reliability import expected_calibration_error, reliability_counts
 from prediction_job import PredictionJob, lack_of_memory, open_job, was_trained_on
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
 from seg_models.errors import ModelError
 from seg_runs import predictions
+from seg_runs.files import writing
 from seg_runs.launch import RunError, on_first_process, one_line_errors, progress_bar
 from seg_runs.parsing import parse_arguments
 from seg_runs.report import class_table
@@ -53,6 +57,8 @@ def main(argv: list[str] | None = None) -> None:
 def predict(args: PredictArguments) -> None:
     """Open the models and the images, then predict each split."""
     job = open_job(args)
+    if args.results.output:
+        return predict_video(job, Path(args.images.input), Path(args.results.output))
     accelerator, scoring, output = job.accelerator, job.scoring, job.output
     for name, split in job.splits.items():
         if "label" in split.column_names:  # a score must cover every image; splits without labels may have damaged ones
@@ -153,8 +159,7 @@ def pictures_of(
     ids, labels = prediction.cpu().numpy(), job.scoring.network
     pictures = {"ids": labels.to_source(ids), "color": labels.to_color(ids), "train_ids": ids}
     if "overlay" in job.pictures:
-        photo = image.permute(1, 2, 0).cpu().numpy()
-        pictures["overlay"] = ((photo.astype(np.uint16) + pictures["color"] + 1) // 2).astype(np.uint8)
+        pictures["overlay"] = overlay(image.permute(1, 2, 0).cpu().numpy(), pictures["color"])
     if "confidence" in job.pictures or "entropy" in job.pictures:
         probabilities = job.predictor.as_probabilities(scores, image.shape[-2:])
         if temperature is not None:
@@ -212,6 +217,36 @@ def fit_and_store(job: PredictionJob, sampled: list[tuple[np.ndarray, np.ndarray
         f"temperature {temperature:.3f} in {path}: log loss {nll[0]:.4f} -> {nll[1]:.4f}, expected calibration error "
         f"{errors[0]:.4f} -> {errors[1]:.4f}, on {len(labels)} pixels of {len(sampled)} validation images"
     )
+
+
+def predict_video(job: PredictionJob, source: Path, target: Path) -> None:
+    """Write the video `target`: the frames of `source` with the overlay, and its sound."""
+    if job.accelerator.num_processes > 1:
+        raise RunError("--output: the frames of a video follow each other, so start one process")
+    if too_large := lack_of_memory(job.predictor, frame_size(source)):
+        raise RunError(f"--input {source}: a frame {too_large}")
+
+    def draw(frame: np.ndarray) -> np.ndarray:
+        image = torch.from_numpy(frame.copy()).permute(2, 0, 1).to(job.accelerator.device)
+        return overlay(frame, job.scoring.network.to_color(job.predictor.labels(image).to(torch.uint8).cpu().numpy()))
+
+    unfinished = target.with_name(f".{target.stem}.unfinished{target.suffix}")
+    try:
+        with (
+            writing(target),
+            progress_bar(job.accelerator, f"Predicting {source.name}", total=count_frames(source)) as bar,
+        ):
+            for _ in rewrite(source, unfinished, draw):
+                bar.update()
+            unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    print(f"video: {target}", flush=True)
+
+
+def overlay(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
+    """Return the mean of a photo and the colours of its classes, both uint8 (H, W, 3)."""
+    return ((photo.astype(np.uint16) + color + 1) // 2).astype(np.uint8)
 
 
 def refuse_damaged(accelerator: Accelerator, damaged: list[str], images: int) -> None:

@@ -18,6 +18,8 @@ from data_scripts.fold_files import Division, load_data
 from data_scripts.labels import LabelInfo
 from data_scripts.recognition import recognize
 from data_scripts.sources import folder_of_images
+from data_scripts.video import ENDINGS as VIDEO_ENDINGS
+from data_scripts.video import is_video, require_av
 from script_arguments import PredictArguments
 from seg_models.arguments import ViewOptions
 from seg_models.cost import prediction_memory
@@ -109,7 +111,11 @@ def open_job(args: PredictArguments) -> PredictionJob:
     refuse_calibration(wanted, images, models)
     dataset, labels = label_set(first.model, first.folder, dataset_of(images, first))
     output = output_folder(wanted, models)
-    splits, scoring, fold = load_splits(images, dataset, labels, first.arguments, output)
+    if wanted.output:
+        check_video(images.input, wanted.output)
+        splits, scoring, fold = {}, Scoring(labels, labels), None
+    else:
+        splits, scoring, fold = load_splits(images, dataset, labels, first.arguments, output)
     if scoring.classes is not None:
         if wanted.zip:
             raise RunError("--zip and --eval_dataset exclude each other: these predictions hold the model's own ids")
@@ -152,6 +158,19 @@ def refuse_calibration(wanted: ResultOptions, images: InputOptions, models: Sequ
         )
 
 
+def check_video(source: str, target: str) -> None:
+    """Raise an error if the video `source` cannot be read, or `target` cannot be written."""
+    if not is_video(source):
+        raise RunError(f"--output is a video, but --input {source} is none of {', '.join(VIDEO_ENDINGS)}")
+    if not is_video(target):
+        raise RunError(f"--output {target} is no video: its name must end in one of {', '.join(VIDEO_ENDINGS)}")
+    if Path(target).exists():
+        raise RunError(f"--output {target} exists: give another name, or delete it")
+    if not Path(target).resolve().parent.is_dir():
+        raise RunError(f"--output {target}: there is no folder {Path(target).resolve().parent}")
+    require_av()
+
+
 def output_folder(wanted: ResultOptions, models: Sequence[Trained]) -> Path:
     """Return the folder for the predictions. Those of an ensemble go to predictions/A+B."""
     if wanted.output_dir:
@@ -186,6 +205,8 @@ def load_splits(
     A folder given as `--input` is searched without the folders that predictions and training wrote into it.
     """
     if options.input:
+        if is_video(options.input):
+            raise RunError(f"--input {options.input} is a video: give --output too, the video to write")
         path = Path(options.input).resolve()
         name = (path.stem if path.is_file() else path.name) or "images"  # the root of a disk has no name
         name = f"folder_{name}" if name in SPLITS else name  # do not overwrite the predictions of a split

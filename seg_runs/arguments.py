@@ -22,6 +22,7 @@ OTHER_GROUPS = (
     "each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see other "
     "groups of images"
 )
+VIDEO_ONLY = {name: "a video shows overlays, and nothing else is written" for name in ("save", "output_dir", "zip")}
 PUSHED = {"needs": {"push_to_hub": (True,)}, "of_launch": True}  # a repeated run must not push to the same place
 
 
@@ -236,6 +237,11 @@ class ResultOptions:
         "0 (train_ids), the probability of the chosen class (confidence, 255 for 1), how undecided the network is "
         "(entropy, 255 for equal probabilities), the classes' shares of the pixels (shares, JSON), a legend",
         metadata={"choices": (*PICTURES, "shares", "legend"), "metavar": "KIND"},
+    )
+    output: str | None = HfArg(
+        default=None,
+        help="video to write, if --input is one: its frames with the overlay, and its sound",
+        metadata={"needs_one_of": ("input",), "excludes": VIDEO_ONLY, "metavar": "FILE"},
     )
     zip: bool = HfArg(default=False, help="check the id images and pack them into a zip file for a challenge server")
     calibrate: bool = HfArg(
