@@ -42,7 +42,8 @@ from data_scripts.sources import load_source
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
-from seg_models.predictor import Predictor, Views
+from seg_models.predictor import Predictor
+from seg_models.views import Views
 from seg_runs.launch import RunError, make_accelerator, one_line_errors
 from seg_runs.parsing import parse_arguments
 from seg_runs.predictions import Predictions
@@ -230,13 +231,13 @@ class Requests:
         try:
             folder.mkdir(mode=0o700)
             files = Predictions(folder, "app")
-            make_folders(*files.folders)
-            files.write(stem, labels.to_source(ids), labels.to_color(ids))
+            make_folders(*files.folders.values())
+            files.write(stem, {"ids": labels.to_source(ids), "color": labels.to_color(ids)})
             picture = annotated(image, ids, labels, folder)
         except (OSError, RunError):
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        downloads = (travelling(path / f"{stem}.png") for path in files.folders)
+        downloads = (travelling(path / f"{stem}.png") for path in files.folders.values())
         table = {"headers": ["class", "share of pixels"], "data": shares(ids, labels), "metadata": None}
         return picture, table, *downloads
 

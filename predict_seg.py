@@ -4,9 +4,12 @@
     accelerate launch predict_seg.py --model_name_or_path runs/NAME --splits val
     accelerate launch predict_seg.py --model_name_or_path runs/NAME/best --input my_photos
     accelerate launch predict_seg.py --model_name_or_path USER/NAME --input my_photos           # from a hub
+    accelerate launch predict_seg.py --model_name_or_path runs/A runs/B                         # the mean of both
+    accelerate launch predict_seg.py --input drive.mp4 --output drive_classes.mp4
 
-Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size) and results_color_SPLIT/NAME.png, and
-scores_SPLIT.json if there are labels. Start it again after an interruption: it predicts the remaining images.
+Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size), results_color_SPLIT/NAME.png and what
+--save names, and scores_SPLIT.json if there are labels. Start it again after an interruption: it predicts the remaining
+images.
 """
 
 from script_arguments import PredictArguments, answer_early
@@ -14,53 +17,36 @@ from script_arguments import PredictArguments, answer_early
 answer_early(__name__, PredictArguments)
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from datasets import Dataset, DatasetDict
-from transformers import BaseImageProcessor, PreTrainedModel
+from datasets import Dataset
+from torch.utils.data import DataLoader
 
-from data_scripts import hub_data
-from data_scripts.arguments import InputOptions
-from data_scripts.catalog import SPLITS
-from data_scripts.evaluation import Scoring, load_evaluation
 from data_scripts.file_checks import check_split
-from data_scripts.fold_files import Division, divided
-from data_scripts.labels import DataError, LabelInfo
+from data_scripts.labels import DataError
 from data_scripts.loading import eval_loader
 from data_scripts.pixels import Pixels
 from data_scripts.reader import file_state, read_label
-from data_scripts.recognition import recognize
-from data_scripts.sources import folder_of_images, load_source
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
-from seg_models.arguments import ViewOptions
-from seg_models.cost import prediction_memory
+from data_scripts.video import count_frames, frame_size, rewrite
+from metrics.reliability import expected_calibration_error, reliability_counts
+from prediction_job import PredictionJob, lack_of_memory, note_on_scores, open_job
+from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
 from seg_models.errors import ModelError
-from seg_models.modeling import set_output_stride
-from seg_models.predictor import Predictor
-from seg_models.views import make_views
-from seg_runs import predictions, run_folder
-from seg_runs.launch import RunError, make_accelerator, on_first_process, one_line_errors
-from seg_runs.lineage import may_have_seen, teachers_note, teachers_that_may_have_seen
+from seg_runs import predictions
+from seg_runs.files import writing
+from seg_runs.launch import RunError, on_first_process, one_line_errors, progress_bar
 from seg_runs.parsing import parse_arguments
 from seg_runs.results import class_table
-from trained_model import (
-    SHIPPED,
-    data_labels,
-    find_model,
-    free_memory_of,
-    label_set,
-    load_model,
-    processor_size,
-    read_arguments,
-    score_split,
-)
+from seg_runs.temperatures import store_temperature
+from trained_model import score_split
+
+PIXELS = 10_000  # of each image, to fit a temperature on
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -69,182 +55,60 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def predict(args: PredictArguments) -> None:
-    """Load the model, then predict each split."""
-    wanted, views = args.results, args.views
-    run, model_folder = find_model(wanted.model_name_or_path)
-    trained = read_arguments(run)
-    accelerator = make_accelerator()
-    if not wanted.model_name_or_path and model_folder == SHIPPED:
-        accelerator.print(
-            f"note: there is no run in {run_folder.RUNS}/: using the network that comes with the project, {SHIPPED}"
-        )
-    model, processor = load_model(model_folder, wanted.trust_remote_code)
-    set_output_stride(model, views.eval_output_stride)
-    dataset, labels = label_set(model, model_folder, dataset_of(args.images, trained, model))
-    output = Path(wanted.output_dir) if wanted.output_dir else run
-    trained = {"train_on": getattr(model.config, "trained_on", None) or "train", **trained}
-    splits, scoring, fold = load_splits(args.images, dataset, labels, trained, output)
-    labels = scoring.network
-    if wanted.zip and scoring.classes is not None:
-        raise RunError("--zip and --eval_dataset exclude each other: these predictions hold the model's own ids")
-    if scoring.classes is not None:
-        accelerator.print(f"{', '.join(splits)}: {scoring.explain()}")
-    for name, split in splits.items():
+    """Open the models and the images, then predict each split."""
+    job = open_job(args)
+    if args.results.output:
+        return predict_video(job, Path(args.images.input), Path(args.results.output))
+    accelerator, scoring, output = job.accelerator, job.scoring, job.output
+    for name, split in job.splits.items():
         if "label" in split.column_names:  # a score must cover every image; splits without labels may have damaged ones
             on_first_process(accelerator, check_split, split, scoring.files, name, accelerator.is_main_process)
-    predictor = make_predictor(views, accelerator, model, processor)
-    settings = settings_of(views, predictor, model_folder, accelerator.mixed_precision)
     damaged, finished = [], []
     with predictions.alone(accelerator, output):
-        for name, split in splits.items():
-            folder = predictions.Predictions(output, name)
-            scores, unread = predict_split(
-                accelerator, predictor, split, scoring, folder, args.images.num_workers, settings
-            )
+        if args.results.calibrate:
+            calibrate(job)
+        for name, split in job.splits.items():
+            folder = predictions.Predictions(output, name, job.pictures)
+            scores, unread = predict_split(job, split, folder)
             damaged += unread
             finished += [] if unread else [folder]  # else keep the record, to continue once the others are repaired
             if scores is None:
                 accelerator.print(f"{name}: no labels, {len(split) - len(unread)} images predicted")
             elif accelerator.is_main_process:
-                if note := note_on_scores(model.config.to_dict(), args.images.eval_dataset, dataset, name, fold):
-                    print(f"note: {note}")
-                predictions.write_scores(output / f"scores_{name}.json", scores, labels.names, settings)
-                print(f"{name}: {len(split)} images", class_table(labels.names, scores), sep="\n")
-                print(f"mIoU {scores['mean_iou']:.4f}")
-            accelerator.print(f"ids: {output}/results_{name}, colours: {output}/results_color_{name}", flush=True)
-            if wanted.zip and not unread:
-                path = on_first_process(accelerator, write_submission, split, labels, output / f"results_{name}")
+                report_scores(job, name, scores)
+            on_first_process(accelerator, write_summaries, job, split, folder)
+            accelerator.print("\n".join(f"{kind}: {path}" for kind, path in folder.folders.items()), flush=True)
+            if args.results.zip and not unread:
+                path = on_first_process(accelerator, write_submission, split, scoring.network, folder.folders["ids"])
                 accelerator.print(f"for the server: {path}", flush=True)
         for folder in finished:
             on_first_process(accelerator, folder.end)
-    refuse_damaged(accelerator, damaged, sum(map(len, splits.values())))
+    refuse_damaged(accelerator, damaged, sum(map(len, job.splits.values())))
     accelerator.end_training()
 
 
-def dataset_of(options: InputOptions, trained: dict, model: PreTrainedModel) -> str | None:
-    """Return the data set to read: the flag's, else the one that --dataset_path holds, else the one trained on.
-
-    With --dataset_name, it is "hub". Else the data set that the model was trained on wins if the path can be that one:
-    MiniCity's layout is also others'.
-    """
-    if options.dataset_name is not None:
-        return "hub"
-    dataset = options.dataset or trained.get("dataset")
-    if options.dataset is None and options.dataset_path is not None and not options.input:
-        known = dataset or getattr(model.config, "dataset", None)
-        return recognize(options.dataset_path, None if known == "hub" else known)
-    return dataset
+def report_scores(job: PredictionJob, name: str, scores: dict) -> None:
+    """Print the scores of the split `name`, and write them to its JSON file."""
+    notes = (note_on_scores(trained.model.config.to_dict(), job.scored, name, job.fold) for trained in job.models)
+    for note in dict.fromkeys(filter(None, notes)):
+        print(f"note: {note}")
+    names = job.scoring.network.names
+    predictions.write_scores(job.output / f"scores_{name}.json", scores, names, job.settings)
+    print(f"{name}: {len(job.splits[name])} images", class_table(names, scores), sep="\n")
+    print(f"mIoU {scores['mean_iou']:.4f}")
 
 
-def load_splits(
-    options: InputOptions, dataset: str, labels: LabelInfo, trained: dict, output: Path
-) -> tuple[dict, Scoring, str | None]:
-    """Return {name: split} to predict, how the predictions are scored, and the held-out fold or None.
-
-    labels  the classes that the model predicts
-
-    A folder given as `--input` is searched without the folders that predictions and training wrote into it.
-    """
-    if options.input:
-        path = Path(options.input).resolve()
-        name = (path.stem if path.is_file() else path.name) or "images"  # the root of a disk has no name
-        name = f"folder_{name}" if name in SPLITS else name  # do not overwrite the predictions of a split
-        own = {folder.resolve() for folder in predictions.Predictions(output, name).folders}
-
-        def leave_out(folder: Path) -> bool:
-            return folder.resolve() in own or predictions.is_output(folder)
-
-        return {name: folder_of_images(options.input, leave_out)}, Scoring(labels, labels), None
-    if options.eval_dataset:
-        data, scoring = load_evaluation(options, labels)
-        refuse_missing_splits(options, data, options.eval_dataset[1])
-        of_data = {name: data[SPLITS[name]] for name in options.splits or ["val"]}
-        return {f"{options.eval_dataset[0]}_{name}": split for name, split in of_data.items()}, scoring, None
-    of_run = trained if dataset == trained.get("dataset") else {}
-    path = options.path or of_run.get("dataset_name") or of_run.get("dataset_path")
-    columns = (of_run.get("image_column"), of_run.get("label_column"))
-    if options.dataset_name is not None:
-        columns = hub_data.columns_of(options)
-    folds, fold = (
-        (options.folds, options.fold) if options.fold is not None else (of_run.get("folds"), of_run.get("fold"))
-    )
-    division = Division(folds, fold, trained["train_on"], of_run.get("val_share"), of_run.get("group_by"))
-    data, found = load_source(dataset, path, columns)
-    data = divided(data, found, division, dataset, path)
-    refuse_missing_splits(options, data, path or dataset)
-    names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
-    known = data_labels(labels, found, path or dataset)
-    return {name: data[SPLITS[name]] for name in names}, Scoring(known, known), fold
-
-
-def refuse_missing_splits(options: InputOptions, data: DatasetDict, path: str) -> None:
-    """Raise RunError if the data in `path` lack one of --splits."""
-    for name in options.splits or ():
-        if SPLITS[name] not in data:
-            raise RunError(f"--splits {name}: {path} has no such split")
-
-
-def make_predictor(
-    views: ViewOptions, accelerator: Accelerator, model: PreTrainedModel, processor: BaseImageProcessor
-) -> Predictor:
-    """Return a predictor with the views that the flags ask for, on the launch's device and in its precision."""
-    # Each process predicts its own share of the images, so the model needs no wrapper that communicates.
-    model = accelerator.prepare_model(model.to(memory_format=torch.channels_last), evaluation_mode=True)
-    size = None if views.test_size else processor_size(processor)
-    return Predictor(model, processor.image_mean, processor.image_std, make_views(views, size))
-
-
-def settings_of(views: ViewOptions, predictor: Predictor, model_folder: Path, precision: str) -> dict:
-    """Return the settings that determine the predictions. A run with the same settings reuses earlier predictions."""
-    return {
-        "model": [str(model_folder.resolve()), newest_change(model_folder)],
-        **asdict(predictor.views),
-        "output_stride": views.eval_output_stride,
-        "precision": precision,
-    }
-
-
-def note_on_scores(
-    config: dict, eval_dataset: list[str] | None, dataset: str, name: str, fold: str | None
-) -> str | None:
-    """Return what to say of a model's scores on the split `name` if it or its teachers may know the images.
-
-    fold  the held-out fold that is the validation split, or None
-    """
-    if may_have_seen(config, name, fold):
-        return f"this model was trained on images of {name}: these scores say little about new images"
-    scored = eval_dataset[0] if eval_dataset else dataset
-    known = teachers_that_may_have_seen(config, scored, name.removeprefix(f"{scored}_"), fold)
-    return teachers_note(known) if known else None
-
-
-def newest_change(folder: Path) -> float:
-    """Return the newest modification time of the files of a saved model. Predictions in its folder do not count."""
-    files = [*folder.glob("*.safetensors"), folder / "config.json", folder / "preprocessor_config.json"]
-    return max(path.stat().st_mtime for path in files if path.exists())
-
-
-def predict_split(
-    accelerator: Accelerator,
-    predictor: Predictor,
-    split: Dataset,
-    scoring: Scoring,
-    folder: predictions.Predictions,
-    num_workers: int,
-    settings: dict,
-) -> tuple[dict | None, list[str]]:
+def predict_split(job: PredictionJob, split: Dataset, folder: predictions.Predictions) -> tuple[dict | None, list[str]]:
     """Predict a split and write the predictions. Each image is predicted by one process.
 
     Returns the scores, or None without labels, and a line for each image that is damaged or too large. Such an image
     raises an error instead if the split has labels.
     """
+    accelerator, scoring = job.accelerator, job.scoring
     labelled, labels = "label" in split.column_names, scoring.network
     images = {row["name"]: [row["image"]["path"], *file_state(row["image"])] for row in split}
-    done = on_first_process(accelerator, folder.begin, settings, images)
-    items = split.with_transform(EvalTransform(Pixels(split, scoring.files), not labelled, scoring.table))
-    processes = (accelerator.num_processes, accelerator.process_index)
-    loader = eval_loader(items, *processes, num_workers, pin_memory=accelerator.device.type == "cuda")
-    damaged = []
+    done = on_first_process(accelerator, folder.begin, job.settings, images)
+    temperature, damaged = job.temperature, []
 
     def predict_image(item: dict) -> torch.Tensor | None:
         """Return train ids (H, W), predicted and written now, or read if an earlier run wrote them.
@@ -258,37 +122,132 @@ def predict_split(
         if name in done:
             if not labelled:
                 return None
-            return scoring.counted(torch.from_numpy(labels.train_ids[read_label(str(folder.ids(name)))]))
-        if too_large := lack_of_memory(predictor, item["pixel_values"].shape[-2:]):
+            return scoring.counted(torch.from_numpy(labels.train_ids[read_label(str(folder.files(name)["ids"]))]))
+        if too_large := lack_of_memory(job.predictor, item["pixel_values"].shape[-2:]):
             if labelled:
                 raise RunError(f"{folder.name}: image {name} {too_large}")
             damaged.append(f"image {name} {too_large}")
             return None
-        prediction = predictor.labels(item["pixel_values"].to(accelerator.device)).to(torch.uint8)
-        ids = prediction.cpu().numpy()
-        folder.write(name, labels.to_source(ids), labels.to_color(ids))
+        image = item["pixel_values"].to(accelerator.device)
+        scores = job.predictor(image)
+        prediction = scores.argmax(0).to(torch.uint8)
+        folder.write(name, pictures_of(job, image, scores, prediction, temperature))
         return scoring.counted(prediction)
 
-    scores = score_split(accelerator, f"Predicting {folder.name}", loader, labels, predict_image)
+    items = eval_items(job, split, pass_errors=not labelled)
+    scores = score_split(accelerator, f"Predicting {folder.name}", items, labels, predict_image)
     return scores, gather_object(damaged)
 
 
-def lack_of_memory(predictor: Predictor, size: Sequence[int]) -> str:
-    """Return why the free memory does not suffice for an image of `size` (H, W), or "" if it does."""
-    needed = memory_for(predictor, tuple(size))
-    free = free_memory_of(predictor.model.device, needed)
-    if needed <= free:
-        return ""
+def eval_items(job: PredictionJob, split: Dataset, pass_errors: bool = False) -> DataLoader:
+    """Return a loader of this process's images of a split."""
+    scoring, accelerator = job.scoring, job.accelerator
+    items = split.with_transform(EvalTransform(Pixels(split, scoring.files), pass_errors, scoring.table))
+    processes = (accelerator.num_processes, accelerator.process_index)
+    return eval_loader(items, *processes, job.num_workers, pin_memory=accelerator.device.type == "cuda")
+
+
+def pictures_of(
+    job: PredictionJob, image: torch.Tensor, scores: torch.Tensor, prediction: torch.Tensor, temperature: float | None
+) -> dict[str, np.ndarray]:
+    """Return the pictures of an image by kind, uint8: its ids, and what --save names.
+
+    image        uint8 (3, H, W)
+    scores       (C, H, W)
+    prediction   train ids (H, W)
+    temperature  of confidence and entropy; None: 1
+    """
+    ids, labels = prediction.cpu().numpy(), job.scoring.network
+    pictures = {"ids": labels.to_source(ids), "color": labels.to_color(ids), "train_ids": ids}
+    if "overlay" in job.pictures:
+        pictures["overlay"] = overlay(image.permute(1, 2, 0).cpu().numpy(), pictures["color"])
+    if "confidence" in job.pictures or "entropy" in job.pictures:
+        probabilities = job.predictor.as_probabilities(scores, image.shape[-2:])
+        if temperature is not None:
+            probabilities = at_temperature(probabilities, temperature)
+        for kind, measure in (("confidence", confidence), ("entropy", entropy)):
+            pictures[kind] = (measure(probabilities) * 255).round().to(torch.uint8).cpu().numpy()
+    return pictures
+
+
+def write_summaries(job: PredictionJob, split: Dataset, folder: predictions.Predictions) -> None:
+    """Write the legend and the shares of the classes, if --save names them."""
+    labels = job.scoring.network
+    if "legend" in job.save:
+        print(f"legend: {folder.write_legend(labels.legend)}", flush=True)
+    if "shares" in job.save:
+        counts = {}
+        for name in split["name"]:
+            path = folder.files(name)["ids"]
+            if path.is_file():  # a damaged image has none
+                ids = labels.train_ids[read_label(str(path))]
+                counts[name] = np.bincount(ids.reshape(-1), minlength=256)[: len(labels.names)]
+        print(f"shares: {folder.write_shares(labels.names, counts)}", flush=True)
+
+
+def calibrate(job: PredictionJob) -> None:
+    """Fit the temperature on a sample of the pixels of the validation images, and store it with the model."""
+    accelerator, split = job.accelerator, job.splits["val"]
+    random, sampled = np.random.default_rng(0), []
+    for item in progress_bar(accelerator, "Calibrating", loader=eval_items(job, split)):
+        probabilities = job.predictor.probabilities(item["pixel_values"].to(accelerator.device))
+        target = job.scoring.for_loss(item["labels"]).flatten()
+        valid = (target < len(job.scoring.network.names)).nonzero()[:, 0].numpy()
+        chosen = random.choice(valid, min(PIXELS, len(valid)), replace=False)
+        sampled.append((probabilities.flatten(1)[:, chosen].t().cpu().numpy(), target[chosen].numpy()))
+    sampled = gather_object(sampled)
+    line = on_first_process(accelerator, fit_and_store, job, sampled)
+    accelerator.print(line, flush=True)
+
+
+def fit_and_store(job: PredictionJob, sampled: list[tuple[np.ndarray, np.ndarray]]) -> str:
+    """Fit a temperature on probabilities (N, C) and labels (N,) of each image, and store it. Returns a line on it."""
+    probabilities, labels = (torch.from_numpy(np.concatenate(part)) for part in zip(*sampled, strict=True))
+    if not len(labels):
+        raise RunError("--calibrate: no pixel of the validation images has a label")
+    temperature = fit_temperature(probabilities, labels)
+    nll = [negative_log_likelihood(probabilities, labels, value) for value in (1.0, temperature)]
+    errors = []
+    for value in (1.0, temperature):
+        highest, predicted = at_temperature(probabilities.t(), value).max(0)
+        counts = reliability_counts(highest.numpy(), (predicted == labels).numpy())
+        errors.append(expected_calibration_error(counts))
+    entry = {"temperature": temperature, "images": len(sampled), "pixels": len(labels)}
+    path = store_temperature(job.models[0].folder, job.settings, entry | {"log_loss": nll, "calibration_error": errors})
     return (
-        f"of {size[0]}x{size[1]} needs about {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free: give "
-        "fewer or smaller --scales, --no_flip, or a smaller --test_size"
+        f"temperature {temperature:.3f} in {path}: log loss {nll[0]:.4f} -> {nll[1]:.4f}, expected calibration error "
+        f"{errors[0]:.4f} -> {errors[1]:.4f}, on {len(labels)} pixels of {len(sampled)} validation images"
     )
 
 
-@lru_cache(maxsize=256)
-def memory_for(predictor: Predictor, size: tuple[int, int]) -> int:
-    """Return the bytes that predicting an image of `size` (H, W) needs, besides the weights."""
-    return prediction_memory(predictor.model, size, predictor.views)
+def predict_video(job: PredictionJob, source: Path, target: Path) -> None:
+    """Write the video `target`: the frames of `source` with the overlay, and its sound."""
+    if job.accelerator.num_processes > 1:
+        raise RunError("--output: the frames of a video follow each other, so start one process")
+    if too_large := lack_of_memory(job.predictor, frame_size(source)):
+        raise RunError(f"--input {source}: a frame {too_large}")
+
+    def draw(frame: np.ndarray) -> np.ndarray:
+        image = torch.from_numpy(frame.copy()).permute(2, 0, 1).to(job.accelerator.device)
+        return overlay(frame, job.scoring.network.to_color(job.predictor.labels(image).to(torch.uint8).cpu().numpy()))
+
+    unfinished = target.with_name(f".{target.stem}.unfinished{target.suffix}")
+    try:
+        with (
+            writing(target),
+            progress_bar(job.accelerator, f"Predicting {source.name}", total=count_frames(source)) as bar,
+        ):
+            for _ in rewrite(source, unfinished, draw):
+                bar.update()
+            unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    print(f"video: {target}", flush=True)
+
+
+def overlay(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
+    """Return the mean of a photo and the colours of its classes, both uint8 (H, W, 3)."""
+    return ((photo.astype(np.uint16) + color + 1) // 2).astype(np.uint8)
 
 
 def refuse_damaged(accelerator: Accelerator, damaged: list[str], images: int) -> None:

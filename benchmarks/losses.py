@@ -35,9 +35,9 @@ from timing import row
 
 from seg_models import objective
 from seg_models.arguments import LossOptions
+from seg_models.layers import resize_logits
 from seg_models.losses import cross_entropy
 from seg_models.models import build_model
-from seg_models.predictor import resize_logits
 from seg_runs import launch
 from train_seg import train_step
 

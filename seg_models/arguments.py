@@ -11,7 +11,7 @@ from transformers.hf_argparser import HfArg
 from .catalog import CLASS_WEIGHTS, MODELS, OUTPUT_STRIDES, decoders_of_any_encoder
 from .errors import ModelError
 from .loss_terms import loss_terms
-from .names import AVERAGES, DISTILL, LOSSES, MULTI_SCALE, NORMS
+from .names import AVERAGES, DISTILL, LOSSES, MULTI_SCALE, NORMS, OVERLAP, SMALLEST_WINDOW
 
 ONLY_BATCH = {"needs": {"norm": ("batch",)}}
 TAKE_WEIGHTS = ("weighted_ce", "ohem")  # losses with --class_weights
@@ -183,7 +183,7 @@ class DistillOptions:
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """The views of an image that a trained network averages over."""
+    """How a trained network sees an image."""
 
     _argument_group_name: ClassVar[str] = "Views"
 
@@ -204,11 +204,29 @@ class ViewOptions:
     average: str = HfArg(
         default="probabilities", help="what to average over several views", metadata={"choices": AVERAGES}
     )
+    window: list[int] | None = HfArg(
+        default=None,
+        help="cut images into overlapping windows of this height and width, predict each like an image, and blend "
+        "them; for images too large for the memory (default: predict images whole)",
+        metadata={"kind": "size"},
+    )
+    window_overlap: float = HfArg(
+        default=OVERLAP,
+        help="least overlap of neighbouring windows, as a share of the window",
+        metadata={"needs_one_of": ("window",), "least": 0, "most": 0.5},
+    )
     eval_output_stride: int | None = HfArg(
         default=None, help="output stride of the encoder (default: the model's)", metadata={"choices": OUTPUT_STRIDES}
     )
+    crf: bool = HfArg(
+        default=False, help="redraw predictions along the edges of the image with a fully connected CRF; slow"
+    )
 
     def __post_init__(self):
+        if self.window is not None and min(self.window) < SMALLEST_WINDOW:
+            raise ModelError(
+                f"--window {self.window[0]} {self.window[1]} is too small: give {SMALLEST_WINDOW} pixels a side or more"
+            )
         if self.mst and self.scales:
             raise ModelError("--mst and --scales exclude each other: --mst stands for a fixed list of scales")
         if not (self.mst or self.scales) and (not self.flip or self.average == "logits"):

@@ -16,8 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
+from .layers import resize_logits
 from .norms import is_frozen
-from .predictor import Views, resize_logits, smallest_side
+from .predictor import smallest_side
+from .views import Views, length
 
 # A forward pass takes more memory than its tensors: inputs in other layouts, workspaces, and fragments of freed memory
 # that fit nothing else. Measured on a CPU, where `keep_memory` keeps freed memory, it takes 1.4 to 1.8 times its
@@ -28,16 +30,33 @@ MARGIN = 1.25
 
 def prediction_pixels(model: PreTrainedModel, image_size: Sequence[int], views: Views) -> int:
     """Return the number of pixels that the network sees in all views of one image."""
-    return views.per_scale * sum(height * width for height, width in views.sizes(image_size, smallest_side(model)))
+    sizes = [size for window in views.windows(image_size) for size in views.sizes(window.size, smallest_side(model))]
+    return views.per_scale * sum(height * width for height, width in sizes)
 
 
 def prediction_memory(model: PreTrainedModel, image_size: Sequence[int], views: Views) -> int:
     """Return the bytes that a float32 `Predictor` needs for one image of `image_size` (H, W), weights not included.
 
-    The largest view determines the result. The model may be on any device and is not moved.
+    The largest view of the largest window determines the result. The model may be on any device and is not moved.
     """
-    largest = max(views.sizes(image_size, smallest_side(model)), key=lambda view: view[0] * view[1])
-    mirrored, pixels = views.per_scale, image_size[0] * image_size[1]
+    windows, pixels = views.windows(image_size), image_size[0] * image_size[1]
+    part = (max(length(window.rows) for window in windows), max(length(window.columns) for window in windows))
+    seen = (max(window.size[0] for window in windows), max(window.size[1] for window in windows))
+    memory = window_memory(model, part, seen, views)
+    if len(windows) > 1:  # the image's bytes, twice; the sum; then the classes of the pixels as int64 and as bytes
+        blended = (4 * model.config.num_labels + 2 * 3) * pixels
+        memory = blended + max(memory, (8 + 2) * pixels)
+    return int(memory)
+
+
+def window_memory(model: PreTrainedModel, part: Sequence[int], seen: Sequence[int], views: Views) -> float:
+    """Return the bytes that one window takes.
+
+    part  (H, W) of the window in the image
+    seen  (H, W) at which the network sees it at scale 1
+    """
+    largest = max(views.sizes(seen, smallest_side(model)), key=lambda view: view[0] * view[1])
+    mirrored, pixels = views.per_scale, part[0] * part[1]
     scores = 4 * model.config.num_labels * pixels
     image = (2 * 3 + 3 * 4 * 3) * pixels  # its bytes, twice, and three float copies while it is normalised
     view = 2 * 4 * 3 * mirrored * largest[0] * largest[1]  # the resized image, and the batch with its mirror image
@@ -46,7 +65,7 @@ def prediction_memory(model: PreTrainedModel, image_size: Sequence[int], views: 
     seeing = forward + MARGIN * ((1 + 2 * mirrored) * scores if len(views.scales) > 1 else 0)
     # Afterwards: logits, probabilities, the mirrored half flipped back and added, and the sum before and after.
     adding = MARGIN * (2 * mirrored + 3 if views.count > 1 else 3) * scores
-    return int(image + view + max(seeing, adding))
+    return image + view + max(seeing, adding)
 
 
 def forward_memory(model: PreTrainedModel, view: Sequence[int], images: int = 1) -> int:

@@ -23,8 +23,8 @@ from torch import nn
 
 from .arguments import DistillOptions
 from .evonorm import at_least_float32
+from .layers import resize_logits
 from .losses import Sums
-from .predictor import resize_logits
 
 # (weight, temperature). For cwd, those that its authors publish for logits. For kl, the divergence as it is.
 DEFAULTS = {"cwd": (3.0, 4.0), "kl": (1.0, 1.0)}

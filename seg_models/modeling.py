@@ -25,11 +25,11 @@ from .deeplabv3plus import DeepLabV3PlusHead
 from .errors import ModelError
 from .fcn import FCNDecoder
 from .hrnet import HRNetHead
+from .layers import resize_logits
 from .losses import cross_entropy
 from .maxunpool import MaxPoolEncoder, MaxUnpoolHead
 from .names import MODEL_TYPE
 from .norms import EvoNorm, convert_norms
-from .predictor import resize_logits
 from .pspnet import PSPNetHead
 from .resnet import LAYERS, ResNetEncoder
 from .streetnet import StreetNetEncoder, StreetNetHead

@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput
 from .arguments import TAKE_WEIGHTS, LossOptions
 from .distillation import Distillation
 from .errors import ModelError
+from .layers import resize_logits
 from .loss_pixels import (
     boundary_cross_entropy,
     class_balanced_weights,
@@ -30,7 +31,6 @@ from .loss_pixels import (
 from .loss_regions import dice_loss, focal_tversky_loss, lovasz_softmax, tversky_loss
 from .loss_terms import loss_terms
 from .losses import Sums, cross_entropy, enet_class_weights, focal_loss, weighted_cross_entropy
-from .predictor import resize_logits
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], Sums]  # of logits and labels
 

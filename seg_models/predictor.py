@@ -1,7 +1,6 @@
 """Predict class scores for each pixel of an image. Validation, `predict_seg.py` and the app share this predictor."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +8,9 @@ from torch import nn
 from transformers import SegformerImageProcessor
 
 from .errors import ModelError
-from .names import AVERAGES
+from .layers import resize_logits
 from .short_heads import shorten_heads
+from .views import ONE_VIEW, Views, Window
 
 
 def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
@@ -21,17 +21,6 @@ def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float])
     mean = torch.tensor(mean, dtype=torch.float32, device=images.device).view(1, 3, 1, 1) * 255
     std = torch.tensor(std, dtype=torch.float32, device=images.device).view(1, 3, 1, 1) * 255
     return ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def resize_logits(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize logits (B, C, h, w) to (B, C, *size) bilinearly, in float32 and with `align_corners=False`.
-
-    Logits are resized here only.
-    """
-    logits = logits.float()
-    if logits.shape[-2:] == tuple(size):
-        return logits
-    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def smallest_side(model: nn.Module) -> int:
@@ -72,47 +61,6 @@ def refuse_smaller(flag: str, size: Sequence[int], least: int) -> None:
         raise ModelError(f"{flag} {size[0]} {size[1]} is too small: this network needs at least {least} pixels a side")
 
 
-@dataclass(frozen=True)
-class Views:
-    """The views of an image that a network sees; by default the image alone.
-
-    size     (H, W) of the image at scale 1 (`--test_size`); None: the image's own size
-    scales   scales at which the network sees the image
-    flip     show it the mirrored image at each scale too
-    average  what to average over several views: "probabilities" or "logits"
-
-    Raises ValueError for a scale that is not positive, or another `average`.
-    """
-
-    size: Sequence[int] | None = None
-    scales: Sequence[float] = (1.0,)
-    flip: bool = False
-    average: str = "probabilities"
-
-    def __post_init__(self):
-        if self.average not in AVERAGES:
-            raise ValueError(f"average must be {' or '.join(AVERAGES)}, not {self.average!r}")
-        if not self.scales or min(self.scales) <= 0:
-            raise ValueError(f"scales must be one or more numbers above 0, not {self.scales}")
-
-    @property
-    def per_scale(self) -> int:
-        """The number of views at each scale."""
-        return 2 if self.flip else 1
-
-    @property
-    def count(self) -> int:
-        """The number of views."""
-        return self.per_scale * len(self.scales)
-
-    def sizes(self, image_size: Sequence[int], least: int = 1) -> list[tuple[int, int]]:
-        """Return the (H, W) at each scale of an image of `image_size` (H, W). Shorter sides are enlarged to `least`."""
-        return [tuple(max(least, round(side * scale)) for side in self.size or image_size) for scale in self.scales]
-
-
-ONE_VIEW = Views()  # the image itself
-
-
 class Predictor:
     """Predict one image: `predictor(image)` returns scores, float32 (C, H, W); `predictor.labels(image)` train ids.
 
@@ -131,19 +79,58 @@ class Predictor:
     def __call__(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
         """Return scores at `size` (H, W), such as a label's size; by default at the image's own."""
         self.model.eval()
-        views, size = self.views, tuple(size or image.shape[-2:])
+        windows, size = self.views.windows(image.shape[-2:]), tuple(size or image.shape[-2:])
+        if len(windows) == 1:
+            return self._see(image, windows[0].size, size, self.views.count > 1)[0]
+        scores = self._blend(image, windows)
+        return resize_logits(scores[None], size)[0]
+
+    def _see(self, image: torch.Tensor, seen: tuple[int, int], size: tuple[int, int], averaged: bool) -> torch.Tensor:
+        """Return the scores (1, C, *size) of an image or a window, the mean over its views.
+
+        seen      (H, W) at which the network sees it at scale 1
+        averaged  whether the scores enter an average, of probabilities unless the views say otherwise
+        """
+        views, total = self.views, 0
         pixels = normalize(image[None], self.mean, self.std)
-        total = 0
-        for view_size in views.sizes(image.shape[-2:], smallest_side(self.model)):
+        for view_size in views.sizes(seen, smallest_side(self.model)):
             view = pixels
             if view_size != tuple(pixels.shape[-2:]):
                 view = F.interpolate(pixels, size=view_size, mode="bilinear", align_corners=False, antialias=True)
             if views.flip:  # both in one forward pass
                 view = torch.cat([view, view.flip(3)])
             logits = resize_logits(self.model(view.contiguous(memory_format=torch.channels_last)).logits, size)
-            scores = logits.softmax(1) if views.count > 1 and views.average == "probabilities" else logits
+            scores = logits.softmax(1) if averaged and views.average == "probabilities" else logits
             total = total + (scores[:1] + scores[1:].flip(3) if views.flip else scores)
-        return total[0] / views.count
+        return total / views.count
+
+    def _blend(self, image: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
+        """Return the scores (C, H, W) of an image, blended from those of windows."""
+        rows = blending_weights({window.rows for window in windows}, image.device)
+        columns = blending_weights({window.columns for window in windows}, image.device)
+        total = None
+        for window in windows:
+            part = image[:, slice(*window.rows), slice(*window.columns)]
+            scores = self._see(part, window.size, tuple(part.shape[-2:]), True)[0]
+            if total is None:
+                total = scores.new_zeros(len(scores), *image.shape[-2:])
+            scores *= rows[window.rows][:, None]
+            scores *= columns[window.columns]
+            total[:, slice(*window.rows), slice(*window.columns)] += scores
+        return total
+
+    def probabilities(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return the probabilities of the classes, float32 (C, H, W), at `size` (H, W) or the image's own."""
+        return self.as_probabilities(self(image, size), image.shape[-2:])
+
+    def as_probabilities(self, scores: torch.Tensor, image_size: Sequence[int]) -> torch.Tensor:
+        """Return the probabilities (C, H, W) that the scores (C, H, W) of an image of `image_size` (H, W) stand for."""
+        return scores if self.views.gives_probabilities(image_size) else scores.softmax(0)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is, and the images must be."""
+        return self.model.device
 
     def image_processor(self) -> SegformerImageProcessor:
         """Return the image processor to save with the model. It prepares an image as a single view does."""
@@ -153,3 +140,16 @@ class Predictor:
 
     def labels(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
         return self(image, size).argmax(0)
+
+
+def blending_weights(spans: set[tuple[int, int]], device: torch.device) -> dict[tuple[int, int], torch.Tensor]:
+    """Return the weights of the positions of each (start, stop), float32. Over all spans, they add up to 1.
+
+    A weight grows with the distance from the nearer end, so that what a network sees of a border counts least.
+    """
+    total, distances = torch.zeros(max(stop for _, stop in spans), device=device), {}
+    for start, stop in spans:
+        ahead = torch.arange(0.5, stop - start, device=device)
+        distances[start, stop] = torch.minimum(ahead, ahead.flip(0))
+        total[start:stop] += distances[start, stop]
+    return {span: distance / total[slice(*span)] for span, distance in distances.items()}

@@ -1,17 +1,125 @@
-"""The views of an image that the flags ask for.
+"""What a network sees of an image: scales, mirror images, and windows that slide over it."""
 
-predictor.py is copied next to saved networks, which do not need flags. So what reads them is here.
-"""
-
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from .arguments import ViewOptions
-from .names import MULTI_SCALE
-from .predictor import Views
+from .names import AVERAGES, MULTI_SCALE, OVERLAP, SMALLEST_WINDOW
+
+# Windows begin at multiples of the encoders' largest stride. There the network's grid is that of the whole image, so
+# what lies far enough from a window's border gets the same logits.
+ALIGNMENT = 32
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an image.
+
+    rows, columns  (start, stop) in the image
+    size           (H, W) at which the network sees the part at scale 1
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of an image that a network sees; by default the image alone.
+
+    size     (H, W) of the image at scale 1 (`--test_size`); None: the image's own size
+    scales   scales at which the network sees the image
+    flip     show it the mirrored image at each scale too
+    average  what to average over several views: "probabilities" or "logits"
+    window   (H, W) of windows at scale 1; None: the image as a whole
+    overlap  how much neighbouring windows overlap at least, as a share of the window
+
+    Windows are predicted like images of their own, at all scales and mirrored, and blended.
+
+    Raises ValueError for a scale that is not positive, another `average`, or a wrong window or overlap.
+    """
+
+    size: Sequence[int] | None = None
+    scales: Sequence[float] = (1.0,)
+    flip: bool = False
+    average: str = "probabilities"
+    window: Sequence[int] | None = None
+    overlap: float = OVERLAP
+
+    def __post_init__(self):
+        if self.average not in AVERAGES:
+            raise ValueError(f"average must be {' or '.join(AVERAGES)}, not {self.average!r}")
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"scales must be one or more numbers above 0, not {self.scales}")
+        if self.window is not None and min(self.window) < SMALLEST_WINDOW:
+            raise ValueError(f"a window must have at least {SMALLEST_WINDOW} pixels a side, not {tuple(self.window)}")
+        if not 0 <= self.overlap <= 0.5:
+            raise ValueError(f"the overlap must be between 0 and 0.5, not {self.overlap}")
+
+    @property
+    def per_scale(self) -> int:
+        """The number of views of a window at each scale."""
+        return 2 if self.flip else 1
+
+    @property
+    def count(self) -> int:
+        """The number of views of a window."""
+        return self.per_scale * len(self.scales)
+
+    def sizes(self, size: Sequence[int], least: int = 1) -> list[tuple[int, int]]:
+        """Return the (H, W) at each scale of what has `size` (H, W) at scale 1. Sides are enlarged to `least`."""
+        return [tuple(max(least, round(side * scale)) for side in size) for scale in self.scales]
+
+    def windows(self, image_size: Sequence[int]) -> list[Window]:
+        """Return the windows that cover an image of `image_size` (H, W), row by row. There may be only one."""
+        seen = tuple(self.size or image_size)
+        if self.window is None:
+            return [Window((0, image_size[0]), (0, image_size[1]), seen)]
+        spans = [cover(whole, side, self.overlap) for whole, side in zip(seen, self.window, strict=True)]
+        factors = [own / whole for own, whole in zip(image_size, seen, strict=True)]
+        return [
+            Window(stretched(rows, factors[0]), stretched(columns, factors[1]), (length(rows), length(columns)))
+            for rows in spans[0]
+            for columns in spans[1]
+        ]
+
+    def gives_probabilities(self, image_size: Sequence[int]) -> bool:
+        """Whether the scores of an image of `image_size` (H, W) are averages of probabilities, and not logits."""
+        several = self.count > 1 or len(self.windows(image_size)) > 1
+        return several and self.average == "probabilities"
+
+
+def length(span: tuple[int, int]) -> int:
+    return span[1] - span[0]
+
+
+def stretched(span: tuple[int, int], factor: float) -> tuple[int, int]:
+    return round(span[0] * factor), round(span[1] * factor)
+
+
+def cover(whole: int, side: int, overlap: float) -> list[tuple[int, int]]:
+    """Return the (start, stop) of windows of `side` pixels that cover `whole` pixels.
+
+    They are spread evenly, overlap by `overlap` times `side` pixels or more, and start at multiples of `ALIGNMENT`. So
+    the last one may be up to `ALIGNMENT` - 1 pixels shorter.
+    """
+    if side >= whole:
+        return [(0, whole)]
+    step = max(ALIGNMENT, int(side * (1 - overlap)) // ALIGNMENT * ALIGNMENT)
+    gaps = math.ceil((whole - side) / step)
+    last = math.ceil((whole - side) / ALIGNMENT)
+    starts = [ALIGNMENT * (last * i // gaps) for i in range(gaps + 1)]
+    return [(start, min(start + side, whole)) for start in starts]
+
+
+ONE_VIEW = Views()  # the image itself
 
 
 def make_views(options: ViewOptions, size: Sequence[int] | None) -> Views:
     """Return the views that the flags ask for. `size` is the model's, used without `--test_size`."""
     several = bool(options.mst or options.scales)
     scales = tuple(options.scales or (MULTI_SCALE if options.mst else (1.0,)))
-    return Views(options.test_size or size, scales, options.flip and several, options.average)
+    size, flip = options.test_size or size, options.flip and several
+    return Views(size, scales, flip, options.average, options.window, options.window_overlap)

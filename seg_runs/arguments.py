@@ -17,12 +17,14 @@ SCHEDULES = ("cosine", "poly", "poly_with_restarts", "constant")
 TRACKERS = ("tensorboard", "wandb", "trackio", "none")
 SELECT = ("best", "last")
 BATCH_SIZE = 8  # without --batch_size
+PICTURES = ("color", "overlay", "train_ids", "confidence", "entropy")  # of a prediction, besides the ids
 HUB_STRATEGIES = ("end", "every_save")
 OTHER_GROUPS = (
     "each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see other "
     "groups of images"
 )
 ADDED_RATES = {"added": "2026-11-26 10:10"}
+VIDEO_ONLY = {name: "a video shows overlays, and nothing else is written" for name in ("save", "output_dir", "zip")}
 PUSHED = {"needs": {"push_to_hub": (True,)}, "of_launch": True}  # a repeated run must not push to the same place
 
 
@@ -230,11 +232,12 @@ class ResultOptions:
 
     _argument_group_name: ClassVar[str] = "Model and results"
 
-    model_name_or_path: str | None = HfArg(
+    model_name_or_path: list[str] | None = HfArg(
         default=None,
-        help="run folder, saved model, or hub id with optional @REVISION (default: the newest complete run in runs/, "
-        "or the network that ships if there is none)",
+        help="run folder, saved model, or hub id with optional @REVISION; several make an ensemble, which averages "
+        "their probabilities (default: the newest complete run in runs/, or the network that ships if there is none)",
         aliases=["--save_path"],
+        metadata={"metavar": "MODEL"},
     )
     trust_remote_code: bool = HfArg(default=False, help="run the Python code that comes with the model")
     output_dir: str | None = HfArg(
@@ -242,7 +245,24 @@ class ResultOptions:
         help="folder for results_SPLIT and scores (default: the run folder, or predictions/NAME for a model from a "
         "hub and for the network that ships)",
     )
+    save: list[str] = HfArg(
+        default_factory=lambda: ["color"],
+        help="what to write besides the ids: pictures in colours (color) or over the image (overlay), train ids from "
+        "0 (train_ids), the probability of the chosen class (confidence, 255 for 1), how undecided the network is "
+        "(entropy, 255 for equal probabilities), the classes' shares of the pixels (shares, JSON), a legend",
+        metadata={"choices": (*PICTURES, "shares", "legend"), "metavar": "KIND"},
+    )
+    output: str | None = HfArg(
+        default=None,
+        help="video to write, if --input is one: its frames with the overlay, and its sound",
+        metadata={"needs_one_of": ("input",), "excludes": VIDEO_ONLY, "metavar": "FILE"},
+    )
     zip: bool = HfArg(default=False, help="check the id images and pack them into a zip file for a challenge server")
+    calibrate: bool = HfArg(
+        default=False,
+        help="fit a temperature on the validation images, so that a confidence of 0.8 is right in 8 of 10 cases, and "
+        "store it with the model for confidence and entropy",
+    )
 
 
 def check_hub_id(flag: str, value: str | None) -> None:

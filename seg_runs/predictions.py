@@ -1,4 +1,4 @@
-"""Write the files of a prediction: results_NAME/IMAGE.png, results_color_NAME/IMAGE.png, scores_NAME.json."""
+"""Write the files of a prediction: results_NAME/IMAGE.png and others, scores_NAME.json, and summaries."""
 
 import json
 import shutil
@@ -10,57 +10,58 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from .arguments import PICTURES
 from .files import write_atomically, write_json, writing
 from .launch import on_first_process
 from .lock import PREDICTING, locked
-from .results import score_summary
+from .results import comparison, score_summary
 from .run_folder import make_folders
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-IDS, COLORS = "results_", "results_color_"
+# A folder for each kind of picture. The ids are always written, because an interrupted prediction goes on from them.
+KINDS = {"ids": "results_", **{kind: f"results_{kind}_" for kind in PICTURES}}
 PNG_ENDS = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 class Predictions:
-    """Id images and colour images of a split, in the folder `output`.
+    """Id images and other pictures of a split, in the folder `output`.
+
+    pictures  kinds of pictures besides ids, of `PICTURES`
 
     While a prediction runs, .predicting_NAME.json records its settings and files. Started again with the same settings,
     it goes on with the images that are left or have changed. With other settings it starts over.
     """
 
-    def __init__(self, output: Path, name: str):
-        self.name = name
-        self.folders = output / f"{IDS}{name}", output / f"{COLORS}{name}"
+    def __init__(self, output: Path, name: str, pictures: Sequence[str] = ("color",)):
+        self.output, self.name = output, name
+        self.folders = {kind: output / f"{KINDS[kind]}{name}" for kind in ("ids", *pictures)}
         self.marker, self.scores = output / f".predicting_{name}.json", output / f"scores_{name}.json"
 
-    def ids(self, name: str) -> Path:
-        return self.files(name)[0]
-
-    def files(self, name: str) -> list[Path]:
-        """Return the paths of an image's ids and colours. A `name` with a slash leads to a subfolder."""
-        return [folder / f"{name}.png" for folder in self.folders]
+    def files(self, name: str) -> dict[str, Path]:
+        """Return the paths of an image's pictures by kind. A `name` with a slash leads to a subfolder."""
+        return {kind: folder / f"{name}.png" for kind, folder in self.folders.items()}
 
     def begin(self, settings: dict, images: dict[str, list]) -> set[str]:
         """Start or continue a prediction. Returns the names of the images that are done.
 
         images  {name: state of the image's file}, where a changed file has another state
         """
-        make_folders(*self.folders)
+        make_folders(*self.folders.values())
         record = json.loads(json.dumps({"settings": settings, "images": images}))
         before = self._record()
         same = before.get("settings") == record["settings"] and isinstance(before.get("images"), dict)
         done = set()
         with writing_output(self.marker.parent):
-            for folder in self.folders:  # left by a killed process
+            for folder in self.folders.values():  # left by a killed process
                 for left in folder.rglob(".*.png.tmp"):
                     left.unlink()
             for name, state in record["images"].items():
-                if same and before["images"].get(name) == state and all(map(is_whole, self.files(name))):
+                if same and before["images"].get(name) == state and all(map(is_whole, self.files(name).values())):
                     done.add(name)
                 else:
-                    for path in self.files(name):
+                    for path in self.files(name).values():
                         path.unlink(missing_ok=True)
             if self.marker.is_dir() and not self.marker.is_symlink():
                 shutil.rmtree(self.marker)
@@ -76,16 +77,40 @@ class Predictions:
             return {}
         return record if isinstance(record, dict) else {}
 
-    def write(self, name: str, *arrays: np.ndarray) -> None:
-        """Write ids (H, W) and colours (H, W, 3), each file atomically."""
-        for path, array in zip(self.files(name), arrays, strict=True):
+    def write(self, name: str, pictures: dict[str, np.ndarray]) -> None:
+        """Write the pictures of an image by kind, uint8 (H, W) or (H, W, 3), each file atomically."""
+        for kind, path in self.files(name).items():
             with writing_output(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, lambda temporary, array=array: Image.fromarray(array).save(temporary, "PNG"))
+                write_png(path, Image.fromarray(pictures[kind]))
+
+    def write_legend(self, legend: dict[str, tuple]) -> Path:
+        """Write a picture of the class colours by name. Returns its path."""
+        path = self.output / f"legend_{self.name}.png"
+        with writing_output(path):
+            write_png(path, comparison([], ("classes",), legend))
+        return path
+
+    def write_shares(self, names: Sequence[str], counts: dict[str, np.ndarray]) -> Path:
+        """Write the share of each class's pixels, over all images and by image. Returns the path.
+
+        names   of the classes
+        counts  pixels (C,) of each class, by image
+        """
+        path = self.output / f"shares_{self.name}.json"
+        content = {"all images": _shares(names, sum(counts.values(), np.zeros(len(names))))}
+        content["images"] = {image: _shares(names, pixels) for image, pixels in counts.items()}
+        with writing_output(path):
+            write_json(path, content)
+        return path
 
     def end(self) -> None:
         with writing_output(self.marker):
             self.marker.unlink(missing_ok=True)
+
+
+def _shares(names: Sequence[str], pixels: np.ndarray) -> dict[str, float]:
+    return {name: float(count) for name, count in zip(names, pixels / max(1, pixels.sum()), strict=True) if count}
 
 
 @contextmanager
@@ -109,6 +134,10 @@ def writing_output(path: Path) -> AbstractContextManager[None]:
     return writing(path, "; make room there, or choose another --output_dir")
 
 
+def write_png(path: Path, picture: Image.Image) -> None:
+    write_atomically(path, lambda temporary: picture.save(temporary, "PNG"))
+
+
 def is_whole(path: Path) -> bool:
     """Return whether a PNG can be decoded and is not truncated."""
     try:
@@ -127,11 +156,12 @@ def is_output(folder: Path) -> bool:
     """Return whether a prediction or a training run wrote `folder`, so that its pictures are not photos."""
     if all((folder / part).is_file() for part in ("args.yaml", "log_epoch.csv")):
         return True
-    for begins in (COLORS, IDS):
+    for begins in sorted(KINDS.values(), key=len, reverse=True):  # results_ begins all others
         if folder.name.startswith(begins):
-            name, beside = folder.name.removeprefix(begins), folder.parent
-            others = (f"{COLORS if begins == IDS else IDS}{name}", f"scores_{name}.json", f".predicting_{name}.json")
-            return any((beside / other).exists() for other in others)
+            name = folder.name.removeprefix(begins)
+            others = [f"{other}{name}" for other in KINDS.values() if other != begins]
+            others += [f"scores_{name}.json", f"shares_{name}.json", f"legend_{name}.png", f".predicting_{name}.json"]
+            return any((folder.parent / other).exists() for other in others)
     return False
 
 

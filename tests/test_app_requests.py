@@ -25,7 +25,8 @@ from PIL import Image
 from data_scripts.catalog import source_of
 from seg_models.cost import forward_memory, prediction_memory, prediction_pixels
 from seg_models.models import build_model
-from seg_models.predictor import Predictor, Views
+from seg_models.predictor import Predictor
+from seg_models.views import Views
 
 API = "gradio_api"
 

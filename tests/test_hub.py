@@ -24,7 +24,8 @@ from data_scripts.labels import CITYSCAPES
 from script_arguments import TrainArguments
 from seg_models.modeling import SegmentationConfig, SegmentationModel
 from seg_models.models import build_model
-from seg_models.predictor import Predictor, Views
+from seg_models.predictor import Predictor
+from seg_models.views import Views
 from seg_runs import run_folder
 from seg_runs.card import make_card, public_arguments, training_command
 from seg_runs.parsing import parse_arguments, save_arguments

@@ -8,7 +8,8 @@ from PIL import Image
 from transformers import pipeline
 
 from seg_models.models import build_model
-from seg_models.predictor import Predictor, Views
+from seg_models.predictor import Predictor
+from seg_models.views import Views
 
 
 def masks_of(found):

@@ -42,18 +42,18 @@ def ids_of(folder):
 @pytest.fixture
 def counted(monkeypatch):
     """Records the images that the predictor sees; it fails from the `counted.fail_at`-th on."""
-    import predict_seg
+    import prediction_job
 
-    class Counted(predict_seg.Predictor):
+    class Counted(prediction_job.Predictor):
         seen, fail_at = [], 99
 
-        def labels(self, image, size=None):
+        def __call__(self, image, size=None):
             if len(self.seen) + 1 == self.fail_at:
                 raise KeyboardInterrupt
             self.seen.append(image)
-            return super().labels(image, size)
+            return super().__call__(image, size)
 
-    monkeypatch.setattr(predict_seg, "Predictor", Counted)
+    monkeypatch.setattr(prediction_job, "Predictor", Counted)
     return Counted
 
 
@@ -222,7 +222,7 @@ def test_damaged_photos_are_named_at_the_end_and_the_rest_is_predicted(predict, 
 def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicted(
     predict, tmp_path, counted, monkeypatch, capsys
 ):
-    import predict_seg
+    import prediction_job
     import trained_model
 
     folder = tmp_path / "album"
@@ -230,7 +230,7 @@ def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicte
     for name, side in (("small", 40), ("vast", 80), ("tiny", 30)):
         Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(folder / f"{name}.png")
     monkeypatch.setattr(trained_model, "free_memory", lambda: 3 * 10**6)
-    monkeypatch.setattr(predict_seg, "memory_for", lambda predictor, size: 1000 * size[0] ** 2)
+    monkeypatch.setattr(prediction_job, "memory_for", lambda predictor, size: 1000 * size[0] ** 2)
     with pytest.raises(SystemExit):
         predict("--input", folder)
     said = capsys.readouterr().err
@@ -239,8 +239,9 @@ def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicte
 
 
 def test_memory_grows_with_the_views(trained):
-    from predict_seg import memory_for
-    from seg_models.predictor import Predictor, Views
+    from prediction_job import memory_for
+    from seg_models.predictor import Predictor
+    from seg_models.views import Views
     from trained_model import find_model, load_model
 
     model, processor = load_model(find_model(str(trained))[1])

@@ -1,5 +1,6 @@
 """The predictor: a single view equals the plain forward pass, several views equal a hand-written loop."""
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -9,11 +10,13 @@ from torch import nn
 from torchvision.transforms import functional as TF
 
 from seg_models.arguments import ViewOptions
+from seg_models.ensemble import Ensemble
 from seg_models.errors import ModelError
+from seg_models.layers import resize_logits
 from seg_models.models import build_model
 from seg_models.names import MULTI_SCALE
-from seg_models.predictor import Predictor, Views, check_sides, normalize, resize_logits, smallest_side
-from seg_models.views import make_views
+from seg_models.predictor import Predictor, blending_weights, check_sides, normalize, smallest_side
+from seg_models.views import ALIGNMENT, Views, cover, make_views
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
 
@@ -190,3 +193,117 @@ def test_sizes_that_a_network_cannot_take_are_refused(model):
     with pytest.raises(ModelError, match="--crop_size 16 40 is too small: this network needs at least 17"):
         check_sides(model, (16, 40), None)
     check_sides(model, (17, 40), (1, 1))
+
+
+# windows
+
+
+class Shallow(torch.nn.Module):
+    """Convolutions that see 7 pixels in each direction, and a stride of 4. `sizes` records the size of each view."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.Conv2d(8, 5, 3, padding=1))
+        self.sizes = []
+
+    def forward(self, pixel_values):
+        self.sizes.append(tuple(pixel_values.shape[-2:]))
+        return SimpleNamespace(logits=self.layers(pixel_values))
+
+
+@pytest.mark.parametrize("whole", [64, 65, 97, 128, 200, 511, 1000])
+@pytest.mark.parametrize("side", [64, 70, 96, 256])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
+def test_windows_cover_every_pixel_and_overlap(whole, side, overlap):
+    spans = cover(whole, side, overlap)
+    assert spans[0][0] == 0 and spans[-1][1] == whole
+    assert all(start % ALIGNMENT == 0 and 0 < stop - start <= side for start, stop in spans)
+    assert all(first[1] - second[0] >= overlap * side - 1e-9 for first, second in itertools.pairwise(spans))
+    assert len(spans) == 1 or min(stop - start for start, stop in spans) > side - ALIGNMENT
+    weights = blending_weights(set(spans), torch.device("cpu"))
+    total = torch.zeros(whole)
+    for span in spans:
+        total[slice(*span)] += weights[span]
+    torch.testing.assert_close(total, torch.ones(whole))
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+@pytest.mark.parametrize("overlap", [0.25, 0.5])
+def test_windows_equal_the_whole_image_away_from_borders(average, overlap):
+    model, image = Shallow(), random_image((200, 300))
+    whole = Predictor(model, MEAN, STD)(image)
+    model.sizes.clear()
+    views = Views(average=average, window=(96, 128), overlap=overlap)
+    predictor = Predictor(model, MEAN, STD, views)
+    scores = predictor(image)
+    assert len(model.sizes) == len(views.windows((200, 300))) > 4 and max(model.sizes) == (96, 128)
+    expected = whole.softmax(0) if average == "probabilities" else whole
+    near = torch.zeros(200, 300, dtype=torch.bool)  # to a border of a window that is none of the image
+    for window in views.windows((200, 300)):
+        for end in window.rows:
+            near[max(end - 12, 0) : end + 12, slice(*window.columns)] |= 0 < end < 200
+        for end in window.columns:
+            near[slice(*window.rows), max(end - 12, 0) : end + 12] |= 0 < end < 300
+    assert 0.1 < near.float().mean() < 0.9
+    torch.testing.assert_close(scores[:, ~near], expected[:, ~near], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(scores[:, near], expected[:, near], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        predictor.probabilities(image), scores if average == "probabilities" else scores.softmax(0)
+    )
+
+
+def test_a_window_as_large_as_the_image_is_the_image(model):
+    image = random_image((64, 96))
+    expected = Predictor(model, MEAN, STD)(image)
+    assert torch.equal(Predictor(model, MEAN, STD, Views(window=(64, 128)))(image), expected)
+
+
+def test_each_window_is_seen_at_all_scales_and_mirrored(model):
+    image = random_image((64, 160))
+    views = Views(scales=(0.5, 1.0), flip=True, window=(64, 96), overlap=0.0)
+    scores = Predictor(model, MEAN, STD, views)(image)
+    parts = [(0, 96), (64, 160)]
+    assert [window.columns for window in views.windows((64, 160))] == parts
+    alone = Predictor(model, MEAN, STD, Views(scales=(0.5, 1.0), flip=True))
+    left, right = (alone(image[:, :, start:stop]) for start, stop in parts)
+    torch.testing.assert_close(scores[:, :, :64], left[:, :, :64])
+    torch.testing.assert_close(scores[:, :, 96:], right[:, :, 32:])
+    first = (31.5 * left[:, :, 64] + 0.5 * right[:, :, 0]) / 32  # of the 32 columns that both see
+    torch.testing.assert_close(scores[:, :, 64], first)
+
+
+def test_windows_are_measured_in_what_the_network_sees():
+    """With a size, the window is one of the resized image."""
+    model, image = Identity(), random_image((256, 512))
+    views = Views(size=(128, 256), window=(128, 128), overlap=0.0)
+    scores = Predictor(model, MEAN, STD, views)(image)
+    assert model.sizes == [(128, 128)] * 2 and scores.shape == (3, 256, 512)
+    assert [window.columns for window in views.windows((256, 512))] == [(0, 256), (256, 512)]
+    assert Predictor(model, MEAN, STD, views)(image, (100, 200)).shape == (3, 100, 200)
+
+
+@pytest.mark.parametrize("wrong", [{"window": (63, 100)}, {"window": (64, 64), "overlap": 0.6}])
+def test_wrong_windows_are_refused(wrong):
+    with pytest.raises(ValueError):
+        Views(**wrong)
+
+
+# ensembles
+
+
+def test_an_ensemble_averages_probabilities_of_classes_by_name(model):
+    torch.manual_seed(1)
+    other = build_model("unet_resnet18", "batch", {i: f"class {4 - i}" for i in range(5)}).eval()
+    names = [f"class {i}" for i in range(5)]
+    image, size = random_image((64, 96)), (60, 90)
+    first, second = (
+        Predictor(model, MEAN, STD, Views(flip=True)),
+        Predictor(other, (0.5,) * 3, (0.5,) * 3, Views((32, 48))),
+    )
+    ensemble = Ensemble([first, second], [names, names[::-1]])
+    expected = (first(image, size) + second(image, size).softmax(0).flip(0)) / 2
+    torch.testing.assert_close(ensemble(image, size), expected)
+    assert torch.equal(ensemble.labels(image, size), ensemble(image, size).argmax(0))
+    with pytest.raises(ModelError, match="those of model 2 differ from the first one's in class 4, wall"):
+        Ensemble([first, second], [names, [*names[:4], "wall"]])

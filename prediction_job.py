@@ -1,0 +1,326 @@
+"""What predict_seg.py builds: the models, the images, the predictor, and the settings that decide the predictions."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from datasets import Dataset, DatasetDict
+from transformers import BaseImageProcessor, PreTrainedModel
+
+from data_scripts import hub_data
+from data_scripts.arguments import InputOptions
+from data_scripts.catalog import SPLITS
+from data_scripts.evaluation import Scoring, load_evaluation
+from data_scripts.fold_files import Division, divided
+from data_scripts.labels import LabelInfo
+from data_scripts.recognition import recognize
+from data_scripts.sources import folder_of_images, load_source
+from data_scripts.video import ENDINGS as VIDEO_ENDINGS
+from data_scripts.video import is_video, require_av
+from script_arguments import PredictArguments
+from seg_models.arguments import ViewOptions
+from seg_models.cost import prediction_memory
+from seg_models.crf import CRF, Refined
+from seg_models.ensemble import Ensemble
+from seg_models.modeling import set_output_stride
+from seg_models.predictor import Predictor
+from seg_models.views import make_views
+from seg_runs import predictions, run_folder
+from seg_runs.arguments import PICTURES, ResultOptions
+from seg_runs.launch import RunError, make_accelerator
+from seg_runs.lineage import may_have_seen, teachers_note, teachers_that_may_have_seen
+from seg_runs.temperatures import stored_temperature
+from trained_model import (
+    SHIPPED,
+    data_labels,
+    find_model,
+    free_memory_of,
+    label_set,
+    load_model,
+    processor_size,
+    read_arguments,
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model.
+
+    results    folder for results: the run folder, if there is one
+    folder     folder of the saved model
+    arguments  flags of its run that say what it read, with "train_on"
+    """
+
+    results: Path
+    folder: Path
+    model: PreTrainedModel
+    processor: BaseImageProcessor
+    arguments: dict
+
+    @property
+    def names(self) -> list[str]:
+        """The classes by train id."""
+        return [name for _, name in sorted(self.model.config.id2label.items())]
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """All that predict_seg.py needs to predict.
+
+    output       folder for the predictions
+    scored       the data set that is scored
+    splits       splits to predict, by name
+    fold         the held-out fold or None
+    save         what to write besides ids (`--save`)
+    settings     what determines the predictions, for scores_SPLIT.json and for going on after an interruption
+    """
+
+    accelerator: Accelerator
+    models: Sequence[Trained]
+    predictor: Predictor | Ensemble | Refined
+    output: Path
+    scored: str
+    splits: dict[str, Dataset]
+    scoring: Scoring
+    fold: str | None
+    num_workers: int
+    save: Sequence[str]
+    settings: dict
+
+    @property
+    def pictures(self) -> list[str]:
+        """The kinds of pictures to write besides the ids."""
+        return [kind for kind in PICTURES if kind in self.save]
+
+    @property
+    def temperature(self) -> float | None:
+        """The temperature that --calibrate stored for these views, or None."""
+        return stored_temperature(self.models[0].folder, self.settings) if len(self.models) == 1 else None
+
+
+def open_job(args: PredictArguments) -> PredictionJob:
+    """Load the models and list the images. Raises an error before any long work if something does not fit."""
+    wanted, images = args.results, args.images
+    accelerator = make_accelerator()
+    models = [open_model(name, wanted.trust_remote_code) for name in wanted.model_name_or_path or [None]]
+    first = models[0]
+    if not wanted.model_name_or_path and first.folder == SHIPPED:
+        accelerator.print(
+            f"note: there is no run in {run_folder.RUNS}/: using the network that comes with the project, {SHIPPED}"
+        )
+    refuse_calibration(wanted, images, models)
+    dataset, labels = label_set(first.model, first.folder, dataset_of(images, first))
+    output = output_folder(wanted, models)
+    if wanted.output:
+        check_video(images.input, wanted.output)
+        splits, scoring, fold = {}, Scoring(labels, labels), None
+    else:
+        splits, scoring, fold = load_splits(images, dataset, labels, first.arguments, output)
+    if scoring.classes is not None:
+        if wanted.zip:
+            raise RunError("--zip and --eval_dataset exclude each other: these predictions hold the model's own ids")
+        accelerator.print(f"{', '.join(splits)}: {scoring.explain()}")
+    settings = settings_of(args.views, models, accelerator.mixed_precision)
+    return PredictionJob(
+        accelerator=accelerator,
+        models=models,
+        predictor=make_predictor(args.views, accelerator, models),
+        output=output,
+        scored=images.eval_dataset[0] if images.eval_dataset else dataset,
+        splits=splits,
+        scoring=scoring,
+        fold=fold,
+        num_workers=images.num_workers,
+        save=wanted.save,
+        settings=settings,
+    )
+
+
+def open_model(name: str | None, trust_remote_code: bool) -> Trained:
+    """Load the model `name`, or the default one."""
+    results, folder = find_model(name)
+    model, processor = load_model(folder, trust_remote_code)
+    arguments = {"train_on": getattr(model.config, "trained_on", None) or "train", **read_arguments(results)}
+    return Trained(results, folder, model, processor, arguments)
+
+
+def refuse_calibration(wanted: ResultOptions, images: InputOptions, models: Sequence[Trained]) -> None:
+    """Raise RunError if --calibrate has no single model in a folder, or no validation images."""
+    if not wanted.calibrate:
+        return
+    if len(models) > 1:
+        raise RunError("--calibrate fits the temperature of one model: give one --model_name_or_path")
+    if wanted.model_name_or_path and not Path(wanted.model_name_or_path[0]).exists():
+        raise RunError("--calibrate stores the temperature in the model's folder: download the model first")
+    if images.input or "val" not in (images.splits or ["val"]) or images.eval_dataset:
+        raise RunError(
+            "--calibrate needs validation images of the model's data set: leave out --input, --eval_dataset "
+            "and a --splits without val"
+        )
+
+
+def check_video(source: str, target: str) -> None:
+    """Raise an error if the video `source` cannot be read, or `target` cannot be written."""
+    if not is_video(source):
+        raise RunError(f"--output is a video, but --input {source} is none of {', '.join(VIDEO_ENDINGS)}")
+    if not is_video(target):
+        raise RunError(f"--output {target} is no video: its name must end in one of {', '.join(VIDEO_ENDINGS)}")
+    if Path(target).exists():
+        raise RunError(f"--output {target} exists: give another name, or delete it")
+    if not Path(target).resolve().parent.is_dir():
+        raise RunError(f"--output {target}: there is no folder {Path(target).resolve().parent}")
+    require_av()
+
+
+def output_folder(wanted: ResultOptions, models: Sequence[Trained]) -> Path:
+    """Return the folder for the predictions. Those of an ensemble go to predictions/A+B."""
+    if wanted.output_dir:
+        return Path(wanted.output_dir)
+    if len(models) == 1:
+        return models[0].results
+    return Path("predictions") / "+".join(trained.results.resolve().name for trained in models)
+
+
+def dataset_of(options: InputOptions, trained: Trained) -> str | None:
+    """Return the data set to read: the flag's, else the one that --dataset_path holds, else the one trained on.
+
+    With --dataset_name, it is "hub". Else the data set that the model was trained on wins if the path can be that one:
+    MiniCity's layout is also others'.
+    """
+    if options.dataset_name is not None:
+        return "hub"
+    dataset = options.dataset or trained.arguments.get("dataset")
+    if options.dataset is None and options.dataset_path is not None and not options.input:
+        known = dataset or getattr(trained.model.config, "dataset", None)
+        return recognize(options.dataset_path, None if known == "hub" else known)
+    return dataset
+
+
+def load_splits(
+    options: InputOptions, dataset: str, labels: LabelInfo, trained: dict, output: Path
+) -> tuple[dict, Scoring, str | None]:
+    """Return {name: split} to predict, how the predictions are scored, and the held-out fold or None.
+
+    labels  the classes that the model predicts
+
+    A folder given as `--input` is searched without the folders that predictions and training wrote into it.
+    """
+    if options.input:
+        if is_video(options.input):
+            raise RunError(f"--input {options.input} is a video: give --output too, the video to write")
+        path = Path(options.input).resolve()
+        name = (path.stem if path.is_file() else path.name) or "images"  # the root of a disk has no name
+        name = f"folder_{name}" if name in SPLITS else name  # do not overwrite the predictions of a split
+        own = {folder.resolve() for folder in predictions.Predictions(output, name, PICTURES).folders.values()}
+
+        def leave_out(folder: Path) -> bool:
+            return folder.resolve() in own or predictions.is_output(folder)
+
+        return {name: folder_of_images(options.input, leave_out)}, Scoring(labels, labels), None
+    if options.eval_dataset:
+        data, scoring = load_evaluation(options, labels)
+        refuse_missing_splits(options, data, options.eval_dataset[1])
+        of_data = {name: data[SPLITS[name]] for name in options.splits or ["val"]}
+        return {f"{options.eval_dataset[0]}_{name}": split for name, split in of_data.items()}, scoring, None
+    of_run = trained if dataset == trained.get("dataset") else {}
+    path = options.path or of_run.get("dataset_name") or of_run.get("dataset_path")
+    columns = (of_run.get("image_column"), of_run.get("label_column"))
+    if options.dataset_name is not None:
+        columns = hub_data.columns_of(options)
+    folds, fold = (
+        (options.folds, options.fold) if options.fold is not None else (of_run.get("folds"), of_run.get("fold"))
+    )
+    division = Division(folds, fold, trained["train_on"], of_run.get("val_share"), of_run.get("group_by"))
+    data, found = load_source(dataset, path, columns)
+    data = divided(data, found, division, dataset, path)
+    refuse_missing_splits(options, data, path or dataset)
+    names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
+    known = data_labels(labels, found, path or dataset)
+    return {name: data[SPLITS[name]] for name in names}, Scoring(known, known), fold
+
+
+def refuse_missing_splits(options: InputOptions, data: DatasetDict, path: str) -> None:
+    """Raise RunError if the data in `path` lack one of --splits."""
+    for name in options.splits or ():
+        if SPLITS[name] not in data:
+            raise RunError(f"--splits {name}: {path} has no such split")
+
+
+def make_predictor(
+    options: ViewOptions, accelerator: Accelerator, models: Sequence[Trained]
+) -> Predictor | Ensemble | Refined:
+    """Return a predictor with the views that the flags ask for, on the launch's device and in its precision."""
+    parts = []
+    for trained in models:
+        set_output_stride(trained.model, options.eval_output_stride)
+        # Each process predicts its own share of the images, so the model needs no wrapper that communicates.
+        model = trained.model.to(memory_format=torch.channels_last)
+        model = accelerator.prepare_model(model, evaluation_mode=True)
+        size = None if options.test_size else processor_size(trained.processor)
+        mean, std = trained.processor.image_mean, trained.processor.image_std
+        parts.append(Predictor(model, mean, std, make_views(options, size)))
+    predictor = parts[0] if len(parts) == 1 else Ensemble(parts, [trained.names for trained in models])
+    return Refined(predictor, CRF()) if options.crf else predictor
+
+
+def settings_of(options: ViewOptions, models: Sequence[Trained], precision: str) -> dict:
+    """Return the settings that determine the predictions. A run with the same settings reuses earlier predictions."""
+    states = [[str(trained.folder.resolve()), newest_change(trained.folder)] for trained in models]
+    views = make_views(options, None if options.test_size else processor_size(models[0].processor))
+    return {
+        "model": states[0] if len(models) == 1 else states,
+        **asdict(views),
+        "output_stride": options.eval_output_stride,
+        "crf": options.crf,
+        "precision": precision,
+    }
+
+
+def note_on_scores(config: dict, scored: str, name: str, fold: str | None) -> str | None:
+    """Return what to say of a model's scores on the split `name` if it or its teachers may know the images.
+
+    config  of the model
+    scored  the data set
+    fold    the held-out fold that is the validation split, or None
+    """
+    if may_have_seen(config, name, fold):
+        return f"this model was trained on images of {name}: these scores say little about new images"
+    known = teachers_that_may_have_seen(config, scored, name.removeprefix(f"{scored}_"), fold)
+    return teachers_note(known) if known else None
+
+
+def newest_change(folder: Path) -> float:
+    """Return the newest modification time of the files of a saved model. Predictions in its folder do not count."""
+    files = [*folder.glob("*.safetensors"), folder / "config.json", folder / "preprocessor_config.json"]
+    return max(path.stat().st_mtime for path in files if path.exists())
+
+
+def lack_of_memory(predictor: Predictor | Ensemble | Refined, size: Sequence[int]) -> str:
+    """Return why the free memory does not suffice for an image of `size` (H, W), or "" if it does."""
+    needed = memory_for(predictor, tuple(size))
+    free = free_memory_of(predictor.device, needed)
+    if needed <= free:
+        return ""
+    return (
+        f"of {size[0]}x{size[1]} needs about {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free: give "
+        "--window, fewer or smaller --scales, --no_flip, or a smaller --test_size"
+    )
+
+
+@lru_cache(maxsize=256)
+def memory_for(predictor: Predictor | Ensemble | Refined, size: tuple[int, int]) -> int:
+    """Return the bytes that predicting an image of `size` (H, W) needs, besides the weights."""
+    if isinstance(predictor, Refined):
+        return max(memory_for(predictor.predictor, size), predictor.crf.memory(classes_of(predictor.predictor), size))
+    if isinstance(predictor, Ensemble):
+        scores = 4 * classes_of(predictor) * size[0] * size[1]  # the sum over the models
+        return scores + max(memory_for(part, size) for part in predictor.predictors)
+    return prediction_memory(predictor.model, size, predictor.views)
+
+
+def classes_of(predictor: Predictor | Ensemble) -> int:
+    first = predictor.predictors[0] if isinstance(predictor, Ensemble) else predictor
+    return first.model.config.num_labels

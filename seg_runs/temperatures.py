@@ -1,0 +1,59 @@
+"""The temperatures of a saved model, in its calibration.json: one for each way in which it sees an image."""
+
+from pathlib import Path
+
+from .files import read_json, write_json, writing
+from .launch import RunError
+from .state import is_number
+
+FILE = "calibration.json"
+OTHER = ("model", "precision")  # settings of a prediction that a temperature does not depend on
+
+
+def stored_temperature(folder: Path, settings: dict) -> float | None:
+    """Return the temperature of the model in `folder` for a prediction with `settings`, or None if there is none.
+
+    Raises RunError if the file is not valid.
+    """
+    for entry in read_temperatures(folder):
+        if entry["settings"] == relevant(settings):
+            return entry["temperature"]
+    return None
+
+
+def store_temperature(folder: Path, settings: dict, entry: dict) -> Path:
+    """Store a temperature for a prediction with `settings`, in place of an earlier one. Returns the file's path.
+
+    entry  has "temperature", and what else is worth knowing about it
+    """
+    entry = {"settings": relevant(settings), **entry}
+    others = [other for other in read_temperatures(folder) if other["settings"] != entry["settings"]]
+    path = folder / FILE
+    with writing(path):
+        write_json(path, {"temperatures": [*others, entry]})
+    return path
+
+
+def read_temperatures(folder: Path) -> list[dict]:
+    """Return the entries of the file, [] if there is none. Raises RunError if it is not valid."""
+    path = folder / FILE
+    if not path.is_file():
+        return []
+    entries = read_json(path).get("temperatures")
+    if not isinstance(entries, list) or not all(map(is_entry, entries)):
+        raise RunError(f"{path} is damaged: delete it, and fit the temperature again with --calibrate")
+    return entries
+
+
+def is_entry(entry: object) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("settings"), dict):
+        return False
+    temperature = entry.get("temperature")
+    return is_number(temperature) and temperature > 0
+
+
+def relevant(settings: dict) -> dict:
+    """Return the settings that a temperature depends on, as JSON gives them back: lists, no tuples."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in settings.items() if key not in OTHER
+    }

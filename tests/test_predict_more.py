@@ -1,0 +1,184 @@
+"""predict_seg.py: what --save writes, windows, ensembles, the CRF, and calibration."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_scripts.catalog import source_of
+from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
+from seg_models.models import build_model
+from seg_models.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two saved networks for ToyCity, in a/ and b/."""
+    folder = tmp_path_factory.mktemp("models")
+    names = dict(enumerate(source_of("toycity").labels.names))
+    for name, kind in (("a", "streetnet"), ("b", "unet_resnet18")):
+        torch.manual_seed(0)
+        model = build_model(kind, "evo", names, "toycity").eval()
+        torch.nn.init.normal_(model.classifier.classifier.weight)  # else the predictions are nearly uniform
+        model.save_pretrained(folder / name)
+        Predictor(model, [0.5] * 3, [0.25] * 3).image_processor().save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture
+def predict(models, toycity, in_process, tmp_path):
+    """`predict(...)` predicts the validation images with model a into the working directory."""
+
+    def run(*flags, names="a"):
+        where = ["--model_name_or_path", *(models / name for name in names), "--output_dir", tmp_path]
+        in_process("predict_seg", *where, "--dataset_path", toycity, "--num_workers", 0, "--splits", "val", *flags)
+        return tmp_path
+
+    return run
+
+
+def pictures(folder):
+    return {path.name: np.asarray(Image.open(path)) for path in sorted(folder.iterdir())}
+
+
+def test_what_save_names_is_written_and_nothing_else(predict, toycity):
+    kinds = ["color", "overlay", "train_ids", "confidence", "entropy", "shares", "legend"]
+    output = predict("--save", *kinds)
+    written = {"results_val", *(f"results_{kind}_val" for kind in kinds[:5])}
+    written |= {"shares_val.json", "legend_val.png", "scores_val.json"}
+    assert {path.name for path in output.iterdir()} == written
+    found = {kind: pictures(output / f"results_{kind}_val") for kind in kinds[:5]} | {
+        "ids": pictures(output / "results_val")
+    }
+    photos = sorted((toycity / "leftImg8bit" / "val").rglob("*.png"))
+    shares = json.loads((output / "shares_val.json").read_text())
+    assert len(photos) == len(found["ids"]) == len(shares["images"]) > 1
+    for (name, color), photo in zip(found["color"].items(), photos, strict=True):
+        photo = np.asarray(Image.open(photo).convert("RGB")).astype(float)
+        assert np.abs((photo + color) / 2 - found["overlay"][name]).max() <= 0.5
+        train_ids, certain, undecided = (found[kind][name] for kind in ("train_ids", "confidence", "entropy"))
+        assert train_ids.max() < 19 and certain.min() >= 255 // 19
+        assert np.corrcoef(certain.ravel(), undecided.ravel())[0, 1] < -0.5
+        of_image = shares["images"][name.removesuffix(".png")]
+        assert sum(of_image.values()) == pytest.approx(1)
+        assert sorted(of_image.values()) == pytest.approx(
+            sorted(np.bincount(train_ids.ravel())[np.unique(train_ids)] / train_ids.size)
+        )
+    assert sum(shares["all images"].values()) == pytest.approx(1)
+    assert Image.open(output / "legend_val.png").size[0] > 100
+
+
+def test_a_prediction_goes_on_if_one_of_its_pictures_is_missing(predict, models):
+    output = predict("--save", "confidence")
+    expected = pictures(output / "results_confidence_val")
+    shutil.copytree(output, output / "before")
+    (output / "results_confidence_val" / min(expected)).unlink()
+    predict("--save", "confidence")
+    assert all(
+        np.array_equal(expected[name], found) for name, found in pictures(output / "results_confidence_val").items()
+    )
+    assert not (output / "results_color_val").exists()
+
+
+def test_windows_crf_and_ensembles_are_recorded_and_change_the_prediction(predict, models):
+    plain = pictures(predict() / "results_val")
+    for flags, names, key in (
+        (["--window", 64, 96], "a", "window"),
+        (["--crf"], "a", "crf"),
+        ([], "ab", None),
+    ):
+        output = predict(*flags, names=names)
+        settings = json.loads((output / "scores_val.json").read_text())["settings"]
+        assert key is None or settings[key] == (flags[1:] or True)
+        assert len(settings["model"]) == 2 and isinstance(settings["model"][0], list) == (names == "ab")
+        other = pictures(output / "results_val")
+        assert other.keys() == plain.keys() and any(not np.array_equal(other[name], plain[name]) for name in plain)
+
+
+def test_an_ensemble_of_a_model_and_itself_is_the_model(predict):
+    alone = pictures(predict() / "results_val")
+    twice = pictures(predict(names="aa") / "results_val")
+    assert all(np.mean(alone[name] == twice[name]) > 0.999 for name in alone)
+
+
+def test_the_predictions_of_an_ensemble_go_to_a_folder_of_their_own(models, toycity, in_process, tmp_path):
+    names = models / "a", models / "b"
+    in_process("predict_seg", "--model_name_or_path", *names, "--dataset_path", toycity, "--splits", "val")
+    assert (tmp_path / "predictions" / "a+b" / "scores_val.json").is_file()
+
+
+def test_calibration_is_stored_and_used(predict, models, capsys):
+    best = models / "a"
+    output = predict("--save", "confidence")
+    before = pictures(output / "results_confidence_val"), pictures(output / "results_val")
+    output = predict("--save", "confidence", "--calibrate")
+    said = capsys.readouterr().out
+    (entry,) = json.loads((best / "calibration.json").read_text())["temperatures"]
+    assert f"temperature {entry['temperature']:.3f}" in said and entry["temperature"] != 1
+    assert entry["log_loss"][1] < entry["log_loss"][0]
+    after = pictures(output / "results_confidence_val"), pictures(output / "results_val")
+    assert all(np.array_equal(before[1][name], after[1][name]) for name in before[1])
+    assert any(not np.array_equal(before[0][name], after[0][name]) for name in before[0])
+    predict("--calibrate", "--scales", 0.5, 1)
+    predict("--calibrate")
+    entries = json.loads((best / "calibration.json").read_text())["temperatures"]
+    assert sorted(tuple(entry["settings"]["scales"]) for entry in entries) == [(0.5, 1.0), (1.0,)]
+    assert [other["temperature"] for other in entries if other["settings"]["scales"] == [1.0]] == [entry["temperature"]]
+    (best / "calibration.json").write_text('{"temperatures": [{"temperature": -1, "settings": {}}]}')
+    with pytest.raises(SystemExit):
+        predict("--save", "confidence")
+    assert "calibration.json is damaged: delete it" in capsys.readouterr().err
+    (best / "calibration.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("flags", "names", "said"),
+    [
+        (["--calibrate"], "ab", "--calibrate fits the temperature of one model"),
+        (["--calibrate", "--splits", "test"], "a", "--calibrate needs validation images"),
+        (["--save", "colour"], "a", "--save colour"),
+        (["--window", 32, 64], "a", "--window 32 64 is too small: give 64 pixels a side or more"),
+        (["--window_overlap", 0.3], "a", "--window_overlap needs --window"),
+        (["--window", 64, 64, "--window_overlap", 0.9], "a", "--window_overlap 0.9 is out of range"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(predict, capsys, flags, names, said):
+    with pytest.raises(SystemExit):
+        predict(*flags, names=names)
+    assert f"error: {said}" in capsys.readouterr().err
+
+
+def test_models_of_other_classes_are_no_ensemble(predict, models, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(models / "b", other)
+    config = json.loads((other / "config.json").read_text())
+    config["id2label"] = config["id2label"] | {"0": "street"}
+    config["label2id"] = {name: int(number) for number, name in config["id2label"].items()}
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit):
+        predict(names=["a", other])
+    assert "those of model 2 differ from the first one's in road, street" in capsys.readouterr().err
+
+
+# temperature, confidence, entropy
+
+
+def test_the_temperature_that_made_the_labels_is_found():
+    torch.manual_seed(0)
+    scores = 3 * torch.randn(20_000, 5)
+    labels = torch.multinomial((scores / 2).softmax(1), 1)[:, 0]
+    probabilities = scores.softmax(1)
+    temperature = fit_temperature(probabilities, labels)
+    assert temperature == pytest.approx(2, rel=0.05)
+    losses = [negative_log_likelihood(probabilities, labels, t) for t in (temperature, 1.9, 2.1, 1.0)]
+    assert losses[0] == min(losses)
+    torch.testing.assert_close(at_temperature(probabilities.t(), 2.0), (scores / 2).softmax(1).t())
+
+
+def test_confidence_and_entropy_of_known_probabilities():
+    probabilities = torch.tensor([[[0.25, 1.0, 0.5]], [[0.25, 0.0, 0.5]], [[0.25, 0.0, 0.0]], [[0.25, 0.0, 0.0]]])
+    assert confidence(probabilities).tolist() == [[0.25, 1.0, 0.5]]
+    torch.testing.assert_close(entropy(probabilities), torch.tensor([[1.0, 0.0, 0.5]]))

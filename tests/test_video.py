@@ -1,0 +1,154 @@
+"""Videos: every frame, at its time, upright, with the sound; and predict_seg.py on one."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from data_scripts.labels import DataError
+from data_scripts.video import count_frames, frame_size, is_video, rewrite
+
+av = pytest.importorskip("av", reason="videos need PyAV")
+
+TIMES = [0, 1, 2, 4, 8, 9]  # of the frames, in 1/10 s: they are not evenly spaced
+
+
+def make_video(path, size=(48, 64), sound=True):
+    """Write a video of six frames: the left half becomes brighter, and the top is blue."""
+    with av.open(str(path), "w") as video:
+        pictures = video.add_stream("libx264", rate=10, options={"crf": "5"})
+        pictures.height, pictures.width = size
+        pictures.pix_fmt, pictures.codec_context.time_base = "yuv420p", Fraction(1, 10)
+        tone = video.add_stream("aac", rate=8000, layout="mono") if sound else None
+        for number, time in enumerate(TIMES):
+            frame = np.zeros((*size, 3), np.uint8)
+            frame[:, : size[1] // 2] = 40 * number
+            frame[: size[0] // 4] = (0, 0, 200)
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = time, Fraction(1, 10)
+            video.mux(pictures.encode(picture))
+        video.mux(pictures.encode())
+        if sound:
+            wave = (8000 * np.sin(np.arange(8000) / 5)).astype(np.int16)
+            samples = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
+            samples.rate, samples.pts, samples.time_base = 8000, 0, Fraction(1, 8000)
+            video.mux(tone.encode(samples))
+            video.mux(tone.encode())
+    return path
+
+
+def frames_of(path):
+    with av.open(str(path)) as video:
+        return [(float(frame.time), frame.to_ndarray(format="rgb24")) for frame in video.decode(video=0)]
+
+
+def sound_of(path):
+    with av.open(str(path)) as video:
+        return b"".join(bytes(packet) for packet in video.demux(audio=0))
+
+
+def negative(frame):
+    return 255 - frame
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".mov"])
+def test_frames_times_and_sound_are_kept(tmp_path, ending):
+    source, target = make_video(tmp_path / f"drive{ending}"), tmp_path / f"negative{ending}"
+    assert 6 <= count_frames(source) <= 12 and frame_size(source) == (48, 64)
+    assert list(rewrite(source, target, negative)) == [1, 2, 3, 4, 5, 6]
+    before, after = frames_of(source), frames_of(target)
+    assert [round(time, 3) for time, _ in after] == [round(time, 3) for time, _ in before]
+    assert max(np.abs(255 - old.astype(int) - new).mean() for (_, old), (_, new) in zip(before, after, strict=True)) < 4
+    assert sound_of(target) == sound_of(source) != b""
+
+
+def test_a_video_without_sound(tmp_path):
+    source = make_video(tmp_path / "silent.mp4", sound=False)
+    assert len(list(rewrite(source, tmp_path / "out.mp4", negative))) == 6
+    assert len(frames_of(tmp_path / "out.mp4")) == 6
+
+
+def test_a_video_of_a_turned_phone_is_upright(tmp_path):
+    source = make_video(tmp_path / "phone.mp4")
+    content = source.read_bytes()
+    identity = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    turned = np.array([0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30], ">i4").tobytes()  # clockwise
+    track = content.index(b"tkhd")
+    place = content.index(identity, track)
+    source.write_bytes(content[:place] + turned + content[place + 36 :])
+    seen = []
+    assert frame_size(source) == (64, 48)
+    list(rewrite(source, tmp_path / "out.mp4", lambda frame: seen.append(frame) or frame))
+    assert seen[0].shape == (64, 48, 3)
+    assert seen[-1][:, 44, 2].mean() > 150 > seen[-1][:, 2, 2].mean()  # the blue top is on the right
+    assert frames_of(tmp_path / "out.mp4")[0][1].shape == (64, 48, 3)
+
+
+def test_odd_sides_lose_a_pixel(tmp_path):
+    source = make_video(tmp_path / "drive.mp4")
+    list(rewrite(source, tmp_path / "out.mp4", lambda frame: frame[:47, :63]))
+    assert frames_of(tmp_path / "out.mp4")[0][1].shape == (46, 62, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"no video", None])
+def test_what_is_no_video_is_refused(tmp_path, content):
+    path = tmp_path / "drive.mp4"
+    if content is None:
+        make_video(path)
+        path.write_bytes(path.read_bytes()[:600])
+    else:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match="drive.mp4"):
+        list(rewrite(path, tmp_path / "out.mp4", negative))
+
+
+def test_endings():
+    assert is_video("a/B.MP4") and not is_video("a/b.png") and not is_video("mp4")
+
+
+# predict_seg.py
+
+
+def test_a_video_is_predicted_frame_by_frame(in_process, tmp_path, capsys):
+    source = make_video(tmp_path / "drive.mp4", size=(96, 128))
+    in_process("predict_seg", "--input", source, "--output", "out.mp4")
+    frames = frames_of(tmp_path / "out.mp4")
+    assert len(frames) == 6 and len({frame.tobytes() for _, frame in frames}) > 1
+    assert sound_of(tmp_path / "out.mp4") == sound_of(source)
+    assert {path.name for path in tmp_path.iterdir()} == {"drive.mp4", "out.mp4"}
+    assert "video: out.mp4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--input", "drive.mp4"], "--input drive.mp4 is a video: give --output too, the video to write"),
+        (["--input", "photo.png", "--output", "out.mp4"], "--output is a video, but --input photo.png is none of .mp4"),
+        (["--input", "drive.mp4", "--output", "out.gif"], "--output out.gif is no video: its name must end in"),
+        (["--input", "drive.mp4", "--output", "here.mp4"], "--output here.mp4 exists: give another name"),
+        (["--input", "drive.mp4", "--output", "gone/out.mp4"], "--output gone/out.mp4: there is no folder"),
+        (["--input", "drive.mp4", "--output", "out.mp4", "--save", "color"], "--output and --save exclude each other"),
+        (["--input", "drive.mp4", "--output", "out.mp4"], "cannot read drive.mp4"),
+        (["--output", "out.mp4"], "--output needs --input"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(in_process, tmp_path, capsys, flags, said):
+    for name in ("drive.mp4", "here.mp4"):
+        (tmp_path / name).write_bytes(b"no video")
+    with pytest.raises(SystemExit):
+        in_process("predict_seg", *flags)
+    assert f"error: {said}" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"drive.mp4", "here.mp4"}
+
+
+def test_an_interrupted_video_leaves_nothing(in_process, tmp_path, monkeypatch):
+    import prediction_job
+
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    make_video(tmp_path / "drive.mp4")
+    monkeypatch.setattr(prediction_job.Predictor, "labels", stopped)
+    with pytest.raises(SystemExit):
+        in_process("predict_seg", "--input", "drive.mp4", "--output", "out.mp4")
+    assert {path.name for path in tmp_path.iterdir()} == {"drive.mp4"}
