@@ -107,8 +107,8 @@ def predict_split(job: PredictionJob, split: Dataset, folder: predictions.Predic
     accelerator, scoring = job.accelerator, job.scoring
     labelled, labels = "label" in split.column_names, scoring.network
     images = {row["name"]: [row["image"]["path"], *file_state(row["image"])] for row in split}
-    done = on_first_process(accelerator, folder.begin, job.settings, images)
     temperature, damaged = job.temperature, []
+    done = on_first_process(accelerator, folder.begin, {**job.settings, "temperature": temperature}, images)
 
     def predict_image(item: dict) -> torch.Tensor | None:
         """Return train ids (H, W), predicted and written now, or read if an earlier run wrote them.
@@ -190,6 +190,8 @@ def calibrate(job: PredictionJob) -> None:
     accelerator, split = job.accelerator, job.splits["val"]
     random, sampled = np.random.default_rng(0), []
     for item in progress_bar(accelerator, "Calibrating", loader=eval_items(job, split)):
+        if too_large := lack_of_memory(job.predictor, item["pixel_values"].shape[-2:]):
+            raise RunError(f"val: image {item['name']} {too_large}")
         probabilities = job.predictor.probabilities(item["pixel_values"].to(accelerator.device))
         target = job.scoring.for_loss(item["labels"]).flatten()
         valid = (target < len(job.scoring.network.names)).nonzero()[:, 0].numpy()

@@ -97,13 +97,17 @@ class PredictionJob:
 
     @property
     def temperature(self) -> float | None:
-        """The temperature that --calibrate stored for these views, or None."""
-        return stored_temperature(self.models[0].folder, self.settings) if len(self.models) == 1 else None
+        """The temperature that --calibrate stored for these views, or None; None if --save asks for nothing of it."""
+        if len(self.models) > 1 or not {"confidence", "entropy"} & set(self.save):
+            return None
+        return stored_temperature(self.models[0].folder, self.settings)
 
 
 def open_job(args: PredictArguments) -> PredictionJob:
     """Load the models and list the images. Raises an error before any long work if something does not fit."""
     wanted, images = args.results, args.images
+    if wanted.output:
+        check_video(images.input, wanted.output)
     accelerator = make_accelerator()
     models = [open_model(name, wanted.trust_remote_code) for name in wanted.model_name_or_path or [None]]
     first = models[0]
@@ -115,10 +119,11 @@ def open_job(args: PredictArguments) -> PredictionJob:
     dataset, labels = label_set(first.model, first.folder, dataset_of(images, first))
     output = output_folder(wanted, models)
     if wanted.output:
-        check_video(images.input, wanted.output)
         splits, scoring, fold = {}, Scoring(labels, labels), None
     else:
         splits, scoring, fold = load_splits(images, dataset, labels, first.arguments, output)
+    if wanted.calibrate and "label" not in (splits["val"].column_names if "val" in splits else ()):
+        raise RunError("--calibrate needs validation images with labels, and these data have none")
     if scoring.classes is not None:
         if wanted.zip:
             raise RunError("--zip and --eval_dataset exclude each other: these predictions hold the model's own ids")
