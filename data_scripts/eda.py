@@ -38,7 +38,7 @@ from .training import load_to_look_at
 NAMED = {"prog": "python -m data_scripts.eda", "usage": "%(prog)s [DATA] OUT [--FLAG VALUE] ..."}
 PAIRS = 6  # look-alikes that the page shows
 PAGE = "index.html"
-REMEDY = "make room there, or name another folder"
+REMEDY = "make room or allow writing there, or name another folder"
 
 
 @dataclass(frozen=True)
