@@ -314,7 +314,11 @@ def write_classes(
     sets = {*read.ground} == {*labels.ground} and {*read.void_ids} == {*labels.void_ids, IGNORE_INDEX}
     if not (same and sets and said == about):
         raise DataError(f"{path}: these classes cannot be written to a file: their names or texts would change")
-    write_whole(path, lambda temporary: temporary.write_bytes(content), "make room there, or choose another folder")
+    write_whole(
+        path,
+        lambda temporary: temporary.write_bytes(content),
+        "make room or allow writing there, or choose another folder",
+    )
 
 
 def format_classes(labels: LabelInfo, about: About, head: Sequence[str], comments: Mapping[str, str]) -> str:

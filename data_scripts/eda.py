@@ -40,7 +40,7 @@ NAMED = {"prog": "python -m data_scripts.eda", "usage": "%(prog)s [DATA] OUT [--
 PAIRS = 6  # look-alikes that the page shows
 PAGE = "index.html"
 GENERATOR = "data_scripts.eda"
-REMEDY = "make room there, or name another folder"
+REMEDY = "make room or allow writing there, or name another folder"
 
 
 @dataclass(frozen=True)

@@ -34,5 +34,5 @@ def write_submission(split: Dataset, labels: LabelInfo, results: Path) -> Path:
             for file in files:
                 archive.write(file, file.relative_to(results))
 
-    write_whole(path, pack, "make room there, or choose another --output_dir")
+    write_whole(path, pack, "make room or allow writing there, or choose another --output_dir")
     return path

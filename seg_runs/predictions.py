@@ -131,7 +131,7 @@ def _take_away(lock: Path) -> None:
 
 def writing_output(path: Path) -> AbstractContextManager[None]:
     """Return `files.writing` for a file of a prediction, with what the user can do if the disk refuses."""
-    return writing(path, "; make room there, or choose another --output_dir")
+    return writing(path, "; make room or allow writing there, or choose another --output_dir")
 
 
 def write_png(path: Path, picture: Image.Image) -> None:

@@ -69,6 +69,7 @@ def plot_learning_curve(rows: list[dict], path: Path) -> None:
                     *zip(*points, strict=True), label=label, color=color, marker="." if len(points) < 30 else None
                 )
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)

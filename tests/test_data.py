@@ -10,6 +10,7 @@ from data_scripts.arguments import AugmentOptions
 from data_scripts.augment import IMAGENET_MEAN, Augmentation
 from data_scripts.catalog import DATASETS
 from data_scripts.file_checks import check_split
+from data_scripts.fold_files import load_data
 from data_scripts.labels import CAMVID, CITYSCAPES, DataError
 from data_scripts.loading import BatchPlan, TrainBatches, eval_loader, train_loader
 from data_scripts.pixels import Pixels
@@ -104,8 +105,11 @@ def test_an_image_without_label_is_named(tmp_path):
 
 def test_an_empty_split_is_named(tmp_path):
     root = write_camvid(tmp_path, train=["a"], val=[])
-    with pytest.raises(DataError, match="split val"):
-        load_source("camvid", root)
+    with pytest.raises(DataError, match="no validation images of a camvid data set"):
+        load_data("camvid", root)
+    root = write_camvid(tmp_path / "other", train=[], val=["a"])
+    with pytest.raises(DataError, match="split train of .* is empty"):
+        load_data("camvid", root)
 
 
 def test_two_images_of_one_name_are_refused(tmp_path):

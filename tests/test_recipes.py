@@ -305,7 +305,7 @@ def test_when_a_flag_was_added_sorts_by_time():
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?", moment) for moment in ADDED.values()), ADDED
 
 
-@pytest.mark.parametrize("name", ["norm", "batch_size", "seed", "loss", "hflip"])
+@pytest.mark.parametrize("name", ["norm", "lr_num_cycles", "seed", "loss", "hflip"])
 def test_null_does_not_stand_for_a_flag_of_a_resumed_run(name, tmp_path, capsys):
     lines = [f"{name}: null" if line.startswith(f"{name}:") else line for line in OLD.splitlines()]
     run = run_with(tmp_path, "\n".join(lines))

@@ -28,7 +28,7 @@ from .found import some
 RECORD, TEMPORARY, LOCK = "prepared.json", ".prepare.tmp", ".lock"
 FOLDERS = ("images", "masks")
 OURS = {*FOLDERS, CLASS_FILE, RECORD, TEMPORARY, LOCK, UNFINISHED, *(f".{name}.old" for name in FOLDERS)}
-ROOM = "make room there, or name another DESTINATION"
+ROOM = "make room or allow writing there, or name another DESTINATION"
 
 
 class Destination:

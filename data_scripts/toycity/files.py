@@ -18,7 +18,9 @@ from .scene import make_scene
 def save(path: Path, image: np.ndarray) -> None:
     """Write a PNG atomically, so that a killed run leaves no half-written file."""
     data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 2])[1].tobytes()
-    write_whole(path, lambda temporary: temporary.write_bytes(data), "make room there, or name another folder")
+    write_whole(
+        path, lambda temporary: temporary.write_bytes(data), "make room or allow writing there, or name another folder"
+    )
 
 
 def write_toycity(
