@@ -104,7 +104,7 @@ def write(out: Path, comparison: Comparison, left_out: Sequence[tuple[Path, str]
     for warning in warnings:
         print(f"note: {warning}")
     text = page_of(comparison, left_out, warnings, pictures)
-    with writing(out, "; make room there, or name another folder"):
+    with writing(out, "; make room or allow writing there, or name another folder"):
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / GROUPS, as_csv(FIRST[GROUPS], group_rows(comparison)))
         write_atomically(out / RUNS, as_csv(FIRST[RUNS], run_rows(comparison)))
