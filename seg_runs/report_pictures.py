@@ -95,7 +95,7 @@ def panels_of(run: FinishedRun) -> Panels:
     if path is None:
         return {}
     try:
-        with Image.open(path) as sheet:
+        with Image.open(path, formats=["PNG"]) as sheet:
             rows = panels(sheet, COLUMNS)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # damaged, or not ours
         return {}

@@ -409,7 +409,12 @@ def test_encoders_that_cannot_be_are_refused():
 # compilers
 
 
-@every_name
+SLOW_TO_TRACE = ("hrnet_w18", "segformer_swin_tiny")  # 51 and 14 s; the others take 1 to 7
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_TO_TRACE)) for name in STRIDES]
+)
 def test_compiled_without_code_generation_computes_the_same(name):
     # timm's smallest encoders with the same blocks, because many layers take long
     smaller = {"hrnet_w18": "hrnet_w18_small", "deeplabv3plus_resnest50": "resnest14d"}.get(name)
