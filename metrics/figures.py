@@ -23,6 +23,7 @@ def mean_scores(counts: np.ndarray) -> dict[str, float]:
     """Return the scores of all classes together.
 
     mean_iou, mean_dice     means over the classes that occur in a label or a prediction
+    mean_precision          mean over the predicted classes
     mean_accuracy           mean of the recalls
     pixel_accuracy          share of the pixels that are right
     frequency_weighted_iou  mean of the IoU, weighted by the labelled pixels of each class (Long et al., 2015)
@@ -33,6 +34,7 @@ def mean_scores(counts: np.ndarray) -> dict[str, float]:
     return {
         "mean_iou": mean_of_known(scores["iou"]),
         "mean_dice": mean_of_known(scores["dice"]),
+        "mean_precision": mean_of_known(scores["precision"]),
         "mean_accuracy": mean_of_known(scores["recall"]),
         "pixel_accuracy": float(np.trace(counts) / total) if total else float("nan"),
         "frequency_weighted_iou": float((labelled * scores["iou"])[known].sum() / total) if total else float("nan"),

@@ -19,6 +19,7 @@ def test_scores_of_a_matrix_by_hand():
     assert means["mean_iou"] == pytest.approx((6 / 9 + 1 / 4) / 2)
     assert means["mean_dice"] == pytest.approx((12 / 15 + 2 / 5) / 2)
     assert means["mean_accuracy"] == pytest.approx((6 / 8 + 1 / 2) / 2)
+    assert means["mean_precision"] == pytest.approx((6 / 7 + 1 / 3) / 2)
     assert means["pixel_accuracy"] == pytest.approx(7 / 10)
     assert means["frequency_weighted_iou"] == pytest.approx(0.8 * 6 / 9 + 0.2 / 4)
     assert row_shares(COUNTS)[:2] == pytest.approx(np.array([[0.75, 0.25, 0], [0.5, 0.5, 0]]))
