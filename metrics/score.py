@@ -168,7 +168,7 @@ def labelled_split(dataset: str, args: argparse.Namespace) -> tuple[Dataset, Lab
 def find_results(folder: Path, name: str, split: Dataset, flag: str) -> Results:
     """Return the predictions of a split in `folder`, which is results_SPLIT or holds it.
 
-    Raises RunError if the folder is missing, or lacks an image.
+    Raises RunError if the folder is missing, or lacks an image, or the prediction is unfinished.
     """
     inside = folder / f"results_{name}"
     ids = inside if inside.is_dir() else folder
@@ -176,6 +176,8 @@ def find_results(folder: Path, name: str, split: Dataset, flag: str) -> Results:
         raise RunError(f"no folder {folder} ({flag}): predict with predict_seg.py --splits {name} first")
     home = ids.parent if ids.name == f"results_{name}" else ids
     found = Results(ids, home / f"results_confidence_{name}", home)
+    if (home / f".predicting_{name}.json").exists():
+        raise RunError(f"the prediction of {name} in {home} ({flag}) is unfinished: start predict_seg.py again")
     missing = [image for image in split["name"] if not found.path(image).is_file()]
     if missing:
         raise RunError(
