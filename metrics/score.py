@@ -9,23 +9,27 @@ reliability.png if predict_seg.py also wrote the confidence (--save confidence).
 is a script: it may use every room, and nothing imports it.
 """
 
-import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from datasets import Dataset
 from tqdm import tqdm
+from transformers.hf_argparser import HfArg
 
-from data_scripts.catalog import DATASETS, SPLITS, data_note, source_of
-from data_scripts.fold_files import Division, load_data
+from data_scripts.arguments import DivisionOptions
+from data_scripts.catalog import SPLITS, data_note, source_of
+from data_scripts.fold_files import load_data
+from data_scripts.hub_data import columns_of
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.reader import read_image, read_instances, read_label
-from data_scripts.recognition import recognize
+from data_scripts.recognition import with_dataset
 from data_scripts.sources import load_source
+from data_scripts.training import division_of
 from seg_runs.files import read_json, write_atomically, write_json, write_picture, writing
 from seg_runs.launch import RunError, one_line_errors
-from seg_runs.parsing import Parser
+from seg_runs.parsing import parse_arguments
 from web_page import document, is_page_of
 
 from . import gallery
@@ -38,7 +42,7 @@ from .score_plots import confusion_plot, reliability_plot
 from .score_text import compare, for_json, report
 
 GENERATOR = "metrics.score"
-TRIMAP = 5  # pixels
+USAGE = "%(prog)s --results FOLDER [--FLAG VALUE] ..."
 LACK_ROOM = "; make room or allow writing there, or name another folder"
 
 
@@ -73,72 +77,71 @@ class Measured:
     mistakes: list[gallery.Mistake] = field(default_factory=list)
 
 
-def make_parser() -> Parser:
-    parser = Parser(prog="python -m metrics.score", description=__doc__.splitlines()[0])
-    parser.add_argument("--results", type=Path, required=True, metavar="FOLDER", help="folder with results_SPLIT/")
-    parser.add_argument("--against", type=Path, metavar="FOLDER", help="the same of another model, to compare with")
-    parser.add_argument("--dataset", choices=tuple(DATASETS), help="data set (default: the one that the folder holds)")
-    parser.add_argument("--dataset_path", required=True, metavar="FOLDER", help="folder of the data set")
-    parser.add_argument("--split", choices=tuple(SPLITS), default="val", help="split to score (default: val)")
-    parser.add_argument("--folds", metavar="FILE", help="JSON file of folds")
-    parser.add_argument("--fold", help="fold of --folds whose held-out images are scored")
-    parser.add_argument("--output_dir", type=Path, metavar="FOLDER", help="default: score_SPLIT beside results_SPLIT")
-    parser.add_argument("--gallery", type=Path, metavar="FILE.html", help="write a page of the worst images")
-    parser.add_argument(
-        "--boundary_share",
-        type=float,
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(DivisionOptions):
+    """Score the files that predict_seg.py wrote: intervals, outlines, calibration, plots, a page of failures."""
+
+    _argument_group_name: ClassVar[str] = "Scores"
+
+    results: str = HfArg(help="folder that holds results_SPLIT, such as a run folder", metadata={"metavar": "FOLDER"})
+    against: str | None = HfArg(
+        default=None, help="the same of another model, to compare with", metadata={"metavar": "FOLDER"}
+    )
+    split: str = HfArg(default="val", help="split to score", metadata={"choices": tuple(SPLITS)})
+    output_dir: str | None = HfArg(
+        default=None,
+        help="folder to write to (default: score_SPLIT beside results_SPLIT)",
+        metadata={"metavar": "FOLDER"},
+    )
+    gallery: str | None = HfArg(
+        default=None, help="write a page of the worst images to this file", metadata={"metavar": "FILE.html"}
+    )
+    boundary_share: float = HfArg(
         default=SHARE,
-        metavar="SHARE",
-        help=f"distance of the boundary IoU as a share of the image's diagonal (default: {SHARE})",
+        help="distance of the boundary IoU as a share of the image's diagonal",
+        metadata={"above": 0, "below": 1},
     )
-    parser.add_argument(
-        "--trimap", type=int, default=TRIMAP, metavar="PIXELS", help=f"width of the trimap (default: {TRIMAP})"
-    )
-    parser.add_argument("--repeats", type=int, default=2000, help="resamplings of the bootstrap (default: 2000)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
-    return parser
+    trimap: int = HfArg(default=5, help="width of the trimap in pixels", metadata={"least": 1, "most": 1000})
+    repeats: int = HfArg(default=2000, help="resamplings of the bootstrap", metadata={"least": 1, "most": 10**6})
+    seed: int = HfArg(default=0, help="seed of the bootstrap", metadata={"least": 0})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.split == "val":
+            return
+        for name in ("fold", "val_share", "group_by"):
+            if getattr(self, name) is not None:
+                raise DataError(f"--{name} and --split {self.split} exclude each other: it makes the val split")
 
 
 def main(argv: list[str] | None = None) -> None:
     with one_line_errors(DataError):
-        args = make_parser().parse_args(argv)
-        refuse(args)
-        score(args)
+        options = with_dataset(parse_arguments(ScoreOptions, argv, prog="python -m metrics.score", usage=USAGE))
+        page = None if options.gallery is None else Path(options.gallery)
+        if page is not None and page.exists() and not (page.is_file() and is_page_of(GENERATOR, page)):
+            raise RunError(f"--gallery {page} exists and was not written by this program: choose another name")
+        score(options)
 
 
-def refuse(args: argparse.Namespace) -> None:
-    """Raise RunError for values that have no meaning, and for files that this program did not write."""
-    if not 0 < args.boundary_share < 1:
-        raise RunError(f"--boundary_share {args.boundary_share} must be above 0 and below 1")
-    for flag, value in (("--trimap", args.trimap), ("--repeats", args.repeats)):
-        if value < 1:
-            raise RunError(f"{flag} {value} must be at least 1")
-    if (args.folds is None) != (args.fold is None):
-        given, missing = ("--folds", "--fold") if args.folds else ("--fold", "--folds")
-        raise RunError(f"{given} needs {missing}: name both the file of folds and the fold to score")
-    if args.fold is not None and args.split != "val":
-        raise RunError(f"--fold and --split {args.split} exclude each other: a fold is scored as val")
-    page = args.gallery
-    if page is not None and page.exists() and not (page.is_file() and is_page_of(GENERATOR, page)):
-        raise RunError(f"--gallery {page} exists and was not written by this program: choose another name")
-
-
-def score(args: argparse.Namespace) -> None:
-    dataset = args.dataset or recognize(args.dataset_path)
-    split, labels = labelled_split(dataset, args)
-    results = find_results(args.results, args.split, split, "--results")
-    other = None if args.against is None else find_results(args.against, args.split, split, "--against")
-    output = output_folder(args, results)
-    measured = measure(split, labels, results, args, objects=source_of(dataset).layout != "kitti")
+def score(options: ScoreOptions) -> None:
+    split, labels = labelled_split(options)
+    results = find_results(Path(options.results), options.split, split, "--results")
+    other = None
+    if options.against is not None:
+        other = find_results(Path(options.against), options.split, split, "--against")
+    output = output_folder(options, results)
+    measured = measure(split, labels, results, options, objects=source_of(options.dataset).layout != "kitti")
     names = list(labels.names)
-    summary = summarize(names, measured, args)
+    summary = summarize(names, measured, options)
     if other is not None:
         theirs = np.stack([count_image(row, labels, other) for row in progress(split, "Scoring the other")])
-        summary["against"] = compared(results, other, measured.counts, theirs, args)
+        summary["against"] = compared(results, other, measured.counts, theirs, options)
     plain = official_text(names, measured)
     with writing(output, LACK_ROOM):
         output.mkdir(parents=True, exist_ok=True)
-        write_json(output / "scores.json", {"program": GENERATOR, "dataset": dataset, "split": args.split} | summary)
+        write_json(
+            output / "scores.json", {"program": GENERATOR, "dataset": options.dataset, "split": options.split} | summary
+        )
         write_atomically(output / "results.txt", plain + "\n")
         write_picture(output / "confusion.png", confusion_plot(measured.counts.sum(0), names))
         if measured.reliability is not None:
@@ -149,19 +152,20 @@ def score(args: argparse.Namespace) -> None:
     if measured.official is not None:
         print(f"\n{plain}")
     print(f"wrote {output}")
-    if args.gallery is not None:
-        write_gallery(args.gallery, dataset, split, labels, results, measured)
+    if options.gallery is not None:
+        write_gallery(options, split, labels, results, measured)
 
 
-def labelled_split(dataset: str, args: argparse.Namespace) -> tuple[Dataset, LabelInfo]:
+def labelled_split(options: ScoreOptions) -> tuple[Dataset, LabelInfo]:
     """Return the images to score and their label set. Raises DataError if there are none with labels."""
-    if args.split == "val":
-        data, labels = load_data(dataset, args.dataset_path, Division(args.folds, args.fold))
+    if options.split == "val":
+        data, labels = load_data(options.dataset, options.path, division_of(options), columns_of(options))
     else:
-        data, labels = load_source(dataset, args.dataset_path)
-    split = data.get(SPLITS[args.split])
+        data, labels = load_source(options.dataset, options.path, columns_of(options))
+    split = data.get(SPLITS[options.split])
     if split is None or "label" not in split.column_names:
-        raise DataError(f"{args.dataset_path} (--dataset_path) has no labels for --split {args.split}: score another")
+        where = options.path or options.dataset
+        raise DataError(f"{where} has no labels for --split {options.split}: score another split")
     return split, labels
 
 
@@ -187,9 +191,9 @@ def find_results(folder: Path, name: str, split: Dataset, flag: str) -> Results:
     return found
 
 
-def output_folder(args: argparse.Namespace, results: Results) -> Path:
+def output_folder(options: ScoreOptions, results: Results) -> Path:
     """Return the folder to write to. Raises RunError if it holds files of another program."""
-    output = args.output_dir or results.home / f"score_{args.split}"
+    output = results.home / f"score_{options.split}" if options.output_dir is None else Path(options.output_dir)
     if output.exists() and not output.is_dir():
         raise RunError(f"{output} (--output_dir) is not a folder: name another")
     if output.exists() and any(output.iterdir()):
@@ -229,7 +233,7 @@ def count_image(row: dict, labels: LabelInfo, results: Results) -> np.ndarray:
     return image_counts(prediction, label, len(labels.names))
 
 
-def measure(split: Dataset, labels: LabelInfo, results: Results, args: argparse.Namespace, objects: bool) -> Measured:
+def measure(split: Dataset, labels: LabelInfo, results: Results, options: ScoreOptions, objects: bool) -> Measured:
     """Read each image once and count it. `objects`: the instance maps have the ids of Cityscapes."""
     number = len(labels.names)
     measured = Measured(
@@ -240,9 +244,9 @@ def measure(split: Dataset, labels: LabelInfo, results: Results, args: argparse.
     for i, row in enumerate(progress(split, "Scoring")):
         ids, truth, prediction, label = read_pair(row, labels, results)
         measured.counts[i] = image_counts(prediction, label, number)
-        distance = distance_of(label.shape, args.boundary_share)
+        distance = distance_of(label.shape, options.boundary_share)
         measured.boundary += boundary_counts(prediction, label, number, distance)
-        measured.trimap += trimap_counts(prediction, label, number, args.trimap)
+        measured.trimap += trimap_counts(prediction, label, number, options.trimap)
         confidence = read_confidence(results, row["name"], label.shape) if confident else None
         if confidence is not None:
             valid = label < number
@@ -255,7 +259,7 @@ def measure(split: Dataset, labels: LabelInfo, results: Results, args: argparse.
                 measured.official.add(ids, truth, instances)
             except ValueError as error:
                 raise DataError(f"image {row['name']}: {error}") from error
-        if args.gallery is not None:
+        if options.gallery is not None:
             measured.mistakes += gallery.mistakes_of(i, prediction, label, number, confidence)
     return measured
 
@@ -271,18 +275,18 @@ def read_confidence(results: Results, name: str, shape: tuple[int, int]) -> np.n
     return grey.astype(np.float32) / 255
 
 
-def summarize(names: list[str], measured: Measured, args: argparse.Namespace) -> dict:
+def summarize(names: list[str], measured: Measured, options: ScoreOptions) -> dict:
     """Return all scores, ready for JSON: None for what is undefined."""
     total = measured.counts.sum(0)
     classes = class_scores(total)
     classes |= {"boundary_iou": boundary_iou(measured.boundary), "trimap_iou": class_scores(measured.trimap)["iou"]}
     means = mean_scores(total)
     means |= {f"mean_{name}": mean_of_known(classes[name]) for name in ("boundary_iou", "trimap_iou")}
-    low, high = interval(bootstrap_mean_iou(measured.counts, args.repeats, args.seed))
+    low, high = interval(bootstrap_mean_iou(measured.counts, options.repeats, options.seed))
     summary = {
         "images": len(measured.counts),
         "settings": {
-            name: getattr(args, name) for name in ("boundary_share", "trimap", "repeats", "seed", "folds", "fold")
+            name: getattr(options, name) for name in ("boundary_share", "trimap", "repeats", "seed", "folds", "fold")
         },
         "means": means,
         "mean_iou_interval": [low, high],
@@ -297,12 +301,12 @@ def summarize(names: list[str], measured: Measured, args: argparse.Namespace) ->
     return for_json(summary)
 
 
-def compared(results: Results, other: Results, ours: np.ndarray, theirs: np.ndarray, args: argparse.Namespace) -> dict:
+def compared(results: Results, other: Results, ours: np.ndarray, theirs: np.ndarray, options: ScoreOptions) -> dict:
     """Return the difference of the mean IoU of two models on the same images, with its interval."""
     names = [results.home.name, other.home.name]
     if names[0] == names[1]:
         names = [str(results.home), str(other.home)]
-    return compare(names, ours, theirs, args.repeats, args.seed)
+    return compare(names, ours, theirs, options.repeats, options.seed)
 
 
 def official_text(names: list[str], measured: Measured) -> str:
@@ -316,9 +320,10 @@ def official_text(names: list[str], measured: Measured) -> str:
 
 
 def write_gallery(
-    path: Path, dataset: str, split: Dataset, labels: LabelInfo, results: Results, measured: Measured
+    options: ScoreOptions, split: Dataset, labels: LabelInfo, results: Results, measured: Measured
 ) -> None:
     """Write the page of the worst images and the most confident mistakes."""
+    path, data = Path(options.gallery), data_note(options.dataset)
     chosen = gallery.worst_images(measured.counts)
     mistakes = gallery.worst_mistakes(measured.mistakes)
     legend = gallery.Legend(labels.names, labels.palette)
@@ -328,11 +333,10 @@ def write_gallery(
         row = split[i]
         _, _, prediction, label = read_pair(row, labels, results)
         pictures[i] = gallery.Pictures(row["name"], read_image(row["image"]), label, prediction)
-    warning = (
-        ""
-        if data_note(dataset).publishable
-        else (f"This page holds pictures of {data_note(dataset).title}: show it only where these may be shown.")
-    )
+    warning = ""
+    if not data.publishable and options.dataset != "folder":  # its owner knows what may be shown
+        title = options.path if options.dataset == "hub" else data.title
+        warning = f"This page holds pictures of {title}: show it only where these may be shown."
     sections = [
         gallery.header(f"Failures of {results.home.name}", measured.counts, warning),
         gallery.legend_section(legend),

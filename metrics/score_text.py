@@ -21,7 +21,7 @@ MEANS = {"pixel_accuracy": "pixel accuracy", "frequency_weighted_iou": "frequenc
 def report(names: Sequence[str], summary: dict) -> str:
     """Return the table of the classes, the means with their interval, and the comparison, if there is one."""
     width = max(map(len, [*names, "mean"]))
-    head = f"{'class':<{width}}" + "".join(f"  {title:>{len(title)}}" for title in COLUMNS.values())
+    head = f"{'class':<{width}}" + "".join(f"  {title:>{_width(title)}}" for title in COLUMNS.values())
     means = summary["means"]
     rows = [(name, summary["classes"][name]) for name in names]
     mean = {key: means.get(f"mean_{key}") for key in COLUMNS} | {"recall": means["mean_accuracy"]}
@@ -42,8 +42,12 @@ def report(names: Sequence[str], summary: dict) -> str:
 def _row(name: str, values: dict[str, float | None], width: int) -> str:
     cells = ("-" if values.get(key) is None else f"{values[key]:.4f}" for key in COLUMNS)
     return f"{name:<{width}}" + "".join(
-        f"  {cell:>{len(title)}}" for cell, title in zip(cells, COLUMNS.values(), strict=True)
+        f"  {cell:>{_width(title)}}" for cell, title in zip(cells, COLUMNS.values(), strict=True)
     )
+
+
+def _width(title: str) -> int:
+    return max(len(title), len("0.0000"))
 
 
 def _percent(share: float | None) -> str:

@@ -92,6 +92,16 @@ def test_scores_of_cityscapes_classes_are_the_official_ones(toycity, score, tmp_
     assert (tmp_path / "p" / "score_val" / "results.txt").read_text() == tables(counts.scores()) + "\n"
 
 
+@pytest.mark.parametrize("dataset", ["toycity", "minicity"])
+def test_the_page_says_what_may_not_be_shown(toycity, score, tmp_path, dataset):
+    for path in sorted((toycity / "gtFine" / "val").rglob("*_labelIds.png")):
+        name = f"{path.stem.removesuffix('_gtFine_labelIds')}_leftImg8bit.png"
+        save(tmp_path / "p" / "results_val" / name, np.full_like(np.asarray(Image.open(path)), 7))
+    score(toycity, tmp_path / "p", "--dataset", dataset, "--gallery", tmp_path / "page.html")
+    said = "show it only where these may be shown" in (tmp_path / "page.html").read_text()
+    assert said == (dataset == "minicity")
+
+
 def test_two_models_are_compared_on_the_same_images(own, score, capsys):
     against = score(own / "data", own / "a", "--against", own / "b")["against"]
     a, b = (2400 / 2800 + 2000 / 2400) / 2, (2400 / 3200 + 1600 / 2400) / 2
@@ -175,9 +185,11 @@ def nothing(own):
         (foreign_page, ("--gallery", "page.html"), "choose another name"),
         (nothing, ("--against", "c"), "no folder c (--against)"),
         (nothing, ("--split", "test"), "no labels for --split test"),
-        (nothing, ("--trimap", "0"), "--trimap 0 must be at least 1"),
-        (nothing, ("--boundary_share", "2"), "--boundary_share 2.0 must be"),
+        (nothing, ("--trimap", "0"), "--trimap 0"),
+        (nothing, ("--boundary_share", "2"), "--boundary_share 2.0"),
         (nothing, ("--fold", "1"), "--fold needs --folds"),
+        (nothing, ("--folds", "f", "--fold", "1", "--split", "train"), "--fold and --split train exclude each other"),
+        (nothing, ("--val_share", "0.5"), "--val_share has no effect"),
     ],
 )
 def test_what_cannot_be_scored_is_one_line(own, score, capsys, damage, flags, message):
