@@ -85,20 +85,19 @@ class CityscapesCounts:
         found, predicted = instances.reshape(-1)[places], prediction.reshape(-1)[places]
         sizes = np.bincount(found)
         objects = np.flatnonzero(sizes)
-        ids = objects // 1000
-        if strange := [i for i in ids.tolist() if i >= NUM_IDS or i in SCORED and i not in MEAN_SIZES]:
+        ids = (objects // 1000).tolist()
+        if strange := [i for i in ids if i >= NUM_IDS or i in SCORED and i not in MEAN_SIZES]:
             raise ValueError(f"an instance map has an object of id {strange[0]}, a class without objects")
-        correct = np.bincount(found[predicted == found // 1000], minlength=len(sizes))[objects]
-        category = np.zeros(256, np.uint8)
-        for number, name in enumerate(WITH_INSTANCES, start=1):
-            category[CATEGORIES[name]] = number
-        same = category[predicted] == category[np.minimum(found // 1000, 255)]
-        related = np.bincount(found[same], minlength=len(sizes))[objects]
-        for i, size, hits, near in zip(ids.tolist(), sizes[objects], correct, related, strict=True):
+        row = np.zeros(len(sizes), np.int64)  # of each object in the table of its predicted ids
+        row[objects] = NUM_IDS * np.arange(len(objects))
+        pixels = np.bincount(row[found] + predicted, minlength=NUM_IDS * len(objects)).reshape(-1, NUM_IDS)
+        for i, size, counts in zip(ids, sizes[objects], pixels, strict=True):
             if i in MEAN_SIZES:
                 weight = MEAN_SIZES[i] / size
-                self.objects[i] += weight * np.array([hits, size - hits])
-                self.groups[WITH_INSTANCES[category[i] - 1]] += weight * np.array([near, size - near])
+                category = next(name for name in WITH_INSTANCES if i in CATEGORIES[name])
+                near = counts[list(CATEGORIES[category])].sum()
+                self.objects[i] += weight * np.array([counts[i], size - counts[i]])
+                self.groups[category] += weight * np.array([near, size - near])
 
     def scores(self) -> dict:
         """Return the scores, under the names of cityscapesScripts; nan where a score is undefined.
