@@ -191,7 +191,7 @@ def metavar(field: dataclasses.Field) -> str | tuple[str, ...]:
 def description(field: dataclasses.Field) -> str:
     """Return the `--help` text of a flag, with its default if it has one."""
     value, text = default_of(field), field.metadata["help"]
-    if value is None or value is False:
+    if value is None or value is False or value is dataclasses.MISSING:
         return text
     return f"{text} (default)" if value is True else f"{text} (default: {as_given(value)})"
 

@@ -14,7 +14,7 @@ PROGRAMS = tuple(  # run with `python -m`: scripts
     ROOT / name
     for name in (
         *("data_scripts/check.py", "data_scripts/eda.py", "data_scripts/folds.py"),
-        "data_scripts/prepare.py",
+        *("data_scripts/prepare.py", "metrics/score.py"),
         *("seg_runs/complexity.py", "seg_runs/publish.py", "seg_runs/report.py"),
     )
 )

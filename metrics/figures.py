@@ -1,0 +1,53 @@
+"""Scores that follow from a confusion matrix: IoU, Dice / F1, precision, recall, and what they are averaged to.
+
+All functions take pixels (C, C), indexed [label, prediction]. A score without any pixel to rest on is nan, and means
+leave it out.
+"""
+
+import numpy as np
+
+
+def class_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Return iou, dice, precision and recall of each class, float64 (C,). Dice and F1 of pixels are the same number."""
+    hits, labelled, predicted = np.diagonal(counts), counts.sum(1), counts.sum(0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is nan
+        return {
+            "iou": hits / (labelled + predicted - hits),
+            "dice": 2 * hits / (labelled + predicted),
+            "precision": hits / predicted,
+            "recall": hits / labelled,
+        }
+
+
+def mean_scores(counts: np.ndarray) -> dict[str, float]:
+    """Return the scores of all classes together.
+
+    mean_iou, mean_dice     means over the classes that occur in a label or a prediction
+    mean_precision          mean over the predicted classes
+    mean_accuracy           mean of the recalls
+    pixel_accuracy          share of the pixels that are right
+    frequency_weighted_iou  mean of the IoU, weighted by the labelled pixels of each class (Long et al., 2015)
+    """
+    scores, labelled = class_scores(counts), counts.sum(1)
+    total = labelled.sum()
+    known = labelled > 0
+    return {
+        "mean_iou": mean_of_known(scores["iou"]),
+        "mean_dice": mean_of_known(scores["dice"]),
+        "mean_precision": mean_of_known(scores["precision"]),
+        "mean_accuracy": mean_of_known(scores["recall"]),
+        "pixel_accuracy": float(np.trace(counts) / total) if total else float("nan"),
+        "frequency_weighted_iou": float((labelled * scores["iou"])[known].sum() / total) if total else float("nan"),
+    }
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """Return the mean of the values that are not nan, or nan."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def row_shares(counts: np.ndarray) -> np.ndarray:
+    """Return the matrix with each row divided by its sum, float64 (C, C); rows without pixels are nan."""
+    with np.errstate(invalid="ignore"):
+        return counts / counts.sum(1, keepdims=True)
