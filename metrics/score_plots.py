@@ -66,4 +66,4 @@ def reliability_plot(counts: np.ndarray) -> Image.Image:
 def _drawn(figure: Figure) -> Image.Image:
     file = io.BytesIO()
     FigureCanvasAgg(figure).print_png(file)
-    return Image.open(file).convert("RGB")
+    return Image.open(file, formats=["PNG"]).convert("RGB")
