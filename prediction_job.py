@@ -27,7 +27,7 @@ from seg_models.crf import CRF, Refined
 from seg_models.ensemble import Ensemble
 from seg_models.modeling import set_output_stride
 from seg_models.predictor import Predictor
-from seg_models.views import make_views
+from seg_models.views import Views, make_views
 from seg_runs import predictions, run_folder
 from seg_runs.arguments import PICTURES, ResultOptions
 from seg_runs.launch import RunError, make_accelerator
@@ -128,11 +128,12 @@ def open_job(args: PredictArguments) -> PredictionJob:
         if wanted.zip:
             raise RunError("--zip and --eval_dataset exclude each other: these predictions hold the model's own ids")
         accelerator.print(f"{', '.join(splits)}: {scoring.explain()}")
-    settings = settings_of(args.views, models, accelerator.mixed_precision)
+    parts = [make_predictor(args.views, accelerator, trained) for trained in models]
+    predictor = parts[0] if len(parts) == 1 else Ensemble(parts, [trained.names for trained in models])
     return PredictionJob(
         accelerator=accelerator,
         models=models,
-        predictor=make_predictor(args.views, accelerator, models),
+        predictor=Refined(predictor, CRF()) if args.views.crf else predictor,
         output=output,
         scored=images.eval_dataset[0] if images.eval_dataset else dataset,
         splits=splits,
@@ -140,7 +141,7 @@ def open_job(args: PredictArguments) -> PredictionJob:
         fold=fold,
         num_workers=images.num_workers,
         save=wanted.save,
-        settings=settings,
+        settings=settings_of(args.views, parts[0].views, models, accelerator.mixed_precision),
     )
 
 
@@ -254,27 +255,22 @@ def refuse_missing_splits(options: InputOptions, data: DatasetDict, path: str) -
             raise RunError(f"--splits {name}: {path} has no such split")
 
 
-def make_predictor(
-    options: ViewOptions, accelerator: Accelerator, models: Sequence[Trained]
-) -> Predictor | Ensemble | Refined:
+def make_predictor(options: ViewOptions, accelerator: Accelerator, trained: Trained) -> Predictor:
     """Return a predictor with the views that the flags ask for, on the launch's device and in its precision."""
-    parts = []
-    for trained in models:
-        set_output_stride(trained.model, options.eval_output_stride)
-        # Each process predicts its own share of the images, so the model needs no wrapper that communicates.
-        model = trained.model.to(memory_format=torch.channels_last)
-        model = accelerator.prepare_model(model, evaluation_mode=True)
-        size = None if options.test_size else processor_size(trained.processor)
-        mean, std = trained.processor.image_mean, trained.processor.image_std
-        parts.append(Predictor(model, mean, std, make_views(options, size)))
-    predictor = parts[0] if len(parts) == 1 else Ensemble(parts, [trained.names for trained in models])
-    return Refined(predictor, CRF()) if options.crf else predictor
+    set_output_stride(trained.model, options.eval_output_stride)
+    # Each process predicts its own share of the images, so the model needs no wrapper that communicates.
+    model = accelerator.prepare_model(trained.model.to(memory_format=torch.channels_last), evaluation_mode=True)
+    size = None if options.test_size else processor_size(trained.processor)
+    mean, std = trained.processor.image_mean, trained.processor.image_std
+    return Predictor(model, mean, std, make_views(options, size))
 
 
-def settings_of(options: ViewOptions, models: Sequence[Trained], precision: str) -> dict:
-    """Return the settings that determine the predictions. A run with the same settings reuses earlier predictions."""
+def settings_of(options: ViewOptions, views: Views, models: Sequence[Trained], precision: str) -> dict:
+    """Return the settings that determine the predictions. A run with the same settings reuses earlier predictions.
+
+    views  of the first model
+    """
     states = [[str(trained.folder.resolve()), newest_change(trained.folder)] for trained in models]
-    views = make_views(options, None if options.test_size else processor_size(models[0].processor))
     return {
         "model": states[0] if len(models) == 1 else states,
         **asdict(views),

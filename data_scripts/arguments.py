@@ -93,7 +93,7 @@ class ScoringOptions(SourceOptions):
     num_workers: int = HfArg(
         default=2,
         help="data loading workers per process",
-        metadata={"least": 0, "most": 1024, "may_change": True},
+        metadata={"least": 0, "most": 1024, "may_change": True, "no_score": True},
     )
 
     def __post_init__(self):
@@ -155,7 +155,12 @@ class DataOptions(DivisionOptions, ScoringOptions):
         default=True,
         help="decode images once and keep them in $MINICITY_SEG_CACHE or ~/.cache/minicity-seg, if they fit into half "
         "of the free memory and half of the free disk space",
-        metadata={"negated": "decode images each time they are read", "may_change": True, "added": "2026-11-21 15:36"},
+        metadata={
+            "negated": "decode images each time they are read",
+            "may_change": True,
+            "no_score": True,
+            "added": "2026-11-21 15:36",
+        },
     )
 
     @property

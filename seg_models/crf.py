@@ -15,7 +15,7 @@ import torch
 from .ensemble import Ensemble
 from .predictor import Predictor
 
-BYTES_A_PIXEL = 700  # of the lattice
+BYTES_A_PIXEL = 700  # of the lattice, as measured for 0.2 to 1.6 megapixels
 
 
 @dataclass(frozen=True)

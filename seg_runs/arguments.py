@@ -152,17 +152,17 @@ class RunOptions:
     checkpointing_steps: int | None = HfArg(
         default=None,
         help="also save a checkpoint every N optimizer steps",
-        metadata={"least": 1, "may_change": True},
+        metadata={"least": 1, "may_change": True, "no_score": True},
     )
     keep_checkpoints: int = HfArg(
         default=2,
         help="number of newest checkpoints to keep; with 2, one is left if the newest is damaged",
-        metadata={"least": 1, "may_change": True},
+        metadata={"least": 1, "may_change": True, "no_score": True},
     )
     report_to: list[str] = HfArg(
         default_factory=lambda: ["tensorboard"],
         help="where numbers go besides log_epoch.csv: some of tensorboard, wandb and trackio, or none",
-        metadata={"choices": TRACKERS, "metavar": "TRACKER", "may_change": True},
+        metadata={"choices": TRACKERS, "metavar": "TRACKER", "may_change": True, "no_score": True},
     )
     preview: int | None = HfArg(
         default=None,

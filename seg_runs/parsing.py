@@ -18,6 +18,7 @@ names each of a fixed number of values. This module reads the others:
     negated       help of `--no_FLAG`
     may_change    True if a resumed run may change the flag
     effect        what else changes then, in the line that reports the change
+    no_score      True if the flag changes no score, so that runs that differ in it can be compared
     of_launch     True if the flag belongs to one launch, not to the run: args.yaml does not keep it
     added         date, or date and time, on which the flag was added ("2026-11-25 22:04"). args.yaml of an older run
                   may lack the flag: the run behaved as its default does

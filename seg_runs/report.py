@@ -71,11 +71,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def known_flags() -> Flags:
-    """Return the defaults of train_seg.py's flags, and which flag details which other ones."""
+    """Return what the fields of train_seg.py's flags say: defaults, which flag details which, which change no score."""
     fields = flags_of(TrainArguments)
     needs = {name: (*f.metadata.get("needs", ()), *f.metadata.get("needs_one_of", ())) for name, f in fields.items()}
     defaults = {name: default_of(f) for name, f in fields.items() if not f.metadata.get("of_launch")}
-    return Flags(defaults, needs)
+    idle = {name for name, f in fields.items() if f.metadata.get("of_launch") or f.metadata.get("no_score")}
+    return Flags(defaults, needs, idle)
 
 
 def refuse_foreign(out: Path) -> None:

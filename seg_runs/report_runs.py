@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +19,6 @@ from .run_folder import read_rows
 RECORD = "best/training.json"  # has the scores on the validation images of the run
 MEANS = {"mean_iou": "mean IoU", "mean_accuracy": "mean accuracy", "overall_accuracy": "pixel accuracy"}
 REPEATS = ("fold", "seed")  # flags by which runs of one group differ
-NO_EFFECT = (  # flags that change no score
-    "output_dir",
-    "num_workers",
-    "cache",
-    "report_to",
-    "keep_checkpoints",
-    "checkpointing_steps",
-)
 VIEWS = ("scales", "flip")
 IMAGES = (  # flags that say which images a run is scored on
     "dataset",
@@ -46,12 +38,14 @@ IMAGES = (  # flags that say which images a run is scored on
 class Flags:
     """What is known of the flags of train_seg.py.
 
-    defaults  {flag: default}; an older run may lack a flag, and behaved as its default does
-    needs     {flag: other flags}: the flag has an effect only if the others have certain values
+    defaults        {flag: default}; an older run may lack a flag, and behaved as its default does
+    needs           {flag: other flags}: the flag has an effect only if the others have certain values
+    without_effect  flags that change no score
     """
 
     defaults: Mapping[str, Any]
     needs: Mapping[str, Sequence[str]]
+    without_effect: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -183,7 +177,7 @@ def read_run(folder: Path, scores: str, flags: Flags) -> FinishedRun:
     if math.isnan(means["mean_iou"]):
         raise RunError("it has no mean IoU")
     given = filled_in(public_arguments(read_recipe(folder / "args.yaml")), flags)
-    own = {key: value for key, value in given.items() if key not in (*REPEATS, *NO_EFFECT)}
+    own = {key: value for key, value in given.items() if key not in (*REPEATS, *flags.without_effect)}
     images = tuple(str(given.get(key)) for key in IMAGES)
     fold = None if given.get("fold") is None else str(given["fold"])
     epochs, best = read_epochs(folder / "log_epoch.csv"), results.get("best_epoch")
