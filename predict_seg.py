@@ -34,7 +34,7 @@ from data_scripts.reader import file_state, read_label
 from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
 from data_scripts.video import count_frames, frame_size, rewrite
-from metrics.reliability import expected_calibration_error, reliability_counts
+from metrics.calibration_error.reliability import expected_calibration_error, reliability_counts
 from prediction_job import PredictionJob, lack_of_memory, note_on_scores, open_job
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
 from seg_models.errors import ModelError

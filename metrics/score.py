@@ -33,13 +33,14 @@ from seg_runs.parsing import parse_arguments
 from web_page import document, is_page_of
 
 from . import gallery
-from .boundary import SHARE, boundary_counts, boundary_iou, distance_of, trimap_counts
+from .boundary_iou.boundary import SHARE, boundary_counts, boundary_iou, distance_of
+from .calibration_error.reliability import expected_calibration_error, reliability_counts
 from .cityscapes import CityscapesCounts, table, tables
 from .figures import class_scores, mean_of_known, mean_scores
 from .intervals import bootstrap_mean_iou, image_counts, interval
-from .reliability import expected_calibration_error, reliability_counts
 from .score_plots import confusion_plot, reliability_plot
 from .score_text import compare, for_json, report
+from .trimap import trimap_counts
 
 GENERATOR = "metrics.score"
 USAGE = "%(prog)s --results FOLDER [--FLAG VALUE] ..."

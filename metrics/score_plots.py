@@ -8,8 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from .calibration_error.reliability import expected_calibration_error
 from .figures import row_shares
-from .reliability import expected_calibration_error
 
 BLUE, GREY = "#1f6fd6", "#8a8782"
 

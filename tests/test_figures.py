@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from metrics.boundary import boundary_counts, boundary_iou, distance_of, trimap_counts
+from metrics.boundary_iou.boundary import boundary_counts, boundary_iou, distance_of
 from metrics.figures import class_scores, mean_scores, row_shares
+from metrics.trimap import trimap_counts
 
 COUNTS = np.array([[6, 2, 0], [1, 1, 0], [0, 0, 0]])  # the third class does not occur
 
