@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from .layers import resize_logits
 from .norms import is_frozen
-from .predictor import smallest_side
+from .predictor import mirrored_together, smallest_side
 from .views import Views, length
 
 # A forward pass takes more memory than its tensors: inputs in other layouts, workspaces, and fragments of freed memory
@@ -56,15 +56,15 @@ def window_memory(model: PreTrainedModel, part: Sequence[int], seen: Sequence[in
     seen  (H, W) at which the network sees it at scale 1
     """
     largest = max(views.sizes(seen, smallest_side(model)), key=lambda view: view[0] * view[1])
-    mirrored, pixels = views.per_scale, part[0] * part[1]
+    images, pixels = 1 + mirrored_together(views, model.device), part[0] * part[1]
     scores = 4 * model.config.num_labels * pixels
     image = (2 * 3 + 3 * 4 * 3) * pixels  # its bytes, twice, and three float copies while it is normalised
-    view = 2 * 4 * 3 * mirrored * largest[0] * largest[1]  # the resized image, and the batch with its mirror image
-    forward = FORWARD_MARGIN.get(model.device.type, MARGIN) * forward_memory(model, largest, mirrored)
+    view = 2 * 4 * 3 * views.per_scale * largest[0] * largest[1]  # the resized image and its mirror image, and a copy
+    forward = FORWARD_MARGIN.get(model.device.type, MARGIN) * forward_memory(model, largest, images)
     # During a forward pass, the sum of the earlier views and the last view's logits and probabilities exist too.
-    seeing = forward + MARGIN * ((1 + 2 * mirrored) * scores if len(views.scales) > 1 else 0)
+    seeing = forward + MARGIN * ((1 + 2 * images) * scores if views.count > 1 else 0)
     # Afterwards: logits, probabilities, the mirrored half flipped back and added, and the sum before and after.
-    adding = MARGIN * (2 * mirrored + 3 if views.count > 1 else 3) * scores
+    adding = MARGIN * (2 * images + 3 if views.count > 1 else 3) * scores
     return image + view + max(seeing, adding)
 
 

@@ -97,12 +97,19 @@ class Predictor:
             view = pixels
             if view_size != tuple(pixels.shape[-2:]):
                 view = F.interpolate(pixels, size=view_size, mode="bilinear", align_corners=False, antialias=True)
-            if views.flip:  # both in one forward pass
-                view = torch.cat([view, view.flip(3)])
-            logits = resize_logits(self.model(view.contiguous(memory_format=torch.channels_last)).logits, size)
-            scores = logits.softmax(1) if averaged and views.average == "probabilities" else logits
-            total = total + (scores[:1] + scores[1:].flip(3) if views.flip else scores)
+            if mirrored_together(views, view.device):
+                both = self._scores(torch.cat([view, view.flip(3)]), size, averaged)
+                total = total + (both[:1] + both[1:].flip(3))
+                continue
+            total = total + self._scores(view, size, averaged)
+            if views.flip:
+                total += self._scores(view.flip(3), size, averaged).flip(3)
         return total / views.count
+
+    def _scores(self, view: torch.Tensor, size: tuple[int, int], averaged: bool) -> torch.Tensor:
+        """Return the scores (B, C, *size) of normalised pixels (B, 3, h, w)."""
+        logits = resize_logits(self.model(view.contiguous(memory_format=torch.channels_last)).logits, size)
+        return logits.softmax(1) if averaged and self.views.average == "probabilities" else logits
 
     def _blend(self, image: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
         """Return the scores (C, H, W) of an image, blended from those of windows."""
@@ -140,6 +147,11 @@ class Predictor:
 
     def labels(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
         return self(image, size).argmax(0)
+
+
+def mirrored_together(views: Views, device: torch.device) -> bool:
+    """Return whether a view and its mirror image share a forward pass. On a CPU, two passes take half the memory."""
+    return views.flip and device.type != "cpu"
 
 
 def blending_weights(spans: set[tuple[int, int]], device: torch.device) -> dict[tuple[int, int], torch.Tensor]:

@@ -132,6 +132,24 @@ def test_atrous_convolutions_leave_out_what_sees_only_padding(rate, size):
     assert counted[0][3] / counted[1][3] == pytest.approx(taps / 9)
 
 
+@pytest.mark.parametrize("size", [(36, 72), (25, 24), (13, 11), (12, 40), (1, 1)])
+@pytest.mark.parametrize("rate", [6, 12, 36])
+def test_atrous_convolutions_in_bf16_sum_their_taps(rate, size):
+    """Without gradients, on a CPU. Each product is rounded to bf16 (8 bits) before the sum in float32."""
+    torch.manual_seed(0)
+    ours = AtrousConv(16, 3, rate).eval()
+    exact = nn.Conv2d(16, 3, 3, padding=rate, dilation=rate, bias=False).double()
+    exact.load_state_dict({"weight": ours.weight.bfloat16()})
+    images = torch.randn(2, 16, *size).bfloat16()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), FlopCounterMode(display=False) as counter:
+        output = ours(images)
+    assert output.dtype == torch.bfloat16
+    expected = exact(images.double()).detach()
+    torch.testing.assert_close(output.double(), expected, rtol=0, atol=3 * 2**-8 * float(expected.abs().max()))
+    seen = [3 * side - 2 * min(rate, side) for side in size]  # positions that the three taps of an axis see
+    assert counter.get_total_flops() == 2 * 2 * 16 * 3 * seen[0] * seen[1]
+
+
 def test_an_exported_atrous_convolution_is_for_maps_of_any_size():
     conv = nn.Conv2d(4, 3, 3, padding=12, dilation=12, bias=False)
     ours = AtrousConv(4, 3, 12)

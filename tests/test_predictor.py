@@ -121,8 +121,10 @@ def test_a_view_has_at_least_one_pixel():
 # several views
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["as on a CPU", "as on a GPU"])
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_views_are_averaged_as_by_hand(model, average):
+def test_views_are_averaged_as_by_hand(model, average, together, monkeypatch):
+    monkeypatch.setattr("seg_models.predictor.mirrored_together", lambda views, device: together)
     image, size = random_image((49, 63)), (51, 65)
     pixels = TF.normalize(image[None].float() / 255, MEAN, STD)
     views = []
