@@ -49,6 +49,8 @@ from seg_runs.state import Conditions, RunState
 from seg_runs.trackers import Trackers, refuse_missing_trackers, tracker_names
 from teachers import Teacher, entries_of, load_teacher
 
+FEW_STEPS = 100  # of a run with --max_train_time: fewer get a note
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -195,6 +197,11 @@ def fit_time(setup: Setup, pace: Pace, spent: float) -> Setup:
     if not options.max_train_time:
         return setup
     steps = on_first_process(setup.accelerator, steps_in_time, setup, pace, spent)
+    if steps < FEW_STEPS:
+        setup.accelerator.print(
+            f"note: --max_train_time {options.max_train_time} leaves time for {steps} steps, and a network needs "
+            "hundreds. More fit in with a smaller --train_size, --crop_size or --batch_size"
+        )
     args = replace(setup.args, optimization=replace(options, max_train_steps=steps))
     return replace(setup, args=args, schedule=schedule_from_flags(args, setup.plan))
 

@@ -212,7 +212,9 @@ def paced(monkeypatch):
 def test_the_time_becomes_steps_that_repeat_the_run(toycity, in_process, paced, tmp_path, capsys, monkeypatch):
     flags = [*FAST, "--dataset_path", toycity, "--warmup_steps", 3]  # 3 steps an epoch: 31 hours, then 21 for 2 steps
     in_process("train_seg", *flags, "--max_train_time", "55h", "--output_dir", tmp_path / "one")
-    assert "about 2 d 4 h for 5 steps" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "about 2 d 4 h for 5 steps" in printed
+    assert printed.count("note: --max_train_time 55h leaves time for 5 steps, and a network needs hundreds.") == 1
     written = yaml.safe_load((tmp_path / "one" / "args.yaml").read_text())
     assert written["max_train_steps"] == 5 and "max_train_time" not in written and "dry_run" not in written
     assert json.loads((tmp_path / "one" / "results.json").read_text())["step"] == 5
