@@ -17,6 +17,7 @@ from script_arguments import PredictArguments, answer_early
 answer_early(__name__, PredictArguments)
 
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -186,19 +187,22 @@ def write_summaries(job: PredictionJob, split: Dataset, folder: predictions.Pred
 
 
 def calibrate(job: PredictionJob) -> None:
-    """Fit the temperature on a sample of the pixels of the validation images, and store it with the model."""
-    accelerator, split = job.accelerator, job.splits["val"]
-    random, sampled = np.random.default_rng(0), []
+    """Fit the temperature on a sample of the pixels of the validation images, and store it with the model.
+
+    The sample depends on the images alone, not on the number of processes.
+    """
+    accelerator, split, sampled = job.accelerator, job.splits["val"], {}
     for item in progress_bar(accelerator, "Calibrating", loader=eval_items(job, split)):
         if too_large := lack_of_memory(job.predictor, item["pixel_values"].shape[-2:]):
             raise RunError(f"val: image {item['name']} {too_large}")
         probabilities = job.predictor.probabilities(item["pixel_values"].to(accelerator.device))
         target = job.scoring.for_loss(item["labels"]).flatten()
         valid = (target < len(job.scoring.network.names)).nonzero()[:, 0].numpy()
+        random = np.random.default_rng(zlib.crc32(item["name"].encode()))
         chosen = random.choice(valid, min(PIXELS, len(valid)), replace=False)
-        sampled.append((probabilities.flatten(1)[:, chosen].t().cpu().numpy(), target[chosen].numpy()))
-    sampled = gather_object(sampled)
-    line = on_first_process(accelerator, fit_and_store, job, sampled)
+        sampled[item["name"]] = probabilities.flatten(1)[:, chosen].t().cpu().numpy(), target[chosen].numpy()
+    samples = dict(gather_object(list(sampled.items())))
+    line = on_first_process(accelerator, fit_and_store, job, [samples[name] for name in sorted(samples)])
     accelerator.print(line, flush=True)
 
 

@@ -35,13 +35,16 @@ def run(request, toycity, tmp_path_factory):
 
 def test_the_logged_score_is_the_predicted_one_on_one_and_two_processes(run, tmp_path):
     logged = max(row["mean_iou"] for row in rows_of(run))
-    outputs = []
+    outputs, temperatures = [], []
     for processes in (1, 2):
         output = tmp_path / str(processes)
         flags = ["--model_name_or_path", run, "--splits", "val", "--output_dir", output, "--num_workers", 0]
+        flags.append("--calibrate")
         checked(launch("predict_seg.py", *flags, processes=processes))
         outputs.append(output)
+        temperatures.append(json.loads((run / "best" / "calibration.json").read_text()))
         assert f"{json.loads((output / 'scores_val.json').read_text())['mean_iou']:.4f}" == logged
+    assert temperatures[0] == temperatures[1] and temperatures[0]["temperatures"][0]["images"] == 3
     one, two = (sorted((output / "results_val").iterdir()) for output in outputs)
     assert [path.name for path in one] == [path.name for path in two] and len(one) == 3
     for a, b in zip(one, two, strict=True):
