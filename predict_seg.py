@@ -95,7 +95,8 @@ def report_scores(job: PredictionJob, name: str, scores: dict) -> None:
         print(f"note: {note}")
     names = job.scoring.network.names
     predictions.write_scores(job.output / f"scores_{name}.json", scores, names, job.settings)
-    print(f"{name}: {len(job.splits[name])} images", class_table(names, scores), sep="\n")
+    count = len(job.splits[name])
+    print(f"{name}: {count} image{'s' * (count != 1)}", class_table(names, scores), sep="\n")
     print(f"mIoU {scores['mean_iou']:.4f}")
 
 

@@ -50,6 +50,7 @@ from seg_runs.trackers import Trackers, refuse_missing_trackers, tracker_names
 from teachers import Teacher, entries_of, load_teacher
 
 FEW_STEPS = 100  # of a run with --max_train_time: fewer get a note
+SHORTER_STEPS = "a smaller --train_size, --crop_size or --batch_size"
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ def fit_time(setup: Setup, pace: Pace, spent: float) -> Setup:
     if steps < FEW_STEPS:
         setup.accelerator.print(
             f"note: --max_train_time {options.max_train_time} leaves time for {steps} steps, and a network needs "
-            "hundreds. More fit in with a smaller --train_size, --crop_size or --batch_size"
+            f"hundreds. More fit in with {SHORTER_STEPS}"
         )
     args = replace(setup.args, optimization=replace(options, max_train_steps=steps))
     return replace(setup, args=args, schedule=schedule_from_flags(args, setup.plan))
@@ -214,7 +215,7 @@ def steps_in_time(setup: Setup, pace: Pace, spent: float) -> int:
         least = math.ceil((spent + pace.seconds(1, 1)) / 60)
         raise RunError(
             f"--max_train_time {given} is too short: {in_words(spent)} are over, a step takes {in_words(pace.step)} "
-            f"and a validation {in_words(pace.validation or 0)}. Give more than {least}m"
+            f"and a validation {in_words(pace.validation or 0)}. Give more than {least}m, or {SHORTER_STEPS}"
         )
     return steps
 
