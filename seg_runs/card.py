@@ -21,6 +21,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .files import read_json
 from .lineage import teachers_note, teachers_that_may_have_seen
+from .pace import in_words
 from .recipes import read_recipe
 from .results import score_summary
 from .state import RunState
@@ -324,11 +325,10 @@ def training_section(record: dict, arguments: dict, defaults: dict, pictures: di
     if arguments:
         lines += ["```", training_command(arguments, defaults), "```", ""]
     if record:
-        hours, minutes = divmod(round(record["seconds"] / 60), 60)
         found = ", ".join(f"{package} {found}" for package, found in record["versions"].items())
         lines += [
             f"These are the weights after epoch {record['epoch']}, step {record['step']} of {record['steps']}, "
-            f"{hours} h {minutes} min after the start, on {record['hardware']}. Seed {arguments.get('seed')}.",
+            f"{in_words(record['seconds'])} after the start, on {record['hardware']}. Seed {arguments.get('seed')}.",
             "",
             f"Versions: {found}.",
         ]

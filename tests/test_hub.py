@@ -408,7 +408,7 @@ def test_a_card_says_what_a_stranger_needs(tmp_path):
         "| **mean** | **0.5000** | **0.6000** |",
         f"{command} --crop_size 32 64 --no_hflip --seed 3",
         f"torch {torch.__version__.split('+')[0]}",
-        "0 h 2 min after the start, on 1 x CPU",
+        "1 min 39 s after the start, on 1 x CPU",
         "## Intended use and limits",
         "Not validated, because the images show none: bicycle.",
         'AutoModelForSemanticSegmentation.from_pretrained("user/x", trust_remote_code=True)',
