@@ -6,7 +6,8 @@
 
 The id image equals the one that predict_seg.py writes with the same scales and flips, byte for byte.
 
-app_server.py lets users reach only their own photos and predictions. Only `Photo` reads photos.
+app_server.py, imported before gradio, lets users reach only their own photos and predictions. Only `Photo` reads
+photos.
 """
 
 from script_arguments import AppArguments, answer_early
@@ -17,28 +18,36 @@ import re
 import secrets
 import shutil
 import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
-from app_server import API_NAME, KEPT_SECONDS, Gate, ended_by_signals, server_folder, swept  # isort: skip: before gradio
+from app_server import API_NAME, KEPT_SECONDS, PAGE_NAME, Gate, ended_by_signals, server_folder, swept  # isort: skip
 
 import gradio as gr
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
-from gradio.components.annotated_image import AnnotatedImageData, Annotation
-from gradio.data_classes import FileData
-from PIL import Image
+from huggingface_hub import ModelCard
 from starlette.middleware import Middleware
 
+from app_viewer import add_differences, sent, shown_size, view_of, viewer
+from data_scripts.catalog import DATASETS, UNNAMED, data_note
 from data_scripts.fold_files import Division, divided
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.listing import list_images
 from data_scripts.reader import number_of_pixels, read_image, upright_size
 from data_scripts.sources import load_source
+from prediction_job import open_model, settings_of
+from seg_models.arguments import ViewOptions
+from seg_models.calibration import at_temperature, confidence, entropy
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
@@ -48,18 +57,18 @@ from seg_runs.launch import RunError, make_accelerator, one_line_errors
 from seg_runs.parsing import parse_arguments
 from seg_runs.predictions import Predictions
 from seg_runs.run_folder import make_folders
-from trained_model import (
-    default_model,
-    find_model,
-    free_memory_of,
-    label_set,
-    load_model,
-    processor_size,
-    read_arguments,
-)
+from seg_runs.temperatures import stored_temperature
+from trained_model import default_model, free_memory_of, label_set, processor_size
 
-SHOWN = 1280  # longer side of the annotated image in pixels; downloads have the photo's size
 NUM_EXAMPLES = 6
+NOTHING = "nothing"  # in the list of models to compare with
+CSS = "#head, #view, #other-view, :is(#head, #view, #other-view) .html-container { padding: 0 !important; }"
+API_EXAMPLE = """from gradio_client import Client, handle_file
+
+client = Client("http://127.0.0.1:7860")
+photo = handle_file("street.png")
+ids, colours, shares = client.predict(photo, "{name}", [1.0], False, api_name="/segment")
+print(ids, shares)"""
 WORK = 10  # limit on the pixels of one photo, summed over scales and mirrored views, in units of --max_megapixels
 
 
@@ -94,6 +103,7 @@ def serve(page: gr.Blocks, args: AppArguments, folder: Path) -> None:
                 enable_monitoring=False,
                 state_session_capacity=1000,
                 app_kwargs={"middleware": [gate]},
+                css=CSS,
             )
         finally:
             page.close(verbose=False)
@@ -139,32 +149,62 @@ class Photo:
             raise refusal(f"{sentence[:300]}. Give a photo, such as a PNG or a JPEG.") from error
 
 
+@dataclass
+class Prediction:
+    """What a model says of a photo.
+
+    image    the photo, uint8 (H, W, 3)
+    ids      train ids, uint8 (H, W)
+    maps     confidence and entropy, 0 to 1, float32, at the size at which the page shows the photo
+    seconds  that it took
+    """
+
+    image: np.ndarray
+    ids: np.ndarray
+    maps: dict[str, np.ndarray]
+    seconds: float
+
+
 class Segmenter:
-    """A loaded model: `segmenter(photo, scales, flip)` -> (photo (H, W, 3), train ids (H, W)), both uint8."""
+    """A loaded model: `segmenter(photo, scales, flip)` returns a `Prediction`."""
 
     def __init__(self, name: str, test_size: list[int] | None, trust_remote_code: bool, accelerator: Accelerator):
-        run, folder = find_model(name)
-        trained = read_arguments(run)
-        model, self.processor = load_model(folder, trust_remote_code)
-        dataset, self.labels = label_set(model, folder, trained.get("dataset"))
-        model = model.to(memory_format=torch.channels_last)
+        self.trained = open_model(name, trust_remote_code)
+        trained, self.processor = self.trained, self.trained.processor
+        dataset, self.labels = label_set(trained.model, trained.folder, trained.arguments.get("dataset"))
+        self.facts = model_facts(trained.folder, dataset)
+        model = trained.model.to(memory_format=torch.channels_last)
         self.model = accelerator.prepare_model(model, evaluation_mode=True)
-        self.device = accelerator.device
+        self.device, self.precision = accelerator.device, accelerator.mixed_precision
         self.size = test_size or processor_size(self.processor)
-        self.examples = example_images(dataset, trained)
+        self.examples = example_images(dataset, trained.arguments)
         self.memory = lru_cache(maxsize=256)(self._memory)
 
-    def __call__(self, photo: Photo, scales: tuple[float, ...], flip: bool) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, photo: Photo, scales: tuple[float, ...], flip: bool) -> Prediction:
+        begun, views = time.perf_counter(), self._views(scales, flip)
         image = photo.pixels()
-        predictor = self._predictor(self._views(scales, flip))
+        predictor = self._predictor(views)
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1).to(self.device)
-        return image, predictor.labels(pixels).to(torch.uint8).cpu().numpy()
+        scores = predictor(pixels)
+        ids = scores.argmax(0).to(torch.uint8).cpu().numpy()
+        small = F.interpolate(scores[None], shown_size(photo.size), mode="area")[0]
+        probabilities = predictor.as_probabilities(small, photo.size)
+        if temperature := self._temperature(views):
+            probabilities = at_temperature(probabilities, temperature)
+        found = {"confidence": confidence(probabilities), "entropy": entropy(probabilities)}
+        maps = {name: values.clamp(0, 1).cpu().numpy() for name, values in found.items()}
+        return Prediction(image, ids, maps, time.perf_counter() - begun)
 
     def _views(self, scales: tuple[float, ...], flip: bool) -> Views:
         return Views(self.size, scales, flip)
 
     def _predictor(self, views: Views) -> Predictor:
         return Predictor(self.model, self.processor.image_mean, self.processor.image_std, views)
+
+    def _temperature(self, views: Views) -> float | None:
+        """Return the temperature that `predict_seg.py --calibrate` stored for these views, or None."""
+        settings = settings_of(ViewOptions(), views, [self.trained], self.precision)
+        return stored_temperature(self.trained.folder, settings)
 
     def pixels(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> int:
         """Return the number of pixels that the network processes for a photo of `size` (H, W), over all views."""
@@ -179,6 +219,28 @@ class Segmenter:
     def free_memory(self, wanted: int) -> int:
         """Return the free bytes on the device; see `free_memory_of`."""
         return free_memory_of(self.device, wanted)
+
+
+def model_facts(folder: Path, dataset: str) -> dict[str, str]:
+    """Return what the model's card says: `data`, `score` and `limits`; "" for what it does not say.
+
+    dataset  key of the data set in the catalogue
+    """
+    known = dataset in DATASETS  # the card of a folder without a title calls it unnamed
+    facts = {"data": data_note(dataset).title if known else "", "score": "", "limits": ""}
+    try:
+        card = ModelCard.load(folder / "README.md")
+        results = card.data.eval_results or []
+    except (OSError, ValueError, TypeError, AttributeError):  # no card, or one of another kind
+        return facts
+    for result in results:
+        if result.metric_type == "mean_iou" and isinstance(result.metric_value, int | float):
+            facts["data"] = facts["data"] or (result.dataset_name if result.dataset_name != UNNAMED else "")
+            facts["score"] = f"mIoU {result.metric_value:.3f} on its {result.dataset_split or 'validation'} images"
+            break
+    _, _, limits = card.text.partition("## Intended use and limits")
+    facts["limits"] = limits.partition("\n## ")[0].strip()
+    return facts
 
 
 def example_images(dataset: str, trained: dict) -> list[str]:
@@ -205,14 +267,28 @@ class Requests:
         self.one_at_a_time = threading.Lock()  # a second guard besides the queue
 
     def segment(self, photo: dict | None, name: str, scales: list[float], flip: bool) -> tuple:
-        """Return the values of the page's outputs in the form that gradio sends, so gradio opens no files itself."""
+        """Answer the API: return the PNGs of ids and colours, and each class's share of the pixels.
+
+        The values have the form that gradio sends, so gradio opens no files itself.
+        """
+        return self._guarded(self._files, photo, name, scales, flip)
+
+    def show(self, photo: dict | None, name: str, other: str, scales: list[float], flip: bool) -> tuple:
+        """Answer the page: return the view, the second view (hidden unless `other` is a model), both PNGs, the hint."""
+        if photo is None:  # it was removed
+            return None, gr.update(value=None, visible=False), None, None, ""
+        return self._guarded(self._page, photo, name, other, scales, flip)
+
+    def _guarded(self, answer: Callable[..., tuple], photo: object, name: object, *others: Any) -> tuple:
+        """Return the answer for a photo. What a user can correct becomes one sentence; the log gets the rest."""
+        *names, scales, flip = (name, *others)
         try:
-            segmenter = self._segmenter(name)
+            segmenters = [self._segmenter(name) for name in names if name != NOTHING]
             scales, flip = checked_scales(scales), checked_flip(flip)
             if not isinstance(photo, dict):
                 raise refusal("Give a photo first: upload one or pick an example.")
             with self.one_at_a_time:
-                return self._answer(Photo(photo["path"], self.max_megapixels), segmenter, scales, flip)
+                return answer(Photo(photo["path"], self.max_megapixels), segmenters, scales, flip)
         except gr.Error:
             raise
         except Exception as error:
@@ -223,23 +299,56 @@ class Requests:
             raise refusal("There is no such model here: choose one from the list.")
         return self.segmenters[name]
 
-    def _answer(self, photo: Photo, segmenter: Segmenter, scales: tuple[float, ...], flip: bool) -> tuple:
-        self._refuse_too_much(photo.size, segmenter, scales, flip)
-        image, ids = segmenter(photo, scales, flip)
-        labels, stem = segmenter.labels, Path(photo.name).stem
+    def _files(self, photo: Photo, segmenters: list[Segmenter], scales: tuple[float, ...], flip: bool) -> tuple:
+        prediction = self._predict(photo, segmenters[0], scales, flip)
+        with self._answer_folder() as folder:
+            files = write_files(folder, photo, prediction, segmenters[0].labels)
+        return *files, shares(prediction.ids, segmenters[0].labels)
+
+    def _page(self, photo: Photo, segmenters: list[Segmenter], scales: tuple[float, ...], flip: bool) -> tuple:
+        predictions = [self._predict(photo, segmenter, scales, flip) for segmenter in segmenters]
+        views = []
+        with self._answer_folder() as folder:
+            for number, (segmenter, prediction) in enumerate(zip(segmenters, predictions, strict=True)):
+                part = folder / str(number)
+                part.mkdir()
+                height, width = photo.size
+                line = f"{width} x {height} pixels by {self._name(segmenter)}, in {prediction.seconds:.1f} s."
+                views.append(view_of(prediction.image, prediction.ids, prediction.maps, segmenter.labels, line, part))
+            if len(views) > 1:
+                names = tuple(list(segmenter.labels.names) for segmenter in segmenters)
+                add_differences(*views, names, folder / "1")
+            files = write_files(folder, photo, predictions[0], segmenters[0].labels)
+        second = gr.update(value=views[1] if len(views) > 1 else None, visible=len(views) > 1)
+        return views[0], second, *files, self._hint(photo, segmenters[0], predictions[0], scales, flip)
+
+    def _name(self, segmenter: Segmenter) -> str:
+        return next(name for name, known in self.segmenters.items() if known is segmenter)
+
+    def _hint(
+        self, photo: Photo, segmenter: Segmenter, prediction: Prediction, scales: tuple[float, ...], flip: bool
+    ) -> str:
+        """Return how long this photo takes at other settings, from the pixels that the network sees."""
+        pace = prediction.seconds / segmenter.pixels(photo.size, scales, flip)
+        one, most = (segmenter.pixels(photo.size, *views) * pace for views in (((1.0,), False), (MULTI_SCALE, True)))
+        return (
+            f"For this photo, one scale takes about {max(one, 0.1):.1f} s, all scales with mirrored views {most:.0f} s."
+        )
+
+    @contextmanager
+    def _answer_folder(self) -> Iterator[Path]:
+        """Create a folder with an unguessable name for the files of an answer. It goes if they cannot be written."""
         folder = self.folder / secrets.token_hex(16)
         try:
             folder.mkdir(mode=0o700)
-            files = Predictions(folder, "app")
-            make_folders(*files.folders.values())
-            files.write(stem, {"ids": labels.to_source(ids), "color": labels.to_color(ids)})
-            picture = annotated(image, ids, labels, folder)
+            yield folder
         except (OSError, RunError):
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        downloads = (travelling(path / f"{stem}.png") for path in files.folders.values())
-        table = {"headers": ["class", "share of pixels"], "data": shares(ids, labels), "metadata": None}
-        return picture, table, *downloads
+
+    def _predict(self, photo: Photo, segmenter: Segmenter, scales: tuple[float, ...], flip: bool) -> Prediction:
+        self._refuse_too_much(photo.size, segmenter, scales, flip)
+        return segmenter(photo, scales, flip)
 
     def _refuse_too_much(
         self, size: tuple[int, int], segmenter: Segmenter, scales: tuple[float, ...], flip: bool
@@ -292,6 +401,22 @@ def checked_flip(flip: object) -> bool:
     return flip
 
 
+def write_files(folder: Path, photo: Photo, prediction: Prediction, labels: LabelInfo) -> tuple[dict, dict]:
+    """Write the PNGs of ids and of colours, as predict_seg.py does, and return both in the form that gradio sends."""
+    stem, ids = Path(photo.name).stem[:200], prediction.ids
+    files = Predictions(folder, "app")
+    make_folders(*files.folders.values())
+    files.write(stem, {"ids": labels.to_source(ids), "color": labels.to_color(ids)})
+    named = {kind: path.rename(path.with_name(f"{stem}_{kind}.png")) for kind, path in files.files(stem).items()}
+    return sent(named["ids"]), sent(named["color"])
+
+
+def shares(ids: np.ndarray, labels: LabelInfo) -> dict[str, float]:
+    """Return each predicted class's share of the pixels, largest first."""
+    counts = np.bincount(ids.reshape(-1), minlength=len(labels.names))
+    return {labels.names[i]: float(counts[i] / ids.size) for i in np.argsort(-counts, kind="stable") if counts[i]}
+
+
 def build_page(args: AppArguments, folder: Path) -> gr.Blocks:
     """Load the models and lay out the page."""
     accelerator = make_accelerator()
@@ -303,80 +428,101 @@ def build_page(args: AppArguments, folder: Path) -> gr.Blocks:
     examples = [str(p) for p in list_images(Path(args.examples))] if args.examples else segmenters[names[0]].examples
     examples = examples[:: max(1, len(examples) // NUM_EXAMPLES)][:NUM_EXAMPLES]
     requests = Requests(segmenters, folder, args.max_megapixels)
-
-    colors = {}
-    for labels in (segmenter.labels for segmenter in segmenters.values()):
-        colors |= {name: f"#{bytes(color).hex()}" for name, color in zip(labels.names, labels.palette, strict=True)}
     caching = {"delete_cache": (60, KEPT_SECONDS)}
     with gr.Blocks(title="minicity-seg", analytics_enabled=False, fill_width=True, **caching) as page:
-        gr.Markdown("# What is each pixel?\nUpload a photo, or pick an example, and press *Segment*.")
-        with gr.Row():
-            with gr.Column():
-                photo = gr.Image(type="filepath", image_mode=None, sources=["upload"], label="Photo", height=420)
-                name = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
-                scales = gr.CheckboxGroup(list(MULTI_SCALE), value=[1.0], label="Scales to average over")
-                flip = gr.Checkbox(False, label="Also mirrored")
-                button = gr.Button("Segment", variant="primary")
-                if examples:
-                    add_examples(examples, photo)
-            with gr.Column():
-                picture = gr.AnnotatedImage(label="Prediction", color_map=colors, height=420)
+        gr.HTML(header(segmenters), elem_id="head", padding=False)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=320):
+                with gr.Row():  # side by side where there is room
+                    view = viewer(elem_id="view", min_width=320)
+                    other_view = viewer(elem_id="other-view", min_width=320, visible=False)
+            with gr.Column(scale=2, min_width=320):
+                # gradio would open the photo itself without image_mode=None and `raw` below.
+                sources = ["upload", "webcam", "clipboard"]
+                photo = gr.Image(type="filepath", image_mode=None, sources=sources, label="Photo", height=280)
+                chosen = add_examples(examples, photo) if examples else None
                 with gr.Row():
-                    ids_file = gr.DownloadButton("Ids (PNG)")
-                    colors_file = gr.DownloadButton("Colours (PNG)")
-                table = gr.Dataframe(headers=["class", "share of pixels"], label="Classes", interactive=False)
-        outputs = [picture, table, ids_file, colors_file]
+                    ids_file = gr.DownloadButton("Ids (PNG)", size="sm")
+                    colors_file = gr.DownloadButton("Colours (PNG)", size="sm")
+                several = len(names) > 1
+                name = gr.Dropdown(names, value=names[0], label="Model", visible=several)
+                other = gr.Dropdown([NOTHING, *names], value=NOTHING, label="Compare with", visible=several)
+                with gr.Accordion("More accurate, slower", open=False):
+                    scales = gr.CheckboxGroup(list(MULTI_SCALE), value=[1.0], label="Scales to average over")
+                    flip = gr.Checkbox(False, label="Mirrored views too")
+                    hint = gr.Markdown()
+                    again = gr.Button("Segment again")
+                about(segmenters)
         # Otherwise gradio opens photos itself, and names the files that it writes after their content.
         raw = {"preprocess": False, "postprocess": False}
-        button.click(requests.segment, [photo, name, scales, flip], outputs, api_name=API_NAME, **raw)
+        asked, answered = [photo, name, other, scales, flip], [view, other_view, ids_file, colors_file, hint]
+        events = [photo.change, name.input, other.input, again.click]
+        private = {"api_name": PAGE_NAME, "api_visibility": "private", "trigger_mode": "always_last"}
+        gr.on(events, requests.show, asked, answered, show_progress_on=view, **private, **raw)
+        if chosen:  # an example is there, and segmented, when the page opens
+            page.load(chosen, None, photo, api_visibility="private", **raw)
+        add_api(requests, [photo, name, scales, flip], raw)
     return page
 
 
+def add_api(requests: Requests, inputs: list[gr.Component], raw: dict) -> None:
+    """Add the API's function, whose outputs the page does not show."""
+    outputs = [gr.File(label="ids", visible=False), gr.File(label="colours", visible=False)]
+    outputs.append(gr.JSON(label="shares", visible=False))
+    gr.Button(visible=False).click(requests.segment, inputs, outputs, api_name=API_NAME, **raw)
+
+
+def header(segmenters: dict[str, Segmenter]) -> str:
+    """Return the head of the page as HTML: what it does, with which models."""
+    lines = []
+    for name, segmenter in segmenters.items():
+        facts = [f"{len(segmenter.labels.names)} classes"]
+        facts += [f"trained on {segmenter.facts['data']}"] if segmenter.facts["data"] else []
+        facts += [segmenter.facts["score"]] if segmenter.facts["score"] else []
+        toy = ". A toy: it knows drawn streets only" if "toycity" in segmenter.facts["data"].lower() else ""
+        lines.append(f"<p style='margin:2px 0'><b>{escape(name)}</b>: {escape(', '.join(facts))}{toy}.</p>")
+    return "<h1 style='margin:0 0 4px;font-size:26px'>What is each pixel?</h1>" + "".join(lines)
+
+
+def about(segmenters: dict[str, Segmenter]) -> None:
+    """Add what the cards say of the models' limits, and how to call the API."""
+    for name, segmenter in segmenters.items():
+        if segmenter.facts["limits"]:
+            with gr.Accordion(f"What {name} can and cannot", open=False):
+                gr.Markdown(segmenter.facts["limits"])
+    with gr.Accordion("Use it from Python", open=False):
+        gr.Code(API_EXAMPLE.format(name=next(iter(segmenters))), language="python", interactive=False, show_label=False)
+
+
 def models_by_name(given: list[str] | None) -> dict[str, str]:
-    """Return {name that users see: model}: the names as given, or the folder name of the default model."""
-    if given:
-        return {name: name for name in given}
-    folder = default_model()
-    return {folder.name: str(folder)}
+    """Return {name that users see: model}: a hub id as given, else the name of the folder, never a whole path."""
+    named = {}
+    for model in given or [str(default_model())]:
+        path = Path(model)
+        parts = path.resolve().parts if path.exists() else path.parts[-2:]
+        parts = parts[:-1] if parts[-1] == "best" and len(parts) > 1 else parts
+        short = parts[-1] if path.exists() else "/".join(parts)
+        if short in named and path.exists():
+            short = "/".join(parts[-2:])
+        named[model if short in named else short] = model
+    return named
 
 
-def add_examples(paths: list[str], photo: gr.Image) -> None:
-    """Add example photos to the page. gradio copies them into its folder, and users get the copies."""
+def add_examples(paths: list[str], photo: gr.Image) -> Callable[[], dict]:
+    """Add example photos to the page, and return a function that returns the first one.
+
+    gradio copies them into its folder, and users get the copies.
+    """
     dataset = gr.Dataset(components=[photo], samples=[[path] for path in paths], label="Examples", type="index")
     copies = [sample[0]["path"] if isinstance(sample[0], dict) else sample[0] for sample in dataset.samples]
 
     def pick(index: int) -> dict:
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(copies):
             raise refusal("There is no such example.")
-        return travelling(Path(copies[index]))
+        return sent(Path(copies[index]))
 
     dataset.click(pick, dataset, photo, api_visibility="private", preprocess=False, postprocess=False)
-
-
-def travelling(path: Path) -> dict:
-    """Return a file in the server's folder in the form that gradio sends."""
-    return FileData(path=str(path), orig_name=path.name).model_dump()
-
-
-def annotated(image: np.ndarray, ids: np.ndarray, labels: LabelInfo, folder: Path) -> dict:
-    """Return the value of gr.AnnotatedImage: the photo, at most `SHOWN` pixels wide or high, and a mask per class."""
-    factor = min(1.0, SHOWN / max(ids.shape))
-    size = tuple(max(1, round(side * factor)) for side in ids.shape[::-1])
-    Image.fromarray(image).resize(size, Image.Resampling.BILINEAR).save(folder / "photo.webp")
-    small = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
-    masks = []
-    for i in np.unique(small).tolist():
-        mask = Image.fromarray((small == i).astype(np.uint8)).convert("P")
-        mask.putpalette([0, 0, 0, *map(int, labels.palette[i])])
-        mask.save(folder / f"mask_{i}.png", transparency=bytes([0, 153]))  # 153 of 255: the photo shows through
-        masks.append(Annotation(image=FileData(path=str(folder / f"mask_{i}.png")), label=labels.names[i]))
-    return AnnotatedImageData(image=FileData(path=str(folder / "photo.webp")), annotations=masks).model_dump()
-
-
-def shares(ids: np.ndarray, labels: LabelInfo) -> list[list]:
-    """Return [[class, share of pixels]] of the predicted classes, largest share first."""
-    counts = np.bincount(ids.reshape(-1), minlength=len(labels.names))
-    return [[labels.names[i], f"{counts[i] / ids.size:.1%}"] for i in np.argsort(-counts) if counts[i]]
+    return lambda: pick(0)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,9 @@ from seg_runs.launch import RunError
 
 KEPT_SECONDS, KEPT_BYTES = 3600, 2 * 10**9  # limits for photos and predictions; the oldest are deleted first
 MAX_CALL = 2**20  # bytes of a request other than an upload
+MOST_VALUES = 5  # that a function of the page takes
 UPLOADS_AT_ONCE = 4  # gradio holds parts of each in memory
-API_NAME = "segment"
+API_NAME, PAGE_NAME = "segment", "show"  # functions that take a photo: for clients, and for the page
 
 
 @contextmanager
@@ -246,10 +247,10 @@ class Gate:
         index = call.get("fn_index")
         if index is not None and not (isinstance(index, int) and index in self.functions):
             raise BadCall("There is no such function.")
-        first, *others = [*call["data"], None, None, None, None][:4]
+        first, *others = [*call["data"], *[None] * MOST_VALUES][:MOST_VALUES]
         others = [without_files(value) for value in others]
         # The first value is a photo, except when an example is chosen.
-        chosen = index is not None and self.functions[index] != API_NAME
+        chosen = index is not None and self.functions[index] not in (API_NAME, PAGE_NAME)
         first = without_files(first) if chosen else self.file(first)
         fields = {key: call[key] for key in ("fn_index", "session_hash", "trigger_id") if key in call}
         return json.dumps({**fields, "data": [first, *others]}).encode()

@@ -9,6 +9,7 @@ from .labels import CAMVID, CAMVID32, CITYSCAPES, VIRTUAL_KITTI, DataError, Labe
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # name of the folder -> name of the split
 TRAIN_ON = {"train": ("train",), "train+val": ("train", "validation")}  # value of --train_on -> splits
+UNNAMED = "unnamed data"  # the title of data that nobody has named
 TOYCITY_COMMAND = "python -m data_scripts.toycity toycity"
 
 
@@ -141,14 +142,14 @@ DATASETS = {
         (768, 768),  # whole photos up to this size: as many pixels as a crop of MiniCity
         "it needs images/, masks/ and classes.yaml, and `python -m data_scripts.prepare SOURCE FOLDER` makes such a "
         "folder",
-        unknown_data("unnamed data"),
+        unknown_data(UNNAMED),
     ),
     "hub": Source(
         "hub",
         None,
         (768, 768),
         "give --dataset_name an id on the hub, or a folder of `save_to_disk` or of Parquet files",
-        unknown_data("unnamed data"),
+        unknown_data(UNNAMED),
     ),
 }
 
@@ -164,4 +165,4 @@ def data_note(dataset: str | None) -> DataNote:
     """Return the note on a data set. For an unknown one, the note warns that its licence is not known."""
     if dataset in DATASETS:
         return DATASETS[dataset].note
-    return unknown_data(dataset or "unnamed data")
+    return unknown_data(dataset or UNNAMED)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from .catalog import DataNote, unknown_data
+from .catalog import UNNAMED, DataNote, unknown_data
 from .files import write_whole
 from .labels import IGNORE_INDEX, DataError, LabelInfo
 
@@ -51,7 +51,7 @@ class About:
 
     def data_note(self) -> DataNote:
         """Return the text for a card. It claims nothing that the owner did not say."""
-        note = unknown_data(self.title or "unnamed data")
+        note = unknown_data(self.title or UNNAMED)
         terms = note.note
         if self.licence:
             terms = f"The owner of the images names this licence: {self.licence}. Keep to it for these weights too."

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def client(url, tmp_path_factory):
 
 
 def segment(client, photo, model, scales=(1.0,), flip=False):
-    return client.predict(handle_file(str(photo)), str(model), list(scales), flip, api_name="/segment")
+    return client.predict(handle_file(str(photo)), Path(model).name, list(scales), flip, api_name="/segment")
 
 
 @pytest.mark.parametrize("flags, scales, flip", [((), (1.0,), False), (("--scales", "0.5", "1.0"), (0.5, 1.0), True)])
@@ -80,14 +81,13 @@ def test_the_pngs_are_those_of_predict_seg_byte_for_byte(client, trained, photos
     )
     assert result.returncode == 0, result.stderr
     for photo in sorted(photos.iterdir()):
-        annotated, table, ids, colors = segment(client, photo, trained, scales, flip)
+        ids, colors, shares = segment(client, photo, trained, scales, flip)
         for file, folder in ((ids, f"results_{photos.name}"), (colors, f"results_color_{photos.name}")):
             with open(file, "rb") as opened:
                 assert opened.read() == (tmp_path / folder / photo.name).read_bytes()
         predicted = np.asarray(Image.open(ids))
-        shares = [float(share.rstrip("%")) / 100 for _, share in table["data"]]
-        assert len(shares) == len(np.unique(predicted)) and sum(shares) == pytest.approx(1, abs=0.01)
-        assert {part["label"] for part in annotated["annotations"]} == {name for name, _ in table["data"]}
+        assert len(shares) == len(np.unique(predicted)) and sum(shares.values()) == pytest.approx(1)
+        assert list(shares.values()) == sorted(shares.values(), reverse=True)
 
 
 def test_what_cannot_be_chosen_is_refused(client, trained, photos, tmp_path):
@@ -136,24 +136,97 @@ def test_a_model_that_is_nowhere_is_one_line(tmp_path):
     assert result.returncode == 1 and "nobody/nothing: no such file or folder here, the hub cannot be reached" in line
 
 
-def test_in_a_browser(url, photos, tmp_path):
-    """Upload, segment, see the legend, download."""
-    from playwright.sync_api import expect, sync_playwright
+@pytest.fixture
+def browser_page(url):
+    """Return a function that opens the page at a width in pixels, light or dark, with the first example answered."""
+    from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("needs Debian's chromium (apt-get install chromium), which .ci/run installs")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1100})
-        page.goto(url)
-        page.set_input_files("input[type=file]", str(photos / "street_0.png"))
-        page.get_by_role("button", name="Segment").click()
-        legend = page.locator(".legend")
-        expect(legend).to_be_visible(timeout=60_000)
-        assert re.search("road|building|sky|vegetation", legend.inner_text())
-        with page.expect_download() as download:
-            page.get_by_role("button", name="Ids (PNG)").click()
-        assert Image.open(download.value.path()).size == (192, 96)
-        page.screenshot(path=tmp_path / "app.png", full_page=True)
+
+        def opened(width=1280, scheme="light"):
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page.faults = []
+            page.on("pageerror", lambda error: page.faults.append(str(error)))
+            page.goto(url)
+            page.wait_for_selector("#view .viewer[data-state=shown]", timeout=60_000)
+            return page
+
+        yield opened
         browser.close()
+
+
+def colors_of(page, viewer="#view"):
+    """Return the colours (r, g, b, a) that the overlay has, as a set."""
+    pixels = page.evaluate(
+        """(query) => {
+          const canvas = document.querySelector(query + ' canvas');
+          const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+          return [...new Set(new Uint32Array(data.buffer))];
+        }""",
+        viewer,
+    )
+    return {tuple(int(value).to_bytes(4, "little")) for value in pixels}
+
+
+def swatches_of(page):
+    styles = page.locator("#view .legend b").evaluate_all("all => all.map((one) => one.style.backgroundColor)")
+    return {(*map(int, re.findall("[0-9]+", style)), 255) for style in styles}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_opens_with_an_answer_that_fits(browser_page, width, scheme):
+    page = browser_page(width, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    photo, overlay = (page.locator(f"#view {part}").bounding_box() for part in ("img", "canvas"))
+    assert photo == overlay and photo["y"] + photo["height"] < 900  # on top of each other, on the first screen
+    assert overlay["width"] / overlay["height"] == pytest.approx(2, rel=0.02)  # 192x96
+    assert "19 classes, trained on ToyCity" in page.locator("#head").inner_text()
+    assert "A toy: it knows drawn streets only" in page.locator("#head").inner_text()
+    assert not page.faults
+
+
+def test_legend_and_overlay_have_the_same_colors(browser_page):
+    """So has the isolated class, alone; the file for download has the photo's size."""
+    page = browser_page()
+    if page.locator("#view .more").count():
+        page.click("#view .more")
+    page.mouse.move(5, 5)  # a class is isolated while the mouse is over its name
+    assert colors_of(page) == swatches_of(page)
+    first = page.locator("#view .legend [data-id]").first
+    first.click()
+    page.mouse.move(5, 5)
+    assert first.get_attribute("aria-pressed") == "true" and len(colors_of(page) - {(0, 0, 0, 0)}) == 1
+    first.press("Escape")
+    assert colors_of(page) == swatches_of(page)
+    page.click("#view [data-view=confidence]")
+    assert page.locator("#view .scale").is_visible() and not page.locator("#view .legend").is_visible()
+    page.locator("#view [data-view=confidence]").press("ArrowRight")
+    assert page.locator("#view [data-view=entropy]").get_attribute("aria-checked") == "true"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Ids (PNG)").click()
+    assert Image.open(download.value.path()).size == (192, 96)
+    assert download.value.suggested_filename.endswith("_ids.png") and not page.faults
+
+
+def test_the_answer_follows_the_photo(browser_page, tmp_path):
+    """A new photo is answered; without a photo there is no answer; a text file called .png gives one sentence."""
+    page = browser_page()
+    page.get_by_label("Remove Image").first.click()
+    page.wait_for_selector("#view .viewer[data-state=empty]", timeout=60_000)
+    assert page.locator("#view .legend button").count() == 0
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 60, 3), np.uint8)).save(tmp_path / "tall.png")
+    page.set_input_files("input[type=file]", str(tmp_path / "tall.png"))
+    page.wait_for_selector("#view .viewer[data-state=shown]", timeout=60_000)
+    box = page.locator("#view canvas").bounding_box()
+    assert box["height"] / box["width"] == pytest.approx(2, rel=0.02) and box["height"] < 900
+    page.get_by_label("Remove Image").first.click()
+    page.wait_for_selector("#view .viewer[data-state=empty]", timeout=60_000)
+    (tmp_path / "text.png").write_text("no photo")
+    page.set_input_files("input[type=file]", str(tmp_path / "text.png"))
+    page.get_by_text("Give a photo, such as a PNG or a JPEG").wait_for(timeout=60_000)
+    assert not page.faults

@@ -50,11 +50,11 @@ class App:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.model, self.log = str(model_folder), folder / "log.txt"
+        self.model, self.log = model_folder.name, folder / "log.txt"  # users see no path
         self.scratch = scratch or folder / "scratch"
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
         environment["GRADIO_TEMP_DIR"] = str(self.scratch)
-        command = [sys.executable, str(ROOT / "app_gradio.py"), "--model_name_or_path", self.model]
+        command = [sys.executable, str(ROOT / "app_gradio.py"), "--model_name_or_path", str(model_folder)]
         command += ["--server_port", str(self.port), *map(str, flags)]
         options = {"cwd": folder, "env": environment, "stderr": subprocess.STDOUT, "start_new_session": True}
         options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's & ignores it
@@ -131,7 +131,7 @@ def test_two_hundred_requests_at_once_get_their_own_answers_or_none(app, model_f
             answer = httpx.post(f"{app.url}/{API}/{route}/segment", json=body, timeout=120)
             if answer.status_code != 200:
                 return "refused", None
-            ids = httpx.get(app.url + answer.json()["data"][2]["url"].removeprefix(app.url))
+            ids = httpx.get(app.url + answer.json()["data"][0]["url"].removeprefix(app.url))
             (tmp_path / f"direct{number}.png").write_bytes(ids.content)
             return "answered", Image.open(tmp_path / f"direct{number}.png").size
         try:
@@ -141,7 +141,7 @@ def test_two_hundred_requests_at_once_get_their_own_answers_or_none(app, model_f
         except Exception as error:  # the queue is full
             assert "full" in str(error).lower(), error
             return "refused", None
-        return "answered", Image.open(answer[2]).size
+        return "answered", Image.open(answer[0]).size
 
     with ThreadPoolExecutor(12) as several:
         outcomes = list(several.map(ask, range(200)))
@@ -153,7 +153,7 @@ def test_two_hundred_requests_at_once_get_their_own_answers_or_none(app, model_f
 
 def test_an_answer_lies_in_a_folder_that_cannot_be_guessed(app, client, tmp_path):
     answers = [app.call([file_data(app.upload(photo(tmp_path, 3))), app.model, [1.0], False]) for _ in range(2)]
-    paths = [json.loads(answer.splitlines()[1].removeprefix("data: "))[2]["path"] for answer in answers]
+    paths = [json.loads(answer.splitlines()[1].removeprefix("data: "))[0]["path"] for answer in answers]
     parents = {Path(path).parent.parent for path in paths}
     assert len(parents) == 2 and all(len(parent.name) == 32 for parent in parents)
     for guess in (f"{parents.pop().parent}/photo.png", str(app.scratch), f"{app.scratch}/", "/etc/passwd", "log.txt"):
@@ -313,7 +313,7 @@ def test_each_photo_is_an_answer_or_one_sentence(app, odd_photos, name, readable
         error = json.loads(answer.splitlines()[1].removeprefix("data: "))["error"]
         assert "\n" not in error and str(app.scratch) not in error and "0x" not in error and len(error) < 500
     elif name == "turned.jpg":
-        ids = json.loads(answer.splitlines()[1].removeprefix("data: "))[2]
+        ids = json.loads(answer.splitlines()[1].removeprefix("data: "))[0]
         assert Image.open(ids["path"]).size == (40, 50)
     assert "Traceback" not in app.new_log()
 
@@ -329,10 +329,10 @@ def test_names_of_all_kinds(app, odd_photos, name):
         assert "Give a photo first" in answer
         return
     assert answer.startswith("event: complete"), answer
-    files = json.loads(answer.splitlines()[1].removeprefix("data: "))[2:]
-    for file in files:
+    files = json.loads(answer.splitlines()[1].removeprefix("data: "))[:2]
+    for file, kind in zip(files, ("ids", "color"), strict=True):
         assert httpx.get(file["url"]).headers["content-type"] == "image/png"
-        assert Path(file["path"]).stem == Path(stored).stem
+        assert file["orig_name"] == Path(file["path"]).name == f"{Path(stored).stem}_{kind}.png"
 
 
 def test_an_upload_that_is_too_large_leaves_nothing(app):
