@@ -39,7 +39,7 @@ from huggingface_hub import ModelCard
 from starlette.middleware import Middleware
 
 from app_viewer import add_differences, sent, shown_size, view_of, viewer
-from data_scripts.catalog import DATASETS, UNNAMED, data_note
+from data_scripts.catalog import UNNAMED, data_note
 from data_scripts.fold_files import Division, divided
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.listing import list_images
@@ -103,6 +103,8 @@ def serve(page: gr.Blocks, args: AppArguments, folder: Path) -> None:
                 enable_monitoring=False,
                 state_session_capacity=1000,
                 app_kwargs={"middleware": [gate]},
+                auth=[tuple(entry.split(":", 1)) for entry in args.auth or ()] or None,
+                share=args.share,
                 css=CSS,
             )
         finally:
@@ -226,8 +228,8 @@ def model_facts(folder: Path, dataset: str) -> dict[str, str]:
 
     dataset  key of the data set in the catalogue
     """
-    known = dataset in DATASETS  # the card of a folder without a title calls it unnamed
-    facts = {"data": data_note(dataset).title if known else "", "score": "", "limits": ""}
+    title = data_note(dataset).title
+    facts = {"data": "" if title == UNNAMED else title, "score": "", "limits": ""}
     try:
         card = ModelCard.load(folder / "README.md")
         results = card.data.eval_results or []
@@ -271,19 +273,19 @@ class Requests:
 
         The values have the form that gradio sends, so gradio opens no files itself.
         """
-        return self._guarded(self._files, photo, name, scales, flip)
+        return self._guarded(self._files, photo, [name], scales, flip)
 
     def show(self, photo: dict | None, name: str, other: str, scales: list[float], flip: bool) -> tuple:
         """Answer the page: return the view, the second view (hidden unless `other` is a model), both PNGs, the hint."""
         if photo is None:  # it was removed
             return None, gr.update(value=None, visible=False), None, None, ""
-        return self._guarded(self._page, photo, name, other, scales, flip)
+        names = [name] if other == NOTHING else [name, other]
+        return self._guarded(self._page, photo, names, scales, flip)
 
-    def _guarded(self, answer: Callable[..., tuple], photo: object, name: object, *others: Any) -> tuple:
+    def _guarded(self, answer: Callable[..., tuple], photo: object, names: list, scales: object, flip: object) -> tuple:
         """Return the answer for a photo. What a user can correct becomes one sentence; the log gets the rest."""
-        *names, scales, flip = (name, *others)
         try:
-            segmenters = [self._segmenter(name) for name in names if name != NOTHING]
+            segmenters = [self._segmenter(name) for name in names]
             scales, flip = checked_scales(scales), checked_flip(flip)
             if not isinstance(photo, dict):
                 raise refusal("Give a photo first: upload one or pick an example.")

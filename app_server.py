@@ -168,7 +168,8 @@ class Gate:
     make_room  deletes old files and returns how many bytes are left
     """
 
-    POSTS = ("upload", "queue/join", "cancel", "reset", f"call/{API_NAME}", f"run/{API_NAME}", f"api/{API_NAME}")
+    POSTS = ("login", "upload", "queue/join", "cancel", "reset")
+    POSTS += (f"call/{API_NAME}", f"run/{API_NAME}", f"api/{API_NAME}")
     POSTS += ("run/predict", "api/predict")  # browsers use these for functions outside the queue; the page has none
     CALLS = ("queue/join", "call/", "run/", "api/")
     NO_GETS = ("deep_link", "proxy=", "stream", "run-history", "runs", "vibe", "dev", "profiling", "monitoring")

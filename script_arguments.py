@@ -79,6 +79,21 @@ class AppArguments:
         help="port to listen on (default: the first free one from 7860)",
         metadata={"least": 1, "most": 65535},
     )
+    auth: list[str] | None = HfArg(
+        default=None,
+        help="let in only these users, each given as NAME:PASSWORD",
+        metadata={"metavar": "NAME:PASSWORD"},
+    )
+    share: bool = HfArg(
+        default=False,
+        help="also publish the page for 72 hours at a public address of gradio.live, which sees all photos",
+    )
+
+    def __post_init__(self):
+        for number, entry in enumerate(self.auth or (), 1):  # a password must not appear in an error
+            name, colon, password = entry.partition(":")
+            if not (name and colon and password):
+                raise RunError(f"--auth: user number {number} is not of the form NAME:PASSWORD")
 
 
 def answer_early(script: str, kind: type) -> None:

@@ -224,7 +224,7 @@ def test_numbers_that_are_none_are_refused(app):
 
 
 def test_other_models_and_flips_are_one_sentence_without_paths(app):
-    for name in ("/etc", None, 1, ["a"], {"path": "x"}, "x" * 10000):
+    for name in ("/etc", "nothing", None, 1, ["a"], {"path": "x"}, "x" * 10000):
         answer = app.call([None, name, [1.0], False])
         assert "no such model" in answer and str(ROOT) not in answer and app.model not in answer
     for flip in ("yes", 1, None, []):
@@ -568,3 +568,46 @@ def test_an_upload_without_room_is_refused(status):
 
     assert status("POST", "/gradio_api/upload", taken=2 * KEPT_BYTES) == 200
     assert status("POST", "/gradio_api/upload", taken=2 * KEPT_BYTES + 1) == 507
+
+
+def test_with_auth_nothing_is_open_without_the_password(model_folder, tmp_path):
+    running = App(model_folder, tmp_path, "--auth", "ann:pass:word", "bob:x")
+    try:
+        image = photo(tmp_path, 2)
+        data = {"data": [file_data("x"), running.model, [1.0], False]}
+        with httpx.Client(base_url=running.url) as stranger:
+            assert stranger.post(f"/{API}/upload", files={"files": ("a.png", b"x")}).status_code == 401
+            assert stranger.post(f"/{API}/call/segment", json=data).status_code == 401
+            assert stranger.get("/config").status_code == 401
+            assert stranger.post("/login", data={"username": "ann", "password": "pass"}).status_code == 400
+        answered = Client(running.url, auth=("ann", "pass:word"), verbose=False, download_files=tmp_path / "got")
+        ids, *_ = answered.predict(handle_file(str(image)), running.model, [1.0], False, api_name="/segment")
+        assert Image.open(ids).size == Image.open(image).size
+        assert "pass:word" not in running.log.read_text()
+    finally:
+        running.ends_after(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("entry", ["secret", "ann:", ":secret"])
+def test_a_wrong_auth_is_one_line_without_the_password(entry):
+    from script_arguments import AppArguments
+    from seg_runs.launch import RunError
+    from seg_runs.parsing import parse_arguments
+
+    with pytest.raises(RunError, match="--auth: user number 2 is not of the form NAME:PASSWORD") as refused:
+        parse_arguments(AppArguments, ["--auth", "bob:x", entry])
+    assert "secret" not in str(refused.value)
+
+
+def test_the_second_view_shows_where_the_names_differ(tmp_path):
+    """Classes are compared by name: the models number them in other ways."""
+    from app_viewer import add_differences, sent
+
+    for number, ids in enumerate(([[0, 1], [1, 1]], [[1, 0], [0, 2]])):
+        (tmp_path / str(number)).mkdir()
+        Image.fromarray(np.array(ids, np.uint8)).save(tmp_path / str(number) / "view_ids.png")
+    views = [{"ids": sent(tmp_path / number / "view_ids.png")} for number in "01"]
+    add_differences(*views, (["road", "car"], ["car", "road", "sky"]), tmp_path / "1")
+    differs = np.asarray(Image.open(views[1]["differs"]["path"]))
+    assert (differs == [[0, 0], [0, 255]]).all() and "25.0% of the pixels" in views[1]["differs_line"]
+    assert "differs" not in views[0]
