@@ -104,6 +104,12 @@ def parse_classes(content: bytes, path: Path | str) -> tuple[LabelInfo, About]:
     ), About(**{key: _text(entries[key], key, path) for key in asdict(About()) if key in entries})
 
 
+def stated_colors(path: Path | str) -> dict[int, tuple[int, int, int]]:
+    """Return {id: colour} of the classes that state one in a classes.yaml that `read_classes` accepts."""
+    classes = _load(Path(path).read_bytes(), path)["classes"]
+    return {int(row["id"]): tuple(map(int, row["color"])) for row in classes if "color" in row}
+
+
 class _Loader(yaml.BaseLoader):
     """Read every scalar as text, so that a class may be called `no` or `1e3`.
 

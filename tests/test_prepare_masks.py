@@ -278,6 +278,61 @@ def test_a_class_with_the_id_255_gets_another(source, out, capsys):
     assert "255 became 1" in capsys.readouterr().out
 
 
+CRACKS = "classes:\n  - {name: background, id: 0}\n  - {name: crack, id: 1}\n"
+COLORED = "classes:\n  - {name: background, id: 0, color: [0, 0, 0]}\n  - {name: crack, id: 1, color: [255, 0, 0]}\n"
+
+
+@pytest.mark.parametrize("content", [CRACKS, f"{CRACKS}ignore: [255]\n", COLORED])
+def test_0_and_255_get_the_two_names_of_a_classes_yaml(source, out, content, capsys):
+    one_pair(source, halves(0, 255))
+    (source / "classes.yaml").write_text(content)
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "crack": 1} and np.array_equal(mask(out, "a"), halves(0, 1))
+    assert "255 became 1 (crack)" in capsys.readouterr().out
+    assert content != COLORED or colors(out)["crack"] == [255, 0, 0]
+
+
+def test_listed_ids_beside_255_are_no_levels(source, out):
+    array = ids([0, 0, 128, 128], [255, 255, 255, 255])
+    one_pair(source, array)
+    (source / "classes.yaml").write_text(CRACKS.replace("id: 1", "id: 128"))
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "crack": 128} and np.array_equal(mask(out, "a"), array)
+
+
+def test_an_ignored_level_of_a_classes_yaml_stays_ignored(source, out):
+    one_pair(source, ids([0, 0, 127, 127], [255, 255, 255, 255]))
+    (source / "classes.yaml").write_text("classes: [{name: a, id: 1}, {name: b, id: 2}]\nignore: [0]")
+    assert run(source, out) == 0
+    assert classes(out) == {"a": 1, "b": 2} and np.array_equal(mask(out, "a"), ids([0, 0, 1, 1], [2, 2, 2, 2]))
+
+
+@pytest.mark.parametrize("palette", [None, (BLACK, BLUE, *[GREEN] * 254)])
+@pytest.mark.parametrize("content", [CRACKS, COLORED])
+def test_one_id_that_a_classes_yaml_lacks_leaves_the_others_their_names(source, out, content, palette, capsys):
+    for name, value in (("a", 1), ("b", 7)):
+        one_pair(source, halves(0, value), name)
+        if palette:
+            with_palette(halves(0, value), *palette).save(source / "masks" / f"{name}.png")
+    (source / "classes.yaml").write_text(content)
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "crack": 1, "class_7": 7}
+    assert np.array_equal(mask(out, "a"), halves(0, 1)) and np.array_equal(mask(out, "b"), halves(0, 7))
+    assert "classes.yaml has no name for id 7" in capsys.readouterr().out
+
+
+def test_colours_need_a_classes_yaml_with_colours(source, out, capsys):
+    one_pair(source, paint(halves(0, 1), BLACK, RED))
+    (source / "classes.yaml").write_text(CRACKS)
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "color_255_0_0": 1}
+    assert "classes.yaml gives no colours to background, crack, so these names are not used" in capsys.readouterr().out
+    (source / "classes.yaml").write_text(COLORED)
+    assert run(source, out, "--overwrite") == 0
+    assert classes(out) == {"background": 0, "crack": 1} and np.array_equal(mask(out, "a"), halves(0, 1))
+    assert "gives no colours" not in capsys.readouterr().out
+
+
 # Smoothed and compressed masks
 
 
@@ -300,6 +355,15 @@ def test_smoothed_0_and_255(source, out, capsys):
     assert np.array_equal(mask(out, "a"), array > 127)
     assert "took the class beside them" in capsys.readouterr().out
     assert classes(out) == {"background": 0, "foreground": 1}
+
+
+def test_smoothed_greys_of_a_list_are_its_colours(source, out):
+    one_pair(source, smoothed(disc() * 255))
+    (source / "class_dict.csv").write_text("name,r,g,b\nroad,255,255,255\nrest,0,0,0\n")
+    assert run(source, out) == 0
+    number = classes(out)["road"]
+    assert {*classes(out)} == {"road", "rest"}
+    assert np.array_equal(mask(out, "a") == number, smoothed(disc() * 255) > 127)
 
 
 def test_smoothed_colours_take_a_class_beside_them(source, out, capsys):

@@ -24,7 +24,7 @@ from .annotated import BACKGROUND, MOST_CLASSES, BadFiles, Drawn, File, FoundCla
 from .class_colors import FEW, NEAR, RARE, channels, class_colors, frequent, packed, rgb
 from .class_lists import ClassList, Color
 from .found import some
-from .scanning import Scan, as_colors, read_values, scan, total
+from .scanning import Scan, as_colors, as_table, read_values, scan, total
 
 UNEVEN = 3  # levels differ from an even division of 0 to 255 by at most so much
 MANY_LEVELS, MANY_COLORS = 17, 65  # so many grey levels or colours may be the noise of a JPEG
@@ -124,13 +124,19 @@ def _is_noisy(whole: Scan, listed: ClassList | None) -> bool:
 
 
 def _are_colors(whole: Scan, listed: ClassList | None) -> bool:
-    """Return whether masks hold colours: files of colours, or grey ones whose values are grey colours of the list."""
+    """Return whether masks hold colours: files of colours, or others of which more pixels have colours than ids listed.
+
+    If all their values are listed, grey ones are colours before ids, and those of a palette ids before colours.
+    """
     if whole.form == "colour" or listed is None or not listed.colors:
         return whole.form == "colour"
-    if whole.form == "palette":
-        return not {*whole.counts} <= {*listed.names, IGNORE_INDEX}
-    greys = {color[0] for color in listed.colors.values() if len({*color}) == 1}
-    return {*whole.counts} <= greys or not {*whole.counts} <= {*listed.names, IGNORE_INDEX}
+    table, given = as_table(whole), {packed(color) for color in listed.colors.values()}
+    colored = {value for value in whole.counts if table.get(value, 0) in given}
+    if whole.form == "grey" and colored == {*whole.counts}:
+        return True
+    if {*whole.counts} <= {*listed.names, IGNORE_INDEX}:
+        return False
+    return whole.pixels(colored) > whole.pixels(listed.names)
 
 
 def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
@@ -197,9 +203,11 @@ def _number(values: list[int], names: dict[int, str]) -> dict[int, int]:
 
 def _are_levels(whole: Scan, listed: ClassList | None) -> bool:
     """Return whether grey values are levels such as 0 and 255, and not ids: all, or all that fill areas, are even."""
-    if whole.form != "grey" or listed and {*whole.counts} <= {*listed.names}:
-        return False
     values, sure = sorted(whole.counts), sorted(whole.flat & {*whole.counts})
+    several = len({*values} - {IGNORE_INDEX}) > 1  # 0 and 255 would be one class and ignored pixels
+    named = listed and {*values} <= {*listed.names, *([IGNORE_INDEX] if several else [])}
+    if whole.form != "grey" or named:
+        return False
     return (
         whole.lossy
         or values == [IGNORE_INDEX]
@@ -235,7 +243,8 @@ def _levels(whole: Scan, listed: ClassList | None) -> Encoding:
     if levels == [IGNORE_INDEX]:
         raise DataError("every pixel of every mask is 255, which marks ignored pixels: there is no class to learn")
     values = {level * 0x010101: number for number, level in enumerate(levels)}
-    classes = [FoundClass(name, number) for number, name in enumerate(names)]
+    given = {listed.names[key]: color for key, color in listed.colors.items()} if listed else {}
+    classes = [FoundClass(name, number, given.get(name), is_nothing(name)) for number, name in enumerate(names)]
     facts = [f"masks hold grey levels, not ids{_if(smooth, ', with smoothed or compressed edges')}"]
     return _encoding(colors, values, smooth, classes, facts, [f"grey levels are classes: {changes}"])
 
@@ -249,10 +258,11 @@ def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
         guesses.append(f"{listed.where} has no name for the colours {some(rgb(color) for color in unlisted)}")
     elif unlisted:
         guesses.append("the masks do not say what their colours mean: give the classes names")
-        if listed:
-            guesses.append(f"{listed.where} gives no colours, so its names are not used: {some(listed.names.values())}")
         if 0 in unlisted:
             guesses.append("black is the background")
+    named = listed.names.items() if listed else ()
+    if without := [name for key, name in named if key not in listed.colors and not is_nothing(name)]:
+        guesses.append(f"{listed.where} gives no colours to {some(without)}, so these names are not used")
     names = by_color | {color: _color_name(color, bool(by_color)) for color in unlisted}
     order = sorted(names, key=lambda color: not is_background(names[color]))  # the background first, then as listed
     if len(order) > MOST_CLASSES:
