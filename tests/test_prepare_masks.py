@@ -2,6 +2,7 @@
 
 from unicodedata import normalize
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -205,7 +206,9 @@ def test_a_colour_that_the_list_lacks_becomes_a_class(source, out, capsys):
     assert run(source, out) == 0
     assert classes(out) == {"background": 0, "road": 1, "car": 2, "color_0_0_255": 3}
     assert np.array_equal(mask(out, "a"), halves(3, 1))
-    assert "has no name for the colours (0, 0, 255)" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert "has no name for the colours (0, 0, 255), now color_0_0_255: rename them in the new classes.yaml" in report
+    assert "labelmap.txt does not name: 24 (the first in images/a.png)" in report
 
 
 @pytest.mark.parametrize("name", ["void", "Unlabelled", "__ignore__"])
@@ -260,7 +263,9 @@ def test_ids_that_a_list_lacks_are_named(source, out, capsys):
     one_pair(source, halves(0, 9))
     (source / "id2label.json").write_text('{"0": "sky", "1": "road"}')
     assert run(source, out) == 0 and classes(out) == {"sky": 0, "road": 1, "class_9": 9}
-    assert "id2label.json has no name for id 9" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert "id2label.json has no name for id 9: rename" in report
+    assert "id2label.json does not name: 24 (the first in images/a.png)" in report
 
 
 def test_two_names_for_0_and_255(source, out):
@@ -376,6 +381,29 @@ def test_smoothed_colours_take_a_class_beside_them(source, out, capsys):
     assert (mask(out, "b") == purple).all()
     assert (mask(out, "a") == classes(out)["color_0_0_255"]).sum() == pytest.approx(disc().sum(), abs=60)
     assert "pixels between classes" in capsys.readouterr().out
+
+
+def test_a_rare_colour_of_smoothed_masks_is_named_and_a_list_makes_it_a_class(source, out, capsys):
+    for name in "ab":
+        array = np.zeros((200, 200, 3), np.uint8)
+        cv2.circle(array, (70, 75), 40, (200, 0, 0), -1, cv2.LINE_AA)
+        cv2.circle(array, (150, 150), 25, (0, 0, 220), -1, cv2.LINE_AA)
+        if name == "a":
+            cv2.circle(array, (184, 20), 4, (0, 200, 0), -1, cv2.LINE_AA)
+        one_pair(source, cv2.GaussianBlur(array, (3, 3), 0), name)
+    assert run(source, out) == 0
+    assert {*classes(out)} == {"background", "color_200_0_0", "color_0_0_220"}
+    report = capsys.readouterr().out
+    assert (
+        "count as noise, such as (0, 200, 0): if one of them is a class, list all colours in class_dict.csv" in report
+    )
+    assert "JPEG" not in report
+    (source / "class_dict.csv").write_text("name,r,g,b\nbg,0,0,0\nred,200,0,0\nblue,0,0,220\n")
+    assert run(source, out) == 0 and [*classes(out)] == ["bg", "red", "blue"]
+    assert f"(0, 200, 0): if one of them is a class, list all colours in {source}/class_" in capsys.readouterr().out
+    (source / "class_dict.csv").write_text("name,r,g,b\nbg,0,0,0\nred,200,0,0\nblue,0,0,220\ngreen,0,200,0\n")
+    assert run(source, out) == 0 and [*classes(out)] == ["bg", "red", "blue", "green"]
+    assert mask(out, "a")[20, 184] == 3 and "count as noise" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("quality", [60, 90])
