@@ -24,29 +24,30 @@ def check_data(
     train_on: Sequence[str],
     progress: bool,
     validation_labels: LabelInfo | None = None,
+    command: str = "python -m data_scripts.check",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Check every file that training will read, and print what stands out. Raises `DataError` for the first bad one.
 
     Returns, for the training images, pixels of each train id, int64 (N, C), and heights and widths, int (N, 2).
     `train_on` names the splits to train on, in order. `validation_labels` is the label set of the validation images, if
-    it is another one than `labels`.
+    it is another one than `labels`. `command` looks at the same data.
     """
     label_sets = {"train": labels, "validation": validation_labels or labels}
     checked = {name: _check_rows(data[name], known, name, progress) for name, known in label_sets.items()}
     counts, sizes = (np.concatenate([checked[name][i] for name in train_on]) for i in (0, 1))
     if np.count_nonzero(counts.sum(0)) < 2:
-        raise DataError(_nothing_to_learn([(data[name], label_sets[name]) for name in train_on], counts))
+        raise DataError(_nothing_to_learn([(data[name], label_sets[name]) for name in train_on], counts, command))
     validation = None if "validation" in train_on else checked["validation"][0]
     same_labels = validation_labels is None or validation_labels == labels
     lines = [finding.title for finding in rare_classes(labels.names, counts, validation if same_labels else None)]
     if validation is not None:
         lines += _known_images(data)
-    for line in [*lines, *(["python -m data_scripts.check looks further"] if lines else [])]:
+    for line in [*lines, *([f"{command} says more"] if lines else [])]:
         print(f"note: {line}")
     return counts, sizes
 
 
-def _nothing_to_learn(splits: Sequence[tuple[Dataset, LabelInfo]], counts: np.ndarray) -> str:
+def _nothing_to_learn(splits: Sequence[tuple[Dataset, LabelInfo]], counts: np.ndarray, command: str) -> str:
     """Return why training pixels of fewer than two classes cannot be trained on. `counts` (N, C) are those pixels."""
     labels = splits[0][1]
     for row, known in ((row, known) for split, known in splits for row in split):
@@ -55,7 +56,7 @@ def _nothing_to_learn(splits: Sequence[tuple[Dataset, LabelInfo]], counts: np.nd
             return f"mask {describe(row['label'])} {_ONLY}{_remedy(labels, 'values')}"
     shown = [labels.names[i] for i in np.flatnonzero(counts.sum(0))]
     what = f"{shown[0]} or ignored, so there is nothing to learn" if shown else "ignored: no mask holds a class's id"
-    return f"every training pixel is {what}: label at least two classes; python -m data_scripts.check says more"
+    return f"every training pixel is {what}: label at least two classes; {command} says more"
 
 
 def _remedy(labels: LabelInfo, kind: str) -> str:

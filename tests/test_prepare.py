@@ -182,6 +182,21 @@ def test_coco_background_and_void_categories(source, out):
     assert np.array_equal(mask(out, "a"), painted((1, 0, 0, 2, 6), (255, 2, 0, 4, 6)))
 
 
+def test_coco_files_and_photos_of_different_names(source, out, capsys):
+    images = [{"id": number, "file_name": f"frame{number}.jpg"} for number in range(6)]
+    write_json(source / "a.json", coco([(0, 1, [flat(0, 0, 4, 6)])], images=images))
+    assert run(source, out) == 1
+    expected = "which has none: put frame0.jpg, frame1.jpg and 4 more beside the file or in images/"
+    assert expected in one_line(capsys)
+    for number in range(6):
+        photo(source / "images" / f"p{number}.jpg")
+    assert run(source, out) == 1
+    assert one_line(capsys) == (
+        f"error: a.json names none of the photos in {source}: it names frame0.jpg, frame1.jpg and 4 more, the folder "
+        "has images/p0.jpg, images/p1.jpg and 4 more: give them equal names\n"
+    )
+
+
 def test_coco_photos_without_annotations(source, out, capsys):
     images = [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate("abc")]
     for name in "abd":
@@ -190,6 +205,7 @@ def test_coco_photos_without_annotations(source, out, capsys):
     assert run(source, out) == 0
     assert not mask(out, "b").any() and sorted(path.name for path in (out / "images").iterdir()) == ["a.jpg", "b.jpg"]
     report = capsys.readouterr().out
+    assert f"Please check (correct {out}/classes.yaml, or give the flag):" in report
     assert "photos without annotations are all background: 1 (b.jpg)" in report
     assert "photos that are missing: 1 (c.jpg (0 annotations))" in report
     assert "photos that no annotation file lists: 1 (d.jpg)" in report
@@ -746,7 +762,9 @@ def test_a_source_with_nothing_known(source, out, name, capsys):
         (source / name).write_bytes(b"x")
     assert run(source, out) == 1 and not out.exists()
     line = one_line(capsys)
-    assert ("it is empty" if name == "nothing" else name) in line and ("unpack" in line) == (name == "data.zip")
+    assert (
+        "is an empty folder: name the folder that holds your photos and masks" if name == "nothing" else name
+    ) in line and ("unpack" in line) == (name == "data.zip")
 
 
 @pytest.mark.parametrize("name", ["no such folder", "file.txt", "file.zip"])

@@ -40,6 +40,7 @@ def test_ids_stay_as_they_are(source, out, capsys):
     assert np.array_equal(mask(out, "a"), halves(0, 7)) and np.array_equal(mask(out, "b"), halves(7, 3))
     assert classes(out) == {"background": 0, "class_3": 3, "class_7": 7} and ignored(out) == [255]
     report = capsys.readouterr().out
+    assert f"Please check (correct {out}/classes.yaml):" in report  # no line names a flag
     assert "do not say what their ids mean" in report and "50.00%" in report
 
 

@@ -18,9 +18,9 @@ def report(source: str, root: Path, annotated: Annotated, planned: Plan, written
     if annotated.licence:
         lines.insert(-1, f"  licence, as the annotations state it: {annotated.licence}")
     lines += [*_classes(planned, written), ""]
-    lines += _section(
-        f"Please check (correct {root / 'classes.yaml'}, or give the flag):", _to_check(annotated, planned, written)
-    )
+    doubts = _to_check(annotated, planned, written)
+    flags = ", or give the flag" if any("--" in line for line in doubts) else ""
+    lines += _section(f"Please check (correct {root / 'classes.yaml'}{flags}):", doubts)
     lines += _section("Passed over:", _passed_over(annotated, written))
     return lines + _next(root, written)
 
