@@ -18,7 +18,7 @@ SMOOTHED = 16  # more unknown values than this come from smoothed edges or compr
 TINY = 4  # pixels of a speck
 MANY_SPECKS, MOSTLY_SPECKS = 50, 0.6  # a mask with so many specks, and such a share of its regions, is full of them
 PREPARE = "python -m data_scripts.prepare turns such masks into ids"
-MORE_IMAGES = "label more images that show them, or move some to the other split"
+MORE_IMAGES = "label more images of it, or move some to the other split"
 WORTHLESS = "a score on known images says nothing about new ones"
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
 TRAINING = ("train", "val")  # splits that training reads
@@ -169,10 +169,10 @@ def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray
         unseen = [name for name in names if shown[name] and not seen[name]]
         only, missing = [name for name in missing if seen[name]], [name for name in missing if not seen[name]]
     cases = (
-        (missing, "no training image shows", "the network never predicts them: label some, or remove the classes"),
+        (missing, "no training image shows", "such a class is never predicted: label some of it, or remove it"),
         (few, f"fewer than {FEW_IMAGES} training images show", "label more (docs/augmentation.md has other help)"),
-        (unseen, "no validation image shows", f"their IoU is not measured: {MORE_IMAGES}"),
-        (only, "only validation images show", f"their IoU will be 0: {MORE_IMAGES}"),
+        (unseen, "no validation image shows", f"the IoU of such a class is not measured: {MORE_IMAGES}"),
+        (only, "only validation images show", f"the IoU of such a class will be 0: {MORE_IMAGES}"),
     )
     found = [Finding(WARNING, f"{what} {', '.join(classes)}", (), then) for classes, what, then in cases if classes]
     if len(train) <= FEW_IMAGES:

@@ -313,9 +313,10 @@ def held_out(root: Path, *options) -> list[str]:
     return data["validation"]["name"]
 
 
-def test_a_share_of_the_images_is_held_out_the_same_every_time(tmp_path):
+def test_a_share_of_the_images_is_held_out_the_same_every_time(tmp_path, capsys):
     root = yards(tmp_path / "one")
     first = held_out(root)
+    assert "note: 4 of 20 images are held out for validation (--val_share)" in capsys.readouterr().out
     assert len(first) == 4 == len(held_out(root, 0.2)) and held_out(root) == first
     shutil.copytree(root, tmp_path / "two")
     assert held_out(tmp_path / "two") == first  # elsewhere, and without the cache

@@ -162,7 +162,8 @@ def test_coco_categories_of_one_name_are_one_class(source, out, capsys):
     assert classes(out) == {"background": 0, "car": 1, "road": 2}
     assert np.array_equal(mask(out, "a"), painted((1, 0, 0, 4, 6), (1, 6, 0, 8, 6)))
     report = capsys.readouterr().out
-    assert "categories of the same name are one class: car" in report and "no pixel is labelled road" in report
+    assert "categories of the same name are one class: car" in report
+    assert "no pixel is labelled road: delete it from classes.yaml if you do not need it" in report
 
 
 def test_coco_roboflows_category_above_the_others_is_left_out(source, out, capsys):
@@ -198,16 +199,16 @@ def test_coco_files_and_photos_of_different_names(source, out, capsys):
 
 
 def test_coco_photos_without_annotations(source, out, capsys):
-    images = [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate("abc")]
+    images = [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate("abce")]
     for name in "abd":
         photo(source / f"{name}.jpg")
-    write_json(source / "a.json", coco([(0, 1, [flat(0, 0, 4, 6)])], images=images))
+    write_json(source / "a.json", coco([(0, 1, [flat(0, 0, 4, 6)]), (3, 1, [flat(0, 0, 4, 6)])], images=images))
     assert run(source, out) == 0
     assert not mask(out, "b").any() and sorted(path.name for path in (out / "images").iterdir()) == ["a.jpg", "b.jpg"]
     report = capsys.readouterr().out
     assert f"Please check (correct {out}/classes.yaml, or give the flag):" in report
     assert "photos without annotations are all background: 1 (b.jpg)" in report
-    assert "photos that are missing: 1 (c.jpg (0 annotations))" in report
+    assert "photos that are missing: 2 (c.jpg (0 annotations), e.jpg (1 annotation))" in report
     assert "photos that no annotation file lists: 1 (d.jpg)" in report
     assert run(source, out, "--empty", "leave_out", "--overwrite") == 0
     assert [path.name for path in (out / "images").iterdir()] == ["a.jpg"]

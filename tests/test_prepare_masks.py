@@ -646,10 +646,14 @@ def test_each_photo_may_have_a_folder_of_its_own(source, out, names):
 @pytest.mark.parametrize(
     "name, content, words",
     [
-        ("labels/a.txt", "0 0.1 0.1 0.5 0.1 0.5 0.5\n", "labels/a.txt is of YOLO"),
-        ("labels/a.txt", "3 .5 .5 1e-3 1\n", "labels/a.txt is of YOLO"),
-        ("ann/a.jpg.json", '{"objects": [{"classTitle": "road"}]}', "a.jpg.json is of Supervisely"),
-        ("via.json", '{"a.jpg1": {"regions": [{"region_attributes": {}}]}}', "via.json is of VGG Image Annotator"),
+        ("labels/a.txt", "0 0.1 0.1 0.5 0.1 0.5 0.5\n", "labels/a.txt is a YOLO file, which is not read"),
+        ("labels/a.txt", "3 .5 .5 1e-3 1\n", "labels/a.txt is a YOLO file, which is not read"),
+        ("ann/a.jpg.json", '{"objects": [{"classTitle": "road"}]}', "a.jpg.json is a file of Supervisely"),
+        (
+            "via.json",
+            '{"a.jpg1": {"regions": [{"region_attributes": {}}]}}',
+            "via.json is a file of VGG Image Annotator",
+        ),
         ("annotations.xml", "<annotations/>", "annotations.xml and the like are XML"),
         ("masks/a.npy", "", "save masks as PNG"),
         ("notes.txt", "3 photos of the yard\n", "or name masks NAME_mask.png"),

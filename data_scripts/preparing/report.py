@@ -65,7 +65,10 @@ def _to_check(annotated: Annotated, planned: Plan, written: Written) -> list[str
         if not written.counts[number]
     ]
     if empty:
-        lines.append(f"no pixel is labelled {some(empty, 10)}: delete these from classes.yaml if you do not need them")
+        needed = "it from classes.yaml if you do not need it"
+        if len(empty) > 1:
+            needed = "these from classes.yaml if you do not need them"
+        lines.append(f"no pixel is labelled {some(empty, 10)}: delete {needed}")
     known = Counter({split: number for split, number in written.splits.items() if split})
     if known and not known["train"]:
         lines.append(f"there is no training split, only {some(known)}")
