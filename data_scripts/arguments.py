@@ -24,7 +24,7 @@ class SourceOptions:
     dataset: str | None = HfArg(
         default=None,
         help="data set to read (default: the one that --dataset_path holds, or minicity without a path)",
-        metadata={"choices": tuple(DATASETS)},
+        metadata={"choices": tuple(DATASETS), "instead": "your own folder goes to --dataset_path"},
     )
     dataset_path: str | None = HfArg(
         default=None, help="folder of the data set (default: ./NAME-OF-THE-DATASET)", metadata={"may_change": True}
@@ -70,7 +70,10 @@ class SourceOptions:
                 raise DataError(f"--dataset_name and {other} exclude each other: both say what to read")
         if (self.folds is None) != (self.fold is None):
             given, missing = ("--folds", "--fold") if self.folds else ("--fold", "--folds")
-            raise DataError(f"{given} needs {missing}: name both the file of folds and the fold to hold out")
+            raise DataError(
+                f"{given} needs {missing}: name both the file of folds and the fold to hold out "
+                "(python -m data_scripts.folds writes the file)"
+            )
 
 
 @dataclass(frozen=True)
@@ -275,7 +278,7 @@ class InputOptions(ScoringOptions):
     dataset: str | None = HfArg(
         default=None,
         help="data set to read (default: the one that --dataset_path holds, or the one the model was trained on)",
-        metadata={"choices": tuple(DATASETS)},
+        metadata={"choices": tuple(DATASETS), "instead": "your own folder goes to --dataset_path"},
     )
     splits: list[str] | None = HfArg(
         default=None,

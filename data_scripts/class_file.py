@@ -104,6 +104,12 @@ def parse_classes(content: bytes, path: Path | str) -> tuple[LabelInfo, About]:
     ), About(**{key: _text(entries[key], key, path) for key in asdict(About()) if key in entries})
 
 
+def stated_colors(path: Path | str) -> dict[int, tuple[int, int, int]]:
+    """Return {id: colour} of the classes that state one in a classes.yaml that `read_classes` accepts."""
+    classes = _load(Path(path).read_bytes(), path)["classes"]
+    return {int(row["id"]): tuple(map(int, row["color"])) for row in classes if "color" in row}
+
+
 class _Loader(yaml.BaseLoader):
     """Read every scalar as text, so that a class may be called `no` or `1e3`.
 
@@ -134,12 +140,21 @@ def _load(content: bytes, path: Path | str) -> dict:
         entries = yaml.load(content.decode("utf-8-sig"), _Loader)  # noqa: S506 - it makes only text, lists and dicts
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8: save it with that encoding") from error
+    except (yaml.constructor.ConstructorError, yaml.composer.ComposerError) as error:
+        reason = " ".join(filter(None, (error.context, error.problem)))
+        raise DataError(f"{path} cannot be read as YAML{_at(error)}: {reason}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{path} cannot be read as YAML: {reason}") from error
+        remedy = "indent the lines of one class equally, with spaces, close brackets and quotes, quote names with :"
+        raise DataError(f"{path} cannot be read as YAML{_at(error)}: {remedy}") from error
     if not isinstance(entries, dict):
         raise DataError(f"{path} is no list of 'key: value' lines: it needs classes, each with a name and an id")
     return entries
+
+
+def _at(error: Exception) -> str:
+    """Return where an error of YAML lies, or ""."""
+    mark = getattr(error, "problem_mark", None)
+    return f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
 
 
 def _check_keys(entries: dict, known: Sequence[str], where: str) -> None:

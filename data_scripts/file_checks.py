@@ -9,10 +9,13 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
-from .findings import rare_classes
-from .labels import DataError, LabelInfo, MaskError
+from .findings import SMOOTHED, rare_classes
+from .labels import IGNORE_INDEX, DataError, LabelInfo, MaskError
 from .near_duplicates import equal_files
 from .reader import decoding, describe, open_image, read_label, stored_size, upright_size
+
+BLACK_AND_WHITE = {0, IGNORE_INDEX}
+_ONLY = f"holds only 0 and {IGNORE_INDEX}, and {IGNORE_INDEX} always means ignored"
 
 
 def check_data(
@@ -21,33 +24,43 @@ def check_data(
     train_on: Sequence[str],
     progress: bool,
     validation_labels: LabelInfo | None = None,
+    command: str = "python -m data_scripts.check",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Check every file that training will read, and print what stands out. Raises `DataError` for the first bad one.
 
     Returns, for the training images, pixels of each train id, int64 (N, C), and heights and widths, int (N, 2).
     `train_on` names the splits to train on, in order. `validation_labels` is the label set of the validation images, if
-    it is another one than `labels`.
+    it is another one than `labels`. `command` looks at the same data.
     """
     label_sets = {"train": labels, "validation": validation_labels or labels}
     checked = {name: _check_rows(data[name], known, name, progress) for name, known in label_sets.items()}
     counts, sizes = (np.concatenate([checked[name][i] for name in train_on]) for i in (0, 1))
-    shown = [name for name, pixels in zip(labels.names, counts.sum(0), strict=True) if pixels]
-    remedy = labels.remedy or "python -m data_scripts.check says what the masks hold"
-    if not shown:
-        raise DataError(f"every training pixel is ignored: no label holds the id of a class: {remedy}")
-    if len(shown) == 1:
-        raise DataError(
-            f"every training pixel is {shown[0]} or ignored, so there is nothing to learn (255 always is ignored, also "
-            f"in masks of 0 and 255): {remedy}"
-        )
+    if np.count_nonzero(counts.sum(0)) < 2:
+        raise DataError(_nothing_to_learn([(data[name], label_sets[name]) for name in train_on], counts, command))
     validation = None if "validation" in train_on else checked["validation"][0]
     same_labels = validation_labels is None or validation_labels == labels
     lines = [finding.title for finding in rare_classes(labels.names, counts, validation if same_labels else None)]
     if validation is not None:
         lines += _known_images(data)
-    for line in [*lines, *(["python -m data_scripts.check looks further"] if lines else [])]:
+    for line in [*lines, *([f"{command} says more"] if lines else [])]:
         print(f"note: {line}")
     return counts, sizes
+
+
+def _nothing_to_learn(splits: Sequence[tuple[Dataset, LabelInfo]], counts: np.ndarray, command: str) -> str:
+    """Return why training pixels of fewer than two classes cannot be trained on. `counts` (N, C) are those pixels."""
+    labels = splits[0][1]
+    for row, known in ((row, known) for split, known in splits for row in split):
+        ids = read_label(row["label"], row["image"], known.colors_of(row["label"]))
+        if {*np.unique(ids)} == BLACK_AND_WHITE:
+            return f"mask {describe(row['label'])} {_ONLY}{_remedy(labels, 'values')}"
+    shown = [labels.names[i] for i in np.flatnonzero(counts.sum(0))]
+    what = f"{shown[0]} or ignored, so there is nothing to learn" if shown else "ignored: no mask holds a class's id"
+    return f"every training pixel is {what}: label at least two classes; {command} says more"
+
+
+def _remedy(labels: LabelInfo, kind: str) -> str:
+    return f": {labels.remedies[kind]}" if kind in labels.remedies else ""
 
 
 def _known_images(data: DatasetDict) -> list[str]:
@@ -95,25 +108,31 @@ def _check_row(row: dict, labels: LabelInfo) -> tuple[np.ndarray, tuple[int, int
     size = upright_size(row["image"])
     if "label" not in row:
         return np.zeros(len(labels.names), np.int64), size
-    remedy = f": {labels.remedy}" if labels.remedy else ""
     try:
         ids = read_label(row["label"], row["image"], labels.colors_of(row["label"]))
     except MaskError as error:
-        raise DataError(f"{error}{remedy}") from error
-    where = describe(row["label"])
+        raise DataError(f"{error}{_remedy(labels, error.kind)}") from error
+    where = f"mask {describe(row['label'])}"
     if ids.shape != size:
-        raise DataError(f"label {where} is {_by(ids.shape)} but its image {describe(row['image'])} is {_by(size)}")
+        raise DataError(
+            f"{where} is {_by(ids.shape)} (height x width), but its image {describe(row['image'])} is {_by(size)}: "
+            "use the photo that was labelled, or export the mask at its size"
+        )
     if "instance" in row:
         check_whole(row["instance"], "instance map")
         shape = open_image(row["instance"], "instance map").size[::-1]
         if shape not in (size, stored_size(open_image(row["image"]))[::-1]):
-            raise DataError(
-                f"instance map {describe(row['instance'])} is {_by(shape)} but its label {where} is {_by(size)}"
-            )
+            raise DataError(f"instance map {describe(row['instance'])} is {_by(shape)} but its {where} is {_by(size)}")
     histogram = np.bincount(ids.reshape(-1), minlength=256)
     unknown = np.flatnonzero((histogram > 0) & ~labels.known_ids)
+    if len(unknown) and {*np.flatnonzero(histogram)} == BLACK_AND_WHITE:
+        raise DataError(f"{where} {_ONLY}{_remedy(labels, 'values')}")
     if len(unknown):
-        raise DataError(f"label {where} holds id {unknown[0]}, which the {labels.name} label set does not know{remedy}")
+        others = f" and {len(unknown) - 1} others" if len(unknown) > 1 else ""
+        kind = "id" if len(unknown) <= SMOOTHED else "values"
+        raise DataError(
+            f"{where} holds id {unknown[0]}{others}, which {labels.name} does not list{_remedy(labels, kind)}"
+        )
     return histogram[list(labels.source_ids)], size
 
 

@@ -18,7 +18,7 @@ SMOOTHED = 16  # more unknown values than this come from smoothed edges or compr
 TINY = 4  # pixels of a speck
 MANY_SPECKS, MOSTLY_SPECKS = 50, 0.6  # a mask with so many specks, and such a share of its regions, is full of them
 PREPARE = "python -m data_scripts.prepare turns such masks into ids"
-MORE_IMAGES = "label more images that show them, or move some to the other split"
+MORE_IMAGES = "label more images of it, or move some to the other split"
 WORTHLESS = "a score on known images says nothing about new ones"
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
 TRAINING = ("train", "val")  # splits that training reads
@@ -69,6 +69,7 @@ def below(found: Sequence[Finding], root: str) -> list[Finding]:
             finding,
             title=finding.title.replace(prefix, ""),
             details=tuple(line.replace(prefix, "") for line in finding.details),
+            then=finding.then.replace(prefix, ""),
         )
         for finding in found
     ]
@@ -93,7 +94,7 @@ def bad_files(survey: Survey) -> list[Finding]:
             rows = [row for row in survey.of(*splits) if kind in row.faults]
             if rows:
                 lines = some([row.faults[kind] for row in rows])
-                advice = (survey.labels.remedy or then) if kind == "colors" else then
+                advice = survey.labels.remedies.get(kind, then)
                 if max(row.colors for row in rows) > MANY_COLORS:
                     lines += ("so many colours come from smoothed (anti-aliased) edges or from compression",)
                     advice = "export the masks again, without smoothing and as PNG"
@@ -120,13 +121,13 @@ def unknown_values(survey: Survey) -> list[Finding]:
             ],
             "values",
         )
-        then = survey.labels.remedy or "name the right data set, or correct the masks"
+        then = survey.labels.remedies.get("id", "name the right data set, or correct the masks")
         if len(masks) > SMOOTHED:
             lines += ("so many values come from smoothed (anti-aliased) edges, from resizing or from a JPEG",)
             then = "export the masks again: no smoothing, nearest-neighbour resizing, PNG"
         elif _are_0_and_255(survey.of(*splits)):
             lines = (*lines, "these look like 0/255 masks, and 255 always means ignored")
-            then = survey.labels.remedy or PREPARE
+            then = survey.labels.remedies.get("values", PREPARE)
         found.append(Finding(level, f"values in the masks that are no class{where}: {len(masks)}", lines, then))
     return found
 
@@ -144,7 +145,7 @@ def nothing_to_learn(survey: Survey) -> list[Finding]:
     if not _are_0_and_255(rows):
         return [Finding(ERROR, f"nothing to learn: {what}", then="label at least two classes")]
     lines = ("the masks hold only the values 0 and 255, and 255 always means ignored",)
-    return [Finding(ERROR, f"nothing to learn: {what}", lines, labels.remedy or PREPARE)]
+    return [Finding(ERROR, f"nothing to learn: {what}", lines, labels.remedies.get("values", PREPARE))]
 
 
 def _are_0_and_255(rows: Iterable[Row]) -> bool:
@@ -168,10 +169,10 @@ def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray
         unseen = [name for name in names if shown[name] and not seen[name]]
         only, missing = [name for name in missing if seen[name]], [name for name in missing if not seen[name]]
     cases = (
-        (missing, "no training image shows", "the network never predicts them: label some, or remove the classes"),
+        (missing, "no training image shows", "such a class is never predicted: label some of it, or remove it"),
         (few, f"fewer than {FEW_IMAGES} training images show", "label more (docs/augmentation.md has other help)"),
-        (unseen, "no validation image shows", f"their IoU is not measured: {MORE_IMAGES}"),
-        (only, "only validation images show", f"their IoU will be 0: {MORE_IMAGES}"),
+        (unseen, "no validation image shows", f"the IoU of such a class is not measured: {MORE_IMAGES}"),
+        (only, "only validation images show", f"the IoU of such a class will be 0: {MORE_IMAGES}"),
     )
     found = [Finding(WARNING, f"{what} {', '.join(classes)}", (), then) for classes, what, then in cases if classes]
     if len(train) <= FEW_IMAGES:

@@ -152,7 +152,7 @@ def _label_set(name: str, names: dict[int, str], mask: str, remedy: str) -> Labe
         source_ids=tuple(classes),
         palette=default_palette(len(classes)),
         void_ids=(*void, IGNORE_INDEX),
-        remedy=remedy,
+        remedies=dict.fromkeys(("colors", "values", "id"), remedy),
     )
 
 

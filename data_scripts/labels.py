@@ -14,7 +14,11 @@ class DataError(ValueError):
 
 
 class MaskError(DataError):
-    """A label file is sound, but holds something else than class ids."""
+    """A label file is sound, but holds something else than class ids. `kind` is a key of `LabelInfo.remedies`."""
+
+    def __init__(self, message: str, kind: str = ""):
+        self.kind = kind
+        super().__init__(message)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class LabelInfo:
                    object
     colors         for label files in colours instead of ids: source id of each colour, by folder of the label file, as
                    a path; "" stands for all folders. Empty: label files hold ids
-    remedy         what to do about a label file that does not fit, for error messages
+    remedies       what to do about label files that do not fit, for error messages, by kind: "colors" instead of ids,
+                   "values" that cannot be ids, an unknown "id"
     ignore_index   train id of ignored pixels
     """
 
@@ -49,7 +54,7 @@ class LabelInfo:
     ground: tuple[str, ...] = ()
     things: tuple[tuple[str, ...], ...] = ()
     colors: dict[str, dict[Color, int]] = field(default_factory=dict)
-    remedy: str = ""
+    remedies: dict[str, str] = field(default_factory=dict)
     ignore_index: int = IGNORE_INDEX
 
     @property

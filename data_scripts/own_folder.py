@@ -59,8 +59,13 @@ def load_folder(root: Path) -> tuple[dict[str, list[Row]], LabelInfo]:
     labels, _ = read_classes(root / CLASS_FILE)
     found = {split: _pair(split, *folders) for split, folders in places.items()}
     note(f"{root} has {', '.join(f'{len(rows)} {split}' for split, rows in found.items())} images")
-    remedy = f"correct {CLASS_FILE}, or the masks with {prepare_command(root)}"
-    return found, replace(labels, remedy=remedy)
+    command = prepare_command(root)
+    remedies = {
+        "colors": f"write the colour of each class in {root / CLASS_FILE} (color: [r, g, b]), then run {command}",
+        "values": f"convert the masks with {command}",
+        "id": "add a class with that id, or add it to ignore",
+    }
+    return found, replace(labels, remedies=remedies)
 
 
 def _places(root: Path) -> dict[str, tuple[Path, Path | None]]:

@@ -169,7 +169,7 @@ def read_label(file: dict | str, image: dict | str | None = None, colors: dict[C
     was drawn upright and stays as it is.
     """
     if colors is None:
-        return _read_ids(file, image, "label", "class ids", np.uint8)
+        return _read_ids(file, image, "mask", "class ids", np.uint8)
     return _read_colors(file, image, colors)
 
 
@@ -197,8 +197,12 @@ def open_photo(file: dict | str) -> Image.Image:
 
 def _read_ids(file: dict | str, image: dict | str | None, what: str, ids_are: str, kind: type) -> np.ndarray:
     mask, most = open_image(file, what), np.iinfo(kind).max
+    if mask.mode not in LABEL_MODES and mask.mode in COLOR_MODES:
+        raise MaskError(f"{what} {describe(file)} is in colours ({mask.mode}), not {ids_are}", "colors")
     if mask.mode not in LABEL_MODES:
-        raise MaskError(f"{what} {describe(file)} is a {mask.mode} image: {ids_are} need a single channel of integers")
+        raise MaskError(
+            f"{what} {describe(file)} is a {mask.mode} image, but {ids_are} need a single channel of integers", "values"
+        )
     if mask.format in ("JPEG", "MPO"):
         raise MaskError(f"{what} {describe(file)} is a JPEG, which changes {ids_are}: save it as PNG")
     with decoding(file, what):
@@ -213,7 +217,7 @@ def _read_ids(file: dict | str, image: dict | str | None, what: str, ids_are: st
     if ids.dtype != kind:
         if ids.min() < 0 or ids.max() > most:
             wrong = ids.min() if ids.min() < 0 else ids.max()
-            raise MaskError(f"{what} {describe(file)} holds id {wrong}: {ids_are} are 0 to {most}")
+            raise MaskError(f"{what} {describe(file)} holds id {wrong}, but {ids_are} are 0 to {most}", "values")
         ids = ids.astype(kind)
     return ids
 
@@ -228,12 +232,12 @@ def turned_with(ids: np.ndarray, image: dict | str | None) -> np.ndarray:
 
 
 def _read_colors(file: dict | str, image: dict | str | None, colors: dict[Color, int]) -> np.ndarray:
-    mask = open_image(file, "label")
+    mask = open_image(file, "mask")
     if mask.mode not in COLOR_MODES:
-        raise MaskError(f"label {describe(file)} is a {mask.mode} image: its classes are colours, so it must be RGB")
+        raise MaskError(f"mask {describe(file)} is a {mask.mode} image: its classes are colours, so it must be RGB")
     if mask.format in ("JPEG", "MPO"):
-        raise MaskError(f"label {describe(file)} is a JPEG, which changes colours: save it as PNG")
-    with decoding(file, "label"):
+        raise MaskError(f"mask {describe(file)} is a JPEG, which changes colours: save it as PNG")
+    with decoding(file, "mask"):
         own = orientation(mask)
         rgb = upright(mask.convert("RGB"), mask)
     ids = ids_of_colors(rgb, colors, describe(file))
@@ -258,7 +262,7 @@ def ids_of_colors(rgb: np.ndarray, colors: dict[Color, int], where: str) -> np.n
         code = int(strange[pixels.argmax()])
         more = f", and {len(strange) - 1} other unknown colours" if len(strange) > 1 else ""
         raise MaskError(
-            f"label {where} holds colour {code >> 16} {code >> 8 & 255} {code & 255} in {pixels.max()} pixels, which "
+            f"mask {where} holds colour {code >> 16} {code >> 8 & 255} {code & 255} in {pixels.max()} pixels, which "
             f"no class has{more}"
         )
     return np.repeat(ids[places], lengths).reshape(rgb.shape[:2])

@@ -173,13 +173,13 @@ def _name_fault(row: Row, file: dict, message: str, in_colors: bool) -> None:
     """Record why `read_label` refused a label with `message`. `in_colors`: the data set's labels are colours."""
     kind = "label"
     try:
-        mask = open_image(file, "label")
+        mask = open_image(file, "mask")
         if mask.format in ("JPEG", "MPO"):
             kind = "jpeg"
         elif mask.mode not in LABEL_MODES and not in_colors:
-            with decoding(file, "label"):
+            with decoding(file, "mask"):
                 row.colors = len(distinct_colors(np.asarray(mask.convert("RGB"))))
-            kind, message = "colors", f"label {describe(file)} holds {row.colors:,} colours"
+            kind, message = "colors", f"mask {describe(file)} holds {row.colors:,} colours"
     except DataError as error:  # it is damaged too, and that comes first
         message = str(error)
     row.faults[kind] = message
@@ -194,7 +194,7 @@ def distinct_colors(pixels: np.ndarray) -> np.ndarray:
 def _size_fault(row: Row, shape: Sequence[int]) -> str:
     turned = ": one of them lies on its side" if tuple(shape) == row.size[::-1] else ""
     height, width = row.size
-    return f"label {row.label} is {shape[0]}x{shape[1]} but its image {row.image} is {height}x{width}{turned}"
+    return f"mask {row.label} is {shape[0]}x{shape[1]} but its image {row.image} is {height}x{width}{turned}"
 
 
 def _check_instances(row: Row, files: dict, shape: tuple[int, int]) -> None:
@@ -206,11 +206,11 @@ def _check_instances(row: Row, files: dict, shape: tuple[int, int]) -> None:
     if instances.shape != shape:
         height, width = instances.shape
         where = describe(files["instance"])
-        row.faults["instance"] = f"instance map {where} is {height}x{width} but its label is {shape[0]}x{shape[1]}"
+        row.faults["instance"] = f"instance map {where} is {height}x{width} but its mask is {shape[0]}x{shape[1]}"
 
 
 def _is_turned(files: dict) -> bool:
-    photo, mask = open_image(files["image"]), open_image(files["label"], "label")
+    photo, mask = open_image(files["image"]), open_image(files["label"], "mask")
     turn = orientation(photo)
     if turn == 1 or orientation(mask) != 1:
         return False

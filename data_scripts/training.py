@@ -1,5 +1,6 @@
 """Prepare the data of a training run: check the files, decode them once if there is room, and make items of them."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -79,6 +80,14 @@ def load_to_look_at(options: DivisionOptions) -> tuple[DatasetDict, LabelInfo, s
         return data, labels, str(error)
 
 
+def check_command(options: DivisionOptions) -> str:
+    """Return the command that looks at every file of the data set."""
+    flags = ["--dataset_name", options.dataset_name] if options.dataset_name else ["--dataset", options.dataset]
+    if options.dataset_path is not None:
+        flags = [options.dataset_path, *(flags if options.dataset != "folder" else [])]
+    return shlex.join(["python", "-m", "data_scripts.check", *flags])
+
+
 def count_images(options: DataOptions, data: DatasetDict) -> int:
     """Return the number of training images."""
     return sum(len(data[name]) for name in options.splits)
@@ -100,7 +109,7 @@ def make_training_data(
     labels, rules = scoring.network, ()
     if augmentation.copyblob != "none":  # refuse wrong rules before the long check of the files
         rules = parse_rules(augmentation.copyblob_rules or labels.copyblob, labels)
-    counts, sizes = once(check_data, data, labels, options.splits, True, scoring.files)
+    counts, sizes = once(check_data, data, labels, options.splits, True, scoring.files, check_command(options))
     images = training_split(*(data[name] for name in options.splits))
     pixels = pixels_of(images, labels, options.train_size, "training", options.cache, once)
     weights, blobs = inverse_frequency(counts.sum(0)), None

@@ -40,7 +40,8 @@ def hold_share_out(split: Dataset, labels: LabelInfo, share: float, group_by: st
         raise DataError(f"--val_share: {what}, so none can be held out: add a folder val of other images")
     part = divide(counts, groups, (1 - share, share))
     held_out, number = int((part == 1).sum()), len(np.unique(groups))
-    note(f"{held_out} of {len(split)} images, which form {number} groups, are held out for validation (--val_share)")
+    form = f", which form {number} groups," if number < len(split) else ""
+    note(f"{held_out} of {len(split)} images{form} are held out for validation (--val_share)")
     parts = {name: split.select(np.flatnonzero(part == i)) for i, name in enumerate(("train", "validation"))}
     return DatasetDict({name: training_split(rows) for name, rows in parts.items()})
 

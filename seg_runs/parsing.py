@@ -6,6 +6,7 @@ names each of a fixed number of values. This module reads the others:
 
     kind          one of `KINDS`, which stands for the metadata of flags of this kind
     choices       allowed values, compared without case
+    instead       what to do about a value that is not among them
     parts         function that returns the choices that a value is made of, for a flag whose value may combine several
     least, most   inclusive bounds of a number, or of each number in a list
     above, below  exclusive bounds
@@ -224,7 +225,9 @@ def check_value(flag: str, value: Any, marks: dict) -> None:
         if isinstance(item, float) and not math.isfinite(item):
             raise RunError(f"{flag} {item} is not a finite number")
         if "choices" in marks and item not in marks["choices"]:
-            raise RunError(f"{flag} {item!s:.80} is not known: choose one of {', '.join(map(str, marks['choices']))}")
+            known = ", ".join(map(str, marks["choices"]))
+            instead = f"; {marks['instead']}" if "instead" in marks else ""
+            raise RunError(f"{flag} {item!s:.80} is not known: choose one of {known}{instead}")
         if isinstance(item, (int, float)) and not isinstance(item, bool):
             check_range(flag, item, marks)
 

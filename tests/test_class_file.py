@@ -130,8 +130,16 @@ WRONG = {
     "a tag": ("classes: !!python/object/apply:os.system [ls]", "remove the tag"),
     "a tag of YAML": ("classes: [{name: a, id: !!int 0}, {name: b, id: 1}]", "remove the tag"),
     "a merge": (TWO + "<<: {title: a}", "'<<'"),
-    "two documents": (TWO + "---\n" + TWO, "cannot be read as YAML"),
-    "no YAML": ("classes: [", "cannot be read as YAML"),
+    "two documents": (TWO + "---\n" + TWO, "expected a single document in the stream but found another document"),
+    "no YAML": (
+        "classes: [",
+        "as YAML at line 1, column 11: indent the lines of one class equally, with spaces, close",
+    ),
+    "a line that is indented too little": (
+        "classes:\n  - name: a\n    id: 0\n  - name: b\n   id: 1",
+        "classes.yaml cannot be read as YAML at line 5, column 4: indent the lines of one class equally, with spaces, "
+        "close brackets and quotes, quote names with :",
+    ),
     "tabs": ("classes:\n\t- name: a", "cannot be read as YAML"),
     "deep nesting": ("[" * 20_000, "cannot be read as YAML"),
     "a list": ("- a", "no list of 'key: value' lines"),

@@ -70,7 +70,7 @@ def test_the_most_frequent_unknown_colour_is_named(tmp_path):
     ):
         read_label(str(tmp_path / "a_L.png"), None, COLORS)
     rgb[0, 0] = (0, 0, 0)
-    with pytest.raises(DataError, match=r"^label x holds colour 1 2 3 in 3 pixels, which no class has$"):
+    with pytest.raises(DataError, match=r"^mask x holds colour 1 2 3 in 3 pixels, which no class has$"):
         ids_of_colors(rgb, COLORS, "x")
 
 
@@ -139,7 +139,7 @@ def test_the_check_names_the_file_and_the_colour(tmp_path):
     split, _ = split_of(tmp_path)
     rgb = np.full((40, 60, 3), (9, 9, 9), np.uint8)
     Image.fromarray(rgb).save(tmp_path / "two" / "label.png")
-    with pytest.raises(DataError, match=r"label .*two/label.png holds colour 9 9 9 in 2400 pixels, which no class has"):
+    with pytest.raises(DataError, match=r"mask .*two/label.png holds colour 9 9 9 in 2400 pixels, which no class has"):
         check_split(split, LABELS, "train", progress=False)
 
 

@@ -406,7 +406,7 @@ def test_checksums_of_anothers_making_read_nothing_outside_the_folder(tmp_path, 
     [
         ({"train_on": "foo"}, "--train_on foo is not known"),
         ({"train_on": ["train"]}, "train_on takes one value"),
-        ({"fold": "a"}, "--fold needs --folds"),
+        ({"fold": "a"}, "fold to hold out (python -m data_scripts.folds writes the file)"),
         ({"folds": "f.json"}, "--folds needs --fold"),
         ({"num_workers": "many"}, "num_workers is 'many', but takes whole numbers"),
     ],

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import shutil
 
 import cv2
@@ -12,12 +13,14 @@ from PIL import Image
 from test_near_duplicates import scene
 
 from data_scripts import check, eda
+from data_scripts.arguments import DataOptions
 from data_scripts.file_checks import check_data
 from data_scripts.findings import findings_of
 from data_scripts.fold_files import load_data
 from data_scripts.labels import DataError
 from data_scripts.sources import load_source
 from data_scripts.survey import Survey, region_sizes, take_survey
+from data_scripts.training import check_command
 
 REAL = ROOT.parent / "shared" / "real"
 CLASSES = "classes:\n  - {name: road, id: 1}\n  - {name: car, id: 2}\nignore: [0]\n"
@@ -188,6 +191,23 @@ def test_masks_of_one_class_or_none_teach_nothing(own, looked):
         code, text = looked(own)
         assert code == 1 and f"nothing to learn: {expected}" in text and "0 and 255" not in text
         assert not training_accepts(own)
+
+
+def test_training_names_the_command_that_says_more(own, capsys):
+    for path in (own / "masks/val").iterdir():
+        save(path, np.minimum(mask(), 1))
+    command = check_command(DataOptions(dataset="folder", dataset_path=str(own)))
+    assert command == f"python -m data_scripts.check '{own}'"
+    for flags, given in (
+        ({"dataset": "camvid"}, "--dataset camvid"),
+        ({"dataset": "camvid", "dataset_path": "a"}, "a --dataset camvid"),
+        ({"dataset": "hub", "dataset_name": "a/b"}, "--dataset_name a/b"),
+    ):
+        assert check_command(DataOptions(**flags)) == f"python -m data_scripts.check {given}"
+    data, labels = load_source("folder", str(own))
+    check_data(data, labels, ("train",), False, command=command)
+    assert capsys.readouterr().out.endswith(f"note: {command} says more\n")
+    assert check.main(shlex.split(command)[3:]) == 0
 
 
 def test_a_bad_test_image_is_a_warning(own, looked):

@@ -382,13 +382,17 @@ def test_an_instance_map_that_lies_on_its_side_is_refused(tmp_path):
     for name, size in (("image", (64, 32)), ("label", (64, 32)), ("instance", (32, 64))):
         Image.new("L", size).save(tmp_path / f"{name}.png")
     row = [("a", *(tmp_path / f"{name}.png" for name in ("image", "label", "instance")))]
-    with pytest.raises(DataError, match="instance map .*instance.png is 64x32 but its label"):
+    with pytest.raises(DataError, match="instance map .*instance.png is 64x32 but its mask"):
         check_split(from_files(row, "here"), CAMVID, "train", progress=False)
 
 
-@pytest.mark.parametrize("mode", ["F", "RGB", "LA", "RGBA"])
-def test_masks_that_hold_no_ids_are_refused(mode):
-    with pytest.raises(DataError, match=f"{mode} image.*single channel"):
+@pytest.mark.parametrize(
+    "mode, reason",
+    [(mode, f"{mode} image.*single channel") for mode in ("F", "LA")]
+    + [(mode, rf"in colours \({mode}\), not class ids") for mode in ("RGB", "RGBA")],
+)
+def test_masks_that_hold_no_ids_are_refused(mode, reason):
+    with pytest.raises(DataError, match=reason):
         read_label(stored(Image.new(mode, (4, 4)), "TIFF"))
 
 

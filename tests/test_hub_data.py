@@ -190,8 +190,8 @@ def test_what_is_no_data_set_is_one_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "mask, part",
     [
-        (png(photo(0)), "label row 1 of split train, column label is a RGB image"),
-        (png(np.full((24, 32), 5, np.uint8)), "label row 1 of split train, column label holds id 5, which"),
+        (png(photo(0)), "mask row 1 of split train, column label is in colours (RGB)"),
+        (png(np.full((24, 32), 5, np.uint8)), "mask row 1 of split train, column label holds id 5, which"),
     ],
     ids=["colours", "id"],
 )

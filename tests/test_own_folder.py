@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import unicodedata
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from conftest import ROOT, launch
 from PIL import Image
 
+from data_scripts import prepare
 from data_scripts.arguments import DataOptions
 from data_scripts.class_file import default_palette
 from data_scripts.file_checks import check_data
@@ -222,47 +224,79 @@ def test_a_folder_that_cannot_be_read_is_refused_in_one_line(damage, tmp_path):
         assert f"python -m data_scripts.prepare '{root}' '{root}_prepared'" in line
 
 
+CONVERT = "convert the masks with python -m data_scripts.prepare {root} {root}_prepared"
+
+
 def colors(path):
     Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(path)
-    return "is a RGB image"
+    return (
+        "is in colours (RGB), not class ids: write the colour of each class in {root}/classes.yaml (color: [r, g, b]), "
+        "then run python -m data_scripts.prepare {root} {root}_prepared"
+    )
 
 
 def sixteen_bits(path):
     Image.fromarray(np.full((24, 32), 1000, np.uint16)).save(path)
-    return "holds id 1000"
+    return f"holds id 1000, but class ids are 0 to 255: {CONVERT}"
+
+
+def smoothed(path):
+    Image.fromarray(np.arange(24 * 32, dtype=np.uint8).reshape(24, 32)).save(path)
+    return f"holds id 0 and 250 others, which {{root}}/classes.yaml does not list: {CONVERT}"
+
+
+def jpeg(path):
+    Image.fromarray(mask_of(0)).save(path, "JPEG")
+    return "is a JPEG, which changes class ids: save it as PNG"
+
+
+def another_size(path):
+    Image.fromarray(mask_of(0)[:12]).save(path)
+    return (
+        "is 12x32 (height x width), but its image {root}/images/train/train.jpg is 24x32: use the photo that was "
+        "labelled, or export the mask at its size"
+    )
 
 
 def black_and_white(path):
     Image.fromarray(np.where(mask_of(0) == 1, 255, 0).astype(np.uint8)).save(path)
-    return "holds id 0, which the"
+    return f"holds only 0 and 255, and 255 always means ignored: {CONVERT}"
 
 
 def another_id(path):
     Image.fromarray(np.full((24, 32), 2, np.uint8)).save(path)
-    return "holds id 2, which the"
+    return "holds id 2, which {root}/classes.yaml does not list: add a class with that id, or add it to ignore"
 
 
-@pytest.mark.parametrize("change", [colors, sixteen_bits, black_and_white, another_id])
-def test_a_mask_of_another_kind_is_named_with_the_command_that_converts_it(change, tmp_path):
+KINDS = [colors, sixteen_bits, smoothed, jpeg, another_size, black_and_white, another_id]
+
+
+@pytest.mark.parametrize("change", KINDS)
+def test_a_mask_of_another_kind_is_named_with_its_own_remedy(change, tmp_path):
     root = own(tmp_path / "own", {f"images/{s}/{s}.jpg": f"masks/{s}/{s}.png" for s in ("train", "val")})
     part = change(root / "masks" / "train" / "train.png")
     data, labels = load_source("folder", str(root))
     with pytest.raises(DataError) as caught:
         check_data(data, labels, ("train",), False)
-    line = str(caught.value)
-    assert part in line and "train.png" in line and "\n" not in line
-    assert f"correct classes.yaml, or the masks with python -m data_scripts.prepare {root} {root}_prepared" in line
+    assert str(caught.value) == f"mask {root}/masks/train/train.png {part.format(root=root)}"
 
 
 def test_masks_of_0_and_255_do_not_train_on_nothing(tmp_path):
     """255 always is ignored, so that one class is left in such masks."""
     classes = "classes: [{name: background, id: 0}, {name: cell, id: 1}]"
-    root = own(tmp_path, {f"images/{s}/{s}.jpg": f"masks/{s}/{s}.png" for s in ("train", "val")}, classes)
+    root = own(tmp_path / "own", {f"images/{s}/{s}.jpg": f"masks/{s}/{s}.png" for s in ("train", "val")}, classes)
     for split in ("train", "val"):
         black_and_white(root / "masks" / split / f"{split}.png")
     data, labels = load_source("folder", str(root))
-    with pytest.raises(DataError, match="every training pixel is background or ignored.*data_scripts.prepare"):
+    with pytest.raises(DataError) as caught:
         check_data(data, labels, ("train",), False)
+    line = str(caught.value)
+    assert line.startswith(f"mask {root}/masks/train/train.png holds only 0 and 255, and 255 always means ignored: ")
+    command = shlex.split(line.split(": convert the masks with ")[1])
+    assert prepare.main(command[3:]) == 0
+    data, labels = load_source("folder", command[4])
+    check_data(data, labels, ("train",), False)
+    assert labels.names == ("background", "cell") and read_label(data["train"][0]["label"]).max() == 1
 
 
 # --val_share
@@ -279,9 +313,10 @@ def held_out(root: Path, *options) -> list[str]:
     return data["validation"]["name"]
 
 
-def test_a_share_of_the_images_is_held_out_the_same_every_time(tmp_path):
+def test_a_share_of_the_images_is_held_out_the_same_every_time(tmp_path, capsys):
     root = yards(tmp_path / "one")
     first = held_out(root)
+    assert "note: 4 of 20 images are held out for validation (--val_share)" in capsys.readouterr().out
     assert len(first) == 4 == len(held_out(root, 0.2)) and held_out(root) == first
     shutil.copytree(root, tmp_path / "two")
     assert held_out(tmp_path / "two") == first  # elsewhere, and without the cache
@@ -590,5 +625,5 @@ def test_a_wrong_mask_ends_two_processes_with_one_line(tmp_path):
     colors(root / "masks/clip1_03.png")
     result = launch("train_seg.py", *FAST, "--dataset_path", root, processes=2, cwd=tmp_path)
     assert result.returncode != 0 and "Traceback" not in result.stdout
-    lines = [line for line in result.stderr.splitlines() if "is a RGB image" in line]
+    lines = [line for line in result.stderr.splitlines() if "is in colours (RGB)" in line]
     assert len(lines) == 1 and "clip1_03.png" in lines[0] and f"data_scripts.prepare {root}" in lines[0]

@@ -162,7 +162,8 @@ def test_coco_categories_of_one_name_are_one_class(source, out, capsys):
     assert classes(out) == {"background": 0, "car": 1, "road": 2}
     assert np.array_equal(mask(out, "a"), painted((1, 0, 0, 4, 6), (1, 6, 0, 8, 6)))
     report = capsys.readouterr().out
-    assert "categories of the same name are one class: car" in report and "no pixel is labelled road" in report
+    assert "categories of the same name are one class: car" in report
+    assert "no pixel is labelled road: delete it from classes.yaml if you do not need it" in report
 
 
 def test_coco_roboflows_category_above_the_others_is_left_out(source, out, capsys):
@@ -182,16 +183,32 @@ def test_coco_background_and_void_categories(source, out):
     assert np.array_equal(mask(out, "a"), painted((1, 0, 0, 2, 6), (255, 2, 0, 4, 6)))
 
 
+def test_coco_files_and_photos_of_different_names(source, out, capsys):
+    images = [{"id": number, "file_name": f"frame{number}.jpg"} for number in range(6)]
+    write_json(source / "a.json", coco([(0, 1, [flat(0, 0, 4, 6)])], images=images))
+    assert run(source, out) == 1
+    expected = "which has none: put frame0.jpg, frame1.jpg and 4 more beside the file or in images/"
+    assert expected in one_line(capsys)
+    for number in range(6):
+        photo(source / "images" / f"p{number}.jpg")
+    assert run(source, out) == 1
+    assert one_line(capsys) == (
+        f"error: a.json names none of the photos in {source}: it names frame0.jpg, frame1.jpg and 4 more, the folder "
+        "has images/p0.jpg, images/p1.jpg and 4 more: give them equal names\n"
+    )
+
+
 def test_coco_photos_without_annotations(source, out, capsys):
-    images = [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate("abc")]
+    images = [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate("abce")]
     for name in "abd":
         photo(source / f"{name}.jpg")
-    write_json(source / "a.json", coco([(0, 1, [flat(0, 0, 4, 6)])], images=images))
+    write_json(source / "a.json", coco([(0, 1, [flat(0, 0, 4, 6)]), (3, 1, [flat(0, 0, 4, 6)])], images=images))
     assert run(source, out) == 0
     assert not mask(out, "b").any() and sorted(path.name for path in (out / "images").iterdir()) == ["a.jpg", "b.jpg"]
     report = capsys.readouterr().out
+    assert f"Please check (correct {out}/classes.yaml, or give the flag):" in report
     assert "photos without annotations are all background: 1 (b.jpg)" in report
-    assert "photos that are missing: 1 (c.jpg (0 annotations))" in report
+    assert "photos that are missing: 2 (c.jpg (0 annotations), e.jpg (1 annotation))" in report
     assert "photos that no annotation file lists: 1 (d.jpg)" in report
     assert run(source, out, "--empty", "leave_out", "--overwrite") == 0
     assert [path.name for path in (out / "images").iterdir()] == ["a.jpg"]
@@ -746,7 +763,9 @@ def test_a_source_with_nothing_known(source, out, name, capsys):
         (source / name).write_bytes(b"x")
     assert run(source, out) == 1 and not out.exists()
     line = one_line(capsys)
-    assert ("it is empty" if name == "nothing" else name) in line and ("unpack" in line) == (name == "data.zip")
+    assert (
+        "is an empty folder: name the folder that holds your photos and masks" if name == "nothing" else name
+    ) in line and ("unpack" in line) == (name == "data.zip")
 
 
 @pytest.mark.parametrize("name", ["no such folder", "file.txt", "file.zip"])

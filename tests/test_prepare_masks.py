@@ -2,6 +2,7 @@
 
 from unicodedata import normalize
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,6 +40,7 @@ def test_ids_stay_as_they_are(source, out, capsys):
     assert np.array_equal(mask(out, "a"), halves(0, 7)) and np.array_equal(mask(out, "b"), halves(7, 3))
     assert classes(out) == {"background": 0, "class_3": 3, "class_7": 7} and ignored(out) == [255]
     report = capsys.readouterr().out
+    assert f"Please check (correct {out}/classes.yaml):" in report  # no line names a flag
     assert "do not say what their ids mean" in report and "50.00%" in report
 
 
@@ -205,7 +207,9 @@ def test_a_colour_that_the_list_lacks_becomes_a_class(source, out, capsys):
     assert run(source, out) == 0
     assert classes(out) == {"background": 0, "road": 1, "car": 2, "color_0_0_255": 3}
     assert np.array_equal(mask(out, "a"), halves(3, 1))
-    assert "has no name for the colours (0, 0, 255)" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert "has no name for the colours (0, 0, 255), now color_0_0_255: rename them in the new classes.yaml" in report
+    assert "labelmap.txt does not name: 24 (the first in images/a.png)" in report
 
 
 @pytest.mark.parametrize("name", ["void", "Unlabelled", "__ignore__"])
@@ -260,7 +264,9 @@ def test_ids_that_a_list_lacks_are_named(source, out, capsys):
     one_pair(source, halves(0, 9))
     (source / "id2label.json").write_text('{"0": "sky", "1": "road"}')
     assert run(source, out) == 0 and classes(out) == {"sky": 0, "road": 1, "class_9": 9}
-    assert "id2label.json has no name for id 9" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert "id2label.json has no name for id 9: rename" in report
+    assert "id2label.json does not name: 24 (the first in images/a.png)" in report
 
 
 def test_two_names_for_0_and_255(source, out):
@@ -276,6 +282,61 @@ def test_a_class_with_the_id_255_gets_another(source, out, capsys):
     assert run(source, out) == 0
     assert classes(out) == {"background": 0, "road": 1} and np.array_equal(mask(out, "a"), halves(0, 1))
     assert "255 became 1" in capsys.readouterr().out
+
+
+CRACKS = "classes:\n  - {name: background, id: 0}\n  - {name: crack, id: 1}\n"
+COLORED = "classes:\n  - {name: background, id: 0, color: [0, 0, 0]}\n  - {name: crack, id: 1, color: [255, 0, 0]}\n"
+
+
+@pytest.mark.parametrize("content", [CRACKS, f"{CRACKS}ignore: [255]\n", COLORED])
+def test_0_and_255_get_the_two_names_of_a_classes_yaml(source, out, content, capsys):
+    one_pair(source, halves(0, 255))
+    (source / "classes.yaml").write_text(content)
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "crack": 1} and np.array_equal(mask(out, "a"), halves(0, 1))
+    assert "255 became 1 (crack)" in capsys.readouterr().out
+    assert content != COLORED or colors(out)["crack"] == [255, 0, 0]
+
+
+def test_listed_ids_beside_255_are_no_levels(source, out):
+    array = ids([0, 0, 128, 128], [255, 255, 255, 255])
+    one_pair(source, array)
+    (source / "classes.yaml").write_text(CRACKS.replace("id: 1", "id: 128"))
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "crack": 128} and np.array_equal(mask(out, "a"), array)
+
+
+def test_an_ignored_level_of_a_classes_yaml_stays_ignored(source, out):
+    one_pair(source, ids([0, 0, 127, 127], [255, 255, 255, 255]))
+    (source / "classes.yaml").write_text("classes: [{name: a, id: 1}, {name: b, id: 2}]\nignore: [0]")
+    assert run(source, out) == 0
+    assert classes(out) == {"a": 1, "b": 2} and np.array_equal(mask(out, "a"), ids([0, 0, 1, 1], [2, 2, 2, 2]))
+
+
+@pytest.mark.parametrize("palette", [None, (BLACK, BLUE, *[GREEN] * 254)])
+@pytest.mark.parametrize("content", [CRACKS, COLORED])
+def test_one_id_that_a_classes_yaml_lacks_leaves_the_others_their_names(source, out, content, palette, capsys):
+    for name, value in (("a", 1), ("b", 7)):
+        one_pair(source, halves(0, value), name)
+        if palette:
+            with_palette(halves(0, value), *palette).save(source / "masks" / f"{name}.png")
+    (source / "classes.yaml").write_text(content)
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "crack": 1, "class_7": 7}
+    assert np.array_equal(mask(out, "a"), halves(0, 1)) and np.array_equal(mask(out, "b"), halves(0, 7))
+    assert "classes.yaml has no name for id 7" in capsys.readouterr().out
+
+
+def test_colours_need_a_classes_yaml_with_colours(source, out, capsys):
+    one_pair(source, paint(halves(0, 1), BLACK, RED))
+    (source / "classes.yaml").write_text(CRACKS)
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "color_255_0_0": 1}
+    assert "classes.yaml gives no colours to background, crack, so these names are not used" in capsys.readouterr().out
+    (source / "classes.yaml").write_text(COLORED)
+    assert run(source, out, "--overwrite") == 0
+    assert classes(out) == {"background": 0, "crack": 1} and np.array_equal(mask(out, "a"), halves(0, 1))
+    assert "gives no colours" not in capsys.readouterr().out
 
 
 # Smoothed and compressed masks
@@ -302,6 +363,15 @@ def test_smoothed_0_and_255(source, out, capsys):
     assert classes(out) == {"background": 0, "foreground": 1}
 
 
+def test_smoothed_greys_of_a_list_are_its_colours(source, out):
+    one_pair(source, smoothed(disc() * 255))
+    (source / "class_dict.csv").write_text("name,r,g,b\nroad,255,255,255\nrest,0,0,0\n")
+    assert run(source, out) == 0
+    number = classes(out)["road"]
+    assert {*classes(out)} == {"road", "rest"}
+    assert np.array_equal(mask(out, "a") == number, smoothed(disc() * 255) > 127)
+
+
 def test_smoothed_colours_take_a_class_beside_them(source, out, capsys):
     """Between red and blue lies purple, which another mask has as a class: it must not appear at the edges."""
     one_pair(source, smoothed(paint(disc(), RED, BLUE)))
@@ -312,6 +382,29 @@ def test_smoothed_colours_take_a_class_beside_them(source, out, capsys):
     assert (mask(out, "b") == purple).all()
     assert (mask(out, "a") == classes(out)["color_0_0_255"]).sum() == pytest.approx(disc().sum(), abs=60)
     assert "pixels between classes" in capsys.readouterr().out
+
+
+def test_a_rare_colour_of_smoothed_masks_is_named_and_a_list_makes_it_a_class(source, out, capsys):
+    for name in "ab":
+        array = np.zeros((200, 200, 3), np.uint8)
+        cv2.circle(array, (70, 75), 40, (200, 0, 0), -1, cv2.LINE_AA)
+        cv2.circle(array, (150, 150), 25, (0, 0, 220), -1, cv2.LINE_AA)
+        if name == "a":
+            cv2.circle(array, (184, 20), 4, (0, 200, 0), -1, cv2.LINE_AA)
+        one_pair(source, cv2.GaussianBlur(array, (3, 3), 0), name)
+    assert run(source, out) == 0
+    assert {*classes(out)} == {"background", "color_200_0_0", "color_0_0_220"}
+    report = capsys.readouterr().out
+    assert (
+        "count as noise, such as (0, 200, 0): if one of them is a class, list all colours in class_dict.csv" in report
+    )
+    assert "JPEG" not in report
+    (source / "class_dict.csv").write_text("name,r,g,b\nbg,0,0,0\nred,200,0,0\nblue,0,0,220\n")
+    assert run(source, out) == 0 and [*classes(out)] == ["bg", "red", "blue"]
+    assert f"(0, 200, 0): if one of them is a class, list all colours in {source}/class_" in capsys.readouterr().out
+    (source / "class_dict.csv").write_text("name,r,g,b\nbg,0,0,0\nred,200,0,0\nblue,0,0,220\ngreen,0,200,0\n")
+    assert run(source, out) == 0 and [*classes(out)] == ["bg", "red", "blue", "green"]
+    assert mask(out, "a")[20, 184] == 3 and "count as noise" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("quality", [60, 90])
@@ -553,10 +646,14 @@ def test_each_photo_may_have_a_folder_of_its_own(source, out, names):
 @pytest.mark.parametrize(
     "name, content, words",
     [
-        ("labels/a.txt", "0 0.1 0.1 0.5 0.1 0.5 0.5\n", "labels/a.txt is of YOLO"),
-        ("labels/a.txt", "3 .5 .5 1e-3 1\n", "labels/a.txt is of YOLO"),
-        ("ann/a.jpg.json", '{"objects": [{"classTitle": "road"}]}', "a.jpg.json is of Supervisely"),
-        ("via.json", '{"a.jpg1": {"regions": [{"region_attributes": {}}]}}', "via.json is of VGG Image Annotator"),
+        ("labels/a.txt", "0 0.1 0.1 0.5 0.1 0.5 0.5\n", "labels/a.txt is a YOLO file, which is not read"),
+        ("labels/a.txt", "3 .5 .5 1e-3 1\n", "labels/a.txt is a YOLO file, which is not read"),
+        ("ann/a.jpg.json", '{"objects": [{"classTitle": "road"}]}', "a.jpg.json is a file of Supervisely"),
+        (
+            "via.json",
+            '{"a.jpg1": {"regions": [{"region_attributes": {}}]}}',
+            "via.json is a file of VGG Image Annotator",
+        ),
         ("annotations.xml", "<annotations/>", "annotations.xml and the like are XML"),
         ("masks/a.npy", "", "save masks as PNG"),
         ("notes.txt", "3 photos of the yard\n", "or name masks NAME_mask.png"),

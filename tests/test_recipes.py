@@ -173,7 +173,7 @@ def test_a_recipe_that_is_no_file_is_one_line(name, tmp_path, capsys):
         ("--batch_size 1e3", "invalid int value: '1e3'"),
         ("--epochs -9223372036854775809", "out of range"),
         ("--crop_size 3 99999999999999999999", "--crop_size 99999999999999999999 is out of range"),
-        ("--dataset nowhere", "--dataset nowhere is not known: choose one of minicity, cityscapes, camvid, camvid32"),
+        ("--dataset nowhere", "folder, hub; your own folder goes to --dataset_path"),
         ("--focal_gamma 0", "--focal_gamma needs --loss focal, not ce"),
         ("--focal_gamma 0 --loss ce+dice", "--focal_gamma needs --loss focal, not ce+dice"),
         ("--loss ce+dace", "--loss dace is not known: choose one of ce, "),

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..class_file import read_classes
-from ..labels import CITYSCAPES, DataError
+from ..class_file import read_classes, stated_colors
+from ..labels import CITYSCAPES, IGNORE_INDEX, DataError
 from .annotated import BACKGROUND, is_background
 from .found import Found, read_json, read_lines, read_text
 
@@ -130,10 +130,11 @@ def read_id2label(path: Path) -> ClassList:
 
 
 def _read_class_file(path: Path) -> ClassList:
-    """Read a classes.yaml of our own."""
+    """Read a classes.yaml of our own. 255, which it always ignores, and default colours are not in the list."""
     labels, _ = read_classes(path)
     names = dict(zip(labels.source_ids, labels.names, strict=True)) | dict.fromkeys(labels.void_ids, "void")
-    return ClassList(str(path), names, dict(zip(labels.source_ids, labels.palette, strict=True)))
+    names.pop(IGNORE_INDEX)
+    return ClassList(str(path), names, stated_colors(path))
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -53,9 +53,7 @@ def read(found: Found, options: Options) -> Annotated:
     for path, content in files.items():
         _read_file(path, content, {key: ids[name] for key, name in names[path].items()}, found, annotated, sheets)
     if not sheets:
-        raise DataError(
-            f"none of the photos that {some(files)} name is in {found.root}: put them beside the file or in images/"
-        )
+        raise DataError(_no_photo(files, found))
     without = {str(found.root / path) for path, content in files.items() if not content["annotations"]}
     unlabelled = {path for path, (sheet, split) in sheets.items() if split == "test" and sheet.where in without}
     empty = [path for path, (sheet, _) in sheets.items() if not sheet.regions and path not in unlabelled]
@@ -86,6 +84,17 @@ def read(found: Found, options: Options) -> Annotated:
     ]
     annotated.pass_over("photos that no annotation file lists", [path for path in found.images if path not in sheets])
     return annotated
+
+
+def _no_photo(files: dict[Path, dict], found: Found) -> str:
+    """Return that no photo has a name that the files give, and what to do."""
+    names = [str(entry["file_name"]) for content in files.values() for entry in content["images"]]
+    if not names:
+        return f"{some(files)} names no photo: export it again, with images"
+    beginning = f"{some(files)} names none of the photos in {found.root}"
+    if not found.images:
+        return f"{beginning}, which has none: put {some(names, 2)} beside the file or in images/"
+    return f"{beginning}: it names {some(names, 2)}, the folder has {some(found.images, 2)}: give them equal names"
 
 
 def _licence(files: dict[Path, dict]) -> str | None:
@@ -149,7 +158,7 @@ def _read_file(
             size = (int(entry.get("height") or 0), int(entry.get("width") or 0))
         photo = found.image(name, path)
         if photo is None:
-            annotated.pass_over("photos that are missing", [f"{name} ({len(own)} annotations)"])
+            annotated.pass_over("photos that are missing", [f"{name} ({len(own)} annotation{'s' * (len(own) != 1)})"])
             continue
         sheet = Sheet(as_file(found.root / photo), own, size if all(size) else None, where)
         if photo in sheets:

@@ -18,18 +18,20 @@ import numpy as np
 from tqdm import tqdm
 
 from ..cache import PARTS_AT_ONCE, in_threads
+from ..class_file import CLASS_FILE
 from ..labels import IGNORE_INDEX, DataError
 from ..reader import describe
 from .annotated import BACKGROUND, MOST_CLASSES, BadFiles, Drawn, File, FoundClass, is_background, is_nothing
 from .class_colors import FEW, NEAR, RARE, channels, class_colors, frequent, packed, rgb
 from .class_lists import ClassList, Color
 from .found import some
-from .scanning import Scan, as_colors, read_values, scan, total
+from .scanning import Scan, as_colors, as_table, read_values, scan, total
 
 UNEVEN = 3  # levels differ from an even division of 0 to 255 by at most so much
 MANY_LEVELS, MANY_COLORS = 17, 65  # so many grey levels or colours may be the noise of a JPEG
 MOST_BLENDS = 0.2  # share of a mask's pixels
 FORMS = ("ids", "levels", "colors")
+NAME_THEM = ": rename them in the new classes.yaml, or give them another class's name there and run again"
 REACH = np.ones((5, 5), np.uint8)
 
 
@@ -41,6 +43,7 @@ class Encoding:
     values   sorted values that have a class, (N,)
     ids      their ids, uint8 (N,)
     centres  {id: colour} of the classes, if other values are blends, to be given a class nearby; else empty
+    unnamed  {id: what its pixels are} of the classes that a list of classes lacks
     """
 
     form: str
@@ -50,6 +53,7 @@ class Encoding:
     classes: list[FoundClass]
     facts: list[str]
     guesses: list[str]
+    unnamed: dict[int, str]
 
     def decode(self, mask: dict, image: dict) -> Drawn:
         """Return the upright ids of a mask. Raises `DataError` if the file cannot be read or holds other values."""
@@ -59,15 +63,19 @@ class Encoding:
         place = np.searchsorted(self.values, values).clip(max=len(self.values) - 1)
         known = self.values[place] == values
         ids, others = self.ids[place], int(known.size - np.count_nonzero(known))
+        remarks = Counter()
+        for number, text in self.unnamed.items():
+            remarks[text] += int(np.count_nonzero(known & (ids == number)))
+        remarks = +remarks  # without zeros
         if not others:
-            return Drawn(ids)
+            return Drawn(ids, remarks)
         if not self.centres or others > MOST_BLENDS * known.size:
             raise DataError(
                 f"mask {describe(mask)} has {others / known.size:.1%} of its pixels in values of no class, such as "
                 f"{_text(int(values[~known][0]), self.form)}: draw it without smoothing and save it as PNG"
             )
-        remark = "pixels between classes (smoothed or compressed masks), which took the class beside them"
-        return Drawn(_nearby(values, ids, known, self), Counter({remark: others}))
+        remarks["pixels between classes (smoothed or compressed masks), which took the class beside them"] = others
+        return Drawn(_nearby(values, ids, known, self), remarks)
 
 
 def understand(
@@ -124,13 +132,19 @@ def _is_noisy(whole: Scan, listed: ClassList | None) -> bool:
 
 
 def _are_colors(whole: Scan, listed: ClassList | None) -> bool:
-    """Return whether masks hold colours: files of colours, or grey ones whose values are grey colours of the list."""
+    """Return whether masks hold colours: files of colours, or others of which more pixels have colours than ids listed.
+
+    If all their values are listed, grey ones are colours before ids, and those of a palette ids before colours.
+    """
     if whole.form == "colour" or listed is None or not listed.colors:
         return whole.form == "colour"
-    if whole.form == "palette":
-        return not {*whole.counts} <= {*listed.names, IGNORE_INDEX}
-    greys = {color[0] for color in listed.colors.values() if len({*color}) == 1}
-    return {*whole.counts} <= greys or not {*whole.counts} <= {*listed.names, IGNORE_INDEX}
+    table, given = as_table(whole), {packed(color) for color in listed.colors.values()}
+    colored = {value for value in whole.counts if table.get(value, 0) in given}
+    if whole.form == "grey" and colored == {*whole.counts}:
+        return True
+    if {*whole.counts} <= {*listed.names, IGNORE_INDEX}:
+        return False
+    return whole.pixels(colored) > whole.pixels(listed.names)
 
 
 def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
@@ -161,7 +175,7 @@ def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
             f"the masks do not say what their ids mean: give the classes names{_if(0 in ids, '; 0 is the background')}"
         )
     elif unnamed:
-        guesses.append(f"{listed.where} has no name for {some(f'id {value}' for value in unnamed)}")
+        guesses.append(f"{listed.where} has no name for {some(f'id {value}' for value in unnamed)}{NAME_THEM}")
         names |= {value: f"class_{value}" for value in unnamed}
     if ids.get(IGNORE_INDEX) == IGNORE_INDEX and IGNORE_INDEX in values:
         guesses.append("255 marks pixels of no class, which are ignored")
@@ -172,7 +186,8 @@ def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
         if value in ids and ids[value] != IGNORE_INDEX
     ]
     table = np.array([ids[value] for value in values], np.uint8)
-    return Encoding("ids", np.array(values), table, {}, classes, facts, guesses)
+    strange = {ids[value]: f"pixels of ids that {listed.where} does not name" for value in unnamed} if listed else {}
+    return Encoding("ids", np.array(values), table, {}, classes, facts, guesses, strange)
 
 
 def _starts_at_one(names: dict[int, str], values: list[int]) -> bool:
@@ -197,9 +212,11 @@ def _number(values: list[int], names: dict[int, str]) -> dict[int, int]:
 
 def _are_levels(whole: Scan, listed: ClassList | None) -> bool:
     """Return whether grey values are levels such as 0 and 255, and not ids: all, or all that fill areas, are even."""
-    if whole.form != "grey" or listed and {*whole.counts} <= {*listed.names}:
-        return False
     values, sure = sorted(whole.counts), sorted(whole.flat & {*whole.counts})
+    several = len({*values} - {IGNORE_INDEX}) > 1  # 0 and 255 would be one class and ignored pixels
+    named = listed and {*values} <= {*listed.names, *([IGNORE_INDEX] if several else [])}
+    if whole.form != "grey" or named:
+        return False
     return (
         whole.lossy
         or values == [IGNORE_INDEX]
@@ -235,9 +252,10 @@ def _levels(whole: Scan, listed: ClassList | None) -> Encoding:
     if levels == [IGNORE_INDEX]:
         raise DataError("every pixel of every mask is 255, which marks ignored pixels: there is no class to learn")
     values = {level * 0x010101: number for number, level in enumerate(levels)}
-    classes = [FoundClass(name, number) for number, name in enumerate(names)]
+    given = {listed.names[key]: color for key, color in listed.colors.items()} if listed else {}
+    classes = [FoundClass(name, number, given.get(name), is_nothing(name)) for number, name in enumerate(names)]
     facts = [f"masks hold grey levels, not ids{_if(smooth, ', with smoothed or compressed edges')}"]
-    return _encoding(colors, values, smooth, classes, facts, [f"grey levels are classes: {changes}"])
+    return _encoding(colors, values, smooth, classes, facts, [f"grey levels are classes: {changes}"], {})
 
 
 def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
@@ -246,13 +264,15 @@ def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
     guesses, (centres, smooth) = [], class_colors(whole, sorted(by_color))
     unlisted = [color for color in centres if color not in by_color]
     if by_color and unlisted:
-        guesses.append(f"{listed.where} has no name for the colours {some(rgb(color) for color in unlisted)}")
+        new = some(f"{rgb(color)}, now {_color_name(color, True)}" for color in unlisted)
+        guesses.append(f"{listed.where} has no name for the colours {new}{NAME_THEM}")
     elif unlisted:
         guesses.append("the masks do not say what their colours mean: give the classes names")
-        if listed:
-            guesses.append(f"{listed.where} gives no colours, so its names are not used: {some(listed.names.values())}")
         if 0 in unlisted:
             guesses.append("black is the background")
+    named = listed.names.items() if listed else ()
+    if without := [name for key, name in named if key not in listed.colors and not is_nothing(name)]:
+        guesses.append(f"{listed.where} gives no colours to {some(without)}, so these names are not used")
     names = by_color | {color: _color_name(color, bool(by_color)) for color in unlisted}
     order = sorted(names, key=lambda color: not is_background(names[color]))  # the background first, then as listed
     if len(order) > MOST_CLASSES:
@@ -263,14 +283,31 @@ def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
     values = {color: number for number, color in enumerate(order, start=start)}
     classes = [FoundClass(names[color], values[color], rgb(color), is_nothing(names[color])) for color in order]
     facts = [f"masks hold colours{_if(smooth, ', with smoothed or compressed edges')}"]
-    if whole.lossy and unlisted:
-        guesses.append(
-            f"the masks were saved as JPEG, so colours of less than {RARE:.1%} of the pixels count as noise: if a "
-            "class is missing, list all colours in class_dict.csv (name,r,g,b)"
-        )
+    guesses += _noise(whole, centres, listed) if whole.lossy else []
     if whole.clear:
         guesses.append("transparent pixels count as black")
-    return _encoding(whole, values, smooth, classes, facts, guesses)
+    strange = [values[color] for color in unlisted if by_color]
+    unnamed = dict.fromkeys(strange, f"pixels of colours that {listed.where} does not name") if strange else {}
+    return _encoding(whole, values, smooth, classes, facts, guesses, unnamed)
+
+
+def _noise(whole: Scan, centres: Sequence[int], listed: ClassList | None) -> list[str]:
+    """Return a line that names the most frequent colour that fills areas but is too rare for a class, if there is one.
+
+    If no list gives the colours, return a line anyway.
+    """
+    middles = np.array([rgb(centre) for centre in centres])
+    rare = [color for color in whole.flat & {*whole.counts} if np.abs(middles - rgb(color)).max(1).min() > NEAR]
+    if not rare and listed and listed.colors:
+        return []
+    example = f", such as {rgb(max(rare, key=whole.counts.get))}" if rare else ""
+    where = "class_dict.csv (first line name,r,g,b) beside the folder of the masks"
+    if listed and (listed.colors or listed.where.endswith(CLASS_FILE)):
+        where = listed.where
+    return [
+        f"edges are smoothed or compressed, so colours of less than {RARE:.1%} of the pixels count as noise{example}: "
+        f"if one of them is a class, list all colours in {where} and run again"
+    ]
 
 
 def _encoding(
@@ -280,6 +317,7 @@ def _encoding(
     classes: list[FoundClass],
     facts: list[str],
     guesses: list[str],
+    unnamed: dict[int, str],
 ) -> Encoding:
     """Return an encoding of colours. In lossy masks, colours near a class's are that class's."""
     known, centres = dict(values), np.array([rgb(color) for color in values], np.int64)
@@ -292,7 +330,7 @@ def _encoding(
     table = sorted(known)
     ids = np.array([known[value] for value in table], np.uint8)
     middles = {number: rgb(color) for color, number in values.items()} if smooth else {}
-    return Encoding("colour", np.array(table, np.uint32), ids, middles, classes, facts, guesses)
+    return Encoding("colour", np.array(table, np.uint32), ids, middles, classes, facts, guesses, unnamed)
 
 
 def _nearby(values: np.ndarray, ids: np.ndarray, known: np.ndarray, encoding: Encoding) -> np.ndarray:

@@ -23,8 +23,10 @@ def read(found: Found, kind: str | None, options: Options) -> Annotated:
     looks = [name for name, module in KINDS.items() if (kind is None or name == kind) and module.looks_like(found)]
     if not looks and kind:
         raise DataError(f"--kind {kind}: {found.root} has no files of that kind")
+    if not looks and not found.files:
+        raise DataError(f"{found.root} is an empty folder: name the folder that holds your photos and masks")
     if not looks:
-        holds = f"it has {some(path.name for path in found.files)}" if found.files else "it is empty"
+        holds = f"it has {some(path.name for path in found.files)}"
         if any(path.suffix.lower() in (".zip", ".tar", ".gz", ".7z", ".rar") for path in found.files):
             holds += "; unpack the archive first"
         raise DataError(f"{found.root} holds no images and no annotations of a known kind: {holds}")

@@ -21,7 +21,7 @@ def unread_annotations(found: Found) -> str:
         head = json_head(found.root / path)
         for content, tool in OF_JSON.items():
             if content in head:
-                return f"{path} is of {tool}, which is not read: {REMEDY}"
+                return f"{path} is a file of {tool}, which is not read: {REMEDY}"
     for suffix, tool in ((".xml", "XML annotations"), (".npy", "NumPy arrays"), (".mat", "MATLAB files")):
         if files := [path for path in found.files if path.suffix.lower() == suffix]:
             remedy = REMEDY if suffix == ".xml" else "save masks as PNG"
@@ -32,5 +32,5 @@ def unread_annotations(found: Found) -> str:
         except DataError:
             continue
         if lines and YOLO.fullmatch(lines[0].strip()):
-            return f"{path} is of YOLO, which is not read: {REMEDY}"
+            return f"{path} is a YOLO file, which is not read: {REMEDY}"
     return ""

@@ -18,9 +18,9 @@ def report(source: str, root: Path, annotated: Annotated, planned: Plan, written
     if annotated.licence:
         lines.insert(-1, f"  licence, as the annotations state it: {annotated.licence}")
     lines += [*_classes(planned, written), ""]
-    lines += _section(
-        f"Please check (correct {root / 'classes.yaml'}, or give the flag):", _to_check(annotated, planned, written)
-    )
+    doubts = _to_check(annotated, planned, written)
+    flags = ", or give the flag" if any("--" in line for line in doubts) else ""
+    lines += _section(f"Please check (correct {root / 'classes.yaml'}{flags}):", doubts)
     lines += _section("Passed over:", _passed_over(annotated, written))
     return lines + _next(root, written)
 
@@ -65,7 +65,10 @@ def _to_check(annotated: Annotated, planned: Plan, written: Written) -> list[str
         if not written.counts[number]
     ]
     if empty:
-        lines.append(f"no pixel is labelled {some(empty, 10)}: delete these from classes.yaml if you do not need them")
+        needed = "it from classes.yaml if you do not need it"
+        if len(empty) > 1:
+            needed = "these from classes.yaml if you do not need them"
+        lines.append(f"no pixel is labelled {some(empty, 10)}: delete {needed}")
     known = Counter({split: number for split, number in written.splits.items() if split})
     if known and not known["train"]:
         lines.append(f"there is no training split, only {some(known)}")

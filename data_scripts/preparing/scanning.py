@@ -1,7 +1,7 @@
 """Read the values of mask files, and count those of one mask or of many."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,10 @@ class Scan:
     palette: dict[int, int] | None = None
     lossy: bool = False
     clear: bool = False
+
+    def pixels(self, values: Iterable[int]) -> int:
+        """Return the number of pixels with one of these values."""
+        return sum(self.counts.get(value, 0) for value in values)
 
 
 def read_values(mask: dict, image: dict | None, in_colors: bool) -> tuple[np.ndarray, str]:
@@ -144,11 +148,15 @@ def total(scans: Sequence[Scan]) -> Scan:
     return Scan(form, dict(counts), flat, palette or None, lossy, clear)
 
 
+def as_table(found: Scan) -> dict[int, int]:
+    """Return {value: 0xRRGGBB} of a palette or of grey values."""
+    return found.palette if found.form == "palette" else {value: min(value, 255) * 0x010101 for value in found.counts}
+
+
 def as_colors(found: Scan) -> Scan:
     if found.form == "colour":
         return found
-    table = found.palette if found.form == "palette" else {value: min(value, 255) * 0x010101 for value in found.counts}
-    counts: Counter = Counter()
+    table, counts = as_table(found), Counter()
     for value, number in found.counts.items():
         counts[table.get(value, 0)] += number
     flat = frozenset(table.get(value, 0) for value in found.flat)
