@@ -3,6 +3,7 @@
     python app_gradio.py                                        # the newest complete run under runs/
     python app_gradio.py --model_name_or_path runs/A USER/NAME  # users choose between these; the second is on a hub
     python app_gradio.py --examples my_photos
+    python app_gradio.py --export_space my_space                # writes a folder for a hub Space
 
 The id image equals the one that predict_seg.py writes with the same scales and flips, byte for byte.
 
@@ -38,6 +39,7 @@ from accelerate import Accelerator
 from huggingface_hub import ModelCard
 from starlette.middleware import Middleware
 
+from app_space import export_space
 from app_viewer import add_differences, sent, shown_size, view_of, viewer
 from data_scripts.catalog import UNNAMED, data_note
 from data_scripts.fold_files import Division, divided
@@ -75,6 +77,10 @@ WORK = 10  # limit on the pixels of one photo, summed over scales and mirrored v
 def main(argv: list[str] | None = None) -> None:
     with one_line_errors(DataError, ModelError):
         args = parse_arguments(AppArguments, argv)
+        if args.export_space:
+            export_space(Path(args.export_space), (args.model_name_or_path or [None])[0])
+            print(f"wrote {args.export_space}. Before you publish it, read the terms in model/README.md there")
+            return
         with ended_by_signals(), server_folder() as folder:
             page = build_page(args, folder)
             # All requests go through the queue, which runs one at a time.

@@ -84,6 +84,11 @@ class AppArguments:
         help="let in only these users, each given as NAME:PASSWORD",
         metadata={"metavar": "NAME:PASSWORD"},
     )
+    export_space: str | None = HfArg(
+        default=None,
+        help="do not start; write a folder that a hub Space runs, with the (first) model",
+        metadata={"metavar": "DIR"},
+    )
     share: bool = HfArg(
         default=False,
         help="also publish the page for 72 hours at a public address of gradio.live, which sees all photos",

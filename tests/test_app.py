@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT, launch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -36,6 +37,21 @@ def photos(toycity, tmp_path_factory):
     return folder
 
 
+def wait_for(process, port, log):
+    """Return the address of an app when it answers."""
+    address = f"http://127.0.0.1:{port}/"
+    while True:
+        assert process.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(address, timeout=5).read()
+            return address
+        except (urllib.error.URLError, OSError):
+            try:
+                process.wait(0.2)
+            except subprocess.TimeoutExpired:
+                pass
+
+
 @pytest.fixture(scope="module")
 def url(trained, photos, tmp_path_factory):
     """Start the app. Returns its address."""
@@ -49,18 +65,7 @@ def url(trained, photos, tmp_path_factory):
     with log.open("w") as output:
         command = [sys.executable, str(ROOT / "app_gradio.py"), *map(str, flags)]
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    address = f"http://127.0.0.1:{port}/"
-    while True:
-        assert process.poll() is None, log.read_text()
-        try:
-            urllib.request.urlopen(address, timeout=5).read()
-            break
-        except (urllib.error.URLError, OSError):
-            try:
-                process.wait(0.2)
-            except subprocess.TimeoutExpired:
-                pass
-    yield address
+    yield wait_for(process, port, log)
     process.terminate()
     process.wait()
 
@@ -230,3 +235,54 @@ def test_the_answer_follows_the_photo(browser_page, tmp_path):
     page.set_input_files("input[type=file]", str(tmp_path / "text.png"))
     page.get_by_text("Give a photo, such as a PNG or a JPEG").wait_for(timeout=60_000)
     assert not page.faults
+
+
+# --export_space
+
+
+ALONE = """
+import runpy, sys
+sys.path = [sys.argv[1], *(path for path in sys.path if path not in ("", {root!r}))]
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder)]  # as where it is not installed
+import app_gradio
+assert app_gradio.__file__.startswith(sys.argv[1]), app_gradio.__file__
+app_gradio.main(["--model_name_or_path", sys.argv[1] + "/model", "--server_port", sys.argv[2]])
+"""
+
+
+def test_a_space_runs_from_its_folder_alone(trained, photos, tmp_path):
+    space = tmp_path / "space"
+    command = [sys.executable, str(ROOT / "app_gradio.py"), "--export_space", space, "--model_name_or_path", trained]
+    for _ in range(2):  # again replaces it
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+    front = yaml.safe_load((space / "README.md").read_text().split("---")[1])
+    assert front["sdk"] == "gradio" and front["app_file"] == "app.py" and (space / "app.py").is_file()
+    wanted = (space / "requirements.txt").read_text()
+    assert "torchvision" in wanted and "extra ==" not in wanted and not list(space.rglob("__pycache__"))
+    assert str(trained) not in "".join(path.read_text() for path in space.rglob("*.*") if path.suffix in (".md", ".py"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+    code = [sys.executable, "-c", ALONE.format(root=str(ROOT)), str(space), str(port)]
+    log = tmp_path / "log.txt"
+    with log.open("w") as output:
+        process = subprocess.Popen(code, cwd=tmp_path, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        address = wait_for(process, port, log)
+        client = Client(address, verbose=False, download_files=tmp_path / "got")
+        ids, _, _ = segment(client, photos / "street_0.png", "model")
+        assert Image.open(ids).size == (192, 96)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_a_space_replaces_no_other_folder(trained, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("my notes")
+    command = [sys.executable, str(ROOT / "app_gradio.py"), "--export_space", "mine", "--model_name_or_path", trained]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1 and "error: --export_space mine exists already" in result.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "README.md"]

@@ -1,0 +1,99 @@
+"""Write a folder that a hub Space runs: the app, its requirements, a model, and the Space's card.
+
+python app_gradio.py --export_space my_space --model_name_or_path runs/A
+hf upload USER/my_space my_space --repo-type space
+"""
+
+import shutil
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+import gradio
+import yaml
+
+from seg_runs.files import current_umask, discard, replace_folder, writing
+from seg_runs.launch import RunError
+from trained_model import HERE, find_model
+
+PACKAGES = ("data_scripts", "metrics", "seg_models", "seg_runs")
+OF_A_MODEL = ("*.safetensors", "*.json", "*.py", "README.md")
+MADE_BY = "Made by app_gradio.py --export_space."  # in the card: such a folder may be replaced
+APP = '''"""Start the app with the model beside this file."""
+
+from pathlib import Path
+
+from app_gradio import main
+
+if __name__ == "__main__":
+    model = str(Path(__file__).resolve().parent / "model")
+    main(["--model_name_or_path", model, "--server_name", "0.0.0.0", "--server_port", "7860"])
+'''
+
+
+def export_space(destination: Path, model: str | None) -> None:
+    """Write the folder. `model` is a run folder, a saved model or a hub id; None for the default one.
+
+    Raises RunError if the folder exists and is not one that this function wrote, or if it cannot be written.
+    """
+    if destination.exists() and not is_space(destination):
+        raise RunError(f"--export_space {destination} exists already: name another folder")
+    _, folder = find_model(model)
+    with writing(destination):
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+        try:
+            write_space(temporary, folder)
+            temporary.chmod(0o777 & ~current_umask())  # a temporary folder is its owner's only
+            discard(*([destination] if destination.exists() else []))
+            replace_folder(temporary, destination)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_space(folder: Path) -> bool:
+    """Whether `export_space` wrote this folder, or it is empty."""
+    if not folder.is_dir():
+        return False
+    card = folder / "README.md"
+    return not any(folder.iterdir()) or (card.is_file() and MADE_BY in card.read_text(encoding="utf-8"))
+
+
+def write_space(folder: Path, model: Path) -> None:
+    modules = {Path(module.__file__) for module in sys.modules.values() if getattr(module, "__file__", None)}
+    modules = {path for path in modules if path.parent == HERE and path.suffix == ".py"}
+    for path in {*modules, HERE / "app_gradio.py"}:
+        shutil.copy(path, folder)
+    for package in PACKAGES:
+        ignored = shutil.ignore_patterns("__pycache__", ".*")
+        shutil.copytree(HERE / package, folder / package, ignore=ignored)
+    (folder / "model").mkdir()
+    for pattern in OF_A_MODEL:
+        for path in model.glob(pattern):
+            shutil.copy(path, folder / "model")
+    (folder / "app.py").write_text(APP)
+    (folder / "requirements.txt").write_text("\n".join(requirements()) + "\n")
+    card = {
+        "title": "What is each pixel?",
+        "emoji": "🚦",
+        "colorFrom": "blue",
+        "colorTo": "gray",
+        "sdk": "gradio",
+        "sdk_version": gradio.__version__,
+        "app_file": "app.py",
+        "pinned": False,
+        "license": "other",
+    }
+    front = yaml.safe_dump(card, sort_keys=False, allow_unicode=True)
+    text = f"Segments photos. {MADE_BY} `model/README.md` says what the model knows, and under which terms.\n"
+    (folder / "README.md").write_text(f"---\n{front}---\n\n{text}", encoding="utf-8")
+
+
+def requirements() -> list[str]:
+    """Return the packages that the app needs. A Space installs gradio itself, in the version of its card."""
+    try:
+        found = requires("minicity-seg") or []
+    except PackageNotFoundError as error:
+        raise RunError("--export_space needs the installed project: pip install --editable .") from error
+    return [line for line in found if "extra ==" not in line and not line.startswith("gradio")]
