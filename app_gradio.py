@@ -324,8 +324,8 @@ class Requests:
                 line = f"{width} x {height} pixels by {self._name(segmenter)}, in {prediction.seconds:.1f} s."
                 views.append(view_of(prediction.image, prediction.ids, prediction.maps, segmenter.labels, line, part))
             if len(views) > 1:
-                names = tuple(list(segmenter.labels.names) for segmenter in segmenters)
-                add_differences(*views, names, folder / "1")
+                names = [segmenter.labels.names for segmenter in segmenters]
+                add_differences(views[1], [prediction.ids for prediction in predictions], names, folder / "1")
             files = write_files(folder, photo, predictions[0], segmenters[0].labels)
         second = gr.update(value=views[1] if len(views) > 1 else None, visible=len(views) > 1)
         return views[0], second, *files, self._hint(photo, segmenters[0], predictions[0], scales, flip)

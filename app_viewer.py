@@ -4,6 +4,7 @@ The browser gets the photo, a grey PNG of class numbers and two of confidence an
 so opacity, isolated classes and the other views need no further request.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -292,8 +293,7 @@ def view_of(
     """
     height, width = shown_size(ids.shape)
     Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR).save(folder / "photo.webp", quality=90)
-    small = np.asarray(Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST))
-    grey = {"ids": small} | {name: np.round(255 * values).astype(np.uint8) for name, values in maps.items()}
+    grey = {"ids": shown_ids(ids)} | {name: np.round(255 * values).astype(np.uint8) for name, values in maps.items()}
     for name, values in grey.items():
         Image.fromarray(values).save(folder / f"view_{name}.png")
     counts = np.bincount(ids.reshape(-1), minlength=len(labels.names))
@@ -315,19 +315,24 @@ def view_of(
     }
 
 
-def add_differences(first: dict, second: dict, names: tuple[list[str], list[str]], folder: Path) -> None:
+def shown_ids(ids: np.ndarray) -> np.ndarray:
+    """Return ids (H, W) at the size of the view."""
+    return np.asarray(Image.fromarray(ids).resize(shown_size(ids.shape)[::-1], Image.Resampling.NEAREST))
+
+
+def add_differences(view: dict, ids: Sequence[np.ndarray], names: Sequence[Sequence[str]], folder: Path) -> None:
     """Add to the value of a second view where its classes have other names than those of the first.
 
+    ids     train ids of both models, uint8 (H, W)
     names   names of the classes of both models
     folder  holds the pictures of the second view
     """
-    ids = [np.asarray(Image.open(view["ids"]["path"], formats=["PNG"])) for view in (first, second)]
     known = {name: i for i, name in enumerate(dict.fromkeys([*names[0], *names[1]]))}
-    one, other = (np.array([known[name] for name in own])[values] for own, values in zip(names, ids, strict=True))
+    one, other = (np.array([known[name] for name in own])[shown_ids(of)] for own, of in zip(names, ids, strict=True))
     differs = one != other
     Image.fromarray(np.where(differs, 255, 0).astype(np.uint8)).save(folder / "view_differs.png")
-    second["differs"] = sent(folder / "view_differs.png")
-    second["differs_line"] = f"The two models give {differs.mean():.1%} of the pixels different classes."
+    view["differs"] = sent(folder / "view_differs.png")
+    view["differs_line"] = f"The two models give {differs.mean():.1%} of the pixels different classes."
 
 
 def sent(path: Path, name: str | None = None) -> dict:
