@@ -411,7 +411,7 @@ def checked_flip(flip: object) -> bool:
 
 def write_files(folder: Path, photo: Photo, prediction: Prediction, labels: LabelInfo) -> tuple[dict, dict]:
     """Write the PNGs of ids and of colours, as predict_seg.py does, and return both in the form that gradio sends."""
-    stem, ids = Path(photo.name).stem[:200], prediction.ids
+    stem, ids = Path(photo.name).stem, prediction.ids
     files = Predictions(folder, "app")
     make_folders(*files.folders.values())
     files.write(stem, {"ids": labels.to_source(ids), "color": labels.to_color(ids)})
@@ -464,6 +464,9 @@ def build_page(args: AppArguments, folder: Path) -> gr.Blocks:
         # Otherwise gradio opens photos itself, and names the files that it writes after their content.
         raw = {"preprocess": False, "postprocess": False}
         asked, answered = [photo, name, other, scales, flip], [view, other_view, ids_file, colors_file, hint]
+        # The old answer goes at once, and stays away if the new photo cannot be read.
+        gone, cleared = "() => [null, null, null, null]", [view, other_view, ids_file, colors_file]
+        photo.change(None, None, cleared, js=gone, api_visibility="private")
         events = [photo.change, name.input, other.input, again.click]
         private = {"api_name": PAGE_NAME, "api_visibility": "private", "trigger_mode": "always_last"}
         gr.on(events, requests.show, asked, answered, show_progress_on=view, **private, **raw)

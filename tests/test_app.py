@@ -141,6 +141,9 @@ def test_a_model_that_is_nowhere_is_one_line(tmp_path):
     assert result.returncode == 1 and "nobody/nothing: no such file or folder here, the hub cannot be reached" in line
 
 
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")  # a drawn picture, always allowed
+
+
 @pytest.fixture
 def browser_page(url):
     """Return a function that opens the page at a width in pixels, light or dark, with the first example answered."""
@@ -150,7 +153,7 @@ def browser_page(url):
     if chromium is None:
         pytest.skip("needs Debian's chromium (apt-get install chromium), which .ci/run installs")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *CAMERA])
 
         def opened(width=1280, scheme="light"):
             page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -234,7 +237,18 @@ def test_the_answer_follows_the_photo(browser_page, tmp_path):
     (tmp_path / "text.png").write_text("no photo")
     page.set_input_files("input[type=file]", str(tmp_path / "text.png"))
     page.get_by_text("Give a photo, such as a PNG or a JPEG").wait_for(timeout=60_000)
-    assert not page.faults
+    assert page.locator("#view .viewer").get_attribute("data-state") == "empty" and not page.faults
+
+
+def test_a_photo_from_the_camera_arrives(browser_page):
+    """Chromium's drawn camera has more pixels than this app accepts, so the answer is a sentence."""
+    page = browser_page(390)
+    page.get_by_label("Capture from camera").first.click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('video')?.videoWidth > 0")
+    page.get_by_label("capture photo").first.click()
+    page.get_by_text("megapixels, but the limit is 1").wait_for(timeout=60_000)
+    assert page.locator("#view .viewer").get_attribute("data-state") == "empty" and not page.faults
 
 
 # --export_space
