@@ -177,8 +177,8 @@ def _read_class(entry: object, number: int, path: Path | str) -> dict:
     row["id"] = _integer(entry["id"], f"{where}: id")
     if row["id"] == IGNORE_INDEX:
         raise DataError(
-            f"{where}: id {IGNORE_INDEX} always means ignored: give the class another value, in the masks too "
-            "(python -m data_scripts.prepare does both)"
+            f"{where}: id {IGNORE_INDEX} always means ignored: give the class another id, such as 1; if the masks hold "
+            f"only 0 and {IGNORE_INDEX}, python -m data_scripts.prepare then converts them"
         )
     if "color" in entry:
         color = entry["color"]
