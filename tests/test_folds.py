@@ -96,7 +96,7 @@ def test_training_and_prediction_agree_on_the_fold(in_process, toycity, folds, t
         splits = [] if "--splits" in given else ["--splits", "val"]
         in_process("predict_seg", "--model_name_or_path", run, "--num_workers", 0, *given, *splits)
         said = capsys.readouterr().out
-        assert f": {images} images" in said and "note: this model was trained on images of" in said
+        assert f": {images} image" in said and "note: this model was trained on images of" in said
 
 
 @pytest.mark.parametrize(

@@ -534,11 +534,14 @@ def test_the_demo_shows_its_own_classes(trained, tmp_path):
     segmenter = app_gradio.Segmenter(str(run), None, False, accelerator)
     assert segmenter.labels.names == ("gravel", "grass", "shed")
     assert {Path(path).stem for path in segmenter.examples} == set(held_out(root, None, "clip(.*)_"))
-    answer, table, *_ = app_gradio.Requests({"mine": segmenter}, tmp_path, 30).segment(
-        {"path": segmenter.examples[0]}, "mine", [1.0], False
-    )
-    shown = {row[0] for row in table["data"]}
-    assert shown and shown <= {"gravel", "grass", "shed"} and {a["label"] for a in answer["annotations"]} == shown
+    requests = app_gradio.Requests({"mine": segmenter}, tmp_path, 30)
+    asked = {"path": segmenter.examples[0]}, "mine"
+    *_, shares = requests.segment(*asked, [1.0], False)
+    assert shares and set(shares) <= {"gravel", "grass", "shed"}
+    view, *_ = requests.show(*asked, app_gradio.NOTHING, [1.0], False)
+    palette = dict(zip(segmenter.labels.names, segmenter.labels.palette, strict=True))
+    assert [part["name"] for part in view["classes"]] == list(shares)
+    assert all(tuple(part["color"]) == tuple(palette[part["name"]]) for part in view["classes"])
 
 
 def test_another_folder_is_scored_by_its_own_ids_if_the_classes_agree(trained, in_process, tmp_path, capsys):
