@@ -40,7 +40,7 @@ from huggingface_hub import ModelCard
 from starlette.middleware import Middleware
 
 from app_space import export_space
-from app_viewer import add_differences, sent, shown_size, view_of, viewer
+from app_viewer import add_differences, sent, shares_of, shown_size, view_of, viewer
 from data_scripts.catalog import UNNAMED, data_note
 from data_scripts.fold_files import Division, divided
 from data_scripts.labels import DataError, LabelInfo
@@ -311,7 +311,8 @@ class Requests:
         prediction = self._predict(photo, segmenters[0], scales, flip)
         with self._answer_folder() as folder:
             files = write_files(folder, photo, prediction, segmenters[0].labels)
-        return *files, shares(prediction.ids, segmenters[0].labels)
+        names = segmenters[0].labels.names
+        return *files, {names[i]: share for i, share in shares_of(prediction.ids).items()}
 
     def _page(self, photo: Photo, segmenters: list[Segmenter], scales: tuple[float, ...], flip: bool) -> tuple:
         predictions = [self._predict(photo, segmenter, scales, flip) for segmenter in segmenters]
@@ -417,12 +418,6 @@ def write_files(folder: Path, photo: Photo, prediction: Prediction, labels: Labe
     files.write(stem, {"ids": labels.to_source(ids), "color": labels.to_color(ids)})
     named = {kind: path.rename(path.with_name(f"{stem}_{kind}.png")) for kind, path in files.files(stem).items()}
     return sent(named["ids"]), sent(named["color"])
-
-
-def shares(ids: np.ndarray, labels: LabelInfo) -> dict[str, float]:
-    """Return each predicted class's share of the pixels, largest first."""
-    counts = np.bincount(ids.reshape(-1), minlength=len(labels.names))
-    return {labels.names[i]: float(counts[i] / ids.size) for i in np.argsort(-counts, kind="stable") if counts[i]}
 
 
 def build_page(args: AppArguments, folder: Path) -> gr.Blocks:

@@ -296,11 +296,9 @@ def view_of(
     grey = {"ids": shown_ids(ids)} | {name: np.round(255 * values).astype(np.uint8) for name, values in maps.items()}
     for name, values in grey.items():
         Image.fromarray(values).save(folder / f"view_{name}.png")
-    counts = np.bincount(ids.reshape(-1), minlength=len(labels.names))
     classes = [
-        {"id": i, "name": labels.names[i], "color": list(labels.palette[i]), "share": float(counts[i] / ids.size)}
-        for i in np.argsort(-counts, kind="stable").tolist()
-        if counts[i]
+        {"id": i, "name": labels.names[i], "color": list(labels.palette[i]), "share": share}
+        for i, share in shares_of(ids).items()
     ]
     files = {name: sent(folder / f"view_{name}.png") for name in grey}
     return {
@@ -313,6 +311,12 @@ def view_of(
         "confident": float(maps["confidence"].mean()),
         "line": line,
     }
+
+
+def shares_of(ids: np.ndarray) -> dict[int, float]:
+    """Return the share of the pixels of each train id that occurs, largest first."""
+    counts = np.bincount(ids.reshape(-1))
+    return {i: float(counts[i] / ids.size) for i in np.argsort(-counts, kind="stable").tolist() if counts[i]}
 
 
 def shown_ids(ids: np.ndarray) -> np.ndarray:
@@ -335,6 +339,6 @@ def add_differences(view: dict, ids: Sequence[np.ndarray], names: Sequence[Seque
     view["differs_line"] = f"The two models give {differs.mean():.1%} of the pixels different classes."
 
 
-def sent(path: Path, name: str | None = None) -> dict:
-    """Return a file in the server's folder in the form that gradio sends. `name` is what a download is called."""
-    return FileData(path=str(path), orig_name=name or path.name).model_dump()
+def sent(path: Path) -> dict:
+    """Return a file in the server's folder in the form that gradio sends."""
+    return FileData(path=str(path), orig_name=path.name).model_dump()
