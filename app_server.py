@@ -46,7 +46,7 @@ from seg_runs.launch import RunError
 
 KEPT_SECONDS, KEPT_BYTES = 3600, 2 * 10**9  # limits for photos and predictions; the oldest are deleted first
 MAX_CALL = 2**20  # bytes of a request other than an upload
-MOST_VALUES = 5  # that a function of the page takes
+MOST_VALUES = 7  # that a function of the page takes
 UPLOADS_AT_ONCE = 4  # gradio holds parts of each in memory
 API_NAME, PAGE_NAME = "segment", "show"  # functions that take a photo: for clients, and for the page
 

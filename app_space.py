@@ -13,9 +13,9 @@ from pathlib import Path
 import gradio
 import yaml
 
+from model_paths import HERE, find_model
 from seg_runs.files import current_umask, discard, replace_folder, writing
 from seg_runs.launch import RunError
-from trained_model import HERE, find_model
 
 PACKAGES = ("data_scripts", "metrics", "seg_models", "seg_runs")
 OF_A_MODEL = ("*.safetensors", "*.json", "*.py", "README.md")

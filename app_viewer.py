@@ -5,6 +5,7 @@ so opacity, isolated classes and the other views need no further request.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ const ramp = (share) => {
   return STOPS[i].map((value, c) => Math.round(value + part * (STOPS[i + 1][c] - value)));
 };
 const percent = (share) => (100 * share).toFixed(share < 0.1 ? 1 : 0) + ' %';
+const calibrated = () => answer.temperature === null ? 'Not calibrated.' :
+  'Calibrated with temperature ' + answer.temperature.toFixed(2) + '.';
 const packed = (rgb) => (255 << 24 | rgb[2] << 16 | rgb[1] << 8 | rgb[0]) >>> 0;
 
 // The bytes of a grey picture. No colour management: the values are numbers, not light.
@@ -137,8 +140,8 @@ function describe() {
   if (!answer) { line.textContent = 'Choose a photo: its classes appear here.'; return; }
   line.textContent = {
     classes: answer.line,
-    confidence: 'Probability of the predicted class; ' + percent(answer.confident) + ' on average.',
-    entropy: 'How undecided the network is: 100 % if all classes are equally likely.',
+    confidence: 'Probability of the predicted class; ' + percent(answer.confident) + ' on average. ' + calibrated(),
+    entropy: 'How undecided the network is: 100 % if all classes are equally likely. ' + calibrated(),
     differs: answer.differs_line,
   }[view];
   const parts = answer.classes.map((part) => part.name + ' ' + percent(part.share));
@@ -281,18 +284,33 @@ def shown_size(size: tuple[int, int]) -> tuple[int, int]:
     return tuple(max(1, round(side * factor)) for side in size)
 
 
-def view_of(
-    image: np.ndarray, ids: np.ndarray, maps: dict[str, np.ndarray], labels: LabelInfo, line: str, folder: Path
-) -> dict:
+@dataclass
+class Prediction:
+    """What a model says of a photo.
+
+    image        the photo, uint8 (H, W, 3)
+    ids          train ids, uint8 (H, W)
+    maps         confidence and entropy, 0 to 1, float32, of the size `shown_size`
+    temperature  by which the confidences are calibrated, or None
+    seconds      that it took
+    """
+
+    image: np.ndarray
+    ids: np.ndarray
+    maps: dict[str, np.ndarray]
+    temperature: float | None
+    seconds: float
+
+
+def view_of(prediction: Prediction, labels: LabelInfo, model: str, folder: Path) -> dict:
     """Write the pictures of a view to `folder`, and return its value in the form that gradio sends.
 
-    image  uint8 (H, W, 3)
-    ids    train ids, uint8 (H, W)
-    maps   confidence and entropy, 0 to 1, float32 of the size `shown_size`
-    line   what to say below the picture
+    model  the name that users know
     """
+    ids, maps = prediction.ids, prediction.maps
     height, width = shown_size(ids.shape)
-    Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR).save(folder / "photo.webp", quality=90)
+    photo = Image.fromarray(prediction.image).resize((width, height), Image.Resampling.BILINEAR)
+    photo.save(folder / "photo.webp", quality=90)
     grey = {"ids": shown_ids(ids)} | {name: np.round(255 * values).astype(np.uint8) for name, values in maps.items()}
     for name, values in grey.items():
         Image.fromarray(values).save(folder / f"view_{name}.png")
@@ -309,7 +327,8 @@ def view_of(
         "classes": classes,
         "folded": FOLDED,
         "confident": float(maps["confidence"].mean()),
-        "line": line,
+        "temperature": prediction.temperature,
+        "line": f"{ids.shape[1]} x {ids.shape[0]} pixels by {model}, in {prediction.seconds:.1f} s.",
     }
 
 

@@ -12,9 +12,10 @@ Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size), res
 images.
 """
 
+from model_paths import check_models
 from script_arguments import PredictArguments, answer_early
 
-answer_early(__name__, PredictArguments)
+answer_early(__name__, PredictArguments, lambda args: check_models(args.results.model_name_or_path))
 
 import sys
 import zlib

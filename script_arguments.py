@@ -5,12 +5,16 @@ order of the fields below.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers.hf_argparser import HfArg
 
 from data_scripts.arguments import AugmentOptions, DataOptions, InputOptions
+from data_scripts.labels import DataError
 from seg_models.arguments import DistillOptions, LossOptions, NetworkOptions, ViewOptions
+from seg_models.errors import ModelError
 from seg_runs.arguments import HubOptions, OptimizationOptions, ResultOptions, RunOptions
 from seg_runs.launch import RunError, one_line_errors
 from seg_runs.parsing import parse_arguments
@@ -101,15 +105,18 @@ class AppArguments:
                 raise RunError(f"--auth: user number {number} is not of the form NAME:PASSWORD")
 
 
-def answer_early(script: str, kind: type) -> None:
+def answer_early(script: str, kind: type, check: Callable[[Any], None] | None = None) -> None:
     """Parse the command line before the script loads torch, so that `--help` and wrong flags are answered at once.
 
     script  `__name__` of the script; an imported script parses nothing
     kind    dataclass of its flags
+    check   raises an error for flags that name what is not there
     """
     if script == "__main__":
-        with one_line_errors():
-            parse_arguments(kind, sys.argv[1:])
+        with one_line_errors(DataError, ModelError):
+            args = parse_arguments(kind, sys.argv[1:])
+            if check is not None:
+                check(args)
 
 
 def predict_flags(arguments: TrainArguments) -> list[str]:

@@ -407,26 +407,26 @@ class Few:
     def __init__(self, wanted: int, free: int):
         self.wanted, self.free = wanted, free
 
-    def pixels(self, size, scales, flip) -> int:
+    def pixels(self, size, views) -> int:
         return 1
 
-    def memory(self, size, scales, flip) -> int:
+    def memory(self, size, views) -> int:
         return self.wanted
 
     def free_memory(self, wanted) -> int:
         return self.free
 
-    def __call__(self, photo, scales, flip):
+    def __call__(self, image, views, calibrated):
         raise self.error
 
 
 def test_memory_that_would_not_suffice_is_refused_before_the_photo_is_decoded(tmp_path):
-    from app_gradio import Requests
+    from app_requests import Requests
 
     requests = Requests({"m": Few(60_000_000_000, 20_000_000_000)}, tmp_path, 30)
     whole = photo(tmp_path, 1).read_bytes()
     (tmp_path / "photo.png").write_bytes(whole[:100])  # decoding would fail with another sentence
-    with pytest.raises(Exception, match=r"about 60.0 GB of memory, but 20.0 GB are free: choose fewer or smaller"):
+    with pytest.raises(Exception, match=r"about 60.0 GB of memory, but 20.0 GB are free: cut the photo into windows, choose"):
         requests.segment({"path": str(tmp_path / "photo.png")}, "m", [2.2], True)
 
 
@@ -440,7 +440,7 @@ def test_memory_that_would_not_suffice_is_refused_before_the_photo_is_decoded(tm
     ],
 )
 def test_faults_of_the_server_are_one_sentence_without_paths(tmp_path, capfd, error, sentence, logged):
-    from app_gradio import Requests
+    from app_requests import Requests
 
     few = Few(0, 1)
     few.error = error
@@ -453,13 +453,13 @@ def test_faults_of_the_server_are_one_sentence_without_paths(tmp_path, capfd, er
 
 def test_direct_calls_of_the_function_are_one_at_a_time(tmp_path):
     """This holds even for a request that bypasses the queue."""
-    from app_gradio import Requests
+    from app_requests import Requests
 
     inside, most = [], []
 
     class Slow(Few):
-        def __call__(self, photo, scales, flip):
-            inside.append(photo)
+        def __call__(self, image, views, calibrated):
+            inside.append(views)
             most.append(len(inside))
             threading.Event().wait(0.02)
             inside.pop()

@@ -209,7 +209,7 @@ def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, in_pr
     torch.save(encoders["nvidia/mit-b0"].state_dict(), tmp_path / "x.bin")
     hub.add("nvidia/mit-b0", {"config.json": b"{}", "pytorch_model.bin": (tmp_path / "x.bin").read_bytes()})
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom seg_models.errors import ModelError\n"
-    script += "from trained_model import find_model\n"
+    script += "from model_paths import find_model\n"
     script += "from seg_models.weight_files import read_encoder\n"
     script += (
         "for name in ('resnet18.a1_in1k', 'nvidia/mit-b0'): print(read_encoder(name).tensors['fc.weight'].sum())\n"

@@ -527,18 +527,19 @@ def test_a_model_alone_predicts_with_its_own_names_and_colours(trained, in_proce
 
 
 def test_the_demo_shows_its_own_classes(trained, tmp_path):
-    import app_gradio
+    from app_models import Segmenter
+    from app_requests import NOTHING, Requests
+    from seg_runs.launch import make_accelerator
 
     root, run = trained
-    accelerator = app_gradio.make_accelerator()
-    segmenter = app_gradio.Segmenter(str(run), None, False, accelerator)
+    segmenter = Segmenter(str(run), None, False, make_accelerator())
     assert segmenter.labels.names == ("gravel", "grass", "shed")
     assert {Path(path).stem for path in segmenter.examples} == set(held_out(root, None, "clip(.*)_"))
-    requests = app_gradio.Requests({"mine": segmenter}, tmp_path, 30)
+    requests = Requests({"mine": segmenter}, tmp_path, 30)
     asked = {"path": segmenter.examples[0]}, "mine"
     *_, shares = requests.segment(*asked, [1.0], False)
     assert shares and set(shares) <= {"gravel", "grass", "shed"}
-    view, *_ = requests.show(*asked, app_gradio.NOTHING, [1.0], False)
+    view, *_ = requests.show(*asked, NOTHING, [1.0], False)
     palette = dict(zip(segmenter.labels.names, segmenter.labels.palette, strict=True))
     assert [part["name"] for part in view["classes"]] == list(shares)
     assert all(tuple(part["color"]) == tuple(palette[part["name"]]) for part in view["classes"])

@@ -239,10 +239,11 @@ def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicte
 
 
 def test_memory_grows_with_the_views(trained):
+    from model_paths import find_model
     from prediction_job import memory_for
     from seg_models.predictor import Predictor
     from seg_models.views import Views
-    from trained_model import find_model, load_model
+    from trained_model import load_model
 
     model, processor = load_model(find_model(str(trained))[1])
     small, large, several = (

@@ -12,9 +12,10 @@ from conftest import CAMVID, ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
-import trained_model
+import model_paths
+from model_paths import SHIPPED, find_model
 from seg_runs.launch import RunError
-from trained_model import SHIPPED, find_model, load_model
+from trained_model import load_model
 
 ON_BOTH = SHIPPED.with_name("camvid_streetnet_trainval")
 ON_DISK = sum(path.stat().st_size for path in SHIPPED.rglob("*"))
@@ -74,11 +75,12 @@ def test_photos_are_predicted_where_there_is_no_run(in_process, tmp_path, capsys
 
 def test_the_app_takes_it_where_there_is_no_run_and_shows_no_path(tmp_path, monkeypatch):
     import app_gradio
+    import app_models
     from script_arguments import AppArguments
 
     monkeypatch.chdir(tmp_path)
-    assert app_gradio.models_by_name(None) == {"camvid_streetnet": str(SHIPPED)}
-    assert app_gradio.models_by_name(["a", "b"]) == {"a": "a", "b": "b"}
+    assert app_models.models_by_name(None) == {"camvid_streetnet": str(SHIPPED)}
+    assert app_models.models_by_name(["a", "b"]) == {"a": "a", "b": "b"}
     page = app_gradio.build_page(AppArguments(), tmp_path)
     assert "camvid_streetnet" in str(page.config) and str(ROOT) not in str(page.config)
 
@@ -93,7 +95,7 @@ def test_the_second_network_says_what_it_was_trained_on():
 
 def test_without_any_model_one_line_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(trained_model, "SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr(model_paths, "SHIPPED", tmp_path / "nothing")
     with pytest.raises(RunError, match="no complete run in runs/: train one with train_seg.py"):
         find_model(None)
 

@@ -1,0 +1,28 @@
+"""What app_gradio.py refuses before it loads torch and gradio, which takes several seconds."""
+
+import socket
+from pathlib import Path
+
+from data_scripts.listing import list_images
+from model_paths import check_models
+from script_arguments import AppArguments
+from seg_runs.launch import RunError
+
+
+def check_app(args: AppArguments) -> None:
+    """Raise an error if a model or the examples are nowhere, or if the address cannot be used."""
+    check_models(args.model_name_or_path)
+    if args.examples:
+        list_images(Path(args.examples))
+    if args.server_port and not args.export_space:
+        family = socket.AF_INET6 if ":" in args.server_name else socket.AF_INET
+        try:
+            socket.create_server((args.server_name, args.server_port), family=family).close()
+        except OSError as error:
+            raise cannot_listen(args, error) from error
+
+
+def cannot_listen(args: AppArguments, error: OSError) -> RunError:
+    """Return the error for a port that is taken, or an address that is not this machine's."""
+    port = f" --server_port {args.server_port}" if args.server_port else ""
+    return RunError(f"cannot listen at --server_name {args.server_name}{port}: {error}")

@@ -1,0 +1,52 @@
+"""Find the folder of a trained model. Needs no torch, so that a wrong name is refused at once."""
+
+from pathlib import Path
+
+from seg_models.hub_folders import hub_folder
+from seg_runs import run_folder
+from seg_runs.launch import RunError, os_reason
+
+HERE = Path(__file__).resolve().parent
+SHIPPED = HERE / "checkpoints" / "camvid_streetnet"  # the network that comes with the project
+
+
+def check_models(names: list[str] | None) -> None:
+    """Raise an error if one of the models `names`, or the default one for None, is nowhere."""
+    for name in names or [None]:
+        find_model(name)
+
+
+def find_model(name: str | None, flag: str = "--model_name_or_path") -> tuple[Path, Path]:
+    """Return the folder for results and the folder of the saved model.
+
+    name  a run folder, a saved model, or a hub id; None for `default_model`
+    flag  where the name was given, for errors
+    """
+    folder = Path(name) if name else default_model()
+    if name and not is_there(folder, flag):
+        return Path("predictions") / name.replace("/", "--"), Path(hub_folder(name, flag))
+    if folder.resolve().parent == HERE / "checkpoints":  # write no results into the repository's own files
+        return Path("predictions") / folder.resolve().name, folder
+    if (folder / "best" / "config.json").is_file():
+        return folder, folder / "best"
+    if not (folder / "config.json").is_file():
+        raise RunError(f"{flag} {folder} is neither a run folder with best/ nor a saved model")
+    return (folder.parent if folder.name == "best" else folder), folder
+
+
+def default_model() -> Path:
+    """Return the newest complete run in runs/, or the network that comes with the project if there is none."""
+    run = run_folder.newest_run()
+    if run is None and not (SHIPPED / "config.json").is_file():
+        raise RunError(
+            f"no complete run in {run_folder.RUNS}/: train one with train_seg.py, or give --model_name_or_path"
+        )
+    return run or SHIPPED
+
+
+def is_there(folder: Path, flag: str) -> bool:
+    """Whether `folder` exists. Raises RunError, which names `flag`, if the system cannot tell."""
+    try:
+        return folder.exists()
+    except OSError as error:  # such as a name that is too long
+        raise RunError(f"{flag} {folder}: {os_reason(error)}") from error
