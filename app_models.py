@@ -16,7 +16,7 @@ from data_scripts.catalog import UNNAMED, data_note
 from data_scripts.fold_files import Division, divided
 from data_scripts.labels import DataError
 from data_scripts.sources import load_source
-from model_paths import default_model
+from model_paths import STREET, default_model
 from prediction_job import open_model, settings_of
 from seg_models.arguments import ViewOptions
 from seg_models.calibration import at_temperature, confidence, entropy
@@ -25,6 +25,8 @@ from seg_models.predictor import Predictor
 from seg_models.views import Views
 from seg_runs.temperatures import read_temperatures, stored_temperature
 from trained_model import free_memory_of, label_set, processor_size
+
+STREETS = ("cityscapes", "minicity", "camvid", "camvid32", "kitti", "virtual_kitti")  # data sets of streets
 
 
 class Segmenter:
@@ -113,9 +115,11 @@ def model_facts(folder: Path, dataset: str) -> dict[str, str]:
 
 
 def example_images(dataset: str, trained: dict) -> list[str]:
-    """Return paths of test or validation images of the model's data set, or [] if it is not on this machine.
+    """Return paths of test or validation images of the model's data set.
 
     trained  flags of the run, or {}
+
+    Where the data set is not on this machine: a photo of a street if it shows streets, else [].
     """
     path = trained.get("dataset_path")
     division = Division(val_share=trained.get("val_share"), group_by=trained.get("group_by"))
@@ -123,7 +127,7 @@ def example_images(dataset: str, trained: dict) -> list[str]:
         data, labels = load_source(dataset, path)
         data = data if "test" in data else divided(data, labels, division, dataset, path)
     except DataError:
-        return []
+        return [str(STREET)] if dataset in STREETS and STREET.is_file() else []
     split = data["test"] if "test" in data else data["validation"]
     return [image["path"] for image in split["image"]]
 

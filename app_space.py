@@ -13,7 +13,7 @@ from pathlib import Path
 import gradio
 import yaml
 
-from model_paths import HERE, find_model
+from model_paths import HERE, STREET, find_model
 from seg_runs.files import current_umask, discard, replace_folder, writing
 from seg_runs.launch import RunError
 
@@ -68,6 +68,9 @@ def write_space(folder: Path, model: Path) -> None:
     for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__", ".*")
         shutil.copytree(HERE / package, folder / package, ignore=ignored)
+    if STREET.is_file():
+        (folder / STREET.relative_to(HERE)).parent.mkdir(parents=True)
+        shutil.copy(STREET, folder / STREET.relative_to(HERE))
     (folder / "model").mkdir()
     for pattern in OF_A_MODEL:
         for path in model.glob(pattern):

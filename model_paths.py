@@ -8,6 +8,7 @@ from seg_runs.launch import RunError, os_reason
 
 HERE = Path(__file__).resolve().parent
 SHIPPED = HERE / "checkpoints" / "camvid_streetnet"  # the network that comes with the project
+STREET = HERE / "docs" / "images" / "street.jpg"  # a photo that comes with the project
 
 
 def check_models(names: list[str] | None) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from seg_models.views import Views
+from seg_runs.temperatures import store_temperature
+
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
 
 
@@ -26,6 +30,8 @@ def trained(toycity, tmp_path_factory):
     run = tmp_path_factory.mktemp("app") / "run"
     result = launch("train_seg.py", *FAST, "--max_train_steps", 6, "--dataset_path", toycity, "--output_dir", run)
     assert result.returncode == 0, result.stderr
+    views = asdict(Views()) | {"output_stride": None, "crf": False}
+    store_temperature(run / "best", views, {"temperature": 1.5})
     return run
 
 
@@ -75,8 +81,8 @@ def client(url, tmp_path_factory):
     return Client(url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
 
 
-def segment(client, photo, model, scales=(1.0,), flip=False):
-    return client.predict(handle_file(str(photo)), Path(model).name, list(scales), flip, api_name="/segment")
+def segment(client, photo, model, scales=(1.0,), flip=False, **more):
+    return client.predict(handle_file(str(photo)), Path(model).name, list(scales), flip, **more, api_name="/segment")
 
 
 @pytest.mark.parametrize("flags, scales, flip", [((), (1.0,), False), (("--scales", "0.5", "1.0"), (0.5, 1.0), True)])
@@ -95,6 +101,17 @@ def test_the_pngs_are_those_of_predict_seg_byte_for_byte(client, trained, photos
         assert list(shares.values()) == sorted(shares.values(), reverse=True)
 
 
+def test_windows_are_those_of_predict_seg(client, trained, tmp_path):
+    (tmp_path / "large").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 60, 3), np.uint8)
+    Image.fromarray(pixels).resize((600, 700), Image.Resampling.BILINEAR).save(tmp_path / "large" / "large.png")
+    flags = ["--model_name_or_path", trained, "--input", tmp_path / "large", "--output_dir", tmp_path]
+    result = launch("predict_seg.py", *flags, "--window", 512, 512)
+    assert result.returncode == 0, result.stderr
+    whole, cut = (segment(client, tmp_path / "large" / "large.png", trained, window=side)[0] for side in (0, 512))
+    assert Path(cut).read_bytes() == (tmp_path / "results_large" / "large.png").read_bytes() != Path(whole).read_bytes()
+
+
 def test_what_cannot_be_chosen_is_refused(client, trained, photos, tmp_path):
     photo = photos / "street_0.png"
     with pytest.raises(AppError):
@@ -103,6 +120,9 @@ def test_what_cannot_be_chosen_is_refused(client, trained, photos, tmp_path):
         segment(client, photo, trained, scales=(50.0,))
     with pytest.raises(AppError, match="at least one scale"):
         segment(client, photo, trained, scales=())
+    for side in (100, "512", True):
+        with pytest.raises(AppError, match="is no side of a window: choose from 0, 512, 1024"):
+            segment(client, photo, trained, window=side)
 
 
 def test_a_photo_that_is_too_large_is_refused_before_it_is_decoded(client, trained, tmp_path):
@@ -139,6 +159,33 @@ def test_a_model_that_is_nowhere_is_one_line(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert result.returncode == 1 and "nobody/nothing: no such file or folder here, the hub cannot be reached" in line
+
+
+@pytest.mark.parametrize("script", ["app_gradio.py", "predict_seg.py"])
+def test_what_is_nowhere_is_refused_before_torch_loads(script, tmp_path):
+    code = f"""
+import runpy, sys
+sys.argv = [{script!r}, "--model_name_or_path", "nothing/here/at/all"]
+sys.path.insert(0, {str(ROOT)!r})
+try:
+    runpy.run_path({str(ROOT / script)!r}, run_name="__main__")
+except SystemExit as end:
+    print(end.code, "torch" in sys.modules, "gradio" in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout == "1 False False\n" and "it cannot be a hub id" in result.stderr
+
+
+def test_further_models_are_folded_away():
+    from types import SimpleNamespace
+
+    from app_gradio import header
+
+    facts = {"data": "<CamVid>", "score": "", "limits": ""}
+    models = {f"m{i}": SimpleNamespace(labels=SimpleNamespace(names=("a", "b")), facts=facts) for i in range(4)}
+    shown, _, folded = header(models).partition("<details>")
+    assert "m0" in shown and "m1" in shown and "m2" not in shown and "and 2 more to choose from" in folded
+    assert "m3" in folded and "&lt;CamVid&gt;" in shown and "<details>" not in header({"m0": models["m0"]})
 
 
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")  # a drawn picture, always allowed
@@ -219,6 +266,22 @@ def test_legend_and_overlay_have_the_same_colors(browser_page):
         page.get_by_role("button", name="Ids (PNG)").click()
     assert Image.open(download.value.path()).size == (192, 96)
     assert download.value.suggested_filename.endswith("_ids.png") and not page.faults
+
+
+def test_the_confidence_says_whether_it_is_calibrated(browser_page):
+    page = browser_page()
+    page.click("#view [data-view=confidence]")
+    assert "Calibrated with temperature 1.50." in page.locator("#view .line").inner_text()
+    page.get_by_text("More accurate, slower").click()
+    for box, checked, line in (
+        ("Calibrated confidence", False, "Not calibrated."),
+        ("Calibrated confidence", True, "Calibrated with temperature 1.50."),
+        ("Mirrored views too", True, "Not calibrated."),  # no temperature is stored for these views
+    ):
+        page.get_by_label(box).set_checked(checked)
+        page.get_by_role("button", name="Segment again").click()
+        page.locator("#view .line", has_text=line).wait_for(timeout=60_000)
+    assert not page.faults
 
 
 def test_the_answer_follows_the_photo(browser_page, tmp_path):

@@ -426,7 +426,7 @@ def test_memory_that_would_not_suffice_is_refused_before_the_photo_is_decoded(tm
     requests = Requests({"m": Few(60_000_000_000, 20_000_000_000)}, tmp_path, 30)
     whole = photo(tmp_path, 1).read_bytes()
     (tmp_path / "photo.png").write_bytes(whole[:100])  # decoding would fail with another sentence
-    with pytest.raises(Exception, match=r"about 60.0 GB of memory, but 20.0 GB are free: cut the photo into windows, choose"):
+    with pytest.raises(Exception, match="60.0 GB of memory, but 20.0 GB are free: cut the photo into windows"):
         requests.segment({"path": str(tmp_path / "photo.png")}, "m", [2.2], True)
 
 

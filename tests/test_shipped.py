@@ -81,6 +81,8 @@ def test_the_app_takes_it_where_there_is_no_run_and_shows_no_path(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     assert app_models.models_by_name(None) == {"camvid_streetnet": str(SHIPPED)}
     assert app_models.models_by_name(["a", "b"]) == {"a": "a", "b": "b"}
+    assert app_models.example_images("camvid", {}) == [str(model_paths.STREET)]  # without the data set
+    assert app_models.example_images("toycity", {}) == []
     page = app_gradio.build_page(AppArguments(), tmp_path)
     assert "camvid_streetnet" in str(page.config) and str(ROOT) not in str(page.config)
 
