@@ -232,6 +232,23 @@ def swatches_of(page):
     return {(*map(int, re.findall("[0-9]+", style)), 255) for style in styles}
 
 
+def contrast(element):
+    """Return the contrast ratio of an element's text and its background (WCAG 2.2)."""
+    colors = element.evaluate(
+        """(element) => {
+          const rgba = (style) => style.match(/[\\d.]+/g).map(Number);
+          let behind = element;
+          while (behind.parentElement && rgba(getComputedStyle(behind).backgroundColor)[3] === 0) {
+            behind = behind.parentElement;
+          }
+          return [rgba(getComputedStyle(element).color), rgba(getComputedStyle(behind).backgroundColor)];
+        }"""
+    )
+    linear = [[(v / 255 + 0.055) ** 2.4 / 1.055**2.4 if v > 10 else v / 255 / 12.92 for v in c[:3]] for c in colors]
+    dark, bright = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in linear)
+    return (bright + 0.05) / (dark + 0.05)
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_opens_with_an_answer_that_fits(browser_page, width, scheme):
@@ -242,6 +259,9 @@ def test_the_page_opens_with_an_answer_that_fits(browser_page, width, scheme):
     assert overlay["width"] / overlay["height"] == pytest.approx(2, rel=0.02)  # 192x96
     assert "19 classes, trained on ToyCity" in page.locator("#head").inner_text()
     assert "A toy: it knows drawn streets only" in page.locator("#head").inner_text()
+    for texts in (".legend button", ".legend small", ".views button", ".line"):
+        for element in page.locator(f"#view {texts}").all():
+            assert not element.is_visible() or contrast(element) >= 4.5
     assert not page.faults
 
 
