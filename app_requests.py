@@ -6,9 +6,9 @@ Whatever a client may send is checked here or by the gate in app_server.py. Only
 import re
 import secrets
 import shutil
-import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,24 +71,21 @@ class Photo:
 
 
 class Requests:
-    """Answer the calls of the page. Each answer writes its files to a new folder in `folder`."""
+    """Answer the calls of the page. Each answer writes its files to a new folder in `folder`.
+
+    One thread answers all requests, one after another. In several threads, the memory that each has freed would add up.
+    """
 
     def __init__(self, segmenters: dict[str, Segmenter], folder: Path, max_megapixels: int):
         self.segmenters, self.folder, self.max_megapixels = segmenters, folder, max_megapixels
-        self.one_at_a_time = threading.Lock()  # a second guard besides the queue
+        self.worker = ThreadPoolExecutor(1)
 
     def segment(self, photo: dict | None, name: str, scales: list[float], flip: bool, window: int = 0) -> tuple:
         """Answer the API: return the PNGs of ids and colours, and each class's share of the pixels.
 
         The values have the form that gradio sends, so gradio opens no files itself.
         """
-        with self._one_sentence():
-            segmenter, views = self._segmenter(name), checked_views(scales, flip, window)
-            with self._opened(photo) as opened, self._answer_folder() as folder:
-                prediction = self._predict(opened, segmenter, views)
-                files = write_files(folder, opened, prediction, segmenter.labels)
-            names = segmenter.labels.names
-            return *files, {names[i]: share for i, share in shares_of(prediction.ids).items()}
+        return self._in_turn(self._segment, photo, name, scales, flip, window)
 
     def show(
         self,
@@ -103,35 +100,47 @@ class Requests:
         """Answer the page: return the view, the second view (hidden unless `other` is a model), both PNGs, the hint."""
         if photo is None:  # it was removed
             return None, gr.update(value=None, visible=False), None, None, ""
-        with self._one_sentence():
-            names = [name] if other == NOTHING else [name, other]
-            segmenters = [self._segmenter(one) for one in names]
-            views, calibrated = checked_views(scales, flip, window), checked_switch(calibrated, "Calibrated")
-            with self._opened(photo) as opened, self._answer_folder() as folder:
-                predictions = [self._predict(opened, segmenter, views, calibrated) for segmenter in segmenters]
-                shown = write_views(folder, names, segmenters, predictions)
-                files = write_files(folder, opened, predictions[0], segmenters[0].labels)
-                hint = expected_time(opened.size, segmenters[0], views, predictions[0].seconds)
-            second = gr.update(value=shown[1] if len(shown) > 1 else None, visible=len(shown) > 1)
-            return shown[0], second, *files, hint
+        names = [name] if other == NOTHING else [name, other]
+        return self._in_turn(self._show, photo, names, scales, flip, window, calibrated)
 
-    @contextmanager
-    def _one_sentence(self) -> Iterator[None]:
-        """Turn any failure into one sentence for the user. The log gets what only the server's owner can mend."""
+    def _in_turn(self, answer: Callable[..., tuple], *request: object) -> tuple:
+        """Return the answer to a request when those before it are answered.
+
+        Any failure becomes one sentence for the user. The log gets what only the server's owner can mend.
+        """
         try:
-            yield
+            return self.worker.submit(answer, *request).result()
         except gr.Error:
             raise
         except Exception as error:
             raise apology(error) from error
 
-    @contextmanager
-    def _opened(self, photo: object) -> Iterator[Photo]:
-        """Open the photo of a request, when no other request is being answered."""
+    def _segment(self, photo: object, name: object, scales: object, flip: object, window: object) -> tuple:
+        segmenter, views = self._segmenter(name), checked_views(scales, flip, window)
+        opened = self._photo(photo)
+        with self._answer_folder() as folder:
+            prediction = self._predict(opened, segmenter, views)
+            files = write_files(folder, opened, prediction, segmenter.labels)
+        names = segmenter.labels.names
+        return *files, {names[i]: share for i, share in shares_of(prediction.ids).items()}
+
+    def _show(
+        self, photo: object, names: list, scales: object, flip: object, window: object, calibrated: object
+    ) -> tuple:
+        segmenters, views = [self._segmenter(name) for name in names], checked_views(scales, flip, window)
+        calibrated, opened = checked_switch(calibrated, "Calibrated"), self._photo(photo)
+        with self._answer_folder() as folder:
+            predictions = [self._predict(opened, segmenter, views, calibrated) for segmenter in segmenters]
+            shown = write_views(folder, names, segmenters, predictions)
+            files = write_files(folder, opened, predictions[0], segmenters[0].labels)
+            hint = expected_time(opened.size, segmenters[0], views, predictions[0].seconds)
+        second = gr.update(value=shown[1] if len(shown) > 1 else None, visible=len(shown) > 1)
+        return shown[0], second, *files, hint
+
+    def _photo(self, photo: object) -> Photo:
         if not isinstance(photo, dict):
             raise refusal("Give a photo first: upload one or pick an example.")
-        with self.one_at_a_time:
-            yield Photo(photo["path"], self.max_megapixels)
+        return Photo(photo["path"], self.max_megapixels)
 
     @contextmanager
     def _answer_folder(self) -> Iterator[Path]:
