@@ -26,7 +26,7 @@ from seg_models.arguments import ViewOptions
 from seg_models.cost import prediction_memory
 from seg_models.crf import CRF, Refined
 from seg_models.ensemble import Ensemble
-from seg_models.modeling import set_output_stride
+from seg_models.output_strides import set_output_stride
 from seg_models.predictor import Predictor
 from seg_models.views import Views, make_views
 from seg_runs import predictions, run_folder

@@ -40,8 +40,8 @@ from data_scripts.recognition import with_dataset
 from seg_models.errors import ModelError
 from seg_models.layers import resize_logits
 from seg_models.losses import Sums
-from seg_models.modeling import at_output_stride
 from seg_models.objective import Criterion, LossFunction
+from seg_models.output_strides import at_output_stride
 from seg_models.predictor import Predictor, normalize
 from seg_models.views import Views
 from seg_runs import checkpoints, run_folder

@@ -27,11 +27,11 @@ from data_scripts.training import count_images, load_training_data, make_trainin
 from data_scripts.transforms import SharedEpoch, TrainTransform
 from script_arguments import TrainArguments
 from seg_models.distillation import Distillation
-from seg_models.modeling import at_output_stride
 from seg_models.models import build_network, in_head, model_entry, parts_to_freeze
 from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
 from seg_models.objective import Criterion, Objective
 from seg_models.operations import forward_macs
+from seg_models.output_strides import at_output_stride
 from seg_models.predictor import check_sides, refuse_smaller, smallest_side
 from seg_models.weights import start_weights
 from seg_runs import checkpoints, run_folder

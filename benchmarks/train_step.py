@@ -50,11 +50,11 @@ from data_scripts.sources import load_source
 from data_scripts.transforms import SharedEpoch, TrainTransform
 from seg_models import losses
 from seg_models.catalog import VARIANTS
-from seg_models.modeling import SegmentationOutput
 from seg_models.models import build_model
 from seg_models.names import NORMS
 from seg_models.norms import EvoNormS0
 from seg_models.objective import Criterion
+from seg_models.output import SegmentationOutput
 from seg_models.predictor import normalize
 from seg_models.short_heads import shorten_heads
 from seg_runs import launch

@@ -1,10 +1,9 @@
 """Encoder-decoder with max-unpooling, as in SegNet (Badrinarayanan et al., 2015, arXiv 1511.00561).
 
 Only the positions of the maxima skip from encoder to decoder. This network is the baseline of a course on KITTI. Its
-encoder is U-Net's, with a stride in the first stage and a wider last stage.
+encoder is U-Net's, with a stride in the first stage and a wider last stage (maxpool in `unet.SHAPES`).
 """
 
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -12,9 +11,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from .layers import conv_norm_act
-from .unet import UNetEncoder
-
-MaxPoolEncoder = partial(UNetEncoder, widths=(64, 128, 256, 512, 2048), stride=2)
 
 
 class MaxUnpoolHead(nn.Module):

@@ -1,7 +1,7 @@
 """Build networks by name, and register them with transformers' Auto classes.
 
 Import this module before you load a saved network. `catalog.MODELS` lists the names. A name can also combine a decoder
-of `modeling.DECODERS` with any encoder, such as unet_convnext_tiny.
+of `parts.DECODERS` with any encoder, such as unet_convnext_tiny.
 """
 
 from typing import Any
@@ -14,9 +14,11 @@ from transformers import SegformerForSemanticSegmentation as NativeSegFormer
 from .arguments import NetworkOptions
 from .catalog import MODELS, SGD, Model
 from .errors import ModelError
-from .modeling import DECODERS, OTHER_ENCODERS, SegmentationConfig, SegmentationModel, at_output_stride
+from .modeling import SegmentationConfig, SegmentationModel
 from .names import NORMS
 from .norms import freeze_batch_norm
+from .output_strides import at_output_stride
+from .parts import DECODERS, OTHER_ENCODERS
 from .recompute import recompute_blocks
 from .segformer import SegFormer, SegFormerConfig
 from .short_heads import shorten_heads
@@ -24,9 +26,10 @@ from .short_heads import shorten_heads
 for config_class, model_class in ((SegmentationConfig, SegmentationModel), (SegFormerConfig, SegFormer)):
     AutoConfig.register(config_class.model_type, config_class)
     AutoModelForSemanticSegmentation.register(config_class, model_class)
-    # Saving then copies the code of the class, and of its `from .x import` imports, for users without this package.
-    config_class.register_for_auto_class()
-    model_class.register_for_auto_class("AutoModelForSemanticSegmentation")
+# Saving then copies the code of the class, and of its `from .x import` imports, for users without this package. Our
+# other networks do this themselves (`SegmentationConfig.save_pretrained`).
+SegFormerConfig.register_for_auto_class()
+SegFormer.register_for_auto_class("AutoModelForSemanticSegmentation")
 
 
 def find_model(name: str) -> tuple[Model, str | None]:
@@ -145,7 +148,7 @@ def _build_ours(name: str, fields: dict, encoder: str | None, output_stride: int
                 "unet_resnet50"
             )
         fields |= {"encoder": encoder}
-        fields |= {"output_stride": OTHER_ENCODERS[encoder][1]} if encoder in OTHER_ENCODERS else {}
+        fields |= {"output_stride": None} if encoder in OTHER_ENCODERS else {}  # they have a stride of their own
     fields |= {"output_stride": output_stride} if output_stride else {}
     try:
         if encoder:

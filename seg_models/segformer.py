@@ -8,8 +8,8 @@ type, because the native class would load it with batch norm and compute wrong l
 import torch
 from transformers import SegformerConfig, SegformerModel, SegformerPreTrainedModel
 
-from .modeling import AuxiliaryHead, SegmentationOutput, mean_cross_entropy
 from .names import SEGFORMER_TYPE
+from .output import AuxiliaryHead, SegmentationOutput, mean_cross_entropy
 from .short_heads import ShortHead
 
 

@@ -15,10 +15,10 @@ STAGES = ["stage1", "stage2", "stage3", "stage4"]
 class SwinTinyEncoder(nn.Module):
     """Map (B, 3, H, W) to four feature maps (B, channels[i], H/r, W/r), r = reductions[i].
 
-    It always has layer norms; `norm` is ignored.
+    It always has layer norms; `norm` is ignored. `build_encoder` checks `output_stride`, which is 32.
     """
 
-    def __init__(self, norm: str = "batch"):
+    def __init__(self, name: str = "swin_tiny", norm: str = "batch", output_stride: int | None = None):
         super().__init__()
         self.swin = SwinBackbone(SwinConfig(drop_path_rate=0.2, out_features=STAGES))  # SwinConfig defaults to Swin-T
         self.swin.swin.layernorm = nn.Identity()  # nothing here uses its output

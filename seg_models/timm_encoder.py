@@ -15,11 +15,14 @@ class TimmEncoder(nn.Module):
     """timm's `features_only` model `name`, with random weights and timm's own norms and initialisation.
 
     Maps (B, 3, H, W) to feature maps (B, channels[i], H/r, W/r), r = reductions[i]. Raises ValueError if timm has no
-    such model, or not at this output stride.
+    such model, or not at this output stride (None: 32), or if `norm` is not batch.
     """
 
-    def __init__(self, name: str, output_stride: int = 32):
+    def __init__(self, name: str, norm: str = "batch", output_stride: int | None = None):
         super().__init__()
+        output_stride = output_stride or COARSEST
+        if norm != "batch":
+            raise ValueError(f"norm {norm} does not reach into timm's {name}: choose batch")
         import timm  # imported here because it takes a third of a second, which other encoders need not spend
 
         if not timm.is_model(name):

@@ -3,7 +3,6 @@
 It comes with the plain encoder of the challenge's starting code, or on any other encoder.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -12,7 +11,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .layers import conv_norm_act, upsample_like
 
-WIDTHS = (64, 128, 256, 512, 512)  # the paper's last stage is twice as wide, since its upsampling halves the channels
+SHAPES = {  # widths of the stages, stride of the first one
+    "unet": (
+        (64, 128, 256, 512, 512),
+        1,
+    ),  # the paper's last stage is twice as wide: upsampling halves the channels
+    "maxpool": ((64, 128, 256, 512, 2048), 2),
+}
 STEPS = [32, 64, 128, 256]  # widths of the decoder on other encoders, as in segmentation_models.pytorch
 
 
@@ -29,10 +34,14 @@ class TwoConvs(GradientCheckpointingLayer):
 
 
 class UNetEncoder(nn.Module):
-    """Map (B, 3, H, W) to five feature maps (B, channels[i], H/r, W/r), r = reductions[i]."""
+    """Map (B, 3, H, W) to five feature maps (B, channels[i], H/r, W/r), r = reductions[i].
 
-    def __init__(self, norm: str = "batch", widths: Sequence[int] = WIDTHS, stride: int = 1):
+    `build_encoder` checks `output_stride`, which is that of the last map.
+    """
+
+    def __init__(self, name: str = "unet", norm: str = "batch", output_stride: int | None = None):
         super().__init__()
+        widths, stride = SHAPES[name]
         strides = (stride, *[1] * (len(widths) - 1))
         shapes = zip(pairwise((3, *widths)), strides, strict=True)
         self.stages = nn.ModuleList(TwoConvs(norm, *channels, first) for channels, first in shapes)

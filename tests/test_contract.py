@@ -8,7 +8,7 @@ import math
 import re
 import shutil
 from copy import deepcopy
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import pytest
 import torch
@@ -21,12 +21,13 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 from seg_models.arguments import NetworkOptions
 from seg_models.catalog import MODELS
 from seg_models.errors import ModelError
-from seg_models.maxunpool import MaxPoolEncoder
-from seg_models.modeling import DECODERS, OTHER_ENCODERS, at_output_stride, set_output_stride
 from seg_models.models import build_model, model_entry, parts_to_freeze
 from seg_models.names import NORMS
 from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
+from seg_models.output_strides import at_output_stride, set_output_stride
+from seg_models.parts import DECODERS
 from seg_models.short_heads import shorten_heads
+from seg_models.unet import SHAPES
 
 # One of each kind, and the stride of its logits. Its siblings, deeper or wider, are the same code: here they are only
 # built, without memory; test_models.py compares numbers and sizes with those of others, test_norms.py has Bottlenecks.
@@ -58,8 +59,8 @@ ID2LABEL = {i: f"class {i}" for i in range(5)}
 def narrow():
     """Make encdec_maxunpool's encoder an eighth as wide: its 63 million parameters would take a sixth of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        encoder = partial(MaxPoolEncoder, widths=[width // 8 for width in MaxPoolEncoder.keywords["widths"]])
-        patch.setitem(OTHER_ENCODERS, "maxpool", (encoder, 32))
+        widths, stride = SHAPES["maxpool"]
+        patch.setitem(SHAPES, "maxpool", ([width // 8 for width in widths], stride))
         yield
 
 

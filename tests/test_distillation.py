@@ -17,9 +17,9 @@ import train_seg
 from seg_models.arguments import DistillOptions
 from seg_models.distillation import DEFAULTS, Distillation, distillation_loss
 from seg_models.losses import cross_entropy
-from seg_models.modeling import SegmentationOutput
 from seg_models.names import DISTILL
 from seg_models.objective import Criterion
+from seg_models.output import SegmentationOutput
 from seg_models.streetnet import StreetNetEncoder
 from seg_runs.card import what_taught
 from seg_runs.lineage import teachers_that_may_have_seen

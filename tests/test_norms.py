@@ -16,10 +16,10 @@ from torch.utils.checkpoint import checkpoint
 
 from seg_models.catalog import MODELS
 from seg_models.deeplabv3 import DeepLabV3Head
-from seg_models.modeling import OTHER_ENCODERS
 from seg_models.models import build_model
 from seg_models.names import NORMS
 from seg_models.norms import EvoNormB0, EvoNormS0, InstanceNorm, norm_layer, num_groups
+from seg_models.parts import OTHER_ENCODERS
 from seg_models.resnet import LAYERS as RESNETS
 from seg_models.resnet import BasicBlock, Bottleneck
 
