@@ -42,7 +42,7 @@ from seg_models.calibration import at_temperature, confidence, entropy, fit_temp
 from seg_models.errors import ModelError
 from seg_runs import predictions
 from seg_runs.files import writing
-from seg_runs.launch import RunError, on_first_process, one_line_errors, progress_bar
+from seg_runs.launch import RunError, on_first_process, one_line_errors, progress_bar, say
 from seg_runs.parsing import parse_arguments
 from seg_runs.results import class_table
 from seg_runs.temperatures import store_temperature
@@ -75,14 +75,14 @@ def predict(args: PredictArguments) -> None:
             damaged += unread
             finished += [] if unread else [folder]  # else keep the record, to continue once the others are repaired
             if scores is None:
-                accelerator.print(f"{name}: no labels, {len(split) - len(unread)} images predicted")
+                say(accelerator, f"{name}: no labels, {len(split) - len(unread)} images predicted")
             elif accelerator.is_main_process:
                 report_scores(job, name, scores)
             on_first_process(accelerator, write_summaries, job, split, folder)
-            accelerator.print("\n".join(f"{kind}: {path}" for kind, path in folder.folders.items()), flush=True)
+            say(accelerator, "\n".join(f"{kind}: {path}" for kind, path in folder.folders.items()), flush=True)
             if args.results.zip and not unread:
                 path = on_first_process(accelerator, write_submission, split, scoring.network, folder.folders["ids"])
-                accelerator.print(f"for the server: {path}", flush=True)
+                say(accelerator, f"for the server: {path}", flush=True)
         for folder in finished:
             on_first_process(accelerator, folder.end)
     refuse_damaged(accelerator, damaged, sum(map(len, job.splits.values())))
@@ -205,7 +205,7 @@ def calibrate(job: PredictionJob) -> None:
         sampled[item["name"]] = probabilities.flatten(1)[:, chosen].t().cpu().numpy(), target[chosen].numpy()
     samples = dict(gather_object(list(sampled.items())))
     line = on_first_process(accelerator, fit_and_store, job, [samples[name] for name in sorted(samples)])
-    accelerator.print(line, flush=True)
+    say(accelerator, line, flush=True)
 
 
 def fit_and_store(job: PredictionJob, sampled: list[tuple[np.ndarray, np.ndarray]]) -> str:

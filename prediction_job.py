@@ -31,7 +31,7 @@ from seg_models.predictor import Predictor
 from seg_models.views import Views, make_views
 from seg_runs import predictions, run_folder
 from seg_runs.arguments import PICTURES, ResultOptions
-from seg_runs.launch import RunError, make_accelerator
+from seg_runs.launch import RunError, make_accelerator, say
 from seg_runs.lineage import may_have_seen, teachers_note, teachers_that_may_have_seen
 from seg_runs.temperatures import stored_temperature
 from trained_model import (
@@ -111,8 +111,9 @@ def open_job(args: PredictArguments) -> PredictionJob:
     models = [open_model(name, wanted.trust_remote_code) for name in wanted.model_name_or_path or [None]]
     first = models[0]
     if not wanted.model_name_or_path and first.folder == SHIPPED:
-        accelerator.print(
-            f"note: there is no run in {run_folder.RUNS}/: using the network that comes with the project, {SHIPPED}"
+        say(
+            accelerator,
+            f"note: there is no run in {run_folder.RUNS}/: using the network that comes with the project, {SHIPPED}",
         )
     refuse_calibration(wanted, images, models)
     dataset, labels = label_set(first.model, first.folder, dataset_of(images, first))
@@ -126,7 +127,7 @@ def open_job(args: PredictArguments) -> PredictionJob:
     if scoring.classes is not None:
         if wanted.zip:
             raise RunError("--zip and --eval_dataset exclude each other: these predictions hold the model's own ids")
-        accelerator.print(f"{', '.join(splits)}: {scoring.explain()}")
+        say(accelerator, f"{', '.join(splits)}: {scoring.explain()}")
     parts = [make_predictor(args.views, accelerator, trained) for trained in models]
     predictor = parts[0] if len(parts) == 1 else Ensemble(parts, [trained.names for trained in models])
     return PredictionJob(

@@ -47,7 +47,7 @@ from seg_models.views import Views
 from seg_runs import checkpoints, run_folder
 from seg_runs.files import write_picture, writing
 from seg_runs.hub import HubUploads, hub_flags
-from seg_runs.launch import on_first_process, one_line_errors, progress_bar
+from seg_runs.launch import on_first_process, one_line_errors, progress_bar, say
 from seg_runs.log import iou_column
 from seg_runs.optimization import set_learning_rate
 from seg_runs.pace import Pace
@@ -90,7 +90,7 @@ def train(args: TrainArguments, started: float) -> None:
         job.log.finish(job.state.results())
         hub.finish(job.folder)
         job.log.trackers.end_training()
-        job.accelerator.print(run_folder.outcome(job.folder, job.state, args.run.select))
+        say(job.accelerator, run_folder.outcome(job.folder, job.state, args.run.select))
 
 
 def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
@@ -124,7 +124,7 @@ def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
     forecast = dry_run.measure(setup, step, predict)
     setup = fit_time(setup, forecast.pace, time.perf_counter() - started)
     steps = setup.schedule.steps
-    setup.accelerator.print(f"{description(setup)}\n{forecast.line(steps, setup.calendar(steps).validations)}")
+    say(setup.accelerator, f"{description(setup)}\n{forecast.line(steps, setup.calendar(steps).validations)}")
     return setup, forecast.pace
 
 
@@ -282,7 +282,7 @@ def validate(job: Job, number: int) -> dict:
         first = scores is None or state.best_mean_iou is None
         better = sound and (first or job.args.run.select == "last" or scores["mean_iou"] > state.best_mean_iou)
         if not sound:
-            job.accelerator.print("note: the validation loss is not finite: these weights are not saved to best/")
+            say(job.accelerator, "note: the validation loss is not finite: these weights are not saved to best/")
         if better:
             state.keep_best(number, scores and scores["mean_iou"])
         if better and job.accelerator.is_main_process:

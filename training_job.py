@@ -38,7 +38,14 @@ from seg_runs import checkpoints, run_folder
 from seg_runs.arguments import BATCH_SIZE, OptimizationOptions
 from seg_runs.card import public_arguments
 from seg_runs.files import write_picture, writing
-from seg_runs.launch import RunError, check_batch_norm, make_accelerator, on_first_process
+from seg_runs.launch import (
+    RunError,
+    check_batch_norm,
+    make_accelerator,
+    on_each_machine,
+    on_first_process,
+    say,
+)
 from seg_runs.lineage import teachers_note, teachers_that_may_have_seen
 from seg_runs.log import TrainingLog
 from seg_runs.optimization import Schedule, make_ema, make_schedule, optimizer_from_flags, total_steps
@@ -199,9 +206,10 @@ def fit_time(setup: Setup, pace: Pace, spent: float) -> Setup:
         return setup
     steps = on_first_process(setup.accelerator, steps_in_time, setup, pace, spent)
     if steps < FEW_STEPS:
-        setup.accelerator.print(
+        say(
+            setup.accelerator,
             f"note: --max_train_time {options.max_train_time} leaves time for {steps} steps, and a network needs "
-            f"hundreds. More fit in with {SHORTER_STEPS}"
+            f"hundreds. More fit in with {SHORTER_STEPS}",
         )
     args = replace(setup.args, optimization=replace(options, max_train_steps=steps))
     return replace(setup, args=args, schedule=schedule_from_flags(args, setup.plan))
@@ -232,7 +240,7 @@ def start_job(setup: Setup, pace: Pace) -> Job:
     else:
         model, ema, optimizer = learner.model, learner.ema, learner.optimizer
         folder, state = run_folder.resume_run(args, run, setup.changes, model, ema, optimizer, now)
-    accelerator.print(f"{description(setup)}, in {folder}")
+    say(accelerator, f"{description(setup)}, in {folder}")
     if args.run.preview and accelerator.is_main_process:
         write_preview(folder / "preview.png", setup.feed, args.run.preview, setup.labels)
     log = open_log(args, accelerator, folder, state, setup.labels)
@@ -274,7 +282,7 @@ def check_teachers(args: TrainArguments, teachers: list[Teacher], feed: Feed, ac
     scored = args.data.eval_dataset[0] if args.data.eval_dataset else args.data.dataset
     known = teachers_that_may_have_seen({"teachers": entries_of(teachers)}, scored, "val", args.data.fold)
     if known and feed.val_loader is not None:
-        accelerator.print(f"note: {teachers_note(known)}")
+        say(accelerator, f"note: {teachers_note(known)}")
 
 
 def refuse_void(validation: Dataset) -> None:
@@ -347,7 +355,7 @@ def make_model(
         check_batch_norm(accelerator, False, images)
     starts = not args.run.resume_from_checkpoint
     if starts and (report := start_weights(model, options.init_from, options.pretrained_encoder)):
-        accelerator.print(report)
+        say(accelerator, report)
         if bad := checkpoints.not_finite(model.state_dict()):
             flag = "--init_from" if options.init_from else "--pretrained_encoder"
             raise RunError(f"{flag} {options.init_from or options.pretrained_encoder}: its {bad} is not finite")
@@ -359,7 +367,7 @@ def make_feed(
     args: TrainArguments, data: DatasetDict, scoring: Scoring, plan: BatchPlan, accelerator: Accelerator
 ) -> Feed:
     """Check the data files, and return loaders of training crops and validation images."""
-    epoch, once = SharedEpoch(), partial(on_first_process, accelerator)
+    epoch, once = SharedEpoch(), partial(on_each_machine, accelerator)
     made = make_training_data(args.data, args.augmentation, data, scoring, epoch, args.run.seed, once)
     batches = TrainBatches(plan, args.run.seed, epoch, made.order)
     workers = {"num_workers": args.data.num_workers, "pin_memory": accelerator.device.type == "cuda"}

@@ -104,7 +104,8 @@ def make_training_data(
 ) -> TrainingData:
     """Check every file, fill the cache, and return the items of a training run.
 
-    once  `once(function, *args)` calls a function in one process and returns its result, or raises its error, in all
+    once  `once(function, *args)` calls a function in one process of each machine and returns its result, or raises its
+          error, in all
     """
     labels, rules = scoring.network, ()
     if augmentation.copyblob != "none":  # refuse wrong rules before the long check of the files

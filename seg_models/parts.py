@@ -16,18 +16,21 @@ from .swin import AllMLPHead, SwinTinyEncoder
 from .timm_encoder import TimmEncoder
 from .unet import AttentionUNetHead, UNetEncoder, UNetHead
 
-OTHER_ENCODERS = {  # our encoders that are not ResNets. Each has one output stride
+# Our encoders that are not ResNets. Each has one output stride.
+OTHER_ENCODERS = {
     **dict.fromkeys(SHAPES, StreetNetEncoder),
     "maxpool": UNetEncoder,
     "swin_tiny": SwinTinyEncoder,
     "unet": UNetEncoder,
 }
-ENCODERS = {  # classes, called with name, norm, and output stride or None. "timm" stands for names that are not here
+# Encoders are called with name, norm, and output stride or None. "timm" stands for every name that is not here.
+ENCODERS = {
     **dict.fromkeys(LAYERS, ResNetEncoder),
     **OTHER_ENCODERS,
     "timm": TimmEncoder,
 }
-DECODERS = {  # classes, called with channels and reductions of the encoder's maps, number of classes, norm
+# Decoders are called with channels and reductions of the encoder's maps, the number of classes, and the norm.
+DECODERS = {
     "acfnet": ACFHead,
     "deeplabv3": DeepLabV3Head,
     "deeplabv3plus": DeepLabV3PlusHead,

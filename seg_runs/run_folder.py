@@ -47,7 +47,7 @@ from .files import (
     write_json,
     writing,
 )
-from .launch import RunError, on_first_process, os_reason
+from .launch import RunError, on_first_process, os_reason, refuse_private_folder, say
 from .lock import PREDICTING, locked
 from .parsing import save_arguments
 from .state import Conditions, RunState, read_state
@@ -98,6 +98,7 @@ class LockedRun:
             self._lock(run_of(options.resume_from_checkpoint), "--resume_from_checkpoint")
             found = on_first_process(accelerator, find_checkpoint, options.resume_from_checkpoint)
             self.checkpoint, self.notes = found
+            refuse_private_folder(accelerator, self.checkpoint)
         elif options.output_dir and on_first_process(accelerator, Path(options.output_dir).is_dir):
             self._lock(Path(options.output_dir), "--output_dir")
 
@@ -128,6 +129,7 @@ def begin_run(arguments: Any, new: LockedRun, name: str, pretrained: str, now: C
     now         conditions of the run
     """
     run = new.create(name)
+    refuse_private_folder(new.accelerator, run)
     if new.accelerator.is_main_process:
         save_arguments(arguments, run / "args.yaml")
     return run, RunState(now, pretrained)
@@ -235,7 +237,7 @@ def resume_run(
             save_arguments(arguments, run / "args.yaml")
             if state.step < steps:
                 (run / "results.json").unlink(missing_ok=True)
-    accelerator.print("\n".join([f"resumed {checkpoint}: step {state.step} is done", *changes]))
+    say(accelerator, "\n".join([f"resumed {checkpoint}: step {state.step} is done", *changes]))
     return run, replace(state, conditions=now)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from .launch import is_first_process
+from .launch import is_first_process, say
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -44,7 +44,7 @@ class StopRequest:
 
     def exit(self, command: str) -> None:
         """Print the command that resumes the run, and exit."""
-        self.accelerator.print(f"stopped; resume with: accelerate launch {command}", flush=True)
+        say(self.accelerator, f"stopped; resume with: accelerate launch {command}", flush=True)
         sys.exit(128 + (self.signal or signal.SIGTERM))
 
 
