@@ -9,19 +9,22 @@ measure  a training step of one process, the sum of the gradients of two process
          many crops each. The prediction for the last one follows from the first two. Also the memory by which a step
          makes a process grow, and its prediction.
 
-docs/scaling.md explains the model. A measured time is the shortest of all repeats: other programs only add to it.
+docs/scaling.md explains the model. A measured time is the shortest of all repeats: other programs only add to it. The
+CPU seconds beside it contain no waiting, neither for other programs nor for the other process.
 """
 
 import argparse
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
 import torch
-from timing import row, times
+from timing import row
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
@@ -78,6 +81,17 @@ def table(args) -> None:
         print(f"| {gpus} | {memory / 1e9:.1f} GB | {low} | {high} |")
 
 
+def shortest(function: Callable[[], None], repeats: int) -> tuple[float, float]:
+    """Return the least seconds, and the least CPU seconds of this process, of `repeats` calls after two others."""
+    taken = []
+    for _ in range(2 + repeats):
+        begun, worked = time.perf_counter(), time.process_time()
+        function()
+        taken.append((time.perf_counter() - begun, time.process_time() - worked))
+    seconds, worked = zip(*taken[2:], strict=True)
+    return min(seconds), min(worked)
+
+
 def stepper(model: torch.nn.Module, crops: int, crop: tuple[int, int]):
     """Return a function that runs one training step in float32 on random crops."""
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
@@ -106,15 +120,15 @@ def process(rank: int, args, processes: int, results) -> None:
     plain = network(args.model).to(memory_format=torch.channels_last).train()
     before, gradients = resident(), torch.zeros(bytes_of_weights(plain) // 4)
     model = DistributedDataParallel(plain) if processes > 1 else plain
-    steps = times(stepper(model, args.images, args.crop_size), args.repeats, before=2)
+    step = shortest(stepper(model, args.images, args.crop_size), args.repeats)
     grown = resident() - before + bytes_of_weights(plain)
-    exchange = times(lambda: distributed.all_reduce(gradients), args.repeats, before=2)
-    results[rank] = min(steps), min(exchange), grown
+    exchange = shortest(lambda: distributed.all_reduce(gradients), args.repeats)
+    results[rank] = (*step, *exchange, grown)
     distributed.destroy_process_group()
 
 
-def run(args, processes: int) -> tuple[float, float, int]:
-    """Return (seconds of a step, seconds of the sum of gradients, bytes of the largest process)."""
+def run(args, processes: int) -> tuple[float, float, float, float, int]:
+    """Return seconds and CPU seconds of a step, those of the sum of gradients, and bytes, of the largest process."""
     with torch.multiprocessing.Manager() as manager:
         results = manager.dict()
         torch.multiprocessing.spawn(process, (args, processes, results), nprocs=processes)
@@ -123,14 +137,16 @@ def run(args, processes: int) -> tuple[float, float, int]:
 
 
 def measure(args) -> None:
-    one, _, alone = run(args, 1)
-    two, exchange, beside = run(args, 2)
-    low, high = step_bounds(one, exchange)
-    row(f"{args.model}: a step of one process on {args.images} crops", 1000 * one)
-    row("the sum of the gradients of two processes, alone", 1000 * exchange)
-    row("a step of two processes, predicted: at best", 1000 * low)
-    row("a step of two processes, predicted: at worst", 1000 * high)
-    row("a step of two processes, measured", 1000 * two)
+    *one, _, _, alone = run(args, 1)
+    *two, exchange, exchange_cpu, beside = run(args, 2)
+    print(f"{args.model}, {args.images} crops of {args.crop_size} for each process")
+    for i, (unit, extra) in enumerate((("ms", exchange), ("ms of CPU", exchange_cpu))):
+        low, high = step_bounds(one[i], extra)
+        row("a step of one process", 1000 * one[i], unit)
+        row("the sum of the gradients of two processes, alone", 1000 * extra, unit)
+        row("a step of two processes: measured", 1000 * two[i], unit)
+        row("    measured / predicted at best", two[i] / low, "x")
+        row("    measured / predicted at worst", two[i] / high, "x")
     model = network(args.model)
     for name, grown, processes in (("one process", alone, 1), ("two processes", beside, 2)):
         tensors = predicted_memory(model, "sgd", args.crop_size, args.images, processes)

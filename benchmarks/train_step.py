@@ -5,6 +5,7 @@
     python benchmarks/train_step.py norms                                   # every --norm, and timm's EvoNorm-S0
     python benchmarks/train_step.py peers                                   # against segmentation_models.pytorch
     python benchmarks/train_step.py heads                                   # the short way through SegFormer's head
+    python benchmarks/train_step.py compiled                                # with --dynamo_backend inductor
 
 deeplab  DeepLabV3-R50, batch 2 at 288x576: this project's step in bf16 and channels_last, and the plain torchvision
          step in fp32 with the system's malloc. Also the share of the machine's bf16 peak, which is the rate of the best
@@ -19,6 +20,8 @@ peers    networks with a counterpart in segmentation_models.pytorch (FCN: torchv
          pairs, with a 95 % confidence interval if there are six or more independent pairs.
 heads    a forward pass of one 512x1024 image in eval mode, in bf16: as published, and the short way of
          seg_models/short_heads.py, alternately.
+compiled StreetNet, batch 4 at 360x480, and DeepLabV3-R50, batch 2 at 288x576, in bf16: this project's step as it is
+         and compiled by inductor, alternately, and the time until the first compiled step is done.
 
 Times are medians. Run it on an otherwise idle machine, with OMP_WAIT_POLICY=passive.
 """
@@ -31,6 +34,7 @@ import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -69,13 +73,18 @@ def network(name: str, num_labels: int, norm: str = "batch") -> torch.nn.Module:
     return model
 
 
-def stepper(model: torch.nn.Module):
-    """Return a function that runs one training step of this project on a batch, with cross entropy."""
+def stepper(model: torch.nn.Module, backend: str | None = None):
+    """Return a function that runs one training step of this project on a batch, with cross entropy.
+
+    `backend` is a compiler for the network, as in `accelerate launch --dynamo_backend`.
+    """
     accelerator = launch.make_accelerator()
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
+    if backend:
+        model = torch.compile(model, backend=backend)
     return lambda batch: train_step(accelerator, model, [batch], Criterion(losses.cross_entropy), optimizer, None)
 
 
@@ -260,6 +269,21 @@ def heads(args) -> None:
         row("    one image of 375x1242", counter.get_total_flops() / 2e9, "GMACs")
 
 
+def compiled(args) -> None:
+    for name, images, size in (("streetnet", 4, (360, 480)), ("deeplabv3_resnet50", 2, (288, 576))):
+        batch, model = batch_of(images, size, 19), network(name, 19)
+        plain, fast = (stepper(deepcopy(model), backend) for backend in (None, "inductor"))
+        first = times(lambda: fast(batch), 1)[0]  # noqa: B023
+        taken = [[], []]
+        for turn in range(args.repeats):
+            for which, step in ((0, plain), (1, fast)) if turn % 2 else ((1, fast), (0, plain)):
+                taken[which] += times(lambda: step(batch), 1, before=0 if turn else 1)  # noqa: B023
+        low, ratio, high = median_of([one / other for other, one in zip(*taken, strict=True)])
+        eager, quick = map(statistics.median, taken)
+        row(name, 1000 * quick, f"ms per step, plain {1000 * eager:8.2f}: {ratio:.2f} x ({low:.2f} to {high:.2f})")
+        row("    until the first step was compiled and done", first, "s")
+
+
 def most_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
@@ -269,7 +293,7 @@ def prepare(default_malloc: bool) -> None:
         launch.keep_memory = lambda: None
 
 
-PARTS = {"deeplab": deeplab, "feed": feed, "norms": norms, "peers": peers, "heads": heads}
+PARTS = {"deeplab": deeplab, "feed": feed, "norms": norms, "peers": peers, "heads": heads, "compiled": compiled}
 
 
 def main() -> None:

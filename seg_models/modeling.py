@@ -56,14 +56,19 @@ class SegmentationConfig(PretrainedConfig):
 
         transformers' own mechanism, `register_for_auto_class`, would copy the code of every network.
         """
-        auto_classes = {"AutoConfig": SegmentationConfig, "AutoModelForSemanticSegmentation": SegmentationModel}
-        self.auto_map = {auto: f"{_file_name(own)}.{own.__name__}" for auto, own in auto_classes.items()}
+        self.auto_map = {
+            "AutoConfig": "modeling.SegmentationConfig",
+            "AutoModelForSemanticSegmentation": "modeling.SegmentationModel",
+        }
         save_code(self, save_directory)
         super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
 
 def encoder_class(config: SegmentationConfig) -> type[nn.Module]:
-    """Return the class in `ENCODERS` that builds `config.encoder`. Raises ValueError if there is none."""
+    """Return the class in `ENCODERS` that builds `config.encoder`. Raises ValueError if there is none.
+
+    The entry timm, if there is one, takes the names without an entry.
+    """
     found = ENCODERS.get(config.encoder, ENCODERS.get("timm"))
     if found is None:
         raise ValueError(f"encoder {config.encoder} is not among those that this folder has code for: {list(ENCODERS)}")

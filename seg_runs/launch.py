@@ -277,7 +277,8 @@ def on_each_machine(accelerator: "Accelerator", function: Callable[..., Result],
         try:
             outcome[0] = function(*args)
         except (ValueError, OSError) as error:
-            outcome[1] = type(error)(f"on {platform.node()}: {error}")
+            reason = os_line(error) if isinstance(error, OSError) else error
+            outcome[1] = RunError(f"on {platform.node()}: {reason}")
     outcomes = gather_object([outcome])
     for _, error in outcomes:
         if error is not None:
@@ -306,8 +307,7 @@ def refuse_private_folder(accelerator: "Accelerator", folder: Path) -> None:
     without = [name for name in gather_object(["" if folder.is_dir() else platform.node()]) if name]
     if without:
         error = RunError(
-            f"{without[0]} does not see {folder} of the first machine: give an --output_dir on a disk that all "
-            "machines share"
+            f"{without[0]} does not see {folder} of the first machine: a run must be on a disk that all machines share"
         )
         error.of_first_process = not accelerator.is_main_process
         raise error

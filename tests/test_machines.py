@@ -113,9 +113,9 @@ def test_a_run_folder_that_the_other_machine_does_not_see_is_refused_at_once(cit
     (code, out, errors), (other, _, others) = run_on_two_machines(tmp_path, *words)
     assert code != 0 and other != 0 and "epoch 1" not in out
     said = [line for line in (errors + others).splitlines() if line.startswith("error: ")]
+    host = socket.gethostname()
     assert said == [
-        f"error: {socket.gethostname()} does not see mine of the first machine: give an --output_dir on a "
-        "disk that all machines share"
+        f"error: {host} does not see mine of the first machine: a run must be on a disk that all machines share"
     ]
     assert not (tmp_path / "machine0" / "mine" / "args.yaml").exists()  # so the command can be given again
 
