@@ -25,6 +25,8 @@ CNNS = {  # one of each kind, the smallest
     "unet": (),
     "unet_resnet18": (),
 }
+# Batch norm over two images amplifies rounding, above all in pooled branches.
+NORMS = {name: "batch" if name in ("hrnet_w18", "deeplabv3plus_resnest50") else "group" for name in CNNS}
 FLAGS = "--dataset toycity --crop_size 64 96 --batch_size 2 --max_train_steps 2 --num_workers 0 --report_to none"
 FLAGS += " --optimizer sgd --learning_rate 0.01 --aux_weight 0"
 
@@ -49,9 +51,9 @@ def trained(in_process, monkeypatch, backend, run, *flags) -> tuple[dict, dict]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
-@pytest.mark.parametrize(("name", "norm"), [*((name, "batch") for name in CNNS), ("streetnet", "evo")])
+@pytest.mark.parametrize(("name", "norm"), [*NORMS.items(), ("streetnet", "batch"), ("streetnet", "evo")])
 def test_a_compiled_run_has_the_numbers_of_a_plain_one(name, norm, toycity, in_process, monkeypatch, tmp_path):
-    """Two steps and a validation at another size than the crops'. Rounding differs, and batch norm amplifies it."""
+    """Two steps and a validation at another size than the crops'."""
     flags = ["--model", name, "--norm", norm, "--dataset_path", toycity, *CNNS[name]]
     plain, weights = trained(in_process, monkeypatch, "no", tmp_path / "plain", *flags)
     compiled, others = trained(in_process, monkeypatch, "inductor", tmp_path / "compiled", *flags)
