@@ -50,8 +50,9 @@ class TimmEncoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         height, width = x.shape[-2:]
-        missing = -height % COARSEST, -width % COARSEST
+        missing = (COARSEST - height % COARSEST) % COARSEST, (COARSEST - width % COARSEST) % COARSEST
         if any(missing):
             x = F.pad(x, (0, missing[1], 0, missing[0]))
         maps = zip(self.net(x), self.reductions, strict=True)
-        return [y[..., : -(-height // stride), : -(-width // stride)] for y, stride in maps]
+        # Rounded up in this way, not as -(-height // stride), which torch.export takes for a size below 0.
+        return [y[..., : (height + stride - 1) // stride, : (width + stride - 1) // stride] for y, stride in maps]

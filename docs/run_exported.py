@@ -1,0 +1,25 @@
+"""Segment a photo with a file that `python -m seg_models.export` wrote. Needs onnxruntime and pillow, not this project.
+
+python run_exported.py street.onnx photo.jpg classes.png
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+model, photo, target = sys.argv[1:]
+session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+facts = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
+image = Image.open(photo, formats=["JPEG", "PNG", "WEBP"]).convert("RGB")
+height, width = facts["input"]["shape"][1:3]  # numbers in a file for one size, else "H" and "W"
+resized = image.resize((width, height)) if facts["sides"] is None else image
+result = session.run(None, {"image": np.asarray(resized)[None]})[0][0]
+classes = result.argmax(0).astype(np.uint8) if result.ndim == 3 else result  # (H, W)
+picture = Image.fromarray(classes).resize(image.size, Image.Resampling.NEAREST)
+picture.putpalette(np.array(facts["colors"], np.uint8).tobytes())
+picture.save(target)
+for number, name in enumerate(facts["classes"]):
+    print(f"{name}: {(classes == number).mean():.1%}")
