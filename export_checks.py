@@ -17,11 +17,11 @@ from data_scripts.reader import read_image
 from data_scripts.sources import folder_of_images
 from data_scripts.transforms import EvalTransform
 from prediction_job import Trained, dataset_of, load_splits
+from seg_models.exported import Runner
 from seg_models.predictor import Predictor
 from seg_runs.launch import RunError, make_accelerator
 from trained_model import score_split
 
-Runner = Callable[[np.ndarray], np.ndarray]  # maps a photo, uint8 (1, H, W, 3), to an exported file's result
 COMPARED = 3  # photos
 # The least share of the pixels that must have the network's class, and the most that a probability may differ. float16
 # and int8 change pixels of which two classes are about equally likely. Whether that matters, the mIoU tells.
@@ -68,7 +68,7 @@ def find_photos(
     DataError or RunError if a folder is missing or holds no photo.
     """
     if folder is not None:
-        return Photos(f"the photos in {folder}", folder_of_images(folder))
+        return Photos(f"the photos in {folder}", folder_of_images(folder, flag="--calibration_images"))
     options = InputOptions(dataset_path=dataset_path)
     try:
         dataset = dataset_of(options, trained) or getattr(trained.model.config, "dataset", None) or "minicity"

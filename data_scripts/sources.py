@@ -147,20 +147,20 @@ def is_text(name: str) -> bool:
     return True
 
 
-def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None) -> Dataset:
+def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None, flag: str = "--input") -> Dataset:
     """Return the images at any depth below a folder, or a single image, as a split without labels.
 
     Images are named after their files, without suffix. If two would share a name, all names include the folders below
-    `path`. For `leave_out` see `list_images`. Raises `DataError` if there is no image.
+    `path`. For `leave_out` see `list_images`. Raises `DataError`, which names `flag`, if there is no image.
     """
     root = Path(path)
     if root.is_file():
         return from_files([(root.stem, root, None, None)], path)
     if not root.is_dir():
-        raise DataError(f"no folder and no image {path} (--input)")
+        raise DataError(f"no folder and no image {path} ({flag})")
     images = list_images(root, leave_out)
     if not images:
-        raise DataError(f"no image in {path} (--input)")
+        raise DataError(f"no image in {path} ({flag})")
     names = [image.stem for image in images]
     if len({as_file(name) for name in names}) < len(names):
         names = [image.relative_to(root).with_suffix("").as_posix() for image in images]

@@ -23,7 +23,7 @@ from export_checks import Photos, classes_of, compare, find_photos, mean_iou, re
 from prediction_job import Trained, open_model
 from seg_runs.files import sync, writing
 from seg_runs.launch import RunError, one_line_errors
-from seg_runs.parsing import Parser
+from seg_runs.parsing import Parser, check_range
 from trained_model import label_set, processor_size
 
 from .errors import ModelError
@@ -80,6 +80,7 @@ def check_arguments(args: argparse.Namespace) -> tuple[Path, str, tuple[int, int
     if args.precision not in PRECISIONS[kind]:
         others = " or ".join(name for name in PRECISIONS if args.precision in PRECISIONS[name])
         raise RunError(f"--format {kind} has no --precision {args.precision}: give --format {others}")
+    check_range("--calibration_count", args.calibration_count, {"least": 1})
     require(kind)
     if not out.parent.is_dir():
         raise RunError(f"{out}: there is no folder {out.parent}")

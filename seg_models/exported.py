@@ -1,20 +1,22 @@
 """The files that `python -m seg_models.export` writes: what each format needs, and how to save and run a file."""
 
-import importlib.util
 import os
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from .errors import ModelError
+from .errors import ModelError, first_line
 from .export_graph import INPUT
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+Runner = Callable[[np.ndarray], np.ndarray]  # maps a photo, uint8 (1, H, W, 3), to the result of a file
+RUNTIMES = {"onnx": "onnxruntime", "torch_export": "PyTorch", "openvino": "OpenVINO"}  # by --format
 ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2", "openvino": ".xml"}  # by --format
 NEEDS = {  # packages that write and run each format
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -26,14 +28,17 @@ PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "torch_export": ("fp32", "fp16")
 
 def require(kind: str) -> None:
     """Raise ModelError if a package that the format `kind` needs is not installed."""
-    missing = [name for name in NEEDS[kind] if importlib.util.find_spec(name) is None]
+    missing = [name for name in NEEDS[kind] if find_spec(name) is None]
     if missing:
         raise ModelError(f"--format {kind} needs {', '.join(missing)}: pip install 'minicity-seg[export]'")
 
 
 def save_torch(program: torch.export.ExportedProgram, path: str, facts: dict[str, str]) -> None:
-    """Save a program, with `facts`, texts by name, as files inside it."""
-    torch.export.save(program, path, extra_files=facts)
+    """Save a program, with `facts`, texts by name, as files inside it. Raises OSError if the disk refuses."""
+    try:
+        torch.export.save(program, path, extra_files=facts)
+    except RuntimeError as error:
+        raise OSError(f"torch.export.save: {first_line(error)}") from error
 
 
 def save_onnx(model: "ModelProto", path: str, facts: dict[str, str]) -> None:
@@ -48,6 +53,8 @@ def save_openvino(model: "ModelProto", path: str, facts: dict[str, str], half: b
     """Save an ONNX model in OpenVINO's format, with `facts` below "minicity_seg" in its runtime information.
 
     half  store the weights in float16
+
+    Raises OSError if the disk refuses.
     """
     import openvino
 
@@ -57,30 +64,54 @@ def save_openvino(model: "ModelProto", path: str, facts: dict[str, str], half: b
         converted = openvino.Core().read_model(onnx_path)
         for name, text in facts.items():
             converted.set_rt_info(text, ["minicity_seg", name])
-        openvino.save_model(converted, path, compress_to_fp16=half)
+        try:
+            openvino.save_model(converted, path, compress_to_fp16=half)
+        except RuntimeError as error:
+            raise OSError(f"openvino.save_model: {first_line(error)}") from error
 
 
-def open_exported(
-    path: str, kind: str, threads: int | None = None, hint: str = "f32"
-) -> Callable[[np.ndarray], np.ndarray]:
+def open_exported(path: str, kind: str, threads: int | None = None, hint: str = "f32") -> Runner:
     """Return the function in a file of format `kind`. It maps a photo, uint8 (1, H, W, 3), to the file's result.
 
     threads  of onnxruntime and OpenVINO; None: theirs
     hint     the precision in which OpenVINO computes what is not int8. By default, it takes bf16 where the CPU has the
              instructions.
-    """
-    if kind == "torch_export":
-        program = torch.export.load(path).module()
-        return lambda photo: program(torch.from_numpy(photo)).numpy()
-    if kind == "onnx":
-        import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return lambda photo: session.run(None, {INPUT: photo})[0]
+    Opening and calling raise ModelError if the runtime refuses.
+    """
+    runtime = RUNTIMES[kind]
+    try:
+        run = {"torch_export": open_torch, "onnx": open_onnx, "openvino": open_openvino}[kind](path, threads, hint)
+    except Exception as error:  # of many kinds
+        raise ModelError(f"{runtime} cannot open the exported network: {first_line(error)}") from error
+
+    def guarded(photo: np.ndarray) -> np.ndarray:
+        try:
+            return run(photo)
+        except Exception as error:
+            size = "x".join(map(str, photo.shape[1:3]))
+            raise ModelError(f"{runtime} cannot run the exported network at {size}: {first_line(error)}") from error
+
+    return guarded
+
+
+def open_torch(path: str, threads: int | None, hint: str) -> Runner:
+    program = torch.export.load(path).module()
+    return lambda photo: program(torch.from_numpy(photo)).numpy()
+
+
+def open_onnx(path: str, threads: int | None, hint: str) -> Runner:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda photo: session.run(None, {INPUT: photo})[0]
+
+
+def open_openvino(path: str, threads: int | None, hint: str) -> Runner:
     import openvino
 
     properties = {"INFERENCE_PRECISION_HINT": hint}

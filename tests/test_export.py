@@ -1,17 +1,26 @@
 """Exported files: they give the network's classes, say what they are, and are refused in one line where they cannot."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROOT
+from PIL import Image
 from torch import nn
 
+from data_scripts.labels import CAMVID
+from seg_models import exported
 from seg_models.catalog import MODELS
-from seg_models.export_graph import PhotoGraph, least_side, trace
+from seg_models.export_graph import GridAverages, PhotoGraph, least_side, trace
 from seg_models.export_onnx import to_onnx
 from seg_models.exported import open_exported, save_onnx, save_openvino, save_torch
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
+from seg_models.views import Views
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
 SIZES = [(97, 131), (96, 64), (75, 201)]
@@ -24,11 +33,11 @@ def photo(size, seed=0):
 
 
 @torch.no_grad()
-def network(name, norm="batch"):
+def network(name, norm="batch", names=tuple("abcde"), dataset=None):
     """Return a network with random weights whose classes differ over the image, as those of a trained one do."""
     torch.manual_seed(0)
-    model = build_model(name, norm, {i: f"class {i}" for i in range(5)}).eval()
-    last = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == 5][-1]
+    model = build_model(name, norm, dict(enumerate(names)), dataset).eval()
+    last = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == len(names)][-1]
     nn.init.normal_(last.weight)
     logits = Predictor(model, MEAN, STD)(torch.from_numpy(photo((97, 131))[0]).permute(2, 0, 1))
     factor = 2 / logits.std((1, 2))
@@ -62,3 +71,111 @@ def export_all(model, folder, norm="batch"):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_exports_for_any_size(name, tmp_path):
     export_all(network(name), tmp_path)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (7, 13), (1, 5), (12, 18)])
+@pytest.mark.parametrize("cells", [2, 3, 6])
+def test_grid_averages_are_adaptive_pooling(size, cells):
+    x = torch.randn(2, 3, *size)
+    torch.testing.assert_close(GridAverages(cells)(x), F.adaptive_avg_pool2d(x, cells))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A saved model with CamVid's classes that sees photos at 96x128."""
+    folder = tmp_path_factory.mktemp("saved")
+    model = network("streetnet", names=CAMVID.names, dataset="camvid")
+    model.save_pretrained(folder)
+    Predictor(model, MEAN, STD, Views(size=(96, 128))).image_processor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(3):
+        Image.fromarray(photo((100, 150), number)[0]).save(folder / f"{number}.png")
+    return folder
+
+
+def test_the_script_of_the_docs_runs_a_file_without_this_package(in_process, saved, photos, tmp_path, capsys):
+    in_process("seg_models.export", saved, "net.onnx", "--calibration_images", photos)
+    assert capsys.readouterr().out.count("of the pixels have the same class") == 9
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+    assert str(ROOT).encode() not in (tmp_path / "net.onnx").read_bytes()
+    command = [sys.executable, "-I", ROOT / "docs" / "run_exported.py", "net.onnx", photos / "1.png", "ids.png"]
+    lines = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == list(CAMVID.names)
+    result = Image.open(tmp_path / "ids.png", formats=["PNG"])
+    model = Predictor(network("streetnet", names=CAMVID.names), MEAN, STD, Views(size=(96, 128)))
+    expected = model.labels(torch.from_numpy(photo((100, 150), 1)[0]).permute(2, 0, 1)).numpy()
+    assert (np.asarray(result) == expected).mean() > 0.998
+    assert result.getpalette()[:33] == [value for color in CAMVID.palette for value in color]
+
+
+def test_int8_in_openvino_is_close_and_says_what_it_is(in_process, saved, photos, tmp_path, capsys):
+    import openvino
+
+    words = ["--precision", "int8", "--calibration_images", photos, "--output", "probabilities", "--size", 64, 96]
+    in_process("seg_models.export", saved, "net.xml", *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.bin", "net.xml"]
+    model = openvino.Core().read_model(tmp_path / "net.xml")
+    facts = {name: json.loads(value.astype(str)) for name, value in model.get_rt_info()["minicity_seg"].value.items()}
+    assert facts["classes"] == list(CAMVID.names) and facts["precision"] == "int8"
+    assert facts["input"]["shape"] == [1, 64, 96, 3] and facts["network_size"] == [96, 128]
+    assert model.output(0).shape == openvino.Shape([1, 11, 64, 96])
+    assert {"i8", "u8"} & {node.get_element_type().get_type_name() for node in model.get_ops() if node.outputs()}
+
+
+def test_half_precision_by_torch_export(in_process, saved, tmp_path, capsys):
+    in_process("seg_models.export", saved, "net.pt2", "--precision", "fp16", "--output", "probabilities")
+    assert "noise" in capsys.readouterr().out
+    inside = {"classes": ""}
+    program = torch.export.load(tmp_path / "net.pt2", extra_files=inside)
+    assert json.loads(inside["classes"]) == list(CAMVID.names)
+    assert torch.float16 in {tensor.dtype for tensor in program.state_dict.values()}
+
+
+def test_a_file_that_differs_from_the_network_is_not_kept(in_process, saved, photos, tmp_path, capsys, monkeypatch):
+    from seg_models import export
+
+    monkeypatch.setattr(export, "open_exported", lambda *_: lambda photo: np.zeros(photo.shape[:3], np.uint8))
+    (tmp_path / "net.pt2").write_text("before")
+    with pytest.raises(SystemExit) as stop:
+        in_process("seg_models.export", saved, "net.pt2", "--calibration_images", photos, "--overwrite")
+    assert stop.value.code == 1 and "the exported file is not the network" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["net.onnx", "--format", "openvino"], "net.onnx: the name of a file of --format openvino ends in .xml"),
+        (["net.bin"], "net.bin: give --format, or a name that ends in one of .onnx, .pt2, .xml"),
+        (["net.pt2", "--precision", "int8"], "has no --precision int8: give --format onnx or openvino"),
+        (["net.onnx", "--precision", "int8"], "--precision int8 needs photos: give --calibration_images or"),
+        (["net.onnx", "--size", "64"], "--size takes a height and a width of 1 to 16384, or dynamic, not 64"),
+        (["net.onnx", "--size", "0", "64"], "--size takes a height and a width"),
+        (["net.onnx", "--test_size", "0", "64"], "--test_size 0 64 is too small"),
+        (["net.onnx", "--calibration_count", "0"], "--calibration_count 0 is out of range"),
+        (["net.onnx", "--calibration_images", "nowhere"], "no folder and no image nowhere (--calibration_images)"),
+        (["net.onnx", "--score"], "--score needs labelled validation images"),
+        (["nowhere/net.onnx"], "nowhere/net.onnx: there is no folder nowhere"),
+        (["there.onnx"], "there.onnx exists: give --overwrite, or another name"),
+    ],
+)
+def test_wrong_flags_give_one_line(words, line, in_process, saved, tmp_path, capsys):
+    (tmp_path / "there.onnx").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        in_process("seg_models.export", saved, *words)
+    said = capsys.readouterr().err
+    assert stop.value.code == 1 and line in said and said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["there.onnx"]
+
+
+def test_a_missing_package_is_named_with_the_remedy(in_process, saved, capsys, monkeypatch):
+    monkeypatch.setattr(exported, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        in_process("seg_models.export", saved, "net.onnx")
+    line = "error: --format onnx needs onnx, onnxscript, onnxruntime: pip install 'minicity-seg[export]'\n"
+    assert capsys.readouterr().err == line
