@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from data_scripts.labels import DataError, LabelInfo
-from export_checks import Photos, classes_of, compare, find_photos, mean_iou, refuse_difference
+from export_checks import Photos, classes_of, compare, find_photos, mean_iou, refuse_difference, resized, sizes_of
 from prediction_job import Trained, open_model
 from seg_runs.files import sync, writing
 from seg_runs.launch import RunError, one_line_errors
@@ -158,7 +158,8 @@ def write(
         return
     model = to_onnx(program, args.output)
     if args.precision == "int8":
-        given = (photo[None] for photo in photos.some(args.calibration_count))
+        least = least_side(graph)
+        given = (resized(photo, sizes_of(photo, size, least)[0])[None] for photo in photos.some(args.calibration_count))
         model = quantized(model, given)
     if kind == "onnx":
         save_onnx(model, str(path), facts)
