@@ -51,7 +51,7 @@ class TimmEncoder(nn.Module):
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         height, width = x.shape[-2:]
         missing = (COARSEST - height % COARSEST) % COARSEST, (COARSEST - width % COARSEST) % COARSEST
-        if any(missing):
+        if torch.compiler.is_exporting() or any(missing):  # an exported network must not ask what the size is
             x = F.pad(x, (0, missing[1], 0, missing[0]))
         maps = zip(self.net(x), self.reductions, strict=True)
         # Rounded up in this way, not as -(-height // stride), which torch.export takes for a size below 0.
