@@ -117,7 +117,8 @@ def trace(graph: PhotoGraph, size: Sequence[int] | None) -> torch.export.Exporte
             graph, (sample,), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
         )
     except Exception as error:  # tracing fails in many ways, none of which is documented
-        raise ModelError(f"torch.export does not support this network: {first_line(error)}") from error
+        any_size = "" if size else " for photos of any size, so give --size H W"
+        raise ModelError(f"torch.export does not support this network{any_size}: {first_line(error)}") from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine, for each operation
     return program

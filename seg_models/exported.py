@@ -90,7 +90,8 @@ def open_exported(path: str, kind: str, threads: int | None = None, hint: str = 
             return run(photo)
         except Exception as error:
             size = "x".join(map(str, photo.shape[1:3]))
-            raise ModelError(f"{runtime} cannot run the exported network at {size}: {first_line(error)}") from error
+            line = f"{runtime} cannot run the exported network at {size} (does --size H W help?)"
+            raise ModelError(f"{line}: {first_line(error)}") from error
 
     return guarded
 
