@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
@@ -45,8 +46,10 @@ def quantized(model: "ModelProto", photos: Iterable[np.ndarray]) -> "ModelProto"
     Weights have a scale for each output channel. Raises ModelError if onnxruntime cannot quantise the model.
     """
     import onnx
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with same_search_path():
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder, quiet():
         given, prepared, result = (os.path.join(folder, f"{name}.onnx") for name in ("given", "prepared", "result"))
@@ -84,6 +87,16 @@ def root_of(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+@contextmanager
+def same_search_path() -> Iterator[None]:
+    """Restore `sys.path`. onnxruntime.quantization puts a folder in front whose metrics.py hides our `metrics`."""
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 @contextmanager
