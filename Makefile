@@ -54,6 +54,7 @@ bench: $(VENV)/installed  ## the tables of docs/benchmarks.md (on an otherwise i
 	$(BIN)/python benchmarks/train_step.py norms
 	$(BIN)/python benchmarks/train_step.py peers --repeats 15
 	$(BIN)/python benchmarks/train_step.py heads --repeats 7
+	$(BIN)/python benchmarks/train_step.py compiled --repeats 9
 	$(BIN)/python benchmarks/train_step.py feed --dataset camvid --dataset_path $(CAMVID) --repeats 40
 	$(BIN)/python benchmarks/train_step.py feed --dataset camvid --dataset_path $(CAMVID) --repeats 40 --default_malloc
 
