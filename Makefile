@@ -11,7 +11,7 @@ LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --dynamo_b
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench quality style clean clean-cache
+.PHONY: help demo test test-slow test-lowest bench quality style clean clean-cache
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,14 @@ test: $(VENV)/installed quality  ## lint and tests
 test-slow: $(VENV)/installed  ## the tests that take minutes: runs that are killed at random moments
 	$(BIN)/python -m pytest -m slow -s
 
+LOWEST := .venv-lowest
+
+test-lowest:  ## the tests in an environment with the lowest versions that setup.cfg allows (.venv-lowest)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --requirement tests/lowest.txt
+	$(LOWEST)/bin/pip install --quiet --constraint tests/lowest.txt --editable '.[dev]'
+	$(LOWEST)/bin/python -m pytest -n 2
+
 CAMVID ?= camvid
 
 bench: $(VENV)/installed  ## the tables of docs/benchmarks.md (on an otherwise idle machine; CAMVID=folder)
@@ -70,4 +78,4 @@ clean-cache: $(VENV)/installed  ## delete decoded images and other things that a
 	$(BIN)/python -m data_scripts.cache --clear
 
 clean:  ## delete the environment, the toy city and the demo's run
-	rm -rf $(VENV) toycity $(DEMO)
+	rm -rf $(VENV) $(LOWEST) toycity $(DEMO)
