@@ -189,7 +189,7 @@ def apology(error: Exception) -> gr.Error:
 def checked_views(scales: object, flip: object, window: object) -> Views:
     """Return the views that a client asks for. Raises a refusal if they are not among the choices."""
     scales, flip = checked_scales(scales), checked_switch(flip, "Mirrored")
-    if window is not None and (isinstance(window, bool) or window not in WINDOWS):
+    if window is not None and (type(window) is not int or window not in WINDOWS):
         raise refusal(f"{str(window)[:20]} is no side of a window: choose from {', '.join(map(str, WINDOWS))}.")
     return Views(None, scales, flip, window=(window, window) if window else None)
 

@@ -120,7 +120,7 @@ def test_what_cannot_be_chosen_is_refused(client, trained, photos, tmp_path):
         segment(client, photo, trained, scales=(50.0,))
     with pytest.raises(AppError, match="at least one scale"):
         segment(client, photo, trained, scales=())
-    for side in (100, "512", True):
+    for side in (100, "512", 512.0, True):
         with pytest.raises(AppError, match="is no side of a window: choose from 0, 512, 1024"):
             segment(client, photo, trained, window=side)
 
