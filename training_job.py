@@ -5,7 +5,7 @@ begins or resumes the run and makes a `Job`, which train_seg.py trains.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,9 @@ from data_scripts.saved_classes import describe_data
 from data_scripts.training import count_images, load_training_data, make_training_data
 from data_scripts.transforms import SharedEpoch, TrainTransform
 from script_arguments import TrainArguments
+from seg_models.arguments import LossOptions
 from seg_models.distillation import Distillation
+from seg_models.loss_terms import loss_terms
 from seg_models.models import build_network, in_head, model_entry, parts_to_freeze
 from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
 from seg_models.objective import Criterion, Objective
@@ -174,6 +176,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         schedule = None if args.optimization.max_train_time else schedule_from_flags(args, plan)
         feed = make_feed(args, data, scoring, plan, accelerator)
         check_crops(args, learner.model, feed.transform)
+        note_on_ohem(args.loss, feed.transform.options.crop_size, accelerator)
         check_teachers(args, teachers, feed, accelerator)
         loss_function = objective.loss_function(feed.counts.sum(0), len(feed.counts), accelerator.device)
         prepared = [teacher.prepared for teacher in teachers]
@@ -273,6 +276,17 @@ def check_crops(args: TrainArguments, model: torch.nn.Module, transform: TrainTr
     follows_from = "--train_size" if args.data.train_size else "the images"
     given = args.augmentation.crop_size is not None
     check_sides(model, transform.options.crop_size, args.network.test_size, None if given else follows_from)
+
+
+def note_on_ohem(options: LossOptions, crop_size: Sequence[int], accelerator: Accelerator) -> None:
+    """Print a note if OHEM takes all pixels of a crop."""
+    pixels = crop_size[0] * crop_size[1]
+    if "ohem" in loss_terms(options.loss) and options.ohem_min_kept >= pixels:
+        say(
+            accelerator,
+            f"note: ohem takes all {pixels} pixels of a crop, as ce does, because --ohem_min_kept is "
+            f"{options.ohem_min_kept}: give a fifth of a crop, {pixels // 5}, or less",
+        )
 
 
 def check_teachers(args: TrainArguments, teachers: list[Teacher], feed: Feed, accelerator: Accelerator) -> None:
