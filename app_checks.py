@@ -3,7 +3,6 @@
 import socket
 from pathlib import Path
 
-from data_scripts.listing import list_images
 from model_paths import check_models
 from script_arguments import AppArguments
 from seg_runs.launch import RunError
@@ -13,6 +12,8 @@ def check_app(args: AppArguments) -> None:
     """Raise an error if a model or the examples are nowhere, or if the address cannot be used."""
     check_models(args.model_name_or_path)
     if args.examples:
+        from data_scripts.listing import list_images  # loads cv2, which --help does not need
+
         list_images(Path(args.examples))
     if args.server_port and not args.export_space:
         family = socket.AF_INET6 if ":" in args.server_name else socket.AF_INET
