@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from data_scripts.fold_files import Division, load_data  # noqa: E402
 from data_scripts.reader import read_label  # noqa: E402
 from metrics.intervals import bootstrap_mean_iou, image_counts, interval, mean_iou  # noqa: E402
-from seg_runs.run_folder import read_rows  # noqa: E402
+from seg_runs.epoch_rows import read_rows  # noqa: E402
 
 
 def main() -> None:

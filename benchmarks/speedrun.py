@@ -21,7 +21,7 @@ import numpy as np
 from ablation import ROOT, launch, validation_counts
 
 from metrics.intervals import bootstrap_mean_iou, interval, mean_iou
-from seg_runs.run_folder import read_rows
+from seg_runs.epoch_rows import read_rows
 
 PEERS = {
     "deeplabv3": "--model deeplabv3_resnet50 --batch_size 8 --lr_scheduler_type poly --aux_weight 0.5 "

@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
+from .epoch_rows import COLUMNS, append_row, read_rows
 from .files import write_json, writing
 from .results import plot_learning_curve
-from .run_folder import COLUMNS, append_row, read_rows
 from .state import RunState
 from .trackers import Trackers
 
@@ -32,7 +32,7 @@ class TrainingLog:
             self.trackers.log(state.step, in_part("train", values))
 
     def epoch(self, row: dict) -> None:
-        """Log one epoch. Keys are those of `run_folder.COLUMNS`, and `iou_column` of each class."""
+        """Log one epoch. Keys are those of `epoch_rows.COLUMNS`, and `iou_column` of each class."""
         if not self.on:
             return
         path = self.run / "log_epoch.csv"

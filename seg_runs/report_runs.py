@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from .card import public_arguments
+from .epoch_rows import read_rows
 from .files import read_json
 from .launch import RunError, os_reason
 from .parsing import as_given
 from .recipes import read_recipe
 from .report_noise import Difference, Fit, mean_and_deviation
-from .run_folder import read_rows
 
 RECORD = "best/training.json"  # has the scores on the validation images of the run
 MEANS = {"mean_iou": "mean IoU", "mean_accuracy": "mean accuracy", "overall_accuracy": "pixel accuracy"}

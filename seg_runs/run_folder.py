@@ -14,12 +14,10 @@ runs/camvid_streetnet_batch_20260101-120000/
     results.json         written when training is complete
 """
 
-import csv
-import io
 import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -36,18 +34,18 @@ from .checkpoints import (
     remove_later,
     run_of,
 )
+from .epoch_rows import cut_rows, read_rows
 from .files import (
     damage,
     discard,
     flush,
     read_json,
     sync,
-    write_atomically,
     write_checksums,
     write_json,
     writing,
 )
-from .launch import RunError, on_first_process, os_reason, refuse_private_folder, say
+from .launch import RunError, on_first_process, refuse_private_folder, say
 from .lock import PREDICTING, locked
 from .parsing import save_arguments
 from .state import Conditions, RunState, read_state
@@ -59,16 +57,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from transformers import BaseImageProcessor, PreTrainedModel
 
-COLUMNS = (  # of log_epoch.csv, before those of the classes
-    "epoch",
-    "train_loss",
-    "val_loss",
-    "train_accuracy",
-    "val_accuracy",
-    "mean_iou",
-    "learning_rate",
-    "seconds",
-)
 RUNS = Path("runs")
 BEST_IS_WHOLE = Lock()  # keeps training from replacing best/ while a background upload copies it
 MAX_SKIPPED_STEPS = 10  # in a row, without a finite gradient; fp16 skips a few until it has found its scale
@@ -348,40 +336,6 @@ def newest_run(runs: Path = RUNS) -> Path | None:
     results = sorted(runs.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
     complete = [path.parent for path in results if (path.parent / "best" / "config.json").exists()]
     return complete[-1] if complete else None
-
-
-def append_row(path: Path, row: dict, columns: Sequence[str]) -> None:
-    """Add the row of an epoch to log_epoch.csv. Values that were not measured become empty cells. An existing file
-    keeps its columns, which may be fewer than `columns`."""
-    before, text = path.read_bytes() if path.exists() else b"", io.StringIO(newline="")
-    try:
-        header = next(csv.reader(before.decode().splitlines()), None)
-    except (ValueError, csv.Error) as error:
-        raise RunError(f"cannot read {path}: {os_reason(error)}") from error
-    writer = csv.DictWriter(text, header or columns, extrasaction="ignore")
-    if header is None:
-        writer.writeheader()
-    digits = {"learning_rate": ".4e", "seconds": ".1f"}
-    writer.writerow({k: format(v, digits.get(k, ".4f")) if isinstance(v, float) else v for k, v in row.items()})
-    write_atomically(path, before + text.getvalue().encode())
-
-
-def read_rows(path: Path) -> list[dict]:
-    """Return the rows of log_epoch.csv as numbers, with None for empty cells."""
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        return [{key: float(value) if value else None for key, value in row.items()} for row in rows]
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise RunError(f"cannot read {path}: {os_reason(error)}") from error
-
-
-def cut_rows(path: Path, epochs: int) -> None:
-    """Keep the rows of the first `epochs` epochs, so that a resumed run logs no epoch twice."""
-    if epochs == 0 or not path.exists():  # there is no row to keep
-        path.unlink(missing_ok=True)
-    else:  # a row is written before state.json counts its epoch, so no counted epoch lacks its row
-        write_atomically(path, b"".join(path.read_bytes().splitlines(keepends=True)[: 1 + epochs]))
 
 
 def restore_best(run: Path) -> None:

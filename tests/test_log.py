@@ -12,9 +12,9 @@ from accelerate.state import AcceleratorState, GradientState
 from conftest import rows_of, scalars_of
 
 from seg_runs import launch
+from seg_runs.epoch_rows import COLUMNS
 from seg_runs.log import TrainingLog
 from seg_runs.results import comparison
-from seg_runs.run_folder import COLUMNS
 from seg_runs.state import Conditions, RunState
 from seg_runs.trackers import Trackers
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from script_arguments import TrainArguments
 from seg_runs import report
+from seg_runs.epoch_rows import COLUMNS, append_row
 from seg_runs.files import write_json, write_picture
 from seg_runs.parsing import parse_arguments, save_arguments
 from seg_runs.report_charts import Axis, spread
@@ -22,7 +23,6 @@ from seg_runs.report_pictures import photos_of
 from seg_runs.report_runs import Comparison, read_runs
 from seg_runs.results import comparison as draw_comparison
 from seg_runs.results import panels
-from seg_runs.run_folder import COLUMNS, append_row
 
 COMMON = ["--dataset", "camvid", "--model", "streetnet", "--max_train_steps", "20"]
 MEANS = {"mean_accuracy": 0.5, "overall_accuracy": 0.75}
