@@ -47,7 +47,7 @@ MOST_LINES = 2  # models that the header describes; the others are folded away
 CSS = "#head, #view, #other-view, :is(#head, #view, #other-view) .html-container { padding: 0 !important; }"
 API_EXAMPLE = """from gradio_client import Client, handle_file
 
-client = Client("http://127.0.0.1:7860")
+client = Client("http://127.0.0.1:7860")  # the address of this page
 photo = handle_file("street.png")
 ids, colours, shares = client.predict(photo, "{name}", [1.0], False, api_name="/segment")
 print(ids, shares)"""
@@ -89,6 +89,7 @@ def serve(page: gr.Blocks, args: AppArguments, folder: Path) -> None:
                 auth=[tuple(entry.split(":", 1)) for entry in args.auth or ()] or None,
                 share=args.share,
                 css=CSS,
+                theme=gr.themes.Default().set(body_text_color_subdued="*neutral_600"),  # gradio's own grey is too pale
             )
         finally:
             page.close(verbose=False)
@@ -189,7 +190,8 @@ def about(segmenters: dict[str, Segmenter]) -> None:
             with gr.Accordion(f"What {name} can and cannot", open=False):
                 gr.Markdown(segmenter.facts["limits"])
     with gr.Accordion("Use it from Python", open=False):
-        gr.Code(API_EXAMPLE.format(name=next(iter(segmenters))), language="python", interactive=False, show_label=False)
+        example = API_EXAMPLE.format(name=next(iter(segmenters)))
+        gr.Code(example, language=None, interactive=False, show_label=False, lines=1, wrap_lines=True)
 
 
 def add_examples(paths: list[str], photo: gr.Image) -> Callable[[], dict]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import gradio as gr
 import numpy as np
 from gradio.data_classes import FileData
@@ -28,12 +29,14 @@ TEMPLATE = """
       <button type="button" role="radio" data-view="entropy" aria-checked="false">Entropy</button>
       <button type="button" role="radio" data-view="differs" aria-checked="false" hidden>Differences</button>
     </div>
+    <button type="button" class="named" aria-pressed="true" title="Write the names on the picture">Names</button>
     <label class="opacity">Opacity <input type="range" min="0" max="100" value="60"></label>
     <button type="button" class="full" aria-label="Full screen" title="Full screen">&#x26F6;</button>
   </div>
   <div class="frame"><div class="stage">
     <img class="photo" alt="">
     <canvas class="mask" role="img" aria-label=""></canvas>
+    <div class="names" aria-hidden="true"></div>
     <div class="tip" hidden></div>
   </div></div>
   <p class="line" aria-live="polite">Choose a photo: its classes appear here.</p>
@@ -54,7 +57,11 @@ CSS = """
 .viewer button:focus-visible, .viewer input:focus-visible { outline: 2px solid #3b82f6; outline-offset: 2px; }
 .opacity { display: inline-flex; gap: 8px; align-items: center; flex: 1 1 140px; }
 .opacity input { flex: 1; min-width: 70px; max-width: 220px; accent-color: #1f5fbf; }
-.full { border: 1px solid var(--border-color-primary) !important; border-radius: 9px; }
+.full, .named { border: 1px solid var(--border-color-primary) !important; border-radius: 9px; }
+.viewer .named[aria-pressed="true"] { background: #1f5fbf; color: #fff; }
+.names { position: absolute; inset: 0; pointer-events: none; overflow: hidden; }
+.names span { position: absolute; background: rgb(17 17 17 / .78); color: #fff;
+  padding: 1px 6px; border-radius: 6px; font-size: 12px; line-height: 16px; white-space: nowrap; }
 .frame { background: var(--background-fill-secondary); border-radius: 12px; overflow: hidden; }
 .stage { position: relative; margin: 0 auto; aspect-ratio: 2 / 1; width: 100%; }
 .stage img, .stage canvas { position: absolute; inset: 0; width: 100%; height: 100%; display: block; margin: 0;
@@ -82,6 +89,7 @@ SCRIPT = r"""
 const find = (query) => element.querySelector(query);
 const root = find('.viewer'), stage = find('.stage'), photo = find('.photo'), canvas = find('.mask');
 const legend = find('.legend'), tip = find('.tip'), line = find('.line'), scale = find('.scale');
+const names = find('.names'), named = find('.named');
 const context = canvas.getContext('2d');
 let answer = null, maps = {}, view = 'classes', pinned = null, pointed = null, unfolded = false, turn = 0;
 
@@ -126,6 +134,31 @@ function paint() {
   const image = context.createImageData(answer.width, answer.height), pixels = new Uint32Array(image.data.buffer);
   for (let i = 0; i < pixels.length; i++) pixels[i] = colors[source[i]];
   context.putImageData(image, 0, 0);
+  label();
+}
+
+// Writes the name of each class into its widest region, unless the region is too small or the name would hide another.
+function label() {
+  names.replaceChildren();
+  if (!answer || view !== 'classes' || named.getAttribute('aria-pressed') !== 'true') return;
+  const only = pointed ?? pinned, width = stage.clientWidth, height = stage.clientHeight, zoom = width / answer.width;
+  const taken = [];
+  for (const part of answer.classes) {
+    if ((only !== null && only !== part.id) || 2 * part.radius * zoom < 16) continue;
+    const name = document.createElement('span');
+    name.textContent = part.name;
+    names.append(name);
+    const w = name.offsetWidth, h = name.offsetHeight, inside = (v, most) => Math.max(2, Math.min(v, most - 2));
+    const x = inside((part.spot[0] + .5) * zoom - w / 2, width - w);
+    const y = inside((part.spot[1] + .5) * zoom - h / 2, height - h);
+    if (taken.some((box) => x < box.x + box.w && box.x < x + w && y < box.y + box.h && box.y < y + h)) {
+      name.remove();
+      continue;
+    }
+    taken.push({x, y, w, h});
+    name.style.left = x + 'px';
+    name.style.top = y + 'px';
+  }
 }
 
 function describe() {
@@ -134,7 +167,7 @@ function describe() {
     button.tabIndex = button.dataset.view === view ? 0 : -1;
   }
   find('[data-view=differs]').hidden = !answer || !answer.differs;
-  legend.hidden = view !== 'classes';
+  legend.hidden = named.hidden = view !== 'classes';
   scale.hidden = view !== 'confidence' && view !== 'entropy';
   const colors = [0, .25, .5, .75, 1].map((share) => 'rgb(' + ramp(view === 'confidence' ? share : 1 - share) + ')');
   scale.querySelector('i').style.background = 'linear-gradient(90deg,' + colors.join(',') + ')';
@@ -191,7 +224,7 @@ async function show() {
   if (!value) {
     answer = null; maps = {};
     root.dataset.state = 'empty';
-    list(); describe();
+    list(); describe(); label();
     return;
   }
   const kinds = ['ids', 'confidence', 'entropy', ...(value.differs ? ['differs'] : [])];
@@ -252,6 +285,11 @@ legend.addEventListener('pointerover', (event) => {
 legend.addEventListener('pointerleave', () => { pointed = null; paint(); });
 legend.addEventListener('keydown', (event) => { if (event.key === 'Escape') { pinned = null; isolate(); } });
 find('.opacity input').addEventListener('input', (event) => { canvas.style.opacity = event.target.value / 100; });
+named.addEventListener('click', () => {
+  named.setAttribute('aria-pressed', named.getAttribute('aria-pressed') !== 'true');
+  label();
+});
+new ResizeObserver(label).observe(stage);
 find('.views').addEventListener('click', (event) => {
   const button = event.target.closest('[data-view]');
   if (!button || !answer) return;
@@ -315,10 +353,11 @@ def view_of(prediction: Prediction, labels: LabelInfo, model: str, folder: Path)
     grey = {"ids": shown_ids(ids)} | {name: np.round(255 * values).astype(np.uint8) for name, values in maps.items()}
     for name, values in grey.items():
         Image.fromarray(values).save(folder / f"view_{name}.png")
-    classes = [
-        {"id": i, "name": labels.names[i], "color": list(labels.palette[i]), "share": share}
-        for i, share in shares_of(ids).items()
-    ]
+    classes = []
+    for i, share in shares_of(ids).items():
+        spot, radius = widest_spot(grey["ids"] == i)
+        found = {"id": i, "name": labels.names[i], "color": list(labels.palette[i]), "share": share}
+        classes.append(found | {"spot": spot, "radius": radius})
     files = {name: sent(folder / f"view_{name}.png") for name in grey}
     return {
         "photo": sent(folder / "photo.webp"),
@@ -337,6 +376,13 @@ def shares_of(ids: np.ndarray) -> dict[int, float]:
     """Return the share of the pixels of each train id that occurs, largest first."""
     counts = np.bincount(ids.reshape(-1))
     return {i: float(counts[i] / ids.size) for i in np.argsort(-counts, kind="stable").tolist() if counts[i]}
+
+
+def widest_spot(mask: np.ndarray) -> tuple[tuple[int, int], float]:
+    """Return the centre (x, y) and the radius, in pixels, of the largest circle inside a mask, bool (H, W)."""
+    inside = np.pad(mask.astype(np.uint8), 1)  # the picture's edge is an edge of the region
+    _, radius, _, (x, y) = cv2.minMaxLoc(cv2.distanceTransform(inside, cv2.DIST_L2, 5))
+    return (x - 1, y - 1), radius
 
 
 def shown_ids(ids: np.ndarray) -> np.ndarray:

@@ -232,18 +232,28 @@ def swatches_of(page):
     return {(*map(int, re.findall("[0-9]+", style)), 255) for style in styles}
 
 
-def contrast(element):
-    """Return the contrast ratio of an element's text and its background (WCAG 2.2)."""
-    colors = element.evaluate(
-        """(element) => {
-          const rgba = (style) => style.match(/[\\d.]+/g).map(Number);
-          let behind = element;
-          while (behind.parentElement && rgba(getComputedStyle(behind).backgroundColor)[3] === 0) {
-            behind = behind.parentElement;
+def contrasts(page):
+    """Return the contrast ratio (WCAG 2.2) of every visible text and its background, as {text: ratio}."""
+    found = page.evaluate(
+        """() => {
+          const rgba = (style) => (style.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number), found = [];
+          const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+          while (texts.nextNode()) {
+            const text = texts.currentNode.textContent.trim(), element = texts.currentNode.parentElement;
+            if (!text || !element.checkVisibility() || ['SCRIPT', 'STYLE'].includes(element.tagName)) continue;
+            let behind = element;
+            while (behind.parentElement && rgba(getComputedStyle(behind).backgroundColor)[3] === 0) {
+              behind = behind.parentElement;
+            }
+            found.push([text, rgba(getComputedStyle(element).color), rgba(getComputedStyle(behind).backgroundColor)]);
           }
-          return [rgba(getComputedStyle(element).color), rgba(getComputedStyle(behind).backgroundColor)];
+          return found;
         }"""
     )
+    return {text: contrast(*colors) for text, *colors in found}
+
+
+def contrast(*colors):
     linear = [[(v / 255 + 0.055) ** 2.4 / 1.055**2.4 if v > 10 else v / 255 / 12.92 for v in c[:3]] for c in colors]
     dark, bright = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in linear)
     return (bright + 0.05) / (dark + 0.05)
@@ -259,10 +269,12 @@ def test_the_page_opens_with_an_answer_that_fits(browser_page, width, scheme):
     assert overlay["width"] / overlay["height"] == pytest.approx(2, rel=0.02)  # 192x96
     assert "19 classes, trained on ToyCity" in page.locator("#head").inner_text()
     assert "A toy: it knows drawn streets only" in page.locator("#head").inner_text()
-    for texts in (".legend button", ".legend small", ".views button", ".line"):
-        for element in page.locator(f"#view {texts}").all():
-            assert not element.is_visible() or contrast(element) >= 4.5
-    assert not page.faults
+    for folded in ("More accurate, slower", "Use it from Python"):
+        page.get_by_text(folded).click()
+    page.get_by_text("Windows take less memory").wait_for()
+    found = contrasts(page)
+    assert {text: ratio for text, ratio in found.items() if ratio < 4.5} == {}
+    assert {"Windows take less memory for large photos.", "Names"} <= set(found) and not page.faults
 
 
 def test_legend_and_overlay_have_the_same_colors(browser_page):
@@ -286,6 +298,41 @@ def test_legend_and_overlay_have_the_same_colors(browser_page):
         page.get_by_role("button", name="Ids (PNG)").click()
     assert Image.open(download.value.path()).size == (192, 96)
     assert download.value.suggested_filename.endswith("_ids.png") and not page.faults
+
+
+def test_names_stand_on_the_regions_of_their_classes(browser_page):
+    """None hides another or is cut off; a class that is shown alone has its own; the button removes them."""
+    page = browser_page()
+    names = page.locator("#view .names span")
+    frame = page.locator("#view .stage").bounding_box()
+    boxes = [name.bounding_box() for name in names.all()]
+    assert len(boxes) > 1
+    for i, box in enumerate(boxes):
+        assert frame["x"] <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+        assert frame["y"] <= box["y"] and box["y"] + box["height"] <= frame["y"] + frame["height"]
+        for other in boxes[:i]:
+            beside = box["x"] + box["width"] <= other["x"] or other["x"] + other["width"] <= box["x"]
+            assert beside or box["y"] + box["height"] <= other["y"] or other["y"] + other["height"] <= box["y"]
+    name, box = names.first.inner_text(), boxes[0]
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert page.locator("#view .tip").inner_text().startswith(f"{name} ")
+    page.locator("#view .legend [data-id]", has_text=re.compile(rf"^{name}\s*\d")).click()
+    page.mouse.move(5, 5)
+    assert names.all_inner_texts() == [name]
+    page.get_by_role("button", name="Names").click()
+    assert names.count() == 0 and not page.faults
+
+
+def test_the_widest_spot_is_the_centre_of_the_largest_circle_inside():
+    from app_viewer import widest_spot
+
+    mask = np.zeros((40, 60), bool)
+    mask[5:8, :] = True  # long, but thin
+    mask[20:31, 40:51] = True
+    (x, y), radius = widest_spot(mask)
+    assert (x, y) == (45, 25) and radius == pytest.approx(6, abs=0.5)
+    (x, y), radius = widest_spot(np.ones((9, 21), bool))  # the picture's edge is an edge of the region
+    assert y == 4 and 4 <= x <= 16 and radius == pytest.approx(5, abs=0.5)
 
 
 def test_the_confidence_says_whether_it_is_calibrated(browser_page):
