@@ -11,10 +11,13 @@ What it does stands in the files beside it:
 
 - app_checks.py: what is refused before torch and gradio load
 - app_server.py: the server's folder, and the gate that keeps users from all but their own files
-- app_models.py: a loaded model, and what its card says
+- app_facts.py: what is known of a model before it is loaded
+- app_models.py: a loaded model
 - app_requests.py: from a request to an answer
 - app_viewer.py: the picture with its classes
 - app_space.py: `--export_space`
+
+The page is there as soon as gradio is. The models, and torch with them, load meanwhile. A photo waits for them.
 """
 
 from app_checks import cannot_listen, check_app
@@ -23,15 +26,17 @@ from script_arguments import AppArguments, answer_early
 answer_early(__name__, AppArguments, check_app)
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app_server import API_NAME, KEPT_SECONDS, PAGE_NAME, Gate, ended_by_signals, server_folder, swept  # isort: skip
 
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app_models import Segmenter, models_by_name
+from app_facts import Facts, facts_of, models_by_name
 from app_requests import NOTHING, WINDOWS, Requests, refusal
 from app_space import export_space
 from app_viewer import sent, viewer
@@ -39,8 +44,11 @@ from data_scripts.labels import DataError
 from data_scripts.listing import list_images
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
-from seg_runs.launch import make_accelerator, one_line_errors
+from seg_runs.launch import one_line_errors
 from seg_runs.parsing import parse_arguments
+
+if TYPE_CHECKING:
+    from app_models import Segmenter
 
 NUM_EXAMPLES = 6
 MOST_LINES = 2  # models that the header describes; the others are folded away
@@ -61,59 +69,69 @@ def main(argv: list[str] | None = None) -> None:
             print(f"wrote {args.export_space}. Before you publish it, read the terms in model/README.md there")
             return
         with ended_by_signals(), server_folder() as folder:
-            page = build_page(args, folder)
+            models = models_by_name(args.model_name_or_path)
+            loading = Future()
+            page = build_page(models, Requests(loading.result, folder, args.max_megapixels), args.examples)
             # All requests go through the queue, which runs one at a time.
             page.queue(default_concurrency_limit=1, max_size=20, api_open=False)
-            try:
-                serve(page, args, folder)
-            except OSError as error:
-                raise cannot_listen(args, error) from error
+            with swept(folder) as make_room:
+                try:
+                    launch(page, args, folder, make_room)
+                    loading.set_result(load(models, args))
+                    page.block_thread()
+                finally:
+                    loading.cancel()  # no photo waits for what will not come
+                    page.close(verbose=False)
 
 
-def serve(page: gr.Blocks, args: AppArguments, folder: Path) -> None:
-    """Serve the page until the process receives a signal."""
+def launch(page: gr.Blocks, args: AppArguments, folder: Path, make_room: Callable[[], int]) -> None:
+    """Start to serve the page."""
     functions = {number: function.api_name for number, function in page.fns.items()}
-    with swept(folder) as make_room:
-        size = args.max_file_size * 10**6
-        gate = Middleware(Gate, folder=folder, functions=functions, max_upload=size, make_room=make_room)
-        try:
-            page.launch(
-                server_name=args.server_name,
-                server_port=args.server_port,
-                max_file_size=f"{args.max_file_size}mb",
-                footer_links=[],
-                run_history=False,
-                enable_monitoring=False,
-                state_session_capacity=1000,
-                app_kwargs={"middleware": [gate]},
-                auth=[tuple(entry.split(":", 1)) for entry in args.auth or ()] or None,
-                share=args.share,
-                css=CSS,
-                theme=gr.themes.Default().set(body_text_color_subdued="*neutral_600"),  # gradio's own grey is too pale
-            )
-        finally:
-            page.close(verbose=False)
+    size = args.max_file_size * 10**6
+    gate = Middleware(Gate, folder=folder, functions=functions, max_upload=size, make_room=make_room)
+    try:
+        page.launch(
+            server_name=args.server_name,
+            server_port=args.server_port,
+            max_file_size=f"{args.max_file_size}mb",
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            state_session_capacity=1000,
+            app_kwargs={"middleware": [gate]},
+            auth=[tuple(entry.split(":", 1)) for entry in args.auth or ()] or None,
+            share=args.share,
+            css=CSS,
+            theme=gr.themes.Default().set(body_text_color_subdued="*neutral_600"),  # gradio's own grey is too pale
+            prevent_thread_lock=True,
+        )
+    except OSError as error:
+        raise cannot_listen(args, error) from error
 
 
-def build_page(args: AppArguments, folder: Path) -> gr.Blocks:
-    """Load the models and lay out the page."""
+def load(models: dict[str, str], args: AppArguments) -> dict[str, "Segmenter"]:
+    """Load the models. `models` maps names to run folders, saved models or hub ids."""
+    from app_models import Segmenter
+    from seg_runs.launch import make_accelerator
+
     accelerator = make_accelerator()
-    models = models_by_name(args.model_name_or_path)
-    names = list(models)
-    segmenters = {
-        name: Segmenter(model, args.test_size, args.trust_remote_code, accelerator) for name, model in models.items()
-    }
-    examples = [str(p) for p in list_images(Path(args.examples))] if args.examples else segmenters[names[0]].examples
+    options = {"test_size": args.test_size, "trust_remote_code": args.trust_remote_code, "accelerator": accelerator}
+    return {name: Segmenter(model, **options) for name, model in models.items()}
+
+
+def build_page(models: dict[str, str], requests: Requests, folder: str | None) -> gr.Blocks:
+    """Return the page of the models. `folder` holds the examples; None for the models' own."""
+    facts = {name: facts_of(model) for name, model in models.items()}
+    examples = [str(path) for path in list_images(Path(folder))] if folder else next(iter(facts.values())).examples
     examples = examples[:: max(1, len(examples) // NUM_EXAMPLES)][:NUM_EXAMPLES]
-    return lay_out(Requests(segmenters, folder, args.max_megapixels), examples)
+    return lay_out(facts, requests, examples)
 
 
-def lay_out(requests: Requests, examples: list[str]) -> gr.Blocks:
+def lay_out(facts: dict[str, Facts], requests: Requests, examples: list[str]) -> gr.Blocks:
     """Return the page. `examples` are paths of photos."""
-    segmenters = requests.segmenters
-    names, caching = list(segmenters), {"delete_cache": (60, KEPT_SECONDS)}
+    names, caching = list(facts), {"delete_cache": (60, KEPT_SECONDS)}
     with gr.Blocks(title="minicity-seg", analytics_enabled=False, fill_width=True, **caching) as page:
-        gr.HTML(header(segmenters), elem_id="head", padding=False)
+        gr.HTML(header(facts), elem_id="head", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320):
                 with gr.Row():  # side by side where there is room
@@ -131,10 +149,10 @@ def lay_out(requests: Requests, examples: list[str]) -> gr.Blocks:
                 name = gr.Dropdown(names, value=names[0], label="Model", visible=several)
                 other = gr.Dropdown([NOTHING, *names], value=NOTHING, label="Compare with", visible=several)
                 with gr.Accordion("More accurate, slower", open=False):
-                    settings = add_settings(segmenters)
+                    settings = add_settings(any(known.has_temperatures for known in facts.values()))
                     hint = gr.Markdown()
                     again = gr.Button("Segment again")
-                about(segmenters)
+                about(facts)
         # Otherwise gradio opens photos itself, and names the files that it writes after their content.
         raw = {"preprocess": False, "postprocess": False}
         answered = [view, other_view, ids_file, colors_file]
@@ -150,13 +168,12 @@ def lay_out(requests: Requests, examples: list[str]) -> gr.Blocks:
     return page
 
 
-def add_settings(segmenters: dict[str, Segmenter]) -> list[gr.Component]:
+def add_settings(has_temperatures: bool) -> list[gr.Component]:
     """Add what a user can choose for a prediction, and return it in the order of `Requests.show`."""
     scales = gr.CheckboxGroup(list(MULTI_SCALE), value=[1.0], label="Scales to average over")
     flip = gr.Checkbox(False, label="Mirrored views too")
     sides = [(f"windows of {side} x {side} pixels, blended" if side else "as a whole", side) for side in WINDOWS]
     window = gr.Dropdown(sides, value=0, label="Look at the photo", info="Windows take less memory for large photos.")
-    has_temperatures = any(segmenter.has_temperatures for segmenter in segmenters.values())
     calibrated = gr.Checkbox(True, label="Calibrated confidence", visible=has_temperatures)
     return [scales, flip, window, calibrated]
 
@@ -168,29 +185,29 @@ def add_api(requests: Requests, inputs: list[gr.Component], raw: dict) -> None:
     gr.Button(visible=False).click(requests.segment, inputs, outputs, api_name=API_NAME, **raw)
 
 
-def header(segmenters: dict[str, Segmenter]) -> str:
+def header(models: dict[str, Facts]) -> str:
     """Return the head of the page as HTML: what it does, with which models."""
     lines = []
-    for name, segmenter in segmenters.items():
-        facts = [f"{len(segmenter.labels.names)} classes"]
-        facts += [f"trained on {segmenter.facts['data']}"] if segmenter.facts["data"] else []
-        facts += [segmenter.facts["score"]] if segmenter.facts["score"] else []
-        toy = ". A toy: it knows drawn streets only" if "toycity" in segmenter.facts["data"].lower() else ""
-        lines.append(f"<p style='margin:2px 0'><b>{escape(name)}</b>: {escape(', '.join(facts))}{toy}.</p>")
+    for name, facts in models.items():
+        known = [f"{facts.classes} classes"]
+        known += [f"trained on {facts.data}"] if facts.data else []
+        known += [facts.score] if facts.score else []
+        toy = ". A toy: it knows drawn streets only" if "toycity" in facts.data.lower() else ""
+        lines.append(f"<p style='margin:2px 0'><b>{escape(name)}</b>: {escape(', '.join(known))}{toy}.</p>")
     shown, folded = lines[:MOST_LINES], lines[MOST_LINES:]
     if folded:
         shown.append(f"<details><summary>and {len(folded)} more to choose from</summary>{''.join(folded)}</details>")
     return "<h1 style='margin:0 0 4px;font-size:26px'>What is each pixel?</h1>" + "".join(shown)
 
 
-def about(segmenters: dict[str, Segmenter]) -> None:
+def about(models: dict[str, Facts]) -> None:
     """Add what the cards say of the models' limits, and how to call the API."""
-    for name, segmenter in segmenters.items():
-        if segmenter.facts["limits"]:
+    for name, facts in models.items():
+        if facts.limits:
             with gr.Accordion(f"What {name} can and cannot", open=False):
-                gr.Markdown(segmenter.facts["limits"])
+                gr.Markdown(facts.limits)
     with gr.Accordion("Use it from Python", open=False):
-        example = API_EXAMPLE.format(name=next(iter(segmenters)))
+        example = API_EXAMPLE.format(name=next(iter(models)))
         gr.Code(example, language=None, interactive=False, show_label=False, lines=1, wrap_lines=True)
 
 

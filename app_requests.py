@@ -8,15 +8,14 @@ import secrets
 import shutil
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
 
-from app_models import Segmenter
 from app_viewer import Prediction, add_differences, sent, shares_of, view_of
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.reader import number_of_pixels, read_image, upright_size
@@ -24,6 +23,9 @@ from seg_models.names import MULTI_SCALE
 from seg_models.views import Views
 from seg_runs.predictions import Predictions
 from seg_runs.run_folder import make_folders
+
+if TYPE_CHECKING:  # it loads torch
+    from app_models import Segmenter
 
 NOTHING = "nothing"  # in the list of models to compare with
 WINDOWS = (0, 512, 1024)  # sides of windows in pixels; 0: the whole photo at once
@@ -74,9 +76,11 @@ class Requests:
     """Answer the calls of the page. Each answer writes its files to a new folder in `folder`.
 
     One thread answers all requests, one after another. In several threads, the memory that each has freed would add up.
+
+    segmenters  returns the models by name, after waiting for them if necessary
     """
 
-    def __init__(self, segmenters: dict[str, Segmenter], folder: Path, max_megapixels: int):
+    def __init__(self, segmenters: Callable[[], dict[str, "Segmenter"]], folder: Path, max_megapixels: int):
         self.segmenters, self.folder, self.max_megapixels = segmenters, folder, max_megapixels
         self.worker = ThreadPoolExecutor(1)
 
@@ -112,6 +116,8 @@ class Requests:
             return self.worker.submit(answer, *request).result()
         except gr.Error:
             raise
+        except CancelledError as error:
+            raise refusal("The server could not load its models, and ends.") from error
         except Exception as error:
             raise apology(error) from error
 
@@ -153,12 +159,13 @@ class Requests:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def _segmenter(self, name: object) -> Segmenter:
-        if not isinstance(name, str) or name not in self.segmenters:
+    def _segmenter(self, name: object) -> "Segmenter":
+        segmenters = self.segmenters()
+        if not isinstance(name, str) or name not in segmenters:
             raise refusal("There is no such model here: choose one from the list.")
-        return self.segmenters[name]
+        return segmenters[name]
 
-    def _predict(self, photo: Photo, segmenter: Segmenter, views: Views, calibrated: bool = True) -> Prediction:
+    def _predict(self, photo: Photo, segmenter: "Segmenter", views: Views, calibrated: bool = True) -> Prediction:
         """Predict a photo. Raises a refusal if that would take too long or too much memory."""
         remedy = "choose fewer or smaller scales, leave out the mirrored views, or give a smaller photo."
         seen, limit = segmenter.pixels(photo.size, views) / 1e6, WORK * self.max_megapixels
@@ -229,7 +236,7 @@ def write_files(folder: Path, photo: Photo, prediction: Prediction, labels: Labe
 
 
 def write_views(
-    folder: Path, names: list[str], segmenters: list[Segmenter], predictions: list[Prediction]
+    folder: Path, names: list[str], segmenters: list["Segmenter"], predictions: list[Prediction]
 ) -> list[dict]:
     """Write the pictures of one or two models' views, and return their values. The second shows what differs.
 
@@ -246,7 +253,7 @@ def write_views(
     return views
 
 
-def expected_time(size: tuple[int, int], segmenter: Segmenter, views: Views, seconds: float) -> str:
+def expected_time(size: tuple[int, int], segmenter: "Segmenter", views: Views, seconds: float) -> str:
     """Return how long a photo of `size` (H, W) takes at other settings, if it took `seconds` with `views`."""
     pace = seconds / segmenter.pixels(size, views)
     one, most = (segmenter.pixels(size, other) * pace for other in (Views(), Views(None, MULTI_SCALE, True)))

@@ -40,6 +40,8 @@ def export_space(destination: Path, model: str | None) -> None:
     if destination.exists() and not is_space(destination):
         raise RunError(f"--export_space {destination} exists already: name another folder")
     _, folder = find_model(model)
+    import app_models  # noqa: F401 - `write_space` copies the modules that are loaded
+
     with writing(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))

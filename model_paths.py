@@ -1,10 +1,13 @@
 """Find the folder of a trained model. Needs no torch, so that a wrong name is refused at once."""
 
+from dataclasses import asdict
 from pathlib import Path
 
+from data_scripts.arguments import DataOptions
 from seg_models.hub_folders import hub_folder
 from seg_runs import run_folder
 from seg_runs.launch import RunError, os_reason
+from seg_runs.parsing import read_options
 
 HERE = Path(__file__).resolve().parent
 SHIPPED = HERE / "checkpoints" / "camvid_streetnet"  # the network that comes with the project
@@ -51,3 +54,12 @@ def is_there(folder: Path, flag: str) -> bool:
         return folder.exists()
     except OSError as error:  # such as a name that is too long
         raise RunError(f"{flag} {folder}: {os_reason(error)}") from error
+
+
+def read_arguments(run: Path) -> dict:
+    """Return the flags of a run that say what it read, from its args.yaml; {} for a model that is not in a run folder.
+
+    Raises RunError if one of them is not valid.
+    """
+    path = run / "args.yaml"
+    return asdict(read_options(DataOptions, path)) if path.exists() else {}

@@ -20,7 +20,7 @@ from data_scripts.recognition import recognize
 from data_scripts.sources import folder_of_images, load_source
 from data_scripts.video import ENDINGS as VIDEO_ENDINGS
 from data_scripts.video import is_video, require_av
-from model_paths import SHIPPED, find_model
+from model_paths import SHIPPED, find_model, read_arguments
 from script_arguments import PredictArguments
 from seg_models.arguments import ViewOptions
 from seg_models.cost import prediction_memory
@@ -34,14 +34,7 @@ from seg_runs.arguments import PICTURES, ResultOptions
 from seg_runs.launch import RunError, make_accelerator, say
 from seg_runs.lineage import may_have_seen, teachers_note, teachers_that_may_have_seen
 from seg_runs.temperatures import stored_temperature
-from trained_model import (
-    data_labels,
-    free_memory_of,
-    label_set,
-    load_model,
-    processor_size,
-    read_arguments,
-)
+from trained_model import data_labels, free_memory_of, label_set, load_model, processor_size
 
 
 @dataclass(frozen=True)

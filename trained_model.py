@@ -2,7 +2,6 @@
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -11,7 +10,6 @@ from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, BaseImageProcessor, PreTrainedModel
 
 import seg_models.models  # noqa: F401 - registers our networks with transformers
-from data_scripts.arguments import DataOptions
 from data_scripts.catalog import source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
@@ -20,20 +18,10 @@ from model_paths import HERE
 from seg_runs.checkpoints import not_finite
 from seg_runs.files import CHECKSUMS, damage, read_json
 from seg_runs.launch import RunError, os_reason, progress_bar
-from seg_runs.parsing import read_options
 from seg_runs.state import is_count, is_number
 
 METRIC = HERE / "metrics" / "mean_iou"
 LARGEST = 2**16  # largest number in a configuration: a damaged one must not make the network fill all memory
-
-
-def read_arguments(run: Path) -> dict:
-    """Return the flags of a run that say what it read, from its args.yaml; {} for a model that is not in a run folder.
-
-    Raises RunError if one of them is not valid.
-    """
-    path = run / "args.yaml"
-    return asdict(read_options(DataOptions, path)) if path.exists() else {}
 
 
 def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrainedModel, BaseImageProcessor]:

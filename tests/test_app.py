@@ -176,13 +176,40 @@ except SystemExit as end:
     assert result.stdout == "1 False False\n" and "it cannot be a hub id" in result.stderr
 
 
-def test_further_models_are_folded_away():
-    from types import SimpleNamespace
+def test_the_page_needs_no_torch(tmp_path):
+    """torch loads while the page is there already."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from app_facts import models_by_name
+from app_gradio import build_page
+from app_requests import Requests
+page = build_page(models_by_name(None), Requests(dict, Path(), 30), None)
+print("11 classes, trained on CamVid" in str(page.config), "torch" in sys.modules, "transformers.models" in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout.split() == ["True", "False", "False"], result.stderr
 
+
+def test_a_model_that_cannot_be_loaded_ends_the_app_in_one_line(trained, tmp_path):
+    shutil.copytree(trained / "best", tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, str(ROOT / "app_gradio.py"), "--model_name_or_path", "cut", "--server_port", port]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 1 and "cannot load the model in cut" in line and "Traceback" not in result.stderr
+
+
+def test_further_models_are_folded_away():
+    from app_facts import Facts
     from app_gradio import header
 
-    facts = {"data": "<CamVid>", "score": "", "limits": ""}
-    models = {f"m{i}": SimpleNamespace(labels=SimpleNamespace(names=("a", "b")), facts=facts) for i in range(4)}
+    models = {f"m{i}": Facts(2, "<CamVid>") for i in range(4)}
     shown, _, folded = header(models).partition("<details>")
     assert "m0" in shown and "m1" in shown and "m2" not in shown and "and 2 more to choose from" in folded
     assert "m3" in folded and "&lt;CamVid&gt;" in shown and "<details>" not in header({"m0": models["m0"]})

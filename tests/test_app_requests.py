@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -423,7 +423,7 @@ class Few:
 def test_memory_that_would_not_suffice_is_refused_before_the_photo_is_decoded(tmp_path):
     from app_requests import Requests
 
-    requests = Requests({"m": Few(60_000_000_000, 20_000_000_000)}, tmp_path, 30)
+    requests = Requests(lambda: {"m": Few(60_000_000_000, 20_000_000_000)}, tmp_path, 30)
     whole = photo(tmp_path, 1).read_bytes()
     (tmp_path / "photo.png").write_bytes(whole[:100])  # decoding would fail with another sentence
     with pytest.raises(Exception, match="60.0 GB of memory, but 20.0 GB are free: cut the photo into windows"):
@@ -444,7 +444,7 @@ def test_faults_of_the_server_are_one_sentence_without_paths(tmp_path, capfd, er
 
     few = Few(0, 1)
     few.error = error
-    requests = Requests({"m": few}, tmp_path, 30)
+    requests = Requests(lambda: {"m": few}, tmp_path, 30)
     with pytest.raises(Exception, match=sentence) as refused:
         requests.segment({"path": str(photo(tmp_path, 1))}, "m", [1.0], False)
     assert "secret" not in str(refused.value) and not refused.value.print_exception
@@ -465,7 +465,7 @@ def test_direct_calls_of_the_function_are_one_at_a_time(tmp_path):
             inside.pop()
             raise MemoryError
 
-    requests = Requests({"m": Slow(0, 1)}, tmp_path, 30)
+    requests = Requests(lambda: {"m": Slow(0, 1)}, tmp_path, 30)
     path = str(photo(tmp_path, 1))
 
     def ask(_):
@@ -475,6 +475,29 @@ def test_direct_calls_of_the_function_are_one_at_a_time(tmp_path):
     with ThreadPoolExecutor(4) as several:
         list(several.map(ask, range(8)))
     assert most == [1] * 8
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_photo_waits_for_the_models(tmp_path, loaded):
+    """If they cannot be loaded, it does not wait forever."""
+    from app_requests import Requests
+
+    class Fine(Few):
+        def __call__(self, image, views, calibrated):
+            raise MemoryError  # as good an answer as any
+
+    loading = Future()
+    requests = Requests(loading.result, tmp_path, 30)
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(requests.segment, {"path": str(photo(tmp_path, 1))}, "m", [1.0], False)
+        assert not asked.done()
+        if loaded:
+            loading.set_result({"m": Fine(0, 1)})
+        else:
+            loading.cancel()
+        with pytest.raises(Exception, match="out of memory" if loaded else "could not load its models") as refused:
+            asked.result()
+    assert not refused.value.print_exception
 
 
 def test_the_gate_passes_on_what_was_not_sent_in_one_piece():

@@ -14,6 +14,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
+import model_paths
 import trained_model
 from data_scripts.labels import CITYSCAPES, DataError
 from script_arguments import TrainArguments
@@ -360,13 +361,13 @@ def test_changed_arguments_of_a_run_are_one_line(run, capsys):
         except SystemExit:
             assert capsys.readouterr().err.startswith("error: ")
         try:
-            trained_model.read_arguments(run)
+            model_paths.read_arguments(run)
         except RunError as error:
             assert "\n" not in str(error)
     path.unlink()
     path.mkdir()
     with pytest.raises(RunError):
-        trained_model.read_arguments(run)
+        model_paths.read_arguments(run)
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_says_how_to_begin_it_again(run):
@@ -414,7 +415,7 @@ def test_checksums_of_anothers_making_read_nothing_outside_the_folder(tmp_path, 
 def test_absurd_flags_of_a_run_are_one_line_in_prediction(tmp_path, entries, words):
     (tmp_path / "args.yaml").write_text(yaml.safe_dump({"dataset": "toycity", "batch_size": "x", **entries}))
     with pytest.raises(RunError) as refused:
-        trained_model.read_arguments(tmp_path)
+        model_paths.read_arguments(tmp_path)
     assert f"{tmp_path}/args.yaml" in str(refused.value) and words in str(refused.value)
 
 

@@ -22,6 +22,6 @@ def test_hadolint_finds_nothing():
 def test_the_image_has_all_that_the_demo_needs():
     subprocess.run(["docker", "build", "--tag", "minicity-seg-test", ROOT], check=True)
     code = "import app_gradio, app_models; app_models.Segmenter('checkpoints/camvid_streetnet', None, False, "
-    code += "app_gradio.make_accelerator())"
+    code += "app_models.Accelerator())"
     command = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "python", "minicity-seg-test", "-c", code]
     subprocess.run(command, check=True)

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("seg_models", "data_scripts", "metrics", "seg_runs")
-SCRIPTS = ("train_seg", "predict_seg", "app_gradio", "app_checks", "app_models", "app_requests")
+SCRIPTS = ("train_seg", "predict_seg", "app_gradio", "app_checks", "app_facts", "app_models", "app_requests")
 SCRIPTS += ("app_server", "app_space", "app_viewer", "model_paths")
 SHARED = ("training_job", "prediction_job", "teachers", "dry_run", "trained_model", "script_arguments")
 SCRIPTS += (*SHARED, "card_facts", "export_checks", "web_page")

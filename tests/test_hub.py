@@ -227,8 +227,8 @@ def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, in_pr
 def test_the_page_takes_a_hub_id(hub, tmp_path):
     run = make_run(tmp_path / "run", streetnet())
     hub.add("user/page", {path.name: path.read_bytes() for path in (run / "best").iterdir()})
-    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom app_gradio import Segmenter, make_accelerator\n"
-    script += "page = Segmenter('user/page', None, False, make_accelerator())\n"
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom app_models import Accelerator, Segmenter\n"
+    script += "page = Segmenter('user/page', None, False, Accelerator())\n"
     script += "print(page.labels.names[0], sum(p.numel() for p in page.model.parameters()))"
     loaded = python(hub, tmp_path / "home", "-c", script)
     numbers = sum(p.numel() for p in streetnet().parameters())

@@ -527,6 +527,7 @@ def test_a_model_alone_predicts_with_its_own_names_and_colours(trained, in_proce
 
 
 def test_the_demo_shows_its_own_classes(trained, tmp_path):
+    from app_facts import facts_of
     from app_models import Segmenter
     from app_requests import NOTHING, Requests
     from seg_runs.launch import make_accelerator
@@ -534,9 +535,10 @@ def test_the_demo_shows_its_own_classes(trained, tmp_path):
     root, run = trained
     segmenter = Segmenter(str(run), None, False, make_accelerator())
     assert segmenter.labels.names == ("gravel", "grass", "shed")
-    assert {Path(path).stem for path in segmenter.examples} == set(held_out(root, None, "clip(.*)_"))
-    requests = Requests({"mine": segmenter}, tmp_path, 30)
-    asked = {"path": segmenter.examples[0]}, "mine"
+    facts = facts_of(str(run))
+    assert facts.classes == 3 and {Path(path).stem for path in facts.examples} == set(held_out(root, None, "clip(.*)_"))
+    requests = Requests(lambda: {"mine": segmenter}, tmp_path, 30)
+    asked = {"path": facts.examples[0]}, "mine"
     *_, shares = requests.segment(*asked, [1.0], False)
     assert shares and set(shares) <= {"gravel", "grass", "shed"}
     view, *_ = requests.show(*asked, NOTHING, [1.0], False)

@@ -74,16 +74,16 @@ def test_photos_are_predicted_where_there_is_no_run(in_process, tmp_path, capsys
 
 
 def test_the_app_takes_it_where_there_is_no_run_and_shows_no_path(tmp_path, monkeypatch):
+    import app_facts
     import app_gradio
-    import app_models
-    from script_arguments import AppArguments
+    from app_requests import Requests
 
     monkeypatch.chdir(tmp_path)
-    assert app_models.models_by_name(None) == {"camvid_streetnet": str(SHIPPED)}
-    assert app_models.models_by_name(["a", "b"]) == {"a": "a", "b": "b"}
-    assert app_models.example_images("camvid", {}) == [str(model_paths.STREET)]  # without the data set
-    assert app_models.example_images("toycity", {}) == []
-    page = app_gradio.build_page(AppArguments(), tmp_path)
+    assert app_facts.models_by_name(None) == {"camvid_streetnet": str(SHIPPED)}
+    assert app_facts.models_by_name(["a", "b"]) == {"a": "a", "b": "b"}
+    assert app_facts.example_images("camvid", {}) == [str(model_paths.STREET)]  # without the data set
+    assert app_facts.example_images("toycity", {}) == []
+    page = app_gradio.build_page(app_facts.models_by_name(None), Requests(dict, tmp_path, 30), None)
     assert "camvid_streetnet" in str(page.config) and str(ROOT) not in str(page.config)
 
 
