@@ -30,7 +30,7 @@ from seg_models.arguments import LossOptions
 from seg_models.distillation import Distillation
 from seg_models.loss_terms import loss_terms
 from seg_models.models import build_network, in_head, model_entry, parts_to_freeze
-from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
+from seg_models.norms import freeze_batch_norm
 from seg_models.objective import Criterion, Objective
 from seg_models.operations import forward_macs
 from seg_models.output_strides import at_output_stride
@@ -374,7 +374,11 @@ def make_model(
             flag = "--init_from" if options.init_from else "--pretrained_encoder"
             raise RunError(f"{flag} {options.init_from or options.pretrained_encoder}: its {bad} is not finite")
     torch.manual_seed(args.run.seed + accelerator.process_index)  # same weights, different dropout
-    return synchronize_batch_norm(model) if options.sync_bn else model
+    if options.sync_bn:
+        from timm.layers import convert_sync_batchnorm  # torch's version would drop the activations in timm's norms
+
+        return convert_sync_batchnorm(model)
+    return model
 
 
 def make_feed(

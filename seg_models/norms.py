@@ -84,13 +84,6 @@ def bias_instead_of_norm(sequential: nn.Sequential, index: int) -> None:
     sequential[index] = nn.Identity()
 
 
-def synchronize_batch_norm(model: nn.Module) -> nn.Module:
-    """Return `model` with batch norms that are synchronised over processes, sharing its weights and statistics."""
-    from timm.layers import convert_sync_batchnorm  # torch's version would drop the activations in timm's norms
-
-    return convert_sync_batchnorm(model)
-
-
 def freeze_batch_norm(*parts: nn.Module) -> None:
     """Freeze the running statistics, weights and biases of the batch norms in parts of a network, in place.
 

@@ -11,7 +11,8 @@ Everything comes from files, so the card can be written again when the model get
 import os
 import platform
 import shlex
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -173,7 +174,7 @@ def make_card(
     sections = [
         f"# {title}",
         introduction(config, record, arguments, note, network),
-        loading(config, processor, name, config["model_type"] in facts.own_types),
+        loading(config, processor, name, carried_packages(folder) if config["model_type"] in facts.own_types else []),
         data_section(config, arguments, note),
         score_section(config, record, scored, pictures or {}),
         training_section(record, arguments, facts.defaults, pictures or {}),
@@ -213,10 +214,19 @@ def what_taught(entries: dict) -> str:
     return f"trained on `{entries.get('trained_on') or 'train'}` of {data}{without}{start}"
 
 
-def loading(config: dict, processor: dict, name: str | None, own: bool) -> str:
+def carried_packages(folder: Path) -> list[str]:
+    """Return the packages without which `transformers` refuses the Python files in a saved model's folder."""
+    from transformers.dynamic_module_utils import get_imports
+
+    found = {package for file in folder.glob("*.py") for package in get_imports(file)}
+    return sorted(found - sys.stdlib_module_names)
+
+
+def loading(config: dict, processor: dict, name: str | None, own: Sequence[str]) -> str:
+    """Return how to load the model. `own` are the packages that code beside its weights needs, if there is any."""
     where = name or "path/to/this/folder"
     trust = ", trust_remote_code=True" if own else ""
-    packages = "torch torchvision timm transformers" if own else "torch transformers"
+    packages = " ".join(own or ("pillow", "torch", "transformers"))  # torchvision brings pillow with it
     photo = "photo.png" if "training_data" in config else "street.png"
     lines = f"""## Use
 

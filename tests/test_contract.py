@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 from transformers.modeling_outputs import SemanticSegmenterOutput
@@ -23,7 +24,7 @@ from seg_models.catalog import MODELS
 from seg_models.errors import ModelError
 from seg_models.models import build_model, model_entry, parts_to_freeze
 from seg_models.names import NORMS
-from seg_models.norms import freeze_batch_norm, synchronize_batch_norm
+from seg_models.norms import freeze_batch_norm
 from seg_models.output_strides import at_output_stride, set_output_stride
 from seg_models.parts import DECODERS
 from seg_models.short_heads import shorten_heads
@@ -229,7 +230,7 @@ def test_gradient_checkpointing_changes_no_number(name, norm):
 
 def test_gradient_checkpointing_with_synchronised_batch_norm():
     plain, again = (build("streetnet", gradient_checkpointing=again) for again in (False, True))
-    results = [train_once(synchronize_batch_norm(model)) for model in (plain, again)]
+    results = [train_once(convert_sync_batchnorm(model)) for model in (plain, again)]
     assert all(torch.equal(results[1][1][key], buffer) for key, buffer in results[0][1].items())
 
 
@@ -238,7 +239,7 @@ def test_synchronised_batch_norms_compute_the_same_and_take_an_output_stride(enc
     model = build("fcn_resnet50", encoder=encoder).eval()
     with torch.no_grad():
         expected = model(images()).logits
-        model = synchronize_batch_norm(model)
+        model = convert_sync_batchnorm(model)
         assert not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
         torch.testing.assert_close(model(images()).logits, expected)
     if encoder == "resnet18":

@@ -145,6 +145,7 @@ def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, toycity, tmp_
     assert {*BEST, "modeling.py", "args.yaml", "log_epoch.csv", "learning_curve.png", "validation.png"} <= files.keys()
     assert any(path.startswith("tensorboard/minicity-seg/") for path in files) and "losses.py" in files
     assert not [path for path in hub.files("user/segformer") if path.endswith(".py")]  # the native class needs no code
+    assert b"`pip install pillow torch transformers`" in hub.files("user/segformer")["README.md"]
     assert "dataset_path: data" in files["args.yaml"].decode() and str(toycity) not in files["args.yaml"].decode()
     card = ModelCard(files["README.md"].decode())
     assert (card.data.pipeline_tag, card.data.library_name, card.data.license) == (
@@ -413,6 +414,7 @@ def test_a_card_says_what_a_stranger_needs(tmp_path):
         "Not validated, because the images show none: bicycle.",
         'AutoModelForSemanticSegmentation.from_pretrained("user/x", trust_remote_code=True)',
         "resized to 64x128",
+        "`pip install torch torchvision transformers`",
     ):
         assert part in card.text, part
     assert "/home/me" not in str(card)

@@ -18,6 +18,7 @@ from seg_models.models import build_model
 from seg_models.parts import DECODERS, ENCODERS
 from seg_models.predictor import Predictor
 from seg_models.views import Views
+from seg_runs.card import carried_packages
 
 NORM_FILES = {"evonorm", "names", "norms"}
 OURS = NORM_FILES | {"layers", "losses", "modeling", "output", "parts"}
@@ -82,6 +83,8 @@ def test_a_network_carries_its_own_files_only(name, tmp_path):
     save(name, tmp_path)
     code = code_in(tmp_path)
     assert code.keys() == FILES[name]
+    needed = {"torch", "torchvision", "transformers"} | ({"timm"} if FILES[name] & TIMM else set())
+    assert set(carried_packages(tmp_path)) == needed  # of a model on a hub, each file's imports must be installed
     for file in code.keys() - {"parts"}:  # parts.py is written, the others are copies
         assert code[file] == (ROOT / "seg_models" / f"{file}.py").read_text()
 
