@@ -34,6 +34,7 @@ from trained_model import SHIPPED, label_set
 
 ROOT = Path(__file__).resolve().parent.parent
 EAGER = "PyTorch bf16"
+STEMS = {"street": "fp32", "street_fp16": "fp16", "street_int8": "int8"}  # names of files and their --precision
 Way = Callable[[np.ndarray], np.ndarray]  # maps a photo, uint8 (1, H, W, 3), to train ids (1, H, W)
 
 
@@ -78,10 +79,10 @@ def main() -> None:
 def make_files(args: argparse.Namespace) -> None:
     """Export the files that are not there yet."""
     args.files.mkdir(parents=True, exist_ok=True)
-    for name in (f"{stem}.{ending}" for stem in ("street", "street_int8") for ending in ("onnx", "xml")):
+    for name in (f"{stem}.{ending}" for stem in STEMS for ending in ("onnx", "xml")):
         if not (args.files / name).exists():
             command = [sys.executable, "-m", "seg_models.export", str(Path(args.model).resolve()), name]
-            command += ["--precision", "int8" if "int8" in name else "fp32"]
+            command += ["--precision", STEMS[Path(name).stem]]
             command += ["--dataset_path", str(Path(args.dataset_path).resolve())]
             subprocess.run(command, check=True, cwd=args.files, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
@@ -107,8 +108,8 @@ def ways(args: argparse.Namespace, threads: int) -> dict[str, Way]:
         EAGER: in_pytorch(network, True),
         "PyTorch bf16, compiled": in_pytorch(torch.compile(network, dynamic=False), True),
     }
-    for precision in ("fp32", "int8"):
-        path = args.files / ("street" if precision == "fp32" else "street_int8")
+    for stem, precision in STEMS.items():
+        path = args.files / stem
         found[f"onnxruntime {precision}"] = open_exported(f"{path}.onnx", "onnx", threads)
         found[f"OpenVINO {precision}"] = open_exported(f"{path}.xml", "openvino", threads)
         found[f"OpenVINO {precision}, rest in bf16"] = open_exported(f"{path}.xml", "openvino", threads, "bf16")
