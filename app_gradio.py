@@ -31,7 +31,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app_server import API_NAME, KEPT_SECONDS, PAGE_NAME, Gate, ended_by_signals, server_folder, swept  # isort: skip
+from app_server import API_NAME, KEPT_SECONDS, PAGE_NAME, Gate, server_folder, swept  # isort: skip
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -46,6 +46,7 @@ from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
 from seg_runs.launch import one_line_errors
 from seg_runs.parsing import parse_arguments
+from seg_runs.stop import ended_by_signals
 
 if TYPE_CHECKING:
     from app_models import Segmenter

@@ -10,8 +10,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
-import sys
 import tempfile
 import threading
 import time
@@ -19,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 
@@ -49,34 +46,6 @@ MAX_CALL = 2**20  # bytes of a request other than an upload
 MOST_VALUES = 7  # that a function of the page takes
 UPLOADS_AT_ONCE = 4  # gradio holds parts of each in memory
 API_NAME, PAGE_NAME = "segment", "show"  # functions that take a photo: for clients, and for the page
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end the program as Ctrl-C does, so that its files are deleted."""
-
-    ended = []
-
-    def end(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the deleting
-        ended.append(number)
-        raise SystemExit(128 + number)
-
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
-    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # respect nohup
-    if threading.current_thread() is not threading.main_thread():
-        before = {}
-    for number in before:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if ended:  # exit at once: Python would abort while a prediction runs in a thread
-            sys.stdout.flush()
-            os._exit(128 + ended[0])
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from datasets import Dataset
 
 from data_scripts.arguments import InputOptions
 from data_scripts.evaluation import Scoring
+from data_scripts.file_checks import check_split
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.loading import eval_loader
 from data_scripts.pixels import Pixels
@@ -17,10 +19,11 @@ from data_scripts.reader import read_image
 from data_scripts.sources import folder_of_images
 from data_scripts.transforms import EvalTransform
 from prediction_job import Trained, dataset_of, load_splits
+from seg_models.cost import prediction_memory
 from seg_models.exported import Runner
 from seg_models.predictor import Predictor
 from seg_runs.launch import RunError, make_accelerator
-from trained_model import score_split
+from trained_model import free_memory_of, score_split
 
 COMPARED = 3  # photos
 # The least share of the pixels that must have the network's class, and the most that a probability may differ. float16
@@ -93,6 +96,32 @@ def find_photos(
     validation = splits.get("val")
     labelled = validation is not None and "label" in validation.column_names
     return Photos("training images", training["train"], validation if labelled else None, scoring)
+
+
+def check_photos(photos: Photos, calibration: int, scored: bool) -> None:
+    """Read all files that will be needed. Raises DataError for the first bad one.
+
+    calibration  number of photos to calibrate on
+    scored       whether the validation images are needed
+    """
+    for number in (COMPARED, calibration):
+        for _ in photos.some(number):
+            pass
+    if scored:
+        check_split(photos.labelled, photos.scoring.files, "validation images")
+
+
+def refuse_large(predictor: Predictor, photos: Photos, fixed: Sequence[int] | None, least: int) -> None:
+    """Raise RunError if PyTorch needs more memory than is free at one of the sizes of `compare`."""
+    largest = max((size for photo in photos.some(COMPARED) for size in sizes_of(photo, fixed, least)), key=prod)
+    needed = prediction_memory(predictor.model, largest, predictor.views)
+    free = free_memory_of(predictor.device, needed)
+    if needed > free:
+        remedy = "a smaller --size or --test_size" if fixed else "--size, a smaller --test_size or smaller photos"
+        raise RunError(
+            f"running the network at {largest[0]}x{largest[1]} needs about {needed / 1e9:.1f} GB of memory, but "
+            f"{free / 1e9:.1f} GB are free: give {remedy}"
+        )
 
 
 def to_photo(pixels: torch.Tensor) -> np.ndarray:

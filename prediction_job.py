@@ -138,9 +138,9 @@ def open_job(args: PredictArguments) -> PredictionJob:
     )
 
 
-def open_model(name: str | None, trust_remote_code: bool) -> Trained:
-    """Load the model `name`, or the default one."""
-    results, folder = find_model(name)
+def open_model(name: str | None, trust_remote_code: bool, flag: str = "--model_name_or_path") -> Trained:
+    """Load the model `name`, or the default one. Errors name `flag`."""
+    results, folder = find_model(name, flag)
     model, processor = load_model(folder, trust_remote_code)
     arguments = {"train_on": getattr(model.config, "trained_on", None) or "train", **read_arguments(results)}
     return Trained(results, folder, model, processor, arguments)

@@ -11,19 +11,33 @@ it. This is a script: it may use every room, and nothing imports it.
 import argparse
 import json
 import os
-import tempfile
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from data_scripts.labels import DataError, LabelInfo
-from export_checks import Photos, classes_of, compare, find_photos, mean_iou, refuse_difference, resized, sizes_of
+from export_checks import (
+    Photos,
+    check_photos,
+    classes_of,
+    compare,
+    find_photos,
+    mean_iou,
+    refuse_difference,
+    refuse_large,
+    resized,
+    sizes_of,
+)
 from prediction_job import Trained, open_model
 from seg_runs.files import sync, writing
 from seg_runs.launch import RunError, one_line_errors
+from seg_runs.lock import locked
 from seg_runs.parsing import Parser, check_range
+from seg_runs.stop import ended_by_signals
 from trained_model import label_set, processor_size
 
 from .errors import ModelError
@@ -33,39 +47,64 @@ from .exported import ENDINGS, PRECISIONS, open_exported, require, save_onnx, sa
 from .predictor import Predictor, refuse_smaller, smallest_side
 from .views import Views
 
+CALIBRATION_COUNT = 32  # photos
+
 
 def export(args: argparse.Namespace) -> None:
     """Export as the command line asks. Raises an error before any long work if something does not fit."""
     out, kind, size = check_arguments(args)
     logging.disable_progress_bar()  # it would appear for loading the network
-    trained = open_model(args.model, args.trust_remote_code)
-    _, labels = label_set(trained.model, trained.folder, trained.arguments.get("dataset"))
-    int8 = args.precision == "int8"
-    photos = find_photos(args.calibration_images, args.dataset_path, int8, trained, labels)
-    if args.score and photos.labelled is None:
-        raise RunError("--score needs labelled validation images: give --dataset_path, and no --calibration_images")
-    graph, predictor = build(args, kind, trained)
-    if size and graph.size is None:
-        refuse_smaller("--size", size, smallest_side(trained.model))
-    facts = describe(args, labels, trained.model, graph, size)
-    with writing(out), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
-        path = Path(folder) / out.name
-        write(args, path, kind, graph, size, facts, photos)
+    with ended_by_signals(), workplace(out) as folder:
+        trained = open_model(args.model, args.trust_remote_code, "MODEL")
+        _, labels = label_set(trained.model, trained.folder, trained.arguments.get("dataset"))
+        int8 = args.precision == "int8"
+        photos = find_photos(args.calibration_images, args.dataset_path, int8, trained, labels)
+        if args.score and photos.labelled is None:
+            raise RunError("--score needs labelled validation images: give --dataset_path, and no --calibration_images")
+        graph, predictor = build(args, kind, trained)
+        if size and graph.size is None:
+            refuse_smaller("--size", size, smallest_side(trained.model))
+        scored = photos.labelled is not None and (args.score or int8)
+        check_photos(photos, calibration_count(args), scored)
+        refuse_large(predictor, photos, size, least_side(graph))
+        path = folder / out.name
+        with writing(out):
+            write(args, path, kind, graph, size, describe(args, labels, trained.model, graph, size), photos)
         run = open_exported(str(path), kind)
         print(f"compared with PyTorch in fp32 on {photos.where}:", flush=True)
         for seen, share, difference in compare(run, predictor, photos, size, least_side(graph)):
             of_probability = "" if difference is None else f", probabilities differ by at most {difference:.1e}"
             print(f"  {seen[0]}x{seen[1]}: {share:.3%} of the pixels have the same class{of_probability}", flush=True)
             refuse_difference(args.precision, seen, share, difference)
-        if photos.labelled is not None and (args.score or int8):
+        if scored:
             before = mean_iou(predictor.labels, "PyTorch", photos)
             after = mean_iou(classes_of(run, size), args.precision, photos)
             if before is not None:
                 where = f"{len(photos.labelled)} validation images"
                 print(f"mIoU on {where}: {before:.4f} in PyTorch, {after:.4f} in the file", flush=True)
-        put_in_place(path, out, args.overwrite)
+        with writing(out):
+            put_in_place(path, out, args.overwrite)
     megabytes = sum(part.stat().st_size for part in parts(out)) / 1e6
     print(f"wrote {' and '.join(map(str, parts(out)))}: {megabytes:.1f} MB")
+
+
+@contextmanager
+def workplace(out: Path) -> Iterator[Path]:
+    """Create a hidden folder beside OUT for all that is temporary, and delete it afterwards.
+
+    One export at a time can have it. What a killed one has left there, the next export to OUT deletes. Raises RunError
+    if another has it, or if nothing can be written there.
+    """
+    folder = out.with_name(f".{out.name}.export")
+    with locked(folder, "the working folder"):
+        try:
+            inside = folder / "files"
+            shutil.rmtree(inside, ignore_errors=True)
+            with writing(folder):
+                inside.mkdir()
+            yield inside
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_arguments(args: argparse.Namespace) -> tuple[Path, str, tuple[int, int] | None]:
@@ -80,14 +119,29 @@ def check_arguments(args: argparse.Namespace) -> tuple[Path, str, tuple[int, int
     if args.precision not in PRECISIONS[kind]:
         others = " or ".join(name for name in PRECISIONS if args.precision in PRECISIONS[name])
         raise RunError(f"--format {kind} has no --precision {args.precision}: give --format {others}")
-    check_range("--calibration_count", args.calibration_count, {"least": 1})
+    check_photo_flags(args)
     require(kind)
     if not out.parent.is_dir():
         raise RunError(f"{out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise RunError(f"{out} is a folder: name a file")
+    if folders := [part for part in parts(out) if part.is_dir()]:
+        raise RunError(f"{folders[0]} is a folder: give another name")
     refuse_existing(out, args.overwrite)
     return out, kind, size_of(args.size)
+
+
+def check_photo_flags(args: argparse.Namespace) -> None:
+    """Raise RunError for flags about photos that would have no effect, or a number that is out of range."""
+    if args.calibration_images is not None and args.dataset_path is not None:
+        raise RunError("--calibration_images and --dataset_path exclude each other: leave out one of them")
+    if args.calibration_count is not None:
+        if args.precision != "int8":
+            raise RunError("--calibration_count needs --precision int8")
+        check_range("--calibration_count", args.calibration_count, {"least": 1})
+
+
+def calibration_count(args: argparse.Namespace) -> int:
+    """Return the number of photos to calibrate on."""
+    return (args.calibration_count or CALIBRATION_COUNT) if args.precision == "int8" else 0
 
 
 def size_of(words: Sequence[str]) -> tuple[int, int] | None:
@@ -151,7 +205,7 @@ def write(
     facts: dict[str, str],
     photos: Photos,
 ) -> None:
-    """Write the graph to `path`, in the format `kind`."""
+    """Write the graph to `path`, in the format `kind`. Temporary files stand beside it."""
     program = trace(graph, size)
     if kind == "torch_export":
         save_torch(program, str(path), facts)
@@ -159,8 +213,10 @@ def write(
     model = to_onnx(program, args.output)
     if args.precision == "int8":
         least = least_side(graph)
-        given = (resized(photo, sizes_of(photo, size, least)[0])[None] for photo in photos.some(args.calibration_count))
-        model = quantized(model, given)
+        given = (
+            resized(photo, sizes_of(photo, size, least)[0])[None] for photo in photos.some(calibration_count(args))
+        )
+        model = quantized(model, given, path.parent)
     if kind == "onnx":
         save_onnx(model, str(path), facts)
     else:
@@ -205,7 +261,9 @@ def make_parser() -> Parser:
         metavar="DIR",
         help="photos to calibrate int8 on, and to compare with (default: the training images of the model's data set)",
     )
-    parser.add_argument("--calibration_count", type=int, default=32, metavar="N", help="of them (default: 32)")
+    parser.add_argument(
+        "--calibration_count", type=int, metavar="N", help=f"of them, for int8 (default: {CALIBRATION_COUNT})"
+    )
     parser.add_argument(
         "--dataset_path", metavar="PATH", help="the model's data set (default: where its run read it, or its name)"
     )

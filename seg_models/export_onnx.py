@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,12 +39,14 @@ def to_onnx(program: torch.export.ExportedProgram, output: str) -> "ModelProto":
     return model
 
 
-def quantized(model: "ModelProto", photos: Iterable[np.ndarray]) -> "ModelProto":
+def quantized(model: "ModelProto", photos: Iterable[np.ndarray], place: Path) -> "ModelProto":
     """Return an ONNX model whose convolutions compute in int8 (onnxruntime's static quantisation).
 
     photos  each uint8 (1, H, W, 3); the ranges of the activations are those that occur in them
+    place   folder for temporary files
 
-    Weights have a scale for each output channel. Raises ModelError if onnxruntime cannot quantise the model.
+    Weights have a scale for each output channel. Raises ModelError if onnxruntime cannot quantise the model, and
+    OSError if the disk refuses.
     """
     import onnx
 
@@ -51,7 +54,7 @@ def quantized(model: "ModelProto", photos: Iterable[np.ndarray]) -> "ModelProto"
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory(dir=place) as folder, quiet():
         given, prepared, result = (os.path.join(folder, f"{name}.onnx") for name in ("given", "prepared", "result"))
         onnx.save(model, given)
         try:
@@ -66,6 +69,8 @@ def quantized(model: "ModelProto", photos: Iterable[np.ndarray]) -> "ModelProto"
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )
+        except OSError:
+            raise
         except Exception as error:  # as in `trace`
             raise ModelError(f"onnxruntime cannot quantise this network: {first_line(error)}") from error
         return onnx.load(result)

@@ -1,9 +1,11 @@
 """The files that `python -m seg_models.export` writes: what each format needs, and how to save and run a file."""
 
+import io
 import os
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,10 +37,9 @@ def require(kind: str) -> None:
 
 def save_torch(program: torch.export.ExportedProgram, path: str, facts: dict[str, str]) -> None:
     """Save a program, with `facts`, texts by name, as files inside it. Raises OSError if the disk refuses."""
-    try:
-        torch.export.save(program, path, extra_files=facts)
-    except RuntimeError as error:
-        raise OSError(f"torch.export.save: {first_line(error)}") from error
+    content = io.BytesIO()  # torch would abort the process on a full disk
+    torch.export.save(program, content, extra_files=facts)
+    Path(path).write_bytes(content.getbuffer())
 
 
 def save_onnx(model: "ModelProto", path: str, facts: dict[str, str]) -> None:
@@ -58,7 +59,7 @@ def save_openvino(model: "ModelProto", path: str, facts: dict[str, str], half: b
     """
     import openvino
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
         onnx_path = os.path.join(folder, "model.onnx")
         save_onnx(model, onnx_path, {})
         converted = openvino.Core().read_model(onnx_path)
@@ -67,7 +68,7 @@ def save_openvino(model: "ModelProto", path: str, facts: dict[str, str], half: b
         try:
             openvino.save_model(converted, path, compress_to_fp16=half)
         except RuntimeError as error:
-            raise OSError(f"openvino.save_model: {first_line(error)}") from error
+            raise OSError(f"OpenVINO could not write it (is the disk full?): {first_line(error)}") from error
 
 
 def open_exported(path: str, kind: str, threads: int | None = None, hint: str = "f32") -> Runner:

@@ -4,6 +4,9 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -46,6 +49,33 @@ class StopRequest:
         """Print the command that resumes the run, and exit."""
         say(self.accelerator, f"stopped; resume with: accelerate launch {command}", flush=True)
         sys.exit(128 + (self.signal or signal.SIGTERM))
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP end the program as Ctrl-C does, so that its temporary files are deleted."""
+    ended = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the deleting
+        ended.append(number)
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # respect nohup
+    if threading.current_thread() is not threading.main_thread():
+        before = {}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if ended:  # exit at once: Python would abort while a prediction runs in a thread
+            sys.stdout.flush()
+            os._exit(128 + ended[0])
 
 
 def stop_with_launcher() -> None:

@@ -1,6 +1,11 @@
 """Exported files: they give the network's classes, say what they are, and are refused in one line where they cannot."""
 
+import errno
 import json
+import multiprocessing
+import os
+import runpy
+import signal
 import subprocess
 import sys
 
@@ -12,8 +17,9 @@ from conftest import ROOT
 from PIL import Image
 from torch import nn
 
+import export_checks
 from data_scripts.labels import CAMVID
-from seg_models import exported
+from seg_models import export, exported
 from seg_models.catalog import MODELS
 from seg_models.errors import ModelError
 from seg_models.export_graph import GridAverages, PhotoGraph, least_side, trace
@@ -127,6 +133,55 @@ def test_the_script_of_the_docs_runs_a_file_without_this_package(in_process, sav
     expected = model.labels(torch.from_numpy(photo((100, 150), 1)[0]).permute(2, 0, 1)).numpy()
     assert (np.asarray(result) == expected).mean() > 0.998
     assert result.getpalette()[:33] == [value for color in CAMVID.palette for value in color]
+    photos_of_all_kinds(runpy.run_path(str(ROOT / "docs" / "run_exported.py"))["main"], photos / "1.png")
+
+
+def photos_of_all_kinds(segment, photo):
+    """Segment a photo that is rotated by its tag, has transparency, is grey, or has 16 bits."""
+    image, turned = Image.open(photo, formats=["PNG"]), Image.Exif()
+    turned[0x0112] = 6  # shown, the picture is turned clockwise
+    image.transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=turned)
+    image.convert("RGBA").save("clear.png")
+    image.convert("L").save("grey.png")
+    Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save("deep.png")
+    for kind in ("turned", "clear", "grey", "deep"):
+        segment("net.onnx", f"{kind}.png", f"{kind}_ids.png")
+    found = {kind: read_ids(f"{kind}_ids.png") for kind in ("turned", "clear", "grey", "deep")}
+    assert np.array_equal(found["turned"], read_ids("ids.png")) and np.array_equal(found["clear"], read_ids("ids.png"))
+    assert np.array_equal(found["grey"], found["deep"]) and found["grey"].shape == (100, 150)
+    Image.new("RGB", (63, 200)).save("small.png")
+    with pytest.raises(SystemExit, match=r"error: small.png is 63x200: this model takes sides of 64 to 16384"):
+        segment("net.onnx", "small.png", "new.png")
+
+
+def read_ids(path):
+    return np.asarray(Image.open(path, formats=["PNG"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("net.onnx", "photo.png", "there.png"), "error: there.png: give the name of a new file that ends in .png"),
+        (("net.onnx", "photo.png", "ids.jpg"), "error: ids.jpg: give the name of a new file that ends in .png"),
+        (("nowhere.onnx", "photo.png", "ids.png"), "error: nowhere.onnx is no .onnx file of seg_models.export: "),
+        (("there.png", "photo.png", "ids.png"), "error: there.png is no .onnx file of seg_models.export: "),
+    ],
+)
+def test_the_script_of_the_docs_refuses_in_one_line(words, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.png").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "docs" / "run_exported.py"))["main"](*words)
+    assert stop.value.code.startswith(line) and "\n" not in stop.value.code
+
+
+@pytest.mark.parametrize("content", [None, b"no photo"])
+def test_the_script_of_the_docs_names_a_photo_that_it_cannot_read(content, tmp_path):
+    photo = tmp_path / "photo.png"
+    if content is not None:
+        photo.write_bytes(content)
+    with pytest.raises(SystemExit, match=f"error: cannot read the photo {photo}: "):
+        runpy.run_path(str(ROOT / "docs" / "run_exported.py"))["open_photo"](str(photo))
 
 
 def test_int8_in_openvino_is_close_and_says_what_it_is(in_process, saved, photos, tmp_path, capsys):
@@ -154,8 +209,6 @@ def test_half_precision_by_torch_export(in_process, saved, tmp_path, capsys):
 
 
 def test_a_file_that_differs_from_the_network_is_not_kept(in_process, saved, photos, tmp_path, capsys, monkeypatch):
-    from seg_models import export
-
     monkeypatch.setattr(export, "open_exported", lambda *_: lambda photo: np.zeros(photo.shape[:3], np.uint8))
     (tmp_path / "net.pt2").write_text("before")
     with pytest.raises(SystemExit) as stop:
@@ -174,20 +227,76 @@ def test_a_file_that_differs_from_the_network_is_not_kept(in_process, saved, pho
         (["net.onnx", "--size", "64"], "--size takes a height and a width of 1 to 16384, or dynamic, not 64"),
         (["net.onnx", "--size", "0", "64"], "--size takes a height and a width"),
         (["net.onnx", "--test_size", "0", "64"], "--test_size 0 64 is too small"),
-        (["net.onnx", "--calibration_count", "0"], "--calibration_count 0 is out of range"),
+        (["net.onnx", "--precision", "int8", "--calibration_count", "0"], "--calibration_count 0 is out of range"),
+        (["net.onnx", "--calibration_count", "3"], "--calibration_count needs --precision int8"),
+        (["net.onnx", "--calibration_images", ".", "--dataset_path", "."], "exclude each other: leave out one of them"),
+        (["net.onnx", "--calibration_images", "cut.png"], "cannot read image cut.png: "),
+        (["folder.xml", "--overwrite"], "folder.bin is a folder: give another name"),
         (["net.onnx", "--calibration_images", "nowhere"], "no folder and no image nowhere (--calibration_images)"),
         (["net.onnx", "--score"], "--score needs labelled validation images"),
         (["nowhere/net.onnx"], "nowhere/net.onnx: there is no folder nowhere"),
         (["there.onnx"], "there.onnx exists: give --overwrite, or another name"),
     ],
 )
-def test_wrong_flags_give_one_line(words, line, in_process, saved, tmp_path, capsys):
+def test_wrong_flags_give_one_line(words, line, in_process, saved, photos, tmp_path, capsys):
     (tmp_path / "there.onnx").write_text("")
+    (tmp_path / "folder.bin").mkdir()
+    (tmp_path / "cut.png").write_bytes((photos / "0.png").read_bytes()[:-200])
     with pytest.raises(SystemExit) as stop:
         in_process("seg_models.export", saved, *words)
     said = capsys.readouterr().err
     assert stop.value.code == 1 and line in said and said.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["there.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.png", "folder.bin", "there.onnx"]
+
+
+def test_an_unknown_model_is_named_as_what_it_was_given_as(in_process, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        in_process("seg_models.export", tmp_path, "net.onnx")
+    assert f"error: MODEL {tmp_path} is neither a run folder with best/ nor a saved model" in capsys.readouterr().err
+
+
+def test_a_size_that_fills_the_memory_is_refused_before_any_work(in_process, saved, capsys, monkeypatch):
+    monkeypatch.setattr(export_checks, "free_memory_of", lambda device, wanted: wanted - 1)
+    monkeypatch.setattr(export, "trace", None)
+    with pytest.raises(SystemExit):
+        in_process("seg_models.export", saved, "net.onnx", "--size", 200, 300)
+    line = capsys.readouterr().err
+    assert "running the network at 200x300 needs about" in line and line.endswith("a smaller --size or --test_size\n")
+
+
+def test_a_full_disk_leaves_the_file_before(in_process, saved, tmp_path, capsys, monkeypatch):
+    def refuse(args, path, *_):
+        path.write_text("half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(export, "write", refuse)
+    (tmp_path / "net.onnx").write_text("before")
+    killed = tmp_path / ".net.onnx.export" / "files"
+    killed.mkdir(parents=True)
+    (killed / "net.onnx").write_text("what a killed export has left")
+    with pytest.raises(SystemExit):
+        in_process("seg_models.export", saved, "net.onnx", "--overwrite")
+    assert capsys.readouterr().err == "error: cannot write net.onnx: No space left on device\n"
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_a_second_export_to_the_same_file_is_refused(in_process, saved, tmp_path, capsys):
+    with export.workplace(tmp_path / "net.onnx") as folder:
+        with pytest.raises(SystemExit):
+            in_process("seg_models.export", saved, "net.onnx")
+        assert folder.is_dir()
+    assert "the working folder .net.onnx.export is in use by" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_terminated_export_leaves_nothing(in_process, saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "write", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    process = multiprocessing.get_context("fork").Process(
+        target=in_process, args=("seg_models.export", saved, "net.onnx")
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 128 + signal.SIGTERM and not list(tmp_path.iterdir())
 
 
 def test_a_missing_package_is_named_with_the_remedy(in_process, saved, capsys, monkeypatch):

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 import torch
 
+from seg_models.exported import save_torch
 from seg_runs import checkpoints, files
 from seg_runs import launch as launching
 from seg_runs.launch import RunError
@@ -53,6 +54,12 @@ def test_training_pt_that_does_not_fit_is_the_disks_refusal(disk):
     path = disk("size=1m") / "training.pt"
     with pytest.raises(OSError, match="No space left on device"):
         checkpoints.write({"optimizer": torch.zeros(10**6)}, path)
+
+
+def test_an_exported_program_that_does_not_fit_is_the_disks_refusal(disk):
+    program = torch.export.export(torch.nn.Linear(700, 700), (torch.zeros(1, 700),))
+    with pytest.raises(OSError, match="No space left on device"):  # torch would abort the process
+        save_torch(program, str(disk("size=1m") / "net.pt2"), {})
 
 
 @pytest.mark.parametrize("name", ["training.pt", "model.safetensors", "ema.safetensors", "rng_0.pt", "state.json"])
