@@ -216,7 +216,7 @@ def write(
         given = (
             resized(photo, sizes_of(photo, size, least)[0])[None] for photo in photos.some(calibration_count(args))
         )
-        model = quantized(model, given, path.parent)
+        model = quantized(model, given, str(path.parent))
     if kind == "onnx":
         save_onnx(model, str(path), facts)
     else:

@@ -7,7 +7,6 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +38,7 @@ def to_onnx(program: torch.export.ExportedProgram, output: str) -> "ModelProto":
     return model
 
 
-def quantized(model: "ModelProto", photos: Iterable[np.ndarray], place: Path) -> "ModelProto":
+def quantized(model: "ModelProto", photos: Iterable[np.ndarray], place: str) -> "ModelProto":
     """Return an ONNX model whose convolutions compute in int8 (onnxruntime's static quantisation).
 
     photos  each uint8 (1, H, W, 3); the ranges of the activations are those that occur in them

@@ -5,7 +5,6 @@ import os
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +38,8 @@ def save_torch(program: torch.export.ExportedProgram, path: str, facts: dict[str
     """Save a program, with `facts`, texts by name, as files inside it. Raises OSError if the disk refuses."""
     content = io.BytesIO()  # torch would abort the process on a full disk
     torch.export.save(program, content, extra_files=facts)
-    Path(path).write_bytes(content.getbuffer())
+    with open(path, "wb") as file:
+        file.write(content.getbuffer())
 
 
 def save_onnx(model: "ModelProto", path: str, facts: dict[str, str]) -> None:
