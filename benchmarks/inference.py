@@ -27,10 +27,11 @@ import torch
 from timing import median_of
 
 from export_checks import Photos, classes_of, find_photos, mean_iou, resized
+from model_paths import SHIPPED
 from prediction_job import open_model
 from seg_models.exported import open_exported
 from seg_models.predictor import Predictor
-from trained_model import SHIPPED, label_set
+from trained_model import label_set
 
 ROOT = Path(__file__).resolve().parent.parent
 EAGER = "PyTorch bf16"

@@ -99,3 +99,31 @@ def test_functions_say_what_they_take_and_return(path):
 @pytest.mark.parametrize("name", ["evaluate", "datasets", "transformers", "accelerate"])
 def test_nothing_shadows_a_package_of_the_floor_below(name):
     assert not (ROOT / name).exists() and not (ROOT / f"{name}.py").exists()
+
+
+def defined(path: Path) -> set[str]:
+    """Return the names that a module has at its top level."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)  # of __all__
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_imports_what_is_there(path):
+    """Benchmarks take long, so few tests run them: a name that has moved would be noticed too late."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            parts = node.module.split(".")
+            places = [ROOT.joinpath(*parts), ROOT / "benchmarks" / parts[-1]]
+            files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+            for file in [file for file in files if file.is_file()][:1]:
+                modules = {other.stem for other in file.parent.glob("*") if file.name == "__init__.py"}
+                assert {alias.name for alias in node.names} <= defined(file) | modules, node.module
