@@ -43,7 +43,8 @@ def facts_of(model: str) -> Facts:
     """
     results, folder = find_model(model)
     config, arguments = read_json(folder / "config.json"), read_arguments(results)
-    names, dataset = config.get("id2label"), arguments.get("dataset") or config.get("dataset") or "minicity"
+    names, dataset = config.get("id2label"), arguments.get("dataset") or config.get("dataset")
+    dataset = dataset if isinstance(dataset, str) else "minicity"  # loading refuses a damaged configuration
     return Facts(
         classes=len(names) if isinstance(names, dict) else 0,
         **from_card(folder, dataset),
