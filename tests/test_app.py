@@ -78,7 +78,9 @@ def url(trained, photos, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(url, tmp_path_factory):
-    return Client(url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+    return Client(
+        url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"), httpx_kwargs={"timeout": 300}
+    )
 
 
 def segment(client, photo, model, scales=(1.0,), flip=False, **more):
@@ -442,7 +444,7 @@ def test_a_space_runs_from_its_folder_alone(trained, photos, tmp_path):
         process = subprocess.Popen(code, cwd=tmp_path, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         address = wait_for(process, port, log)
-        client = Client(address, verbose=False, download_files=tmp_path / "got")
+        client = Client(address, verbose=False, download_files=tmp_path / "got", httpx_kwargs={"timeout": 300})
         ids, _, _ = segment(client, photos / "street_0.png", "model")
         assert Image.open(ids).size == (192, 96)
     finally:

@@ -102,7 +102,9 @@ def app(model_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(app, tmp_path_factory):
-    return Client(app.url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+    return Client(
+        app.url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"), httpx_kwargs={"timeout": 300}
+    )
 
 
 def photo(folder: Path, number: int) -> Path:
@@ -122,16 +124,19 @@ def test_two_hundred_requests_at_once_get_their_own_answers_or_none(app, model_f
     photos = [photo(tmp_path, number) for number in range(200)]
     with ThreadPoolExecutor(1) as one:  # uploaded first, so that the calls overlap
         uploads = list(one.map(app.upload, photos[1::2]))
-    clients = [Client(app.url, verbose=False, download_files=tmp_path / f"client{i}") for i in range(4)]
+    patient = {"timeout": 300}  # a busy machine is no fault
+    clients = [
+        Client(app.url, verbose=False, download_files=tmp_path / f"client{i}", httpx_kwargs=patient) for i in range(4)
+    ]
 
     def ask(number: int) -> tuple[str, tuple[int, int] | None]:
         if number % 2:
             route = ("run", "api")[number // 2 % 2]
             body = {"data": [file_data(uploads[number // 2]), app.model, [1.0], False]}
-            answer = httpx.post(f"{app.url}/{API}/{route}/segment", json=body, timeout=120)
+            answer = httpx.post(f"{app.url}/{API}/{route}/segment", json=body, timeout=300)
             if answer.status_code != 200:
                 return "refused", None
-            ids = httpx.get(app.url + answer.json()["data"][0]["url"].removeprefix(app.url))
+            ids = httpx.get(app.url + answer.json()["data"][0]["url"].removeprefix(app.url), **patient)
             (tmp_path / f"direct{number}.png").write_bytes(ids.content)
             return "answered", Image.open(tmp_path / f"direct{number}.png").size
         try:
@@ -603,7 +608,13 @@ def test_with_auth_nothing_is_open_without_the_password(model_folder, tmp_path):
             assert stranger.post(f"/{API}/call/segment", json=data).status_code == 401
             assert stranger.get("/config").status_code == 401
             assert stranger.post("/login", data={"username": "ann", "password": "pass"}).status_code == 400
-        answered = Client(running.url, auth=("ann", "pass:word"), verbose=False, download_files=tmp_path / "got")
+        answered = Client(
+            running.url,
+            auth=("ann", "pass:word"),
+            verbose=False,
+            download_files=tmp_path / "got",
+            httpx_kwargs={"timeout": 300},
+        )
         ids, *_ = answered.predict(handle_file(str(image)), running.model, [1.0], False, api_name="/segment")
         assert Image.open(ids).size == Image.open(image).size
         assert "pass:word" not in running.log.read_text()
