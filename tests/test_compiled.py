@@ -44,9 +44,9 @@ def test_every_cnn_is_here():
 def trained(in_process, monkeypatch, backend, run, *flags) -> tuple[dict, dict]:
     """Train with a backend. Returns the last row of the log, and the weights that were saved."""
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", backend)
-    monkeypatch.setattr(inductor, "fallback_random", True)  # else dropout draws other numbers
     torch._dynamo.reset()
-    in_process("train_seg", *FLAGS.split(), *flags, "--output_dir", run)
+    with inductor.patch(fallback_random=True):  # else dropout draws other numbers
+        in_process("train_seg", *FLAGS.split(), *flags, "--output_dir", run)
     assert json.loads((run / "results.json").read_text())["best_mean_iou"] >= 0
     return rows_of(run)[-1], load_file(run / "best" / "model.safetensors")
 
