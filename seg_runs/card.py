@@ -354,8 +354,8 @@ def limits_section(config: dict, scores: dict | None, note: dict[str, Any]) -> s
     )
     if scores:
         known = sorted((iou, name) for name, iou in scores["iou"].items() if iou is not None)
-        weak = ", ".join(f"{name} ({iou:.2f})" for iou, name in known[:5] if iou < 0.5)
-        lines += f" Its lowest IoUs: {weak}." if weak else ""
+        weak = [f"{name} ({iou:.2f})" for iou, name in known[:5] if iou < 0.5]
+        lines += f" Its lowest IoU{'s' * (len(weak) > 1)}: {', '.join(weak)}." if weak else ""
         absent = [name for name, iou in scores["iou"].items() if iou is None]
         lines += f" Not validated, because the images show none: {', '.join(absent)}." if absent else ""
     return lines

@@ -2,12 +2,15 @@
 
 The training loop divides by the weight summed over all processes and accumulation steps. (A mean of means would give
 pixels more weight in images with many ignored pixels.) Ignored pixels add nothing to sum or weight and get a zero
-gradient; without valid pixels both are zero. The arithmetic is fp32, also under autocast.
+gradient; without valid pixels both are zero. The weight depends on the labels only, so auxiliary logits share it. The
+arithmetic is fp32, also under autocast.
+
+This file is copied next to saved networks. They need cross entropy only; what else training can minimise is in
+loss_pixels.py, loss_regions.py and objective.py, which are not copied.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -61,14 +64,3 @@ def enet_class_weights(pixels: Sequence[int], constant: float = 1.02) -> list[fl
     """
     total = max(sum(pixels), 1)
     return [1 / math.log(constant + count / total) for count in pixels]
-
-
-def make_loss(
-    name: str, class_weights: torch.Tensor | None = None, gamma: float | None = None
-) -> Callable[[torch.Tensor, torch.Tensor], Sums]:
-    """Return the loss `name`, one of `LOSSES`, as a function (logits, labels) -> (sum, weight)."""
-    if name == "weighted_ce":
-        return partial(weighted_cross_entropy, class_weights=class_weights)
-    if name == "focal":
-        return focal_loss if gamma is None else partial(focal_loss, gamma=gamma)
-    return cross_entropy

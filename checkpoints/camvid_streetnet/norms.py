@@ -84,19 +84,18 @@ def bias_instead_of_norm(sequential: nn.Sequential, index: int) -> None:
     sequential[index] = nn.Identity()
 
 
-def synchronize_batch_norm(model: nn.Module) -> nn.Module:
-    """Return `model` with batch norms that are synchronised over processes, sharing its weights and statistics."""
-    from timm.layers import convert_sync_batchnorm  # torch's version would drop the activations in timm's norms
+def freeze_batch_norm(*parts: nn.Module) -> None:
+    """Freeze the running statistics, weights and biases of the batch norms in parts of a network, in place.
 
-    return convert_sync_batchnorm(model)
-
-
-def freeze_batch_norm(encoder: nn.Module) -> None:
-    """Freeze the running statistics, weights and biases of an encoder's batch norms, in place.
-
-    Use it for encoders that start from trained weights. Call it again after each `model.train()`, which unfreezes the
+    Use it for parts that start from trained weights. Call it again after each `model.train()`, which unfreezes the
     statistics.
     """
-    for module in encoder.modules():
+    for module in (module for part in parts for module in part.modules()):
         if isinstance(module, nn.BatchNorm2d):
             module.eval().requires_grad_(False)
+
+
+def is_frozen(layer: nn.Module) -> bool:
+    """Whether `layer` is a batch norm that `freeze_batch_norm` froze, even if `model.train()` was called since."""
+    learns = any(parameter.requires_grad for parameter in layer.parameters())
+    return isinstance(layer, nn.BatchNorm2d) and layer.affine and not learns

@@ -20,23 +20,23 @@ from .norms import norm_layer
 from .resnet import BasicBlock
 
 STEM = 32  # channels at stride 2
+SHAPES = {  # widths and depths of the stages, dilations of the last stage's blocks, whether there is a map at stride 2
+    "streetnet": ((64, 128, 192), (1, 2, 4), (1, 2, 4, 8), False),
+    "streetnet_fine": ((64, 128, 192), (1, 2, 4), (1, 2, 4, 8), True),
+    "streetnet_large": ((64, 128, 256), (2, 3, 6), (1, 2, 4, 8, 1, 2), False),
+}
 
 
 class StreetNetEncoder(nn.Module):
     """Map (B, 3, H, W) to feature maps (B, channels[i], H/r, W/r), r = reductions[i].
 
-    There are three maps, at strides 4, 8 and 16. `fine` adds a first one at stride 2.
+    There are three maps, at strides 4, 8 and 16. streetnet_fine has one more before them, at stride 2. `build_encoder`
+    checks `output_stride`, which is 16.
     """
 
-    def __init__(
-        self,
-        norm: str = "batch",
-        fine: bool = False,
-        widths: tuple[int, ...] = (64, 128, 192),
-        depths: tuple[int, ...] = (1, 2, 4),
-        dilations: tuple[int, ...] = (1, 2, 4, 8),
-    ):
+    def __init__(self, name: str = "streetnet", norm: str = "batch", output_stride: int | None = None):
         super().__init__()
+        widths, depths, dilations, fine = SHAPES[name]
         self.fine = fine
         self.stem = nn.Sequential(
             conv_norm_act(norm, 3, STEM, stride=2),

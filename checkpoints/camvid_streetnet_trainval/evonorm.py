@@ -8,7 +8,7 @@ is recomputed.
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 NO_EPS = 1e-20  # 1 + NO_EPS is 1. Zero itself is refused by the batch norm of torch 2.11.
 
@@ -129,14 +129,22 @@ class S0(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, v, mean, scale):
+    def forward(
+        ctx: FunctionCtx,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        v: torch.Tensor,
+        mean: torch.Tensor,
+        scale: torch.Tensor,
+    ) -> torch.Tensor:
         ctx.save_for_backward(x, weight, v, mean, scale)
         gated = (x * on_map(v, x)).sigmoid_().mul_(x)
         return torch.addcmul(on_map(bias, x), gated, on_map(on_channels(scale, len(v)) * weight, x))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dy):
+    def backward(ctx: FunctionCtx, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, v, mean, scale = ctx.saved_tensors
         channels = len(v)
         pixels = x.shape[2:].numel() * channels // scale.shape[1]  # values in a group
@@ -191,7 +199,17 @@ class B0(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, v, mean, std, batch_std, training):
+    def forward(
+        ctx: FunctionCtx,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        v: torch.Tensor,
+        mean: torch.Tensor,
+        std: torch.Tensor,
+        batch_std: torch.Tensor,
+        training: bool,
+    ) -> torch.Tensor:
         ctx.save_for_backward(x, weight, v, mean, std, batch_std)
         ctx.training = training
         divisor = torch.addcmul(on_map(std, x), x, on_map(v, x))
@@ -200,7 +218,7 @@ class B0(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dy):
+    def backward(ctx: FunctionCtx, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, v, mean, std, batch_std = ctx.saved_tensors
         pixels = x.shape[2:].numel()
         of_image = torch.addcmul(on_map(std, x), x, on_map(v, x))

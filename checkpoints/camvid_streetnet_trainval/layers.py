@@ -46,3 +46,14 @@ def merge_pooled(norm: str, in_channels: int, out_channels: int) -> nn.Sequentia
 def upsample_like(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Upsample features (B, C, h, w) bilinearly to the height and width of `like`."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def resize_logits(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize logits (B, C, h, w) to (B, C, *size) bilinearly, in float32 and with `align_corners=False`.
+
+    Logits are resized here only.
+    """
+    logits = logits.float()
+    if logits.shape[-2:] == tuple(size):
+        return logits
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)

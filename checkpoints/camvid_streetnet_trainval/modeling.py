@@ -5,95 +5,20 @@ logits = SegmentationModel(config)(pixel_values).logits
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
-from functools import partial
+import os
+import shutil
+from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models.segmentation.fcn import FCNHead
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import SemanticSegmenterOutput
+from transformers.dynamic_module_utils import get_relative_imports
 
-from .acfnet import ACFHead
-from .deeplabv3 import DeepLabV3Head
-from .deeplabv3plus import DeepLabV3PlusHead
-from .errors import ModelError
-from .fcn import FCNDecoder
-from .hrnet import HRNetHead
-from .losses import cross_entropy
-from .maxunpool import MaxPoolEncoder, MaxUnpoolHead
 from .names import MODEL_TYPE
-from .norms import EvoNorm, convert_norms
-from .predictor import resize_logits
-from .pspnet import PSPNetHead
-from .resnet import LAYERS, ResNetEncoder
-from .streetnet import StreetNetEncoder, StreetNetHead
-from .swin import AllMLPHead, SwinTinyEncoder
-from .timm_encoder import TimmEncoder
-from .unet import AttentionUNetHead, UNetEncoder, UNetHead
-
-DECODERS = {
-    "acfnet": ACFHead,
-    "deeplabv3": DeepLabV3Head,
-    "deeplabv3plus": DeepLabV3PlusHead,
-    "fcn": FCNDecoder,
-    "hrnet": HRNetHead,
-    "maxunpool": MaxUnpoolHead,
-    "pspnet": PSPNetHead,
-    "segformer": AllMLPHead,
-    "streetnet": StreetNetHead,
-    "unet": UNetHead,
-    "attention_unet": AttentionUNetHead,
-}
-OTHER_ENCODERS = {  # name: (class, output stride) of our encoders that are not ResNets
-    "maxpool": (MaxPoolEncoder, 32),
-    "streetnet": (StreetNetEncoder, 16),
-    "streetnet_fine": (partial(StreetNetEncoder, fine=True), 16),
-    "streetnet_large": (
-        partial(StreetNetEncoder, widths=(64, 128, 256), depths=(2, 3, 6), dilations=(1, 2, 4, 8, 1, 2)),
-        16,
-    ),
-    "swin_tiny": (SwinTinyEncoder, 32),
-    "unet": (UNetEncoder, 16),
-}
-
-
-@dataclass
-class SegmentationOutput(SemanticSegmenterOutput):
-    """`transformers`' output plus `aux_logits`, a tuple of (B, C, h', w') with losses of their own, or None."""
-
-    aux_logits: tuple[torch.FloatTensor, ...] | None = None
-
-
-def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor | None:
-    """Return the mean cross entropy over the pixels of `labels` that are not 255, or None without labels."""
-    if labels is None:
-        return None
-    total, weight = cross_entropy(resize_logits(logits, labels.shape[-2:]), labels)
-    return total / weight.clamp(min=1)
-
-
-class AuxiliaryHead:
-    """Mixin for networks that can train with a second head on the encoder's second-to-last map (deep supervision).
-
-    Zhao et al., 2017, arXiv 1612.01105, section 3.3. The head is torchvision's FCN head, under torchvision's name
-    `aux_classifier`. It is not saved: in a loaded model, `aux_classifier` is None.
-    """
-
-    def add_auxiliary_head(self, channels: int) -> None:
-        """Add the head. `channels` is the number of channels of the encoder's second-to-last map."""
-        head = convert_norms(FCNHead(channels, self.config.num_labels), self.config.norm)
-        head.apply(self._init_weights)
-        self.aux_classifier = head
-        unsaved = {f"aux_classifier.{name}" for name in head.state_dict()}
-        self._keys_to_ignore_on_save = unsaved.union(self._keys_to_ignore_on_save or ())
-
-    def auxiliary_logits(self, features: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        return (self.aux_classifier(features[-2]),) if self.training and self.aux_classifier is not None else ()
+from .norms import EvoNorm
+from .output import AuxiliaryHead, SegmentationOutput, mean_cross_entropy
+from .parts import DECODERS, ENCODERS
 
 
 class SegmentationConfig(PretrainedConfig):
@@ -117,7 +42,7 @@ class SegmentationConfig(PretrainedConfig):
         norm: str = "batch",
         output_stride: int | None = None,
         dataset: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         self.encoder = encoder
         self.decoder = decoder
@@ -126,6 +51,66 @@ class SegmentationConfig(PretrainedConfig):
         self.dataset = dataset
         super().__init__(**kwargs)
 
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write config.json, and the code of this network beside it. Saving a model calls this.
+
+        transformers' own mechanism, `register_for_auto_class`, would copy the code of every network.
+        """
+        self.auto_map = {
+            "AutoConfig": "modeling.SegmentationConfig",
+            "AutoModelForSemanticSegmentation": "modeling.SegmentationModel",
+        }
+        save_code(self, save_directory)
+        super().save_pretrained(save_directory, push_to_hub, **kwargs)
+
+
+def encoder_class(config: SegmentationConfig) -> type[nn.Module]:
+    """Return the class in `ENCODERS` that builds `config.encoder`. Raises ValueError if there is none.
+
+    The entry timm, if there is one, takes the names without an entry.
+    """
+    found = ENCODERS.get(config.encoder, ENCODERS.get("timm"))
+    if found is None:
+        raise ValueError(f"encoder {config.encoder} is not among those that this folder has code for: {list(ENCODERS)}")
+    return found
+
+
+def decoder_class(config: SegmentationConfig) -> type[nn.Module]:
+    """Return the class in `DECODERS` that builds `config.decoder`. Raises ValueError if there is none."""
+    if config.decoder not in DECODERS:
+        raise ValueError(f"unknown decoder {config.decoder!r}: choose one of {', '.join(DECODERS)}")
+    return DECODERS[config.decoder]
+
+
+def save_code(config: SegmentationConfig, folder: str | os.PathLike) -> None:
+    """Write the code that builds the network of `config` to `folder`, so that it loads without this package.
+
+    These are this file, what it imports, the files of encoder and decoder, what those import, and parts.py. That last
+    file decides what else is needed: transformers copies whatever a file mentions in the form `from .x import`. So it
+    is not copied, but written with the two parts alone.
+    """
+    own, encoder, decoder = os.path.dirname(__file__), encoder_class(config), decoder_class(config)
+    files, new = {"parts"}, {"modeling", _file_name(encoder), _file_name(decoder)}
+    while new:
+        files |= new
+        new = {name for file in new for name in get_relative_imports(os.path.join(own, f"{file}.py"))} - files
+    os.makedirs(folder, exist_ok=True)
+    for file in files - {"parts"}:
+        shutil.copyfile(os.path.join(own, f"{file}.py"), os.path.join(folder, f"{file}.py"))
+    lines = [
+        '"""The parts of this network. In the package, this file lists those of every network."""\n',
+        *sorted(f"from .{_file_name(part)} import {part.__name__}" for part in (encoder, decoder)),
+        f"\nENCODERS = {{{config.encoder!r}: {encoder.__name__}}}",
+        f"DECODERS = {{{config.decoder!r}: {decoder.__name__}}}\n",
+    ]
+    with open(os.path.join(folder, "parts.py"), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines))
+
+
+def _file_name(part: type) -> str:
+    """Return the name of the file that defines a class, without .py."""
+    return part.__module__.rpartition(".")[2]
+
 
 def build_encoder(config: SegmentationConfig) -> nn.Module:
     """Return the encoder, which maps (B, 3, H, W) to a list of feature maps.
@@ -133,16 +118,11 @@ def build_encoder(config: SegmentationConfig) -> nn.Module:
     Its attributes `channels` and `reductions` describe these maps. Raises ValueError if the encoder does not support
     the norm or the output stride.
     """
-    if config.encoder in LAYERS:
-        return ResNetEncoder(config.encoder, config.norm, config.output_stride or 8)
-    if config.encoder not in OTHER_ENCODERS:
-        if config.norm != "batch":
-            raise ValueError(f"norm {config.norm} does not reach into timm's {config.encoder}: choose batch")
-        return TimmEncoder(config.encoder, config.output_stride or 32)
-    encoder, output_stride = OTHER_ENCODERS[config.encoder]
-    if config.output_stride not in (None, output_stride):
-        raise ValueError(f"encoder {config.encoder} has output stride {output_stride}, not {config.output_stride}")
-    return encoder(config.norm)
+    encoder = encoder_class(config)(config.encoder, config.norm, config.output_stride)
+    stride = encoder.reductions[-1]
+    if config.output_stride not in (None, stride):
+        raise ValueError(f"encoder {config.encoder} has output stride {stride}, not {config.output_stride}")
+    return encoder
 
 
 class SegmentationModel(AuxiliaryHead, PreTrainedModel):
@@ -155,9 +135,7 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
         super().__init__(config)
         self.backbone = build_encoder(config)
         config.output_stride = self.backbone.reductions[-1]
-        if config.decoder not in DECODERS:
-            raise ValueError(f"unknown decoder {config.decoder!r}: choose one of {', '.join(DECODERS)}")
-        head = DECODERS[config.decoder]
+        head = decoder_class(config)
         self.classifier = head(self.backbone.channels, self.backbone.reductions, config.num_labels, config.norm)
         self.aux_classifier = None
         self.post_init()
@@ -206,56 +184,3 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
         logits, *auxiliary = logits if isinstance(logits, tuple) else (logits,)
         auxiliary = (*auxiliary, *self.auxiliary_logits(features)) or None
         return SegmentationOutput(loss=mean_cross_entropy(logits, labels), logits=logits, aux_logits=auxiliary)
-
-
-def set_output_stride(model: PreTrainedModel, output_stride: int | None) -> None:
-    """Change the output stride of `model` and its configuration to 8, 16 or 32, in place. None changes nothing.
-
-    Strides and dilations change; the weights do not. Raises ModelError if the network does not support the stride.
-    """
-    if output_stride in (None, getattr(model.config, "output_stride", None)):
-        return
-    if not isinstance(model, SegmentationModel):
-        raise ModelError(f"a {model.config.model_type} has no output stride to change: leave --eval_output_stride out")
-    config = deepcopy(model.config)
-    config.output_stride = output_stride
-    try:
-        with torch.device("meta"):
-            other = SegmentationModel(config)
-    except ValueError as error:
-        raise ModelError(f"this network cannot have output stride {output_stride}: {error}") from error
-    if _kinds(other) != _kinds(model):
-        why = f"encoder {config.encoder} has other layers at output stride {output_stride}"
-        raise ModelError(f"{why}: train with --output_stride {output_stride} from the start instead")
-    for name, geometry in _geometries(other).items():
-        for key, value in geometry.items():
-            setattr(model.get_submodule(name), key, value)
-    model.config.output_stride, model.backbone.reductions = output_stride, other.backbone.reductions
-
-
-@contextmanager
-def at_output_stride(model: PreTrainedModel, output_stride: int | None) -> Iterator[None]:
-    """Set the output stride while the block runs, and restore it afterwards."""
-    before = getattr(model.config, "output_stride", None)
-    set_output_stride(model, output_stride)
-    try:
-        yield
-    finally:
-        set_output_stride(model, before)
-
-
-def _kinds(model: nn.Module) -> dict[str, str]:
-    """Return the class name of each layer. They tell whether timm uses other layers at another output stride.
-
-    All batch norms count as "norm", because they may be synchronised by now.
-    """
-    batch_norm = nn.modules.batchnorm._BatchNorm
-    layers = {name: layer for name, layer in model.named_modules() if not name.startswith("aux_classifier")}
-    return {name: "norm" if isinstance(layer, batch_norm) else type(layer).__name__ for name, layer in layers.items()}
-
-
-def _geometries(model: nn.Module) -> dict[str, dict]:
-    """Return kernel size, stride, padding and dilation of each convolution and pooling layer."""
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d))}
-    keys = "kernel_size", "stride", "padding", "dilation"
-    return {name: {key: getattr(m, key) for key in keys if hasattr(m, key)} for name, m in layers.items()}

@@ -94,11 +94,13 @@ LAYERS = {
 class ResNetEncoder(ResNet):
     """Map (B, 3, H, W) to five feature maps (B, channels[i], H/r, W/r), r = reductions[i].
 
-    `output_stride` (8, 16 or 32) is the stride of the last map. Stages that would exceed it are dilated instead.
+    `output_stride` (8, 16 or 32; None: 8) is the stride of the last map. Stages that would exceed it are dilated
+    instead.
     """
 
-    def __init__(self, name: str, norm: str = "batch", output_stride: int = 8):
+    def __init__(self, name: str, norm: str = "batch", output_stride: int | None = None):
         block, layers = LAYERS[name]
+        output_stride = output_stride or 8
         if output_stride not in (8, 16, 32):
             raise ValueError(f"a ResNet has output stride 8, 16 or 32, not {output_stride}")
         dilate = (False, output_stride < 16, output_stride < 32)
