@@ -20,9 +20,9 @@ peers    networks with a counterpart in segmentation_models.pytorch (FCN: torchv
          pairs, with a 95 % confidence interval if there are six or more independent pairs.
 heads    a forward pass of one 512x1024 image in eval mode, in bf16: as published, and the short way of
          seg_models/short_heads.py, alternately.
-compiled StreetNet, batch 4 at 360x480, and DeepLabV3-R50, batch 2 at 288x576, in bf16: this project's step as it is
-         and compiled by inductor, alternately, in seconds and in CPU seconds, which other programs change less; and
-         the time until the first compiled step is done.
+compiled one CNN of every kind (or --models), batch 2 at 288x576, StreetNet batch 4 at 360x480, in bf16: this project's
+         step as it is and compiled by inductor, alternately, in seconds and in CPU seconds, which other programs change
+         less; and the time until the first compiled step is done.
 
 Times are medians. Run it on an otherwise idle machine, with OMP_WAIT_POLICY=passive.
 """
@@ -54,7 +54,7 @@ from data_scripts.sampling import training_split
 from data_scripts.sources import load_source
 from data_scripts.transforms import SharedEpoch, TrainTransform
 from seg_models import losses
-from seg_models.catalog import VARIANTS
+from seg_models.catalog import MODELS, VARIANTS
 from seg_models.models import build_model
 from seg_models.names import NORMS
 from seg_models.norms import EvoNormS0
@@ -271,7 +271,8 @@ def heads(args) -> None:
 
 
 def compiled(args) -> None:
-    for name, images, size in (("streetnet", 4, (360, 480)), ("deeplabv3_resnet50", 2, (288, 576))):
+    for name in args.models or CNNS:
+        images, size = (4, (360, 480)) if name.startswith("streetnet") else (2, (288, 576))
         batch, model = batch_of(images, size, 19), network(name, 19)
         plain, fast = (stepper(deepcopy(model), backend) for backend in (None, "inductor"))
         first = times(lambda: fast(batch), 1)[0]  # noqa: B023
@@ -299,6 +300,9 @@ def prepare(default_malloc: bool) -> None:
         launch.keep_memory = lambda: None
 
 
+CNNS = ("streetnet", "deeplabv3_resnet50", "deeplabv3plus_resnet18", "deeplabv3plus_resnest50", "pspnet_resnet18")
+CNNS += ("fcn_resnet50", "acfnet_resnet50", "unet", "attention_unet", "unet_resnet18", "encdec_maxunpool", "hrnet_w18")
+
 PARTS = {"deeplab": deeplab, "feed": feed, "norms": norms, "peers": peers, "heads": heads, "compiled": compiled}
 
 
@@ -308,6 +312,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="camvid")
     parser.add_argument("--dataset_path")
     parser.add_argument("--repeats", type=int, default=12)
+    parser.add_argument("--models", nargs="+", metavar="MODEL", choices=MODELS, help="networks of compiled")
     parser.add_argument("--default_malloc", action="store_true", help="keep glibc's malloc settings")
     args = parser.parse_args()
     prepare(args.default_malloc)
