@@ -31,7 +31,8 @@ from model_paths import SHIPPED
 from prediction_job import open_model
 from seg_models.exported import open_exported
 from seg_models.predictor import Predictor
-from trained_model import label_set
+from seg_models.views import Views
+from trained_model import label_set, processor_size
 
 ROOT = Path(__file__).resolve().parent.parent
 EAGER = "PyTorch bf16"
@@ -96,7 +97,8 @@ def ways(args: argparse.Namespace, threads: int) -> dict[str, Way]:
     processor = trained.processor
 
     def in_pytorch(model: torch.nn.Module, bf16: bool) -> Way:
-        predictor = Predictor(model, processor.image_mean, processor.image_std)
+        views = Views(processor_size(processor))
+        predictor = Predictor(model, processor.image_mean, processor.image_std, views)
 
         def run(photo: np.ndarray) -> np.ndarray:
             with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():

@@ -5,9 +5,10 @@
 
 table    memory of a process, and crops per second, for 1 to 32 GPUs. `--ms` are the milliseconds of one GPU per crop,
          from `train_seg.py --dry_run` on one. `--gigabytes` is the rate at which gradients travel between neighbours.
-measure  a training step of one process, the sum of the gradients of two processes, and a step of two processes with as
-         many crops each. The prediction for the last one follows from the first two. Also the memory by which a step
-         makes a process grow, and its prediction.
+measure  a training step of one process, the same in two processes side by side, which shows what they take from each
+         other's core and memory, the sum of the gradients of two processes, and a step of two that sum theirs. The
+         prediction for the last one follows from the two before it. Also the memory by which a step makes a process
+         grow, and its prediction.
 
 docs/scaling.md explains the model. A measured time is the shortest of all repeats: other programs only add to it. The
 CPU seconds beside it contain no waiting, neither for other programs nor for the other process.
@@ -123,12 +124,17 @@ def process(rank: int, args, processes: int, results) -> None:
     step = shortest(stepper(model, args.images, args.crop_size), args.repeats)
     grown = resident() - before + bytes_of_weights(plain)
     exchange = shortest(lambda: distributed.all_reduce(gradients), args.repeats)
-    results[rank] = (*step, *exchange, grown)
+    distributed.barrier()
+    own = shortest(stepper(plain, args.images, args.crop_size), args.repeats)
+    results[rank] = (*step, *exchange, *own, grown)
     distributed.destroy_process_group()
 
 
-def run(args, processes: int) -> tuple[float, float, float, float, int]:
-    """Return seconds and CPU seconds of a step, those of the sum of gradients, and bytes, of the largest process."""
+def run(args, processes: int) -> tuple[float, ...]:
+    """Return seconds and CPU seconds of a step, of the sum of gradients, and of a step without that sum, and bytes.
+
+    Each is that of the process with the most.
+    """
     with torch.multiprocessing.Manager() as manager:
         results = manager.dict()
         torch.multiprocessing.spawn(process, (args, processes, results), nprocs=processes)
@@ -137,18 +143,19 @@ def run(args, processes: int) -> tuple[float, float, float, float, int]:
 
 
 def measure(args) -> None:
-    *one, _, _, alone = run(args, 1)
-    *two, exchange, exchange_cpu, beside = run(args, 2)
+    one, two = run(args, 1), run(args, 2)
     print(f"{args.model}, {args.images} crops of {args.crop_size} for each process")
-    for i, (unit, extra) in enumerate((("ms", exchange), ("ms of CPU", exchange_cpu))):
-        low, high = step_bounds(one[i], extra)
+    for i, unit in enumerate(("ms", "ms of CPU")):
+        exchange, own = two[2 + i], two[4 + i]
+        low, high = step_bounds(own, exchange)
         row("a step of one process", 1000 * one[i], unit)
-        row("the sum of the gradients of two processes, alone", 1000 * extra, unit)
+        row("a step of two processes side by side, without the sum", 1000 * own, unit)
+        row("the sum of the gradients of two processes, alone", 1000 * exchange, unit)
         row("a step of two processes: measured", 1000 * two[i], unit)
         row("    measured / predicted at best", two[i] / low, "x")
         row("    measured / predicted at worst", two[i] / high, "x")
     model = network(args.model)
-    for name, grown, processes in (("one process", alone, 1), ("two processes", beside, 2)):
+    for name, grown, processes in (("one process", one[-1], 1), ("two processes", two[-1], 2)):
         tensors = predicted_memory(model, "sgd", args.crop_size, args.images, processes)
         row(f"memory of {name}: measured / predicted", grown / tensors, "x")
 
