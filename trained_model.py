@@ -1,20 +1,22 @@
 """Load a trained model, look up its classes, and score it on a split. The three scripts share this module."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, BaseImageProcessor, PreTrainedModel
+from transformers.utils import logging
 
-import seg_models.models  # noqa: F401 - registers our networks with transformers
 from data_scripts.catalog import source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
 from data_scripts.saved_classes import saved_labels
 from model_paths import HERE
+from seg_models.models import SegFormer, SegmentationModel  # registers them with transformers
 from seg_runs.checkpoints import not_finite
 from seg_runs.files import CHECKSUMS, damage, read_json
 from seg_runs.launch import RunError, os_reason, progress_bar
@@ -35,9 +37,11 @@ def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTraine
         raise RunError(f"cannot load the model in {folder}: {wrong} (if you changed it, delete {CHECKSUMS} there)")
     try:
         check_configuration(read_json(folder / "config.json"))
-        model, found = AutoModelForSemanticSegmentation.from_pretrained(
-            folder, output_loading_info=True, dtype=torch.float32, **options
-        )
+        with without_load_report():
+            model, found = AutoModelForSemanticSegmentation.from_pretrained(
+                folder, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, **options
+            )
+        check_weights(found, ours=isinstance(model, SegmentationModel | SegFormer))
         processor = AutoImageProcessor.from_pretrained(folder, **options)
         check_processor(processor)
         check_logits(model)
@@ -48,13 +52,38 @@ def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTraine
         if "custom code" in str(error) and not trust_remote_code:
             line = "it needs the Python code in this folder: read it, and give --trust_remote_code if you trust it"
         raise RunError(f"cannot load the model in {folder}: {line}") from error
-    missing = {key for key in found["missing_keys"] if not key.endswith(".num_batches_tracked")}
-    if missing:  # transformers would initialise them at random
-        line = f"{len(missing)} of its weights are missing, for example {min(missing)}"
-        raise RunError(f"cannot load the model in {folder}: {line}")
     if bad := not_finite(model.state_dict()):
         raise RunError(f"cannot load the model in {folder}: its {bad} is not finite")
     return model, processor
+
+
+@contextmanager
+def without_load_report() -> Iterator[None]:
+    """Keep transformers from printing its table of weights that do not fit. `check_weights` says it in one line."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def check_weights(found: dict, ours: bool) -> None:
+    """Raise RunError if the weights are not those of the network that config.json describes.
+
+    found  the loading info of `from_pretrained`, which initialises at random what it does not find
+    ours   whether it is a network of this project. Others may store more weights than they use: a note says so
+    """
+    if missing := {key for key in found["missing_keys"] if not key.endswith(".num_batches_tracked")}:
+        raise RunError(f"{len(missing)} of its weights are missing, for example {min(missing)}")
+    if found["mismatched_keys"]:
+        key, stored, expected = min(found["mismatched_keys"])
+        raise RunError(f"{key} has shape {tuple(stored)}, but the network of config.json needs {tuple(expected)}")
+    if surplus := found["unexpected_keys"]:
+        line = f"{len(surplus)} of its weights have no place in the network of config.json, for example {min(surplus)}"
+        if ours:
+            raise RunError(line)
+        print(f"note: {line}")
 
 
 def check_configuration(config: dict) -> None:

@@ -13,6 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
+from transformers.utils import logging as transformers_logging
 
 import model_paths
 import trained_model
@@ -162,6 +163,35 @@ def test_weights_of_other_shapes_kinds_and_names_are_one_line(model):
     for weights in others:
         save_file(weights, path, {"format": "pt"})
         assert not use(model)
+
+
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        ({"decoder": "unet"}, r"\d+ of its weights are missing, for example \S+"),
+        ({"norm": "group"}, r"\d+ of its weights have no place in the network of config.json, for example \S+"),
+        ({"id2label": {"0": "road"}}, r"\S+ has shape \(19,.*\), but the network of config.json needs \(1,.*\)"),
+    ],
+)
+def test_a_configuration_of_another_network_is_one_line(change, line, models, tmp_path, capfd):
+    folder = tmp_path / "model"
+    shutil.copytree(models["streetnet"][1], folder)
+    whole = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**whole, **change}))
+    before = transformers_logging.get_verbosity()
+    with pytest.raises(RunError, match=f"^cannot load the model in {folder}: {line}$"):
+        trained_model.load_model(folder)
+    said = capfd.readouterr()
+    assert "REPORT" not in said.out + said.err
+    assert transformers_logging.get_verbosity() == before
+
+
+def test_surplus_weights_of_another_project_are_a_note(model, capsys):
+    path = model / "model.safetensors"
+    save_file({**load_file(path), "neck.weight": torch.zeros(1)}, path, {"format": "pt"})
+    assert use(model)
+    note = "note: 1 of its weights have no place in the network of config.json, for example neck.weight\n"
+    assert capsys.readouterr().out == note
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
