@@ -6,6 +6,7 @@ from copy import deepcopy
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import SwinPreTrainedModel
 
 from .errors import ModelError, first_line
 from .predictor import normalize, smallest_side
@@ -106,6 +107,11 @@ def trace(graph: PhotoGraph, size: Sequence[int] | None) -> torch.export.Exporte
 
     Raises ModelError if torch.export does not support the network.
     """
+    if not size and not graph.size and any(isinstance(part, SwinPreTrainedModel) for part in graph.modules()):
+        raise ModelError(
+            "torch.export does not end within 20 minutes for a Swin transformer and photos of any size, because its "
+            "windows pad every map: give --size H W"
+        )
     # A program for any size is traced with sides that no stride divides: a network that pads such sides then does so
     # for all of them.
     sample = torch.zeros(1, *(size or (97, 131)), 3, dtype=torch.uint8)
