@@ -26,8 +26,10 @@ def find_model(name: str | None, flag: str = "--model_name_or_path") -> tuple[Pa
     name  a run folder, a saved model, or a hub id; None for `default_model`
     flag  where the name was given, for errors
     """
-    folder = Path(name) if name else default_model()
-    if name and not is_there(folder, flag):
+    if name == "":  # most often a shell's variable that is not set
+        raise RunError(f"{flag} is empty: give a run folder, a saved model, or a hub id")
+    folder = default_model() if name is None else Path(name)
+    if name is not None and not is_there(folder, flag):
         return Path("predictions") / name.replace("/", "--"), Path(hub_folder(name, flag))
     if folder.resolve().parent == HERE / "checkpoints":  # write no results into the repository's own files
         return Path("predictions") / folder.resolve().name, folder

@@ -102,6 +102,11 @@ def test_without_any_model_one_line_says_what_to_do(tmp_path, monkeypatch):
         find_model(None)
 
 
+def test_an_empty_name_is_not_the_default_model():
+    with pytest.raises(RunError, match="--teacher is empty: give a run folder, a saved model, or a hub id"):
+        find_model("", "--teacher")
+
+
 def test_named_by_its_folder_it_writes_elsewhere_too(monkeypatch):
     from pathlib import Path
 
