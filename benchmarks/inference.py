@@ -27,8 +27,8 @@ import torch
 from timing import median_of
 
 from export_checks import Photos, classes_of, find_photos, mean_iou, resized
-from model_paths import SHIPPED
-from prediction_job import open_model
+from model_paths import SHIPPED, find_model
+from prediction_job import newest_change, open_model
 from seg_models.exported import open_exported
 from seg_models.predictor import Predictor
 from seg_models.views import Views
@@ -79,11 +79,19 @@ def main() -> None:
 
 
 def make_files(args: argparse.Namespace) -> None:
-    """Export the files that are not there yet."""
+    """Export the files that are not there yet. Exits if those that are there may be another model's."""
+    folder = find_model(args.model)[1].resolve()
+    made_of, note = args.files / "made_of.txt", f"{folder}, changed at {newest_change(folder)}\n"
+    others = (made_of.read_text() != note) if made_of.exists() else any(args.files.glob("street*"))
+    if others:
+        sys.exit(
+            f"--files {args.files} may hold files of another model than {folder}: delete it, or give another folder"
+        )
     args.files.mkdir(parents=True, exist_ok=True)
+    made_of.write_text(note)
     for name in (f"{stem}.{ending}" for stem in STEMS for ending in ("onnx", "xml")):
         if not (args.files / name).exists():
-            command = [sys.executable, "-m", "seg_models.export", str(Path(args.model).resolve()), name]
+            command = [sys.executable, "-m", "seg_models.export", str(folder), name]
             command += ["--precision", STEMS[Path(name).stem]]
             command += ["--dataset_path", str(Path(args.dataset_path).resolve())]
             subprocess.run(command, check=True, cwd=args.files, env=os.environ | {"PYTHONPATH": str(ROOT)})
