@@ -113,7 +113,8 @@ def check_photos(photos: Photos, calibration: int, scored: bool) -> None:
 
 def refuse_large(predictor: Predictor, photos: Photos, fixed: Sequence[int] | None, least: int) -> None:
     """Raise RunError if PyTorch needs more memory than is free at one of the sizes of `compare`."""
-    largest = max((size for photo in photos.some(COMPARED) for size in sizes_of(photo, fixed, least)), key=prod)
+    seen = predictor.views.size
+    largest = max((size for photo in photos.some(COMPARED) for size in sizes_of(photo, fixed, least, seen)), key=prod)
     needed = prediction_memory(predictor.model, largest, predictor.views)
     free = free_memory_of(predictor.device, needed)
     if needed > free:
@@ -137,12 +138,19 @@ def resized(photo: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return to_photo(F.interpolate(pixels, tuple(size), mode="bilinear", align_corners=False, antialias=True))
 
 
-def sizes_of(photo: np.ndarray, fixed: Sequence[int] | None, least: int) -> list[tuple[int, int]]:
-    """Return the sizes at which a photo is compared: the file's, or the photo's own, an odd one and an upright one."""
+def sizes_of(
+    photo: np.ndarray, fixed: Sequence[int] | None, least: int, seen: Sequence[int] | None = None
+) -> list[tuple[int, int]]:
+    """Return the sizes at which a photo is compared: the file's, or the photo's own, an odd one and an upright one.
+
+    The odd one is larger than the size `seen` by the network, if that is given: photos are shrunk and enlarged in
+    different ways. The upright one has multiples of 32: there, networks that pad to a stride take another branch.
+    """
     if fixed is not None:
         return [tuple(fixed)]
     height, width = photo.shape[:2]
-    sizes = (height, width), (height * 5 // 8 | 1, width * 2 // 3 | 1), (width * 3 // 4, height // 2)
+    odd = (seen[0] * 5 // 4 | 1, seen[1] * 4 // 3 | 1) if seen else (height * 5 // 8 | 1, width * 2 // 3 | 1)
+    sizes = (height, width), odd, (width * 3 // 128 * 32, height // 64 * 32)
     return [tuple(max(side, least) for side in size) for size in sizes]
 
 
@@ -154,7 +162,7 @@ def compare(run: Runner, predictor: Predictor, photos: Photos, fixed: Sequence[i
     least  its smallest side otherwise
     """
     for photo in photos.some(COMPARED):
-        for size in sizes_of(photo, fixed, least):
+        for size in sizes_of(photo, fixed, least, predictor.views.size):
             given = resized(photo, size)
             expected = predictor.probabilities(torch.from_numpy(given).permute(2, 0, 1)).numpy()
             found, difference = run(given[None])[0], None

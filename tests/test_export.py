@@ -30,7 +30,7 @@ from seg_models.predictor import Predictor
 from seg_models.views import Views
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
-# Max-unpooling binds the sizes, timm's encoders refuse sides that are multiples of 32, and Swin's shapes become too
+# Max-unpooling binds the sizes, timm's encoders refuse some sides, multiples of 32 among them, and Swin's shapes become too
 # long for the exporter (docs/deploy.md).
 ONE_SIZE = ("encdec_maxunpool", "deeplabv3plus_resnest50", "hrnet_w18", "segformer_swin_tiny")
 SIZES = [(97, 131), (96, 64), (75, 201)]
@@ -127,6 +127,27 @@ def photos(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("size", [(375, 500), (97, 131), (1080, 1920), (1, 1)])
+def test_one_of_the_compared_sizes_has_multiples_of_32(size):
+    sizes = export_checks.sizes_of(np.zeros((*size, 3), np.uint8), None, 64)
+    assert len(sizes) == 3 and min(map(min, sizes)) >= 64
+    assert any(height % 32 == width % 32 == 0 for height, width in sizes)
+
+
+def test_one_of_the_compared_sizes_is_larger_than_what_the_network_sees():
+    sizes = export_checks.sizes_of(np.zeros((360, 480, 3), np.uint8), None, 64, seen=(540, 720))
+    assert sizes[0] == (360, 480) and any(height > 540 and width > 720 for height, width in sizes)
+
+
+@pytest.mark.parametrize("size", [None, (250, 300)])
+def test_openvino_shrinks_photos_as_pytorch_does(size, tmp_path):
+    model, seen = network("streetnet"), (96, 128)
+    program = trace(PhotoGraph(model, MEAN, STD, seen, "probabilities"), size)
+    save_openvino(to_onnx(program, "probabilities"), str(tmp_path / "net.xml"), {}, half=False)
+    run = open_exported(str(tmp_path / "net.xml"), "openvino", threads=1)
+    assert_same(run, Predictor(model, MEAN, STD, Views(size=seen)), [size] if size else [(250, 300), *SIZES])
+
+
 def test_the_script_of_the_docs_runs_a_file_without_this_package(in_process, saved, photos, tmp_path, capsys):
     in_process("seg_models.export", saved, "net.onnx", "--calibration_images", photos)
     assert capsys.readouterr().out.count("of the pixels have the same class") == 9
@@ -155,6 +176,9 @@ def photos_of_all_kinds(photo):
     assert np.array_equal(read_ids("turned_ids.png"), read_ids("ids.png"))
     assert np.array_equal(read_ids("clear_ids.png"), read_ids("ids.png"))
     assert read_ids("grey_ids.png").shape == (100, 150)
+    Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save("deep.png")
+    with pytest.raises(SystemExit, match="deep.png has 16 bits a pixel: save it with 8"):
+        run_script("net.onnx", "deep.png", "deep_ids.png")
 
 
 def run_script(*words):
@@ -286,5 +310,5 @@ def test_a_missing_package_is_named_with_the_remedy(in_process, saved, capsys, m
     monkeypatch.setattr(exported, "find_spec", lambda name: None)
     with pytest.raises(SystemExit):
         in_process("seg_models.export", saved, "net.onnx")
-    line = "error: --format onnx needs onnx, onnxscript, onnxruntime: pip install 'minicity-seg[export]'\n"
+    line = "error: --format onnx needs onnx, onnxscript, onnxruntime: pip install onnx onnxscript onnxruntime\n"
     assert capsys.readouterr().err == line
