@@ -15,7 +15,10 @@ if len(sys.argv) != 4:
 model, photo, target = sys.argv[1:]
 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 facts = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
-image = ImageOps.exif_transpose(Image.open(photo, formats=["JPEG", "PNG", "WEBP"])).convert("RGB")
+opened = Image.open(photo, formats=["JPEG", "PNG", "WEBP"])
+if opened.mode.startswith("I"):  # pillow would turn all but the darkest pixels white
+    sys.exit(f"{photo} has 16 bits a pixel: save it with 8")
+image = ImageOps.exif_transpose(opened).convert("RGB")
 height, width = facts["input"]["shape"][1:3]  # numbers in a file for one size, else "H" and "W"
 resized = image.resize((width, height)) if facts["sides"] is None else image
 result = session.run(None, {"image": np.asarray(resized)[None]})[0][0]
