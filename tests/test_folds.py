@@ -117,6 +117,18 @@ def test_what_a_model_may_have_been_trained_on(trained_on, own, name, fold, may_
     assert may_have_seen({"trained_on": trained_on, "fold": own}, name, fold) == may_have_been
 
 
+def test_a_run_says_that_its_start_may_know_its_validation_images(in_process, toycity, folds, tmp_path, capsys):
+    flags = [*FAST, "--dataset_path", toycity, "--max_train_steps", 1]
+    in_process("train_seg", *flags, "--output_dir", tmp_path / "first")
+    start = [*flags, "--init_from", tmp_path / "first", "--output_dir"]
+    note = f"note: {tmp_path / 'first'} may have been trained on the validation images"
+    capsys.readouterr()
+    in_process("train_seg", *start, tmp_path / "same")
+    assert note not in capsys.readouterr().out
+    in_process("train_seg", *start, tmp_path / "fold", "--folds", folds, "--fold", "a")
+    assert note in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("select", ["best", "last"])
 def test_best_holds_what_select_says(in_process, toycity, tmp_path, monkeypatch, capsys, select):
     import train_seg
