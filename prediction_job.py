@@ -255,7 +255,14 @@ def make_predictor(options: ViewOptions, accelerator: Accelerator, trained: Trai
     model = accelerator.prepare_model(trained.model.to(memory_format=torch.channels_last), evaluation_mode=True)
     size = None if options.test_size else processor_size(trained.processor)
     mean, std = trained.processor.image_mean, trained.processor.image_std
-    return Predictor(model, mean, std, make_views(options, size))
+    views = make_views(options, size)
+    if views.size and views.window and len(views.windows(views.size)) == 1:
+        say(
+            accelerator,
+            f"note: --window {' '.join(map(str, views.window))} cuts nothing: {trained.folder} sees images resized to "
+            f"{views.size[0]}x{views.size[1]}; give a larger --test_size or a smaller window",
+        )
+    return Predictor(model, mean, std, views)
 
 
 def settings_of(options: ViewOptions, views: Views, models: Sequence[Trained], precision: str) -> dict:

@@ -83,6 +83,13 @@ def test_a_prediction_goes_on_if_one_of_its_pictures_is_missing(predict, models)
     assert not (output / "results_color_val").exists()
 
 
+def test_a_window_that_cuts_nothing_gets_a_note(predict, capsys):
+    predict("--test_size", 64, 128, "--window", 64, 128)
+    assert "note: --window 64 128 cuts nothing" in capsys.readouterr().out
+    predict("--test_size", 64, 192, "--window", 64, 128)
+    assert "cuts nothing" not in capsys.readouterr().out
+
+
 def test_windows_crf_and_ensembles_are_recorded_and_change_the_prediction(predict, models):
     plain = pictures(predict() / "results_val")
     for flags, names, key in (
