@@ -53,13 +53,35 @@ class PhotoGraph(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         pixels = normalize(image.permute(0, 3, 1, 2), self.mean, self.std)
         if self.size is not None:
-            pixels = F.interpolate(pixels, size=self.size, mode="bilinear", align_corners=False, antialias=True)
+            pixels = shrink_or_enlarge(pixels, self.size)
         logits = self.model(pixels.to(self.dtype)).logits.float()
         # `resize_logits` would ask whether this is needed, and so bind the graph to sizes with the same answer.
         scores = F.interpolate(logits, size=image.shape[1:3], mode="bilinear", align_corners=False)
         if self.output == "probabilities":
             return scores.softmax(1)
         return scores.argmax(1).to(torch.uint8 if scores.shape[1] <= 256 else torch.int32)
+
+
+def shrink_or_enlarge(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Resize (..., H, W) to `size` as two matrix products, as F.interpolate does with mode="bilinear", antialias=True.
+
+    OpenVINO's counterpart of this interpolation ignores `antialias`.
+    """
+    rows, columns = (triangle_weights(length, side, x) for length, side in zip(x.shape[-2:], size, strict=True))
+    return rows @ x @ columns.mT
+
+
+def triangle_weights(length: int, side: int, like: torch.Tensor) -> torch.Tensor:
+    """Return the weights (side, length) of the positions in each of `side` resized ones.
+
+    They fall linearly with the distance of the centres, to 0 at the width of a position: the larger width of the two.
+    Distances are counted in 1 / (2 side) of a position, as integers. The weights have the type of `like`.
+    """
+    given = 2 * torch.arange(length, device=like.device) + 1
+    wanted = 2 * torch.arange(side, device=like.device)[:, None] + 1
+    width = (torch.ones_like(wanted[:1]) * length).clamp(min=side)
+    weights = (1 - (given * side - wanted * length).abs() / (2 * width)).clamp(min=0)
+    return (weights / weights.sum(1, keepdim=True)).to(like.dtype)
 
 
 class GridAverages(nn.Module):

@@ -15,7 +15,6 @@ from .export_graph import INPUT
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from openvino import Model
 
 Runner = Callable[[np.ndarray], np.ndarray]  # maps a photo, uint8 (1, H, W, 3), to the result of a file
 RUNTIMES = {"onnx": "onnxruntime", "torch_export": "PyTorch", "openvino": "OpenVINO"}  # by --format
@@ -66,25 +65,10 @@ def save_openvino(model: "ModelProto", path: str, facts: dict[str, str], half: b
         converted = openvino.Core().read_model(onnx_path)
         for name, text in facts.items():
             converted.set_rt_info(text, ["minicity_seg", name])
-        keep_antialiasing(converted)
         try:
             openvino.save_model(converted, path, compress_to_fp16=half)
         except RuntimeError as error:
             raise OSError(f"OpenVINO could not write it (is the disk full?): {first_line(error)}") from error
-
-
-def keep_antialiasing(model: "Model") -> None:
-    """Make OpenVINO shrink photos as PyTorch does, in place. Its counterpart of ONNX's Resize ignores `antialias`."""
-    from openvino import opset11
-
-    for node in model.get_ordered_ops():
-        if node.get_type_name() == "Interpolate" and node.get_attributes()["antialias"]:
-            size = [side.get_length() for side in list(node.get_output_partial_shape(0))[2:]]
-            axes = np.array([2, 3], np.int64)
-            shrunk = opset11.interpolate(
-                node.input_value(0), np.array(size, np.int64), "bilinear_pillow", "sizes", axes=axes
-            )
-            node.output(0).replace(shrunk.output(0))
 
 
 def open_exported(path: str, kind: str, threads: int | None = None, hint: str = "f32") -> Runner:

@@ -22,7 +22,7 @@ from data_scripts.labels import CAMVID
 from seg_models import export, exported
 from seg_models.catalog import MODELS
 from seg_models.errors import ModelError
-from seg_models.export_graph import GridAverages, PhotoGraph, least_side, trace
+from seg_models.export_graph import GridAverages, PhotoGraph, least_side, shrink_or_enlarge, trace
 from seg_models.export_onnx import to_onnx
 from seg_models.exported import open_exported, save_onnx, save_openvino, save_torch
 from seg_models.models import build_model
@@ -30,8 +30,8 @@ from seg_models.predictor import Predictor
 from seg_models.views import Views
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
-# Max-unpooling binds the sizes, timm's encoders refuse some sides, multiples of 32 among them, and Swin's shapes become too
-# long for the exporter (docs/deploy.md).
+# Max-unpooling binds the sizes, timm's encoders refuse some sides, multiples of 32 among them, and Swin's shapes become
+# too long for the exporter (docs/deploy.md).
 ONE_SIZE = ("encdec_maxunpool", "deeplabv3plus_resnest50", "hrnet_w18", "segformer_swin_tiny")
 SIZES = [(97, 131), (96, 64), (75, 201)]
 
@@ -137,6 +137,13 @@ def test_one_of_the_compared_sizes_has_multiples_of_32(size):
 def test_one_of_the_compared_sizes_is_larger_than_what_the_network_sees():
     sizes = export_checks.sizes_of(np.zeros((360, 480, 3), np.uint8), None, 64, seen=(540, 720))
     assert sizes[0] == (360, 480) and any(height > 540 and width > 720 for height, width in sizes)
+
+
+@pytest.mark.parametrize("size", [(96, 128), (97, 131), (64, 300), (401, 64), (1080, 1920), (1, 7)])
+def test_photos_are_resized_as_pytorch_does(size):
+    photo = torch.rand(1, 3, *size)
+    expected = F.interpolate(photo, size=(96, 128), mode="bilinear", align_corners=False, antialias=True)
+    torch.testing.assert_close(shrink_or_enlarge(photo, (96, 128)), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [None, (250, 300)])
