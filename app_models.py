@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from app_viewer import Prediction, shown_size
-from prediction_job import open_model, settings_of
+from prediction_job import open_model, settings_of, turns_photos
 from seg_models.arguments import ViewOptions
 from seg_models.calibration import at_temperature, confidence, entropy
 from seg_models.cost import prediction_memory, prediction_pixels
@@ -25,7 +25,7 @@ class Segmenter:
 
     test_size  (H, W) at which it sees photos, in place of the size at which it was validated
 
-    The `size` of the views that its methods take is not read.
+    `size` and `turn` of the views that its methods take are not read.
     """
 
     def __init__(self, name: str, test_size: list[int] | None, trust_remote_code: bool, accelerator: Accelerator):
@@ -36,6 +36,7 @@ class Segmenter:
         self.model = accelerator.prepare_model(network, evaluation_mode=True)
         self.device, self.precision = accelerator.device, accelerator.mixed_precision
         self.size = test_size or processor_size(self.processor)
+        self.turn = not test_size and turns_photos(trained)
         self.memory = lru_cache(maxsize=256)(self._memory)
 
     def __call__(self, image: np.ndarray, views: Views, calibrated: bool = True) -> Prediction:
@@ -55,7 +56,7 @@ class Segmenter:
         return Prediction(image, ids, maps, temperature, time.perf_counter() - begun)
 
     def _views(self, views: Views) -> Views:
-        return replace(views, size=self.size)
+        return replace(views, size=self.size, turn=self.turn)
 
     def _predictor(self, views: Views) -> Predictor:
         return Predictor(self.model, self.processor.image_mean, self.processor.image_std, views)

@@ -121,7 +121,7 @@ def open_job(args: PredictArguments) -> PredictionJob:
         if wanted.zip:
             raise RunError("--zip and --eval_dataset exclude each other: these predictions hold the model's own ids")
         say(accelerator, f"{', '.join(splits)}: {scoring.explain()}")
-    parts = [make_predictor(args.views, accelerator, trained) for trained in models]
+    parts = [make_predictor(args.views, accelerator, trained, photos=bool(images.input)) for trained in models]
     predictor = parts[0] if len(parts) == 1 else Ensemble(parts, [trained.names for trained in models])
     return PredictionJob(
         accelerator=accelerator,
@@ -248,14 +248,17 @@ def refuse_missing_splits(options: InputOptions, data: DatasetDict, path: str) -
             raise RunError(f"--splits {name}: {path} has no such split")
 
 
-def make_predictor(options: ViewOptions, accelerator: Accelerator, trained: Trained) -> Predictor:
-    """Return a predictor with the views that the flags ask for, on the launch's device and in its precision."""
+def make_predictor(options: ViewOptions, accelerator: Accelerator, trained: Trained, photos: bool) -> Predictor:
+    """Return a predictor with the views that the flags ask for, on the launch's device and in its precision.
+
+    photos  it predicts photos of any shape, so the model's size is turned for them (`turns_photos`)
+    """
     set_output_stride(trained.model, options.eval_output_stride)
     # Each process predicts its own share of the images, so the model needs no wrapper that communicates.
     model = accelerator.prepare_model(trained.model.to(memory_format=torch.channels_last), evaluation_mode=True)
     size = None if options.test_size else processor_size(trained.processor)
     mean, std = trained.processor.image_mean, trained.processor.image_std
-    views = make_views(options, size)
+    views = make_views(options, size, turn=photos and turns_photos(trained))
     if views.size and views.window and len(views.windows(views.size)) == 1:
         say(
             accelerator,
@@ -263,6 +266,15 @@ def make_predictor(options: ViewOptions, accelerator: Accelerator, trained: Trai
             f"{views.size[0]}x{views.size[1]}; give a larger --test_size or a smaller window",
         )
     return Predictor(model, mean, std, views)
+
+
+def turns_photos(trained: Trained) -> bool:
+    """Whether a model sees upright photos at its size with height and width exchanged, not squeezed into that size.
+
+    Splits of a data set are resized as in training, so that their scores are those of its validation. A model that
+    trained on images squeezed to one size (`--train_size`) sees photos in that way too.
+    """
+    return not trained.arguments.get("train_size")
 
 
 def settings_of(options: ViewOptions, views: Views, models: Sequence[Trained], precision: str) -> dict:

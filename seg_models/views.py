@@ -30,6 +30,7 @@ class Views:
     """The views of an image that a network sees; by default the image alone.
 
     size     (H, W) of the image at scale 1 (`--test_size`); None: the image's own size
+    turn     see an upright image at (W, H) of a `size` that is wider than high, and the other way round
     scales   scales at which the network sees the image
     flip     show it the mirrored image at each scale too
     average  what to average over several views: "probabilities" or "logits"
@@ -47,6 +48,7 @@ class Views:
     average: str = "probabilities"
     window: Sequence[int] | None = None
     overlap: float = OVERLAP
+    turn: bool = False
 
     def __post_init__(self):
         if self.average not in AVERAGES:
@@ -72,9 +74,15 @@ class Views:
         """Return the (H, W) at each scale of what has `size` (H, W) at scale 1. Sides are enlarged to `least`."""
         return [tuple(max(least, round(side * scale)) for side in size) for scale in self.scales]
 
+    def seen(self, image_size: Sequence[int]) -> tuple[int, int]:
+        """Return the (H, W) at scale 1 of an image of `image_size` (H, W)."""
+        height, width = self.size or image_size
+        other_way = (height - width) * (image_size[0] - image_size[1]) < 0  # one is upright, the other is not
+        return (width, height) if self.turn and other_way else (height, width)
+
     def windows(self, image_size: Sequence[int]) -> list[Window]:
         """Return the windows that cover an image of `image_size` (H, W), row by row. There may be only one."""
-        seen = tuple(self.size or image_size)
+        seen = self.seen(image_size)
         if self.window is None:
             return [Window((0, image_size[0]), (0, image_size[1]), seen)]
         spans = [cover(whole, side, self.overlap) for whole, side in zip(seen, self.window, strict=True)]
@@ -117,9 +125,13 @@ def cover(whole: int, side: int, overlap: float) -> list[tuple[int, int]]:
 ONE_VIEW = Views()  # the image itself
 
 
-def make_views(options: ViewOptions, size: Sequence[int] | None) -> Views:
-    """Return the views that the flags ask for. `size` is the model's, used without `--test_size`."""
+def make_views(options: ViewOptions, size: Sequence[int] | None, turn: bool = False) -> Views:
+    """Return the views that the flags ask for. `size` is the model's, used without `--test_size`.
+
+    turn  exchange height and width of the model's size for images that are upright where it is not
+    """
     several = bool(options.mst or options.scales)
     scales = tuple(options.scales or (MULTI_SCALE if options.mst else (1.0,)))
     size, flip = options.test_size or size, options.flip and several
-    return Views(size, scales, flip, options.average, options.window, options.window_overlap)
+    turn = turn and not options.test_size
+    return Views(size, scales, flip, options.average, options.window, options.window_overlap, turn)

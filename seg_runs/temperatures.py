@@ -7,7 +7,7 @@ from .launch import RunError
 from .state import is_number
 
 FILE = "calibration.json"
-OTHER = ("model", "precision")  # settings of a prediction that a temperature does not depend on
+OTHER = ("model", "precision", "turn")  # settings of a prediction that a temperature does not depend on
 
 
 def stored_temperature(folder: Path, settings: dict) -> float | None:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import SegformerImageProcessor
 
 from data_scripts.catalog import source_of
+from prediction_job import Trained, turns_photos
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
@@ -88,6 +90,33 @@ def test_a_window_that_cuts_nothing_gets_a_note(predict, capsys):
     assert "note: --window 64 128 cuts nothing" in capsys.readouterr().out
     predict("--test_size", 64, 192, "--window", 64, 128)
     assert "cuts nothing" not in capsys.readouterr().out
+
+
+def test_an_upright_photo_is_seen_at_the_turned_size(models, in_process, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(models / "a", model)
+    processor = SegformerImageProcessor(size={"height": 64, "width": 128}, image_mean=[0.5] * 3, image_std=[0.25] * 3)
+    processor.save_pretrained(model)
+    (tmp_path / "photos").mkdir()
+    noise = Image.effect_noise((200, 200), 90).convert("RGB")
+    for name, size in (("upright", (90, 150)), ("wide", (150, 90)), ("square", (100, 100))):
+        noise.resize(size).save(tmp_path / "photos" / f"{name}.png")
+
+    def predict(output, *flags):
+        where = ("--model_name_or_path", model, "--input", tmp_path / "photos", "--output_dir", tmp_path / output)
+        in_process("predict_seg", *where, "--num_workers", 0, *flags)
+        return pictures(tmp_path / output / "results_photos")
+
+    found = predict("found")
+    wide, upright = predict("64x128", "--test_size", 64, 128), predict("128x64", "--test_size", 128, 64)
+    assert not np.array_equal(wide["upright.png"], upright["upright.png"])
+    for name, expected in (("upright", upright), ("wide", wide), ("square", wide)):
+        assert np.array_equal(found[f"{name}.png"], expected[f"{name}.png"])
+
+
+@pytest.mark.parametrize("arguments, turned", [({}, True), ({"train_size": [9, 9]}, False)])
+def test_models_that_trained_on_squeezed_images_see_photos_so(arguments, turned):
+    assert turns_photos(Trained(None, None, None, None, arguments)) == turned
 
 
 def test_windows_crf_and_ensembles_are_recorded_and_change_the_prediction(predict, models):
