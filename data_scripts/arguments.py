@@ -291,6 +291,10 @@ class InputOptions(ScoringOptions):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.dataset_path is not None and self.input:
+            raise DataError(
+                f"--dataset_path {self.dataset_path} and --input exclude each other: a data set, or a folder of images"
+            )
         if self.dataset_name is not None and self.input:
             raise DataError(
                 "--dataset_name and --input exclude each other: splits of a data set, or a folder of images"

@@ -199,10 +199,15 @@ class ViewOptions:
     flip: bool = HfArg(
         default=True,
         help="with --mst or --scales, also predict horizontally flipped images",
-        metadata={"negated": "with --mst or --scales, do not predict flipped images"},
+        metadata={
+            "negated": "with --mst or --scales, do not predict flipped images",
+            "needs_one_of": ("mst", "scales"),
+        },
     )
     average: str = HfArg(
-        default="probabilities", help="what to average over several views", metadata={"choices": AVERAGES}
+        default="probabilities",
+        help="what to average over several views",
+        metadata={"choices": AVERAGES, "needs_one_of": ("mst", "scales")},
     )
     window: list[int] | None = HfArg(
         default=None,
@@ -229,6 +234,3 @@ class ViewOptions:
             )
         if self.mst and self.scales:
             raise ModelError("--mst and --scales exclude each other: --mst stands for a fixed list of scales")
-        if not (self.mst or self.scales) and (not self.flip or self.average == "logits"):
-            given = "--average logits" if self.flip else "--no_flip"
-            raise ModelError(f"{given} only applies to several views: give --mst or --scales")

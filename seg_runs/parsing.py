@@ -168,7 +168,8 @@ class Parser(HfArgumentParser):
         for name, field in self.flags.items():
             check_value(f"--{name}", values[name], marks_of(field))
         for name in self.flags:
-            if name in given and values[name] is not None and values[name] is not False:
+            off = values[name] is None or (values[name] is False and default_of(self.flags[name]) is False)
+            if name in given and not off:
                 check_needs(name, values, self.flags)
                 check_excludes(name, given, self.flags[name].metadata)
         return namespace, unknown
@@ -265,13 +266,13 @@ def check_range(flag: str, number: float, marks: dict) -> None:
 
 def check_needs(name: str, values: dict, flags: dict[str, dataclasses.Field]) -> None:
     """Raise RunError if the flag `name`, which was given, would have no effect."""
-    marks = flags[name].metadata
+    marks, flag = flags[name].metadata, f"--no_{name}" if values[name] is False else f"--{name}"
     for other, allowed in marks.get("needs", {}).items():
         if not meets(values[other], allowed, flags[other].metadata):
-            raise RunError(f"--{name} {unmet_need(other, values[other], allowed)}")
+            raise RunError(f"{flag} {unmet_need(other, values[other], allowed)}")
     others = marks.get("needs_one_of", ())
     if others and not any(values[other] for other in others):
-        raise RunError(f"--{name} needs {' or '.join(f'--{other}' for other in others)}")
+        raise RunError(f"{flag} needs {' or '.join(f'--{other}' for other in others)}")
 
 
 def needs_another(marks: dict) -> bool:

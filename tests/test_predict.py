@@ -110,9 +110,11 @@ def test_views(predict, flags, scales, flip):
 @pytest.mark.parametrize(
     "flags, named",
     [
-        ("--no_flip", "--no_flip"),
+        ("--no_flip", "--no_flip needs --mst or --scales"),
+        ("--flip", "--flip needs --mst or --scales"),
         ("--average logits", "--average"),
         ("--mst --scales 1", "--mst and --scales"),
+        ("--input photos --dataset_path city", "--dataset_path city and --input exclude each other"),
         ("--scales 0", "--scales 0.0"),
         ("--mst --average votes", "--average votes"),
     ],
