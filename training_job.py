@@ -43,6 +43,7 @@ from seg_runs.files import read_json, write_picture, writing
 from seg_runs.launch import (
     RunError,
     check_batch_norm,
+    let_gloo_finish,
     make_accelerator,
     on_each_machine,
     on_first_process,
@@ -197,6 +198,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
             pretrained=pretrained,
             changes=changes,
         )
+        let_gloo_finish(accelerator)
 
 
 def fit_time(setup: Setup, pace: Pace, spent: float) -> Setup:

@@ -210,6 +210,16 @@ def keep_memory() -> None:
     mallopt(top_pad, 64 * 2**20)
 
 
+def let_gloo_finish(accelerator: "Accelerator") -> None:
+    """Give gloo's thread the time to free the gradients of the last exchange, before the wrapped network is freed.
+
+    Freeing it waits for that thread while it holds Python's lock, which the thread needs: torch 2.11 then waits
+    forever. torch 2.14 does not.
+    """
+    if accelerator.num_processes > 1 and accelerator.device.type == "cpu":
+        time.sleep(0.1)
+
+
 def check_batch_norm(accelerator: "Accelerator", sync_bn: bool, images: int) -> None:
     """Raise RunError if batch norm would see a single image at a time, per process or, with `sync_bn`, in total.
 

@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
+from packaging.version import Version
 from timm.layers import EvoNorm2dB0, EvoNorm2dS0
 from torch import nn
 from torch.func import functional_call
@@ -419,6 +420,7 @@ def test_evonorm_keeps_no_map_but_its_input(norm, act, dtype):
     assert [t.data_ptr() for t in kept if t.numel() > 2 * 48] == [x.data_ptr()]
 
 
+@pytest.mark.skipif(Version(torch.__version__) < Version("2.14"), reason="torch 2.11 cannot: docs/training.md")
 @every_evo
 @with_and_without_act
 def test_evonorm_compiles_as_one_graph(norm, act):
