@@ -174,7 +174,8 @@ def add_settings(has_temperatures: bool) -> list[gr.Component]:
     scales = gr.CheckboxGroup(list(MULTI_SCALE), value=[1.0], label="Scales to average over")
     flip = gr.Checkbox(False, label="Mirrored views too")
     sides = [(f"windows of {side} x {side} pixels, blended" if side else "as a whole", side) for side in WINDOWS]
-    window = gr.Dropdown(sides, value=0, label="Look at the photo", info="Windows take less memory for large photos.")
+    use = "Windows take less memory for large photos. They cut nothing if the model resizes photos to less."
+    window = gr.Dropdown(sides, value=0, label="Look at the photo", info=use)
     calibrated = gr.Checkbox(True, label="Calibrated confidence", visible=has_temperatures)
     return [scales, flip, window, calibrated]
 
