@@ -25,7 +25,8 @@ fi
 : "${SLURM_GPUS_ON_NODE:?ask for GPUs with --gpus-per-node}"
 
 machines=$SLURM_JOB_NUM_NODES
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+first=${hosts%%$'\n'*}  # with a pipe to head, scontrol may die of SIGPIPE, which ends the job
 launch=(
     accelerate launch
     --config_file accelerate_configs/two_machines.yaml  # the flags below replace what it says about machines
