@@ -39,7 +39,7 @@ from seg_models.weights import start_weights
 from seg_runs import checkpoints, run_folder
 from seg_runs.arguments import BATCH_SIZE, OptimizationOptions
 from seg_runs.card import public_arguments
-from seg_runs.files import read_json, write_picture, writing
+from seg_runs.files import write_picture, writing
 from seg_runs.launch import (
     RunError,
     check_batch_norm,
@@ -49,7 +49,7 @@ from seg_runs.launch import (
     on_first_process,
     say,
 )
-from seg_runs.lineage import may_have_seen, teachers_note, teachers_that_may_have_seen
+from seg_runs.lineage import start_note, teachers_note, teachers_that_may_have_seen
 from seg_runs.log import TrainingLog
 from seg_runs.optimization import Schedule, make_ema, make_schedule, optimizer_from_flags, total_steps
 from seg_runs.pace import Calendar, Pace, in_words, seconds_of, steps_within
@@ -303,22 +303,13 @@ def check_teachers(args: TrainArguments, teachers: list[Teacher], feed: Feed, ac
 
 
 def note_on_start(args: TrainArguments, feed: Feed, accelerator: Accelerator) -> None:
-    """Print a note if a new run starts from a model in a folder that may know the validation images.
-
-    A model on a hub, or a file without a configuration, gets no note.
-    """
+    """Print a note if a new run starts from a model that may know the validation images."""
     start = args.network.init_from or args.network.pretrained_encoder
     if not start or args.run.resume_from_checkpoint or feed.val_loader is None:
         return
-    found = (path for path in (Path(start, "best", "config.json"), Path(start, "config.json")) if path.is_file())
-    config = read_json(path) if (path := next(found, None)) else {}
     scored = args.data.eval_dataset[0] if args.data.eval_dataset else args.data.dataset
-    if config.get("dataset") == scored and may_have_seen(config, "val", args.data.fold):
-        say(
-            accelerator,
-            f"note: {start} may have been trained on the validation images: the scores of this run say little about "
-            "new images",
-        )
+    if note := start_note(start, scored, args.data.fold):
+        say(accelerator, f"note: {note}")
 
 
 def refuse_void(validation: Dataset) -> None:

@@ -1,5 +1,9 @@
 """Which images a model may have learnt from, itself or through its teachers, by the entries of its configuration."""
 
+from pathlib import Path
+
+from .files import read_json
+
 
 def may_have_seen(entries: dict, split: str, fold: str | None) -> bool:
     """Whether a model may have been trained on images of a split of its data set.
@@ -28,3 +32,14 @@ def teachers_note(names: list[str]) -> str:
         f"this model learns from {' and '.join(names)}, which may have been trained on the images that are scored: "
         "these scores say little about new images"
     )
+
+
+def start_note(start: str, dataset: str | None, fold: str | None) -> str | None:
+    """Return what to say of a run whose initial weights, a run or model folder, may know the validation images of
+    `dataset`, or None. A model on a hub, or a file without a configuration, is not looked into.
+    """
+    found = [path for path in (Path(start, "best", "config.json"), Path(start, "config.json")) if path.is_file()]
+    config = read_json(found[0]) if found else {}
+    if config.get("dataset") != dataset or not may_have_seen(config, "val", fold):
+        return None
+    return f"{start} may have been trained on the validation images: the scores of this run say little about new images"
