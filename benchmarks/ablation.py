@@ -14,6 +14,7 @@ add further variation.
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from data_scripts.fold_files import Division, load_data  # noqa: E402
 from data_scripts.reader import read_label  # noqa: E402
 from metrics.intervals import bootstrap_mean_iou, image_counts, interval, mean_iou  # noqa: E402
 from seg_runs.epoch_rows import read_rows  # noqa: E402
+from seg_runs.launch import available_cores  # noqa: E402
 
 
 def main() -> None:
@@ -40,7 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the run folders")
     parser.add_argument("--only", nargs="+", metavar="RUN", help="train only the baseline and these runs")
     parser.add_argument("--seed", type=int, default=0, help="seed of the runs that set none")
-    parser.add_argument("--jobs", type=int, default=1, help="parallel runs; with 2 or more, each writes to a log file")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs; if several, each writes a log file")
     parser.add_argument("--mixed_precision", default="no", help="bf16 on hardware that supports it")
     parser.add_argument("--table", action="store_true", help="do not train; print the table of the complete runs")
     parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="flags of train_seg.py; must come last")
@@ -77,7 +79,7 @@ def is_complete(folder: Path) -> bool:
 def train(folder: Path, flags: dict, args: argparse.Namespace) -> None:
     """Train the run of `folder`, or resume it, and predict its validation images."""
     log = folder.with_name(f"{folder.name}.log") if args.jobs > 1 else None
-    common = {"precision": args.mixed_precision, "log": log}
+    common = {"precision": args.mixed_precision, "log": log, "threads": max(1, available_cores() // args.jobs)}
     if not (folder / "results.json").exists():
         if any(folder.glob("checkpoints/step_*")):
             chosen = ["--resume_from_checkpoint", folder]
@@ -90,14 +92,18 @@ def train(folder: Path, flags: dict, args: argparse.Namespace) -> None:
     launch("predict_seg.py", "--model_name_or_path", folder, "--splits", "val", **common)
 
 
-def launch(script: str, *flags, precision: str, log: Path | None = None) -> None:
-    """Run a script in a separate process. Its output goes to the file `log`, if given."""
+def launch(script: str, *flags, precision: str, threads: int, log: Path | None = None) -> None:
+    """Run a script in a separate process. Its output goes to the file `log`, if given.
+
+    threads  limit on its threads; if parallel runs have more threads than there are cores, they slow each other down
+    """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
     command += ["--dynamo_backend", "no", "--mixed_precision", precision, str(ROOT / script), *map(str, flags)]
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") if log else nullcontext() as output:
-        subprocess.run(command, check=True, stdout=output, stderr=output)
+        limited = os.environ | {"OMP_THREAD_LIMIT": str(threads)}
+        subprocess.run(command, check=True, env=limited, stdout=output, stderr=output)
 
 
 def print_table(folders: dict[str, Path], args: argparse.Namespace) -> None:

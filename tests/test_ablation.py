@@ -24,7 +24,7 @@ def run(in_process, toycity, tmp_path, monkeypatch):
     def start(*flags) -> list[str]:
         started = []
 
-        def launch(script, *given, precision, log):
+        def launch(script, *given, precision, threads, log):
             started.append(script)
             in_process(script.removesuffix(".py"), *given)
 
@@ -78,14 +78,19 @@ def test_an_unknown_run_is_refused(run, capsys):
 
 def test_several_jobs_print_into_a_file_each(run, tmp_path, monkeypatch, capsys):
     """Nothing is trained here, because a training in this process needs the main thread."""
-    launched = []
-    monkeypatch.setattr(
-        ablation.subprocess, "run", lambda command, stdout, **_: launched.append((command, stdout.name))
-    )
+    launched, limits = [], []
+
+    def run_command(command, stdout, env, **_):
+        launched.append((command, stdout.name))
+        limits.append(env["OMP_THREAD_LIMIT"])
+
+    monkeypatch.setattr(ablation.subprocess, "run", run_command)
+    monkeypatch.setattr(ablation, "available_cores", lambda: 7)
     flags = ["--jobs", "2", "--flags", "--max_train_steps", "1"]
     monkeypatch.setattr("sys.argv", ["ablation.py", "ablation.yaml", "--dataset_path", "d", "--out", "out", *flags])
     ablation.main()
     trainings = [(command, log) for command, log in launched if "--output_dir" in command]
     assert sorted(log for _, log in trainings) == ["out/baseline-seed0.log", "out/other-rate-0.01-seed0.log"]
     assert all(command[command.index("--max_train_steps") + 1] == "1" for command, _ in trainings)
-    assert len(launched) == 4 and "nothing to compare with" in capsys.readouterr().out
+    assert len(launched) == 4 and set(limits) == {"3"}  # threads of each; both share the cores
+    assert "nothing to compare with" in capsys.readouterr().out
