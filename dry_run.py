@@ -124,7 +124,7 @@ def endless_steps(setup: Setup) -> Iterator[list[dict]]:
 
 def time_validation(setup: Setup, predict: Callable[[dict], torch.Tensor]) -> float:
     """Return the seconds that a validation takes, estimated from a few images; 0 without validation images."""
-    if setup.feed.val_loader is None:
+    if not setup.feed.validates:
         return 0.0
     images = setup.feed.val_loader.dataset
     chosen = np.linspace(0, len(images) - 1, min(PICTURES, len(images))).round().astype(int).tolist()
@@ -204,7 +204,7 @@ def refuse_growth(setup: Setup, step: Callable[[list[dict]], object], parts: lis
 
 def tensors_of_step(setup: Setup, images: int) -> float:
     """Return the bytes of the tensors of a step on micro-batches of `images`."""
-    crop = setup.feed.transform.options.crop_size
+    crop = setup.feed.crop_size
     # A teacher is done before the network begins, so the larger of the two counts.
     taught = [forward_memory(teacher.network, crop, images) for teacher in setup.teachers]
     size = max([training_memory(setup.learner.model, crop, images), *taught])

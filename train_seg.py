@@ -251,7 +251,7 @@ def end_epoch(job: Job, number: int, begun: float) -> None:
     rate = job.learner.optimizer.param_groups[0]["initial_lr"] * schedule(steps.start)
     row = {"epoch": number, "learning_rate": rate}
     row |= {"train_loss": state.totals.mean_loss, "train_accuracy": state.totals.accuracy}
-    if steps.stop == schedule.steps or (job.feed.val_loader is not None and job.is_milestone(number)):
+    if steps.stop == schedule.steps or (job.feed.validates and job.is_milestone(number)):
         validated = time.perf_counter()
         row |= validate(job, number)
         job.pace.add_validation(time.perf_counter() - validated)
@@ -271,7 +271,7 @@ def validate(job: Job, number: int) -> dict:
     state, model, network = job.state, job.learner.scored, job.args.network
     predictor, scores = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, Views(network.test_size)), None
     with at_output_stride(model, network.eval_output_stride):
-        if job.feed.val_loader is not None:
+        if job.feed.validates:
             if job.accelerator.num_processes > 1:  # score with the batch norm statistics that are saved: rank 0's
                 for buffer in model.buffers():
                     torch.distributed.broadcast(buffer, src=0)

@@ -1,11 +1,11 @@
-"""Build everything that training needs from the flags, and check it before any long work.
+"""Build everything that training needs from the flags. training_checks.py has the checks, before any long work.
 
 `open_setup` makes a `Setup`: data, network, optimizer and loss. dry_run.py can measure a few steps of it. `start_job`
 begins or resumes the run and makes a `Job`, which train_seg.py trains.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,27 +14,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 from torch.utils.data import DataLoader
 
 from data_scripts.evaluation import Scoring
 from data_scripts.fingerprint import data_fingerprint
-from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
+from data_scripts.labels import LabelInfo
 from data_scripts.loading import BatchPlan, TrainBatches, eval_loader, train_loader
 from data_scripts.preview import preview_rows
 from data_scripts.saved_classes import describe_data
 from data_scripts.training import count_images, load_training_data, make_training_data
 from data_scripts.transforms import SharedEpoch, TrainTransform
 from script_arguments import TrainArguments
-from seg_models.arguments import LossOptions
 from seg_models.distillation import Distillation
-from seg_models.loss_terms import loss_terms
 from seg_models.models import build_network, in_head, model_entry, parts_to_freeze
 from seg_models.norms import freeze_batch_norm
 from seg_models.objective import Criterion, Objective
 from seg_models.operations import forward_macs
 from seg_models.output_strides import at_output_stride
-from seg_models.predictor import check_sides, refuse_smaller, smallest_side
 from seg_models.weights import start_weights
 from seg_runs import checkpoints, run_folder
 from seg_runs.arguments import BATCH_SIZE, OptimizationOptions
@@ -49,15 +46,23 @@ from seg_runs.launch import (
     on_first_process,
     say,
 )
-from seg_runs.lineage import start_note, teachers_note, teachers_that_may_have_seen
 from seg_runs.log import TrainingLog
 from seg_runs.optimization import Schedule, make_ema, make_schedule, optimizer_from_flags, total_steps
 from seg_runs.pace import Calendar, Pace, in_words, seconds_of, steps_within
-from seg_runs.parsing import changed_flags, recipe_of
+from seg_runs.parsing import recipe_of
 from seg_runs.results import comparison
 from seg_runs.state import Conditions, RunState
-from seg_runs.trackers import Trackers, refuse_missing_trackers, tracker_names
+from seg_runs.trackers import Trackers, tracker_names
 from teachers import Teacher, entries_of, load_teacher
+from training_checks import (
+    check_arguments,
+    check_crops,
+    check_rooms,
+    check_teachers,
+    note_on_ohem,
+    note_on_start,
+    refuse_void,
+)
 
 FEW_STEPS = 100  # of a run with --max_train_time: fewer get a note
 SHORTER_STEPS = "a smaller --train_size, --crop_size or --batch_size"
@@ -72,6 +77,16 @@ class Feed:
     val_loader: DataLoader | None  # None if the run trains on the validation images
     transform: TrainTransform  # makes the training crops
     counts: np.ndarray  # (N, C): pixels of each class in each training image
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """Height and width of the training crops."""
+        return self.transform.options.crop_size
+
+    @property
+    def validates(self) -> bool:
+        """Whether the run has validation images."""
+        return self.val_loader is not None
 
 
 @dataclass(frozen=True)
@@ -168,7 +183,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         plan = make_plan(args.optimization, count_images(args.data, data), accelerator)
         args = replace(args, optimization=replace(args.optimization, batch_size=plan.batch_size))
         objective = Objective(args.loss, model_entry(args.network.model).training.aux_weight, labels.class_weights)
-        check_rooms(args, plan, accelerator)
+        check_rooms(args, plan.micro_batch_size, accelerator)
         pretrained = run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, run.checkpoint)
         teachers = [load_teacher(name, labels.names, accelerator) for name in args.distillation.teacher or ()]
         taught = {"teachers": entries_of(teachers)} if teachers else {}
@@ -176,10 +191,10 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         learner = make_learner(args, labels, plan, objective.aux_weight > 0, about, accelerator)
         schedule = None if args.optimization.max_train_time else schedule_from_flags(args, plan)
         feed = make_feed(args, data, scoring, plan, accelerator)
-        check_crops(args, learner.model, feed.transform)
-        note_on_ohem(args.loss, feed.transform.options.crop_size, accelerator)
-        check_teachers(args, teachers, feed, accelerator)
-        note_on_start(args, feed, accelerator)
+        check_crops(args, learner.model, feed.crop_size)
+        note_on_ohem(args.loss, feed.crop_size, accelerator)
+        check_teachers(args, teachers, feed.crop_size, feed.validates, accelerator)
+        note_on_start(args, feed.validates, accelerator)
         loss_function = objective.loss_function(feed.counts.sum(0), len(feed.counts), accelerator.device)
         prepared = [teacher.prepared for teacher in teachers]
         distillation = Distillation.from_flags(args.distillation, prepared) if prepared else None
@@ -251,74 +266,6 @@ def start_job(setup: Setup, pace: Pace) -> Job:
         write_preview(folder / "preview.png", setup.feed, args.run.preview, setup.labels)
     log = open_log(args, accelerator, folder, state, setup.labels)
     return Job(**vars(setup), folder=folder, state=state, log=log, pace=pace, operations=operations_of(setup))
-
-
-# Checks across packages. The parser has already made the checks within one package.
-
-
-def check_arguments(args: TrainArguments) -> list[str]:
-    """Make the checks that read no data. Returns a line for each flag that a resumed run changes."""
-    model_entry(args.network.model)
-    run_folder.refuse_occupied(args.run)
-    refuse_missing_trackers(args.run)
-    if not args.run.resume_from_checkpoint:
-        return []
-    return changed_flags(args, checkpoints.run_of(args.run.resume_from_checkpoint) / "args.yaml")
-
-
-def check_rooms(args: TrainArguments, plan: BatchPlan, accelerator: Accelerator) -> None:
-    """Raise RunError if a process sees too few images at a time."""
-    if args.augmentation.copyblob == "tutorial" and plan.micro_batch_size < 2:
-        raise RunError("--copyblob tutorial pastes between the images of a batch, but each process has 1 at a time")
-    if args.network.norm == "batch" and not args.network.freeze_bn:
-        check_batch_norm(accelerator, args.network.sync_bn, plan.micro_batch_size)
-
-
-def check_crops(args: TrainArguments, model: torch.nn.Module, transform: TrainTransform) -> None:
-    """Raise an error if crops or validation images are too small for the network."""
-    follows_from = "--train_size" if args.data.train_size else "the images"
-    given = args.augmentation.crop_size is not None
-    check_sides(model, transform.options.crop_size, args.network.test_size, None if given else follows_from)
-
-
-def note_on_ohem(options: LossOptions, crop_size: Sequence[int], accelerator: Accelerator) -> None:
-    """Print a note if OHEM takes all pixels of a crop."""
-    pixels = crop_size[0] * crop_size[1]
-    if "ohem" in loss_terms(options.loss) and options.ohem_min_kept >= pixels:
-        say(
-            accelerator,
-            f"note: ohem takes all {pixels} pixels of a crop, as ce does, because --ohem_min_kept is "
-            f"{options.ohem_min_kept}: give a fifth of a crop, {pixels // 5}, or less",
-        )
-
-
-def check_teachers(args: TrainArguments, teachers: list[Teacher], feed: Feed, accelerator: Accelerator) -> None:
-    """Raise ModelError if crops are too small for a teacher. Print a note if one may know the validation images."""
-    for teacher in teachers:
-        refuse_smaller("--crop_size", feed.transform.options.crop_size, smallest_side(teacher.network))
-    scored = args.data.eval_dataset[0] if args.data.eval_dataset else args.data.dataset
-    known = teachers_that_may_have_seen({"teachers": entries_of(teachers)}, scored, "val", args.data.fold)
-    if known and feed.val_loader is not None:
-        say(accelerator, f"note: {teachers_note(known)}")
-
-
-def note_on_start(args: TrainArguments, feed: Feed, accelerator: Accelerator) -> None:
-    """Print a note if a new run starts from a model that may know the validation images."""
-    start = args.network.init_from or args.network.pretrained_encoder
-    if not start or args.run.resume_from_checkpoint or feed.val_loader is None:
-        return
-    scored = args.data.eval_dataset[0] if args.data.eval_dataset else args.data.dataset
-    if note := start_note(start, scored, args.data.fold):
-        say(accelerator, f"note: {note}")
-
-
-def refuse_void(validation: Dataset) -> None:
-    """Raise DataError if no validation pixel has a label, because mIoU is undefined then. Stops at the first label."""
-    if not any(bool((item["labels"] != IGNORE_INDEX).any()) for item in validation):
-        raise DataError(
-            "every validation pixel is ignored, so no model can be selected: label some, or train on these images too "
-            "with --train_on train+val"
-        )
 
 
 # The parts of a job.
@@ -417,7 +364,7 @@ def run_name(args: TrainArguments) -> str:
 
 def description(setup: Setup) -> str:
     """Return a line that describes the run."""
-    args, (height, width) = setup.args, setup.feed.transform.options.crop_size
+    args, (height, width) = setup.args, setup.feed.crop_size
     encoder = f" ({args.network.encoder})" if args.network.encoder else ""
     parameters = sum(p.numel() for p in setup.learner.model.parameters()) / 1e6
     where = args.data.path if args.data.dataset in ("folder", "hub") else args.data.dataset
@@ -434,9 +381,9 @@ def description(setup: Setup) -> str:
 def operations_of(setup: Setup) -> dict:
     """Return the MACs of the network for one image, and its height and width: those of validation, or of a crop."""
     size = setup.args.network.test_size
-    if not size and setup.feed.val_loader is not None:
+    if not size and setup.feed.validates:
         size = setup.feed.val_loader.dataset[0]["pixel_values"].shape[-2:]
-    size = list(size or setup.feed.transform.options.crop_size)
+    size = list(size or setup.feed.crop_size)
     with at_output_stride(setup.learner.scored, setup.args.network.eval_output_stride):
         return {"macs": forward_macs(setup.learner.scored, size), "size": size}
 

@@ -5,6 +5,7 @@ python run_exported.py street.onnx photo.jpg classes.png
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -13,12 +14,18 @@ from PIL import Image, ImageOps
 if len(sys.argv) != 4:
     sys.exit("usage: python run_exported.py MODEL.onnx PHOTO TARGET.png")
 model, photo, target = sys.argv[1:]
+for path in (model, photo):
+    if not Path(path).is_file():
+        sys.exit(f"{path} does not exist")
 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 facts = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
-opened = Image.open(photo, formats=["JPEG", "PNG", "WEBP"])
-if opened.mode.startswith("I"):  # pillow would turn all but the darkest pixels white
-    sys.exit(f"{photo} has 16 bits a pixel: save it with 8")
-image = ImageOps.exif_transpose(opened).convert("RGB")
+try:
+    opened = Image.open(photo, formats=["JPEG", "PNG", "WEBP"])
+    if opened.mode.startswith("I"):  # pillow would turn all but the darkest pixels white
+        sys.exit(f"{photo} has 16 bits a pixel: save it with 8")
+    image = ImageOps.exif_transpose(opened).convert("RGB")
+except OSError as error:
+    sys.exit(f"cannot read {photo} ({error}): give a JPEG, PNG or WebP")
 height, width = facts["input"]["shape"][1:3]  # numbers in a file for one size, else "H" and "W"
 resized = image.resize((width, height)) if facts["sides"] is None else image
 result = session.run(None, {"image": np.asarray(resized)[None]})[0][0]

@@ -203,7 +203,7 @@ def test_shipped_recipes_parse(path):
 
 
 SCRIPTS = {
-    TrainArguments: ["train_seg.py", "training_job.py", "dry_run.py", "script_arguments.py"],
+    TrainArguments: ["train_seg.py", "training_job.py", "training_checks.py", "dry_run.py", "script_arguments.py"],
     PredictArguments: ["predict_seg.py", "prediction_job.py"],
     AppArguments: ["app_gradio.py"],
 }

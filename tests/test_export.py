@@ -8,6 +8,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,6 +187,16 @@ def photos_of_all_kinds(photo):
     Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save("deep.png")
     with pytest.raises(SystemExit, match="deep.png has 16 bits a pixel: save it with 8"):
         run_script("net.onnx", "deep.png", "deep_ids.png")
+    Path("cut.png").write_bytes(photo.read_bytes()[:2000])
+    Path("text.png").write_text("no photo")
+    for words, line in (
+        (("net.onnx", "nothing.png"), "nothing.png does not exist"),
+        (("nothing.onnx", "grey.png"), "nothing.onnx does not exist"),
+        (("net.onnx", "cut.png"), r"cannot read cut.png \(.*\): give a JPEG, PNG or WebP"),
+        (("net.onnx", "text.png"), r"cannot read text.png \(.*\): give a JPEG, PNG or WebP"),
+    ):
+        with pytest.raises(SystemExit, match=line):
+            run_script(*words, "ids.png")
 
 
 def run_script(*words):

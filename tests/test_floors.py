@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("seg_models", "data_scripts", "metrics", "seg_runs")
 SCRIPTS = ("train_seg", "predict_seg", "app_gradio", "app_checks", "app_facts", "app_models", "app_requests")
 SCRIPTS += ("app_server", "app_space", "app_viewer", "model_paths")
-SHARED = ("training_job", "prediction_job", "teachers", "dry_run", "trained_model", "script_arguments")
-SCRIPTS += (*SHARED, "card_facts", "export_checks", "web_page")
+SHARED = ("training_job", "training_checks", "prediction_job", "teachers", "dry_run", "trained_model")
+SCRIPTS += (*SHARED, "script_arguments", "card_facts", "export_checks", "web_page")
 PROGRAMS = tuple(  # run with `python -m`: scripts
     ROOT / name
     for name in (

@@ -1,0 +1,93 @@
+"""Checks of the flags together with the data, the network and the launch. They come before any long work.
+
+The parser has already made the checks within one package. training_job.py calls these.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+
+from data_scripts.labels import IGNORE_INDEX, DataError
+from script_arguments import TrainArguments
+from seg_models.arguments import LossOptions
+from seg_models.loss_terms import loss_terms
+from seg_models.models import model_entry
+from seg_models.predictor import check_sides, refuse_smaller, smallest_side
+from seg_runs import checkpoints, run_folder
+from seg_runs.launch import RunError, check_batch_norm, say
+from seg_runs.lineage import start_note, teachers_note, teachers_that_may_have_seen
+from seg_runs.parsing import changed_flags
+from seg_runs.trackers import refuse_missing_trackers
+from teachers import Teacher, entries_of
+
+
+def check_arguments(args: TrainArguments) -> list[str]:
+    """Make the checks that read no data. Returns a line for each flag that a resumed run changes."""
+    model_entry(args.network.model)
+    run_folder.refuse_occupied(args.run)
+    refuse_missing_trackers(args.run)
+    if not args.run.resume_from_checkpoint:
+        return []
+    return changed_flags(args, checkpoints.run_of(args.run.resume_from_checkpoint) / "args.yaml")
+
+
+def check_rooms(args: TrainArguments, images: int, accelerator: Accelerator) -> None:
+    """Raise RunError if `images`, the number that a process sees at a time, is too small."""
+    if args.augmentation.copyblob == "tutorial" and images < 2:
+        raise RunError("--copyblob tutorial pastes between the images of a batch, but each process has 1 at a time")
+    if args.network.norm == "batch" and not args.network.freeze_bn:
+        check_batch_norm(accelerator, args.network.sync_bn, images)
+
+
+def check_crops(args: TrainArguments, model: torch.nn.Module, crop_size: Sequence[int]) -> None:
+    """Raise an error if crops or validation images are too small for the network."""
+    follows_from = "--train_size" if args.data.train_size else "the images"
+    given = args.augmentation.crop_size is not None
+    check_sides(model, crop_size, args.network.test_size, None if given else follows_from)
+
+
+def note_on_ohem(options: LossOptions, crop_size: Sequence[int], accelerator: Accelerator) -> None:
+    """Print a note if OHEM takes all pixels of a crop."""
+    pixels = crop_size[0] * crop_size[1]
+    if "ohem" in loss_terms(options.loss) and options.ohem_min_kept >= pixels:
+        say(
+            accelerator,
+            f"note: ohem takes all {pixels} pixels of a crop, as ce does, because --ohem_min_kept is "
+            f"{options.ohem_min_kept}: give a fifth of a crop, {pixels // 5}, or less",
+        )
+
+
+def check_teachers(
+    args: TrainArguments, teachers: list[Teacher], crop_size: Sequence[int], validates: bool, accelerator: Accelerator
+) -> None:
+    """Raise ModelError if crops are too small for a teacher. Print a note if one may know the validation images.
+
+    validates  whether the run has validation images
+    """
+    for teacher in teachers:
+        refuse_smaller("--crop_size", crop_size, smallest_side(teacher.network))
+    scored = args.data.eval_dataset[0] if args.data.eval_dataset else args.data.dataset
+    known = teachers_that_may_have_seen({"teachers": entries_of(teachers)}, scored, "val", args.data.fold)
+    if known and validates:
+        say(accelerator, f"note: {teachers_note(known)}")
+
+
+def note_on_start(args: TrainArguments, validates: bool, accelerator: Accelerator) -> None:
+    """Print a note if a new run starts from a model that may know the validation images, if it `validates` on any."""
+    start = args.network.init_from or args.network.pretrained_encoder
+    if not start or args.run.resume_from_checkpoint or not validates:
+        return
+    scored = args.data.eval_dataset[0] if args.data.eval_dataset else args.data.dataset
+    if note := start_note(start, scored, args.data.fold):
+        say(accelerator, f"note: {note}")
+
+
+def refuse_void(validation: Dataset) -> None:
+    """Raise DataError if no validation pixel has a label, because mIoU is undefined then. Stops at the first label."""
+    if not any(bool((item["labels"] != IGNORE_INDEX).any()) for item in validation):
+        raise DataError(
+            "every validation pixel is ignored, so no model can be selected: label some, or train on these images too "
+            "with --train_on train+val"
+        )
