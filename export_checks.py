@@ -119,8 +119,9 @@ def refuse_large(predictor: Predictor, photos: Photos, fixed: Sequence[int] | No
     free = free_memory_of(predictor.device, needed)
     if needed > free:
         remedy = "a smaller --size or --test_size" if fixed else "--size, a smaller --test_size or smaller photos"
+        size = "" if seen is None else f", which the network sees at {seen[0]}x{seen[1]},"
         raise RunError(
-            f"running the network at {largest[0]}x{largest[1]} needs about {needed / 1e9:.1f} GB of memory, but "
+            f"a photo of {largest[0]}x{largest[1]}{size} needs about {needed / 1e9:.1f} GB of memory, but "
             f"{free / 1e9:.1f} GB are free: give {remedy}"
         )
 

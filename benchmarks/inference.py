@@ -32,6 +32,7 @@ from prediction_job import newest_change, open_model
 from seg_models.exported import open_exported
 from seg_models.predictor import Predictor
 from seg_models.views import Views
+from seg_runs.launch import available_cores
 from trained_model import label_set, processor_size
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,6 +60,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.cpu_seconds and max(args.cores) > 1:
         parser.error("--cpu_seconds needs --cores 1: threads that wait for each other count too")
+    if min(args.cores) < 1 or max(args.cores) > available_cores():
+        parser.error(f"--cores must be from 1 to {available_cores()} on this machine")
     args.size = args.size or [[360, 480], [512, 1024]]
     if args.in_process:
         compare_times(args)

@@ -286,7 +286,8 @@ def test_a_size_that_fills_the_memory_is_refused_before_any_work(in_process, sav
     with pytest.raises(SystemExit):
         in_process("seg_models.export", saved, "net.onnx", "--size", 200, 300)
     line = capsys.readouterr().err
-    assert "running the network at 200x300 needs about" in line and line.endswith("a smaller --size or --test_size\n")
+    assert "a photo of 200x300, which the network sees at 96x128, needs about" in line
+    assert line.endswith("a smaller --size or --test_size\n")
 
 
 def test_a_full_disk_leaves_the_file_before(in_process, saved, tmp_path, capsys, monkeypatch):
