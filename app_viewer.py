@@ -74,14 +74,14 @@ CSS = """
 .scale { display: flex; gap: 10px; align-items: center; font-size: 13px; }
 .scale i { flex: 1; max-width: 320px; height: 12px; border-radius: 6px; }
 .legend { display: flex; flex-wrap: wrap; gap: 6px; list-style: none; margin: 0; padding: 0; align-content: start;
-  min-height: 82px; }  /* two rows, so that the page below does not jump when an answer arrives */
+  min-height: 82px; }  /* two rows; on phones four: so the page below hardly jumps when an answer arrives */
 .legend li { margin: 0; }
 .legend button { display: inline-flex; gap: 8px; align-items: center; border: 1px solid var(--border-color-primary);
   border-radius: 999px; padding: 4px 12px 4px 6px; font-size: 14px; }
 .legend button[aria-pressed="true"] { border-color: #1f5fbf; box-shadow: 0 0 0 1px #1f5fbf; }
 .legend b { width: 22px; height: 22px; border-radius: 50%; box-shadow: inset 0 0 0 1px rgb(128 128 128 / .6); }
 .legend small { font-size: 13px; font-variant-numeric: tabular-nums; }
-@media (max-width: 480px) { .viewer { gap: 8px; } .legend { min-height: 126px; } .viewer button { padding: 7px 10px; }
+@media (max-width: 480px) { .viewer { gap: 8px; } .legend { min-height: 162px; } .viewer button { padding: 7px 10px; }
   .legend button { padding: 4px 10px 4px 6px; } }
 """
 
