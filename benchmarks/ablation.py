@@ -92,18 +92,18 @@ def train(folder: Path, flags: dict, args: argparse.Namespace) -> None:
     launch("predict_seg.py", "--model_name_or_path", folder, "--splits", "val", **common)
 
 
-def launch(script: str, *flags, precision: str, threads: int, log: Path | None = None) -> None:
+def launch(script: str, *flags, precision: str, log: Path | None = None, threads: int | None = None) -> None:
     """Run a script in a separate process. Its output goes to the file `log`, if given.
 
-    threads  limit on its threads; if parallel runs have more threads than there are cores, they slow each other down
+    threads  limit on its threads, if any; parallel runs with more threads than there are cores slow each other down
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
     command += ["--dynamo_backend", "no", "--mixed_precision", precision, str(ROOT / script), *map(str, flags)]
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") if log else nullcontext() as output:
-        limited = os.environ | {"OMP_THREAD_LIMIT": str(threads)}
-        subprocess.run(command, check=True, env=limited, stdout=output, stderr=output)
+        limit = {"OMP_THREAD_LIMIT": str(threads)} if threads else {}
+        subprocess.run(command, check=True, env=os.environ | limit, stdout=output, stderr=output)
 
 
 def print_table(folders: dict[str, Path], args: argparse.Namespace) -> None:
