@@ -5,7 +5,7 @@ from pathlib import Path
 
 from model_paths import check_models
 from script_arguments import AppArguments
-from seg_runs.launch import RunError
+from seg_runs.launch import RunError, os_reason
 
 
 def check_app(args: AppArguments) -> None:
@@ -26,4 +26,5 @@ def check_app(args: AppArguments) -> None:
 def cannot_listen(args: AppArguments, error: OSError) -> RunError:
     """Return the error for a port that is taken, or an address that is not this machine's."""
     port = f" --server_port {args.server_port}" if args.server_port else ""
-    return RunError(f"cannot listen at --server_name {args.server_name}{port}: {error}")
+    remedy = "choose another --server_port, or an address of this machine"
+    return RunError(f"cannot listen at --server_name {args.server_name}{port} ({os_reason(error)}): {remedy}")

@@ -206,7 +206,7 @@ def about(models: dict[str, Facts]) -> None:
     """Add what the cards say of the models' limits, and how to call the API."""
     for name, facts in models.items():
         if facts.limits:
-            with gr.Accordion(f"What {name} can and cannot", open=False):
+            with gr.Accordion(f"What {name} can and cannot do", open=False):
                 gr.Markdown(facts.limits)
     with gr.Accordion("Use it from Python", open=False):
         example = API_EXAMPLE.format(name=next(iter(models)))

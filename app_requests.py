@@ -117,7 +117,7 @@ class Requests:
         except gr.Error:
             raise
         except CancelledError as error:
-            raise refusal("The server could not load its models, and ends.") from error
+            raise refusal("The server could not load its models and is shutting down.") from error
         except Exception as error:
             raise apology(error) from error
 
@@ -134,7 +134,7 @@ class Requests:
         self, photo: object, names: list, scales: object, flip: object, window: object, calibrated: object
     ) -> tuple:
         segmenters, views = [self._segmenter(name) for name in names], checked_views(scales, flip, window)
-        calibrated, opened = checked_switch(calibrated, "Calibrated"), self._photo(photo)
+        calibrated, opened = checked_switch(calibrated, "calibrated"), self._photo(photo)
         with self._answer_folder() as folder:
             predictions = [self._predict(opened, segmenter, views, calibrated) for segmenter in segmenters]
             shown = write_views(folder, names, segmenters, predictions)
@@ -195,9 +195,9 @@ def apology(error: Exception) -> gr.Error:
 
 def checked_views(scales: object, flip: object, window: object) -> Views:
     """Return the views that a client asks for. Raises a refusal if they are not among the choices."""
-    scales, flip = checked_scales(scales), checked_switch(flip, "Mirrored")
+    scales, flip = checked_scales(scales), checked_switch(flip, "flip")
     if window is not None and (type(window) is not int or window not in WINDOWS):
-        raise refusal(f"{str(window)[:20]} is no side of a window: choose from {', '.join(map(str, WINDOWS))}.")
+        raise refusal(f"{str(window)[:20]} is not a window size: choose from {', '.join(map(str, WINDOWS))}.")
     return Views(None, scales, flip, window=(window, window) if window else None)
 
 

@@ -179,9 +179,11 @@ def refuse_difference(precision: str, size: Sequence[int], share: float, differe
     if share >= least and (difference is None or difference <= most):
         return
     of_probability = "" if difference is None else f" and a probability differs by {difference:.1g}"
+    bound = "" if difference is None else f" and {most:g}"
     raise RunError(
-        f"the exported file is not the network: at {size[0]}x{size[1]}, {1 - share:.2%} of the pixels have another "
-        f"class{of_probability} (--precision {precision} allows {1 - least:.1%} and {most:g}); nothing was written"
+        f"the exported file differs too much from the network: at {size[0]}x{size[1]}, {1 - share:.2%} of the pixels "
+        f"have another class{of_probability} (--precision {precision} allows {1 - least:.1%}{bound}), so nothing was "
+        "written: try another --precision or --format"
     )
 
 

@@ -166,7 +166,7 @@ def check_video(source: str, target: str) -> None:
     if not is_video(source):
         raise RunError(f"--output is a video, but --input {source} is none of {', '.join(VIDEO_ENDINGS)}")
     if not is_video(target):
-        raise RunError(f"--output {target} is no video: its name must end in one of {', '.join(VIDEO_ENDINGS)}")
+        raise RunError(f"--output {target} is not a video: its name must end in one of {', '.join(VIDEO_ENDINGS)}")
     if Path(target).exists():
         raise RunError(f"--output {target} exists: give another name, or delete it")
     if not Path(target).resolve().parent.is_dir():
@@ -245,7 +245,8 @@ def refuse_missing_splits(options: InputOptions, data: DatasetDict, path: str) -
     """Raise RunError if the data in `path` lack one of --splits."""
     for name in options.splits or ():
         if SPLITS[name] not in data:
-            raise RunError(f"--splits {name}: {path} has no such split")
+            known = ", ".join(split for split in SPLITS if SPLITS[split] in data)
+            raise RunError(f"--splits {name}: {path} has no such split: choose from {known}")
 
 
 def make_predictor(options: ViewOptions, accelerator: Accelerator, trained: Trained, photos: bool) -> Predictor:

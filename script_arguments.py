@@ -53,8 +53,8 @@ class AppArguments:
 
     model_name_or_path: list[str] | None = HfArg(
         default=None,
-        help="run folders, saved models or hub ids that users can choose from (default: the newest complete run in "
-        "runs/, or the network that ships if there is none)",
+        help="run folders, saved models or Hugging Face Hub ids to choose from (default: the newest complete "
+        "run in runs/, else the network that comes with the project)",
         aliases=["--save_path"],
         metadata={"metavar": "MODEL"},
     )
@@ -95,7 +95,7 @@ class AppArguments:
     )
     share: bool = HfArg(
         default=False,
-        help="also publish the page for 72 hours at a public address of gradio.live, which sees all photos",
+        help="also publish the page at a public gradio.live address for up to a week; gradio.live sees all photos",
     )
 
     def __post_init__(self):

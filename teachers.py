@@ -80,7 +80,7 @@ def _check_teacher(name: str, network: PreTrainedModel, processor: BaseImageProc
     if not np.allclose(given, (*IMAGENET_MEAN, *IMAGENET_STD), atol=1e-3):
         raise RunError(
             f"--teacher {name} normalises images with mean {list(processor.image_mean)} and deviation "
-            f"{list(processor.image_std)}, but it would see them as the network does, with ImageNet's"
+            f"{list(processor.image_std)}, but training does so with ImageNet's: choose another teacher"
         )
 
 

@@ -36,7 +36,10 @@ def check_arguments(args: TrainArguments) -> list[str]:
 def check_rooms(args: TrainArguments, images: int, accelerator: Accelerator) -> None:
     """Raise RunError if `images`, the number that a process sees at a time, is too small."""
     if args.augmentation.copyblob == "tutorial" and images < 2:
-        raise RunError("--copyblob tutorial pastes between the images of a batch, but each process has 1 at a time")
+        raise RunError(
+            "--copyblob tutorial pastes between the images of a batch, but each process has 1 at a time: give a larger "
+            "--batch_size, or --copyblob bank"
+        )
     if args.network.norm == "batch" and not args.network.freeze_bn:
         check_batch_norm(accelerator, args.network.sync_bn, images)
 

@@ -23,7 +23,8 @@ class SourceOptions:
 
     dataset: str | None = HfArg(
         default=None,
-        help="data set to read (default: the one that --dataset_path holds, or minicity without a path)",
+        help="data set to read; folder means your own images/, masks/ and classes.yaml, hub means --dataset_name "
+        "(default: the one that --dataset_path holds, or minicity without a path)",
         metadata={"choices": tuple(DATASETS), "instead": "your own folder goes to --dataset_path"},
     )
     dataset_path: str | None = HfArg(
@@ -31,8 +32,8 @@ class SourceOptions:
     )
     dataset_name: str | None = HfArg(
         default=None,
-        help="data set of the datasets library instead of --dataset: an id on the hub, or a folder of save_to_disk or "
-        "of Parquet files",
+        help="data set of the Hugging Face datasets library, instead of --dataset: a hub id (USER/NAME), or a folder "
+        "written by save_to_disk or of Parquet files",
         metadata={"metavar": "ID", "may_change": True, "added": "2026-11-26 06:36"},
     )
     image_column: str | None = HfArg(
@@ -122,13 +123,13 @@ class DivisionOptions(SourceOptions):
 
     train_on: str = HfArg(
         default="train",
-        help="splits to train on; train+val leaves no validation images, unless --fold holds some out",
+        help="splits to train on; train+val leaves no validation images unless --fold holds some out",
         metadata={"choices": tuple(TRAIN_ON), "added": "2026-11-21 14:48"},
     )
     val_share: float | None = HfArg(
         default=None,
-        help="share of the training images to validate on, if there are no validation images (default: 0.2 for one's "
-        "own data; others are refused then)",
+        help="share of the training images to validate on, if there are no validation images (default: 0.2 for "
+        "your own data; none for a benchmark, which is then refused)",
         metadata={"above": 0, "below": 1, "added": "2026-11-26 05:00"},
     )
     group_by: str | None = HfArg(
@@ -225,7 +226,7 @@ class AugmentOptions:
     copyblob_rules: list[str] | None = HfArg(
         default=None,
         help="OBJECT:GROUND pairs of classes for --copyblob, such as fence:sidewalk (default: the data set's)",
-        metadata={"needs": {"copyblob": ("bank", "tutorial")}, "metavar": "CLASS:CLASS", "added": "2026-11-21 14:48"},
+        metadata={"needs": {"copyblob": ("bank", "tutorial")}, "metavar": "OBJECT:GROUND", "added": "2026-11-21 14:48"},
     )
     copyblob_prob: float = HfArg(
         default=0.5,
@@ -277,8 +278,14 @@ class InputOptions(ScoringOptions):
 
     dataset: str | None = HfArg(
         default=None,
-        help="data set to read (default: the one that --dataset_path holds, or the one the model was trained on)",
+        help="data set to read; folder means your own images/, masks/ and classes.yaml, hub means --dataset_name "
+        "(default: the one that --dataset_path holds, or the one the model was trained on)",
         metadata={"choices": tuple(DATASETS), "instead": "your own folder goes to --dataset_path"},
+    )
+    dataset_path: str | None = HfArg(
+        default=None,
+        help="folder of the data set (default: the one that the model's run read, or ./NAME-OF-THE-DATASET)",
+        metadata={"may_change": True},
     )
     splits: list[str] | None = HfArg(
         default=None,
@@ -286,7 +293,9 @@ class InputOptions(ScoringOptions):
         metadata={"choices": tuple(SPLITS), "metavar": "SPLIT"},
     )
     input: str | None = HfArg(
-        default=None, help="photo or folder of photos to predict instead of splits", metadata={"metavar": "PATH"}
+        default=None,
+        help="photo, folder of photos, or video (with --output) to predict instead of splits",
+        metadata={"metavar": "PATH"},
     )
 
     def __post_init__(self):

@@ -1,4 +1,4 @@
-"""Keep on disk what is computed once from a data set, and compute it again when a file changes.
+"""List or delete the cache, which holds what is computed once from each data set.
 
     python -m data_scripts.cache            # list the cached folders
     python -m data_scripts.cache --clear    # delete them; the next run builds them again
@@ -192,7 +192,11 @@ def folders(root: Path) -> list[Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m data_scripts.cache",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--clear", action="store_true", help="delete the cached folders")
     asked, root = parser.parse_args().clear, cache_root()
     for folder in folders(root):

@@ -21,7 +21,11 @@ from .recognition import with_dataset
 from .survey import Survey, take_survey
 from .training import load_to_look_at
 
-NAMED = {"prog": "python -m data_scripts.check", "usage": "%(prog)s [DATA] [--FLAG VALUE] ..."}
+NAMED = {
+    "prog": "python -m data_scripts.check",
+    "usage": "%(prog)s [DATA] [--FLAG VALUE] ...",
+    "epilog": "DATA is the folder of the data set, as with --dataset_path.",
+}
 COLUMNS = ("images", "pixels", "region")
 
 

@@ -135,7 +135,7 @@ class _Loader(yaml.BaseLoader):
 
 def _load(content: bytes, path: Path | str) -> dict:
     if len(content) > MOST_BYTES:
-        raise DataError(f"{path} has more than {MOST_BYTES} bytes: it is no list of classes")
+        raise DataError(f"{path} has more than {MOST_BYTES} bytes: it is not a list of classes")
     try:
         entries = yaml.load(content.decode("utf-8-sig"), _Loader)  # noqa: S506 - it makes only text, lists and dicts
     except UnicodeDecodeError as error:
@@ -147,7 +147,7 @@ def _load(content: bytes, path: Path | str) -> dict:
         remedy = "indent the lines of one class equally, with spaces, close brackets and quotes, quote names with :"
         raise DataError(f"{path} cannot be read as YAML{_at(error)}: {remedy}") from error
     if not isinstance(entries, dict):
-        raise DataError(f"{path} is no list of 'key: value' lines: it needs classes, each with a name and an id")
+        raise DataError(f"{path} is not a list of 'key: value' lines: it needs classes, each with a name and an id")
     return entries
 
 

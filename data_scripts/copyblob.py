@@ -44,7 +44,7 @@ def parse_rules(rules: Sequence[str], labels: LabelInfo) -> tuple[tuple[int, int
             if name not in labels.names:
                 raise DataError(f"--copyblob_rules {rule}: no class {name}; there are {', '.join(labels.names)}")
         if len(names) != 2:
-            raise DataError(f"--copyblob_rules {rule}: a rule names two classes, PASTED:GROUND")
+            raise DataError(f"--copyblob_rules {rule}: give two classes, OBJECT:GROUND, such as fence:sidewalk")
         pairs.append(tuple(labels.names.index(name) for name in names))
     if not pairs:
         raise DataError(f"--copyblob has no rule for the classes of {labels.name}: give --copyblob_rules")

@@ -36,7 +36,11 @@ from .saved_classes import describe_data, note_of
 from .survey import Row, Survey, take_survey
 from .training import load_to_look_at
 
-NAMED = {"prog": "python -m data_scripts.eda", "usage": "%(prog)s [DATA] OUT [--FLAG VALUE] ..."}
+NAMED = {
+    "prog": "python -m data_scripts.eda",
+    "usage": "%(prog)s [DATA] OUT [--FLAG VALUE] ...",
+    "epilog": "DATA is the folder of the data set, as with --dataset_path. OUT is the folder for the page.",
+}
 PAIRS = 6  # look-alikes that the page shows
 PAGE = "index.html"
 GENERATOR = "data_scripts.eda"

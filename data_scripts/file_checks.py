@@ -150,7 +150,8 @@ def fit_crop(
     if any(crop > side * largest_scale for crop, side in zip(asked, largest, strict=True)):
         raise DataError(
             f"--crop_size {asked[0]} {asked[1]} does not fit: at the largest scale ({largest_scale}) the training "
-            f"images are at most {largest[0] * largest_scale:.0f}x{largest[1] * largest_scale:.0f}"
+            f"images are at most {largest[0] * largest_scale:.0f}x{largest[1] * largest_scale:.0f}: "
+            "give a smaller --crop_size"
         )
     return tuple(asked)
 

@@ -128,7 +128,7 @@ def unknown_values(survey: Survey) -> list[Finding]:
         elif _are_0_and_255(survey.of(*splits)):
             lines = (*lines, "these look like 0/255 masks, and 255 always means ignored")
             then = survey.labels.remedies.get("values", PREPARE)
-        found.append(Finding(level, f"values in the masks that are no class{where}: {len(masks)}", lines, then))
+        found.append(Finding(level, f"values in the masks that belong to no class{where}: {len(masks)}", lines, then))
     return found
 
 

@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     with one_line_errors(DataError):
         args = parser.parse_args(argv)
         if args.number < 2:
-            raise DataError(f"--number {args.number}: folds are at least 2")
+            raise DataError(f"--number {args.number} is too small: give 2 or more")
         if args.file.exists():
             raise DataError(f"{args.file} exists already: delete it or choose another name")
         dataset = args.dataset or recognize(args.folder)

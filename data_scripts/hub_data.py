@@ -97,7 +97,7 @@ def _load(name: str) -> tuple[dict[str, Dataset], dict[int, str] | None]:
     if root.is_dir():
         found = Found(root)
         if not looks_like(found):
-            raise DataError(f"{name} (--dataset_name) is no folder of `save_to_disk` or of Parquet files")
+            raise DataError(f"{name} (--dataset_name) is not a folder written by `save_to_disk` or of Parquet files")
         files = found.named("id2label.json")
         return load_folder(found), read_id2label(root / files[0]).names if files else None
     if not HUB_ID.fullmatch(name) or root.parent.exists():

@@ -60,16 +60,22 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("source", metavar="SOURCE", help="folder, JSON file or hub id to read")
     parser.add_argument("destination", metavar="DESTINATION", type=Path, help="folder to write")
     parser.add_argument("--kind", choices=tuple(KINDS), help="what SOURCE is (default: recognised)")
-    parser.add_argument("--mask_values", choices=FORMS, help="how mask files hold their classes (default: recognised)")
+    parser.add_argument(
+        "--mask_values",
+        choices=FORMS,
+        help="mask values are class ids, grey levels such as 0, 128, 255 (levels), or colours (default: recognised)",
+    )
     parser.add_argument(
         "--overlap",
         choices=OVERLAPS,
-        help="of overlapping regions, the later one of the file or the smaller one is on top (default: as in the tool)",
+        help="region on top where regions overlap: the later one in the file, or the smaller one (default: later; for "
+        "COCO smaller, if later would hide many regions)",
     )
     parser.add_argument(
         "--empty",
         choices=("background", "leave_out"),
-        help="what photos without annotations are (default: background if the annotations list them)",
+        help="treat photos without annotations as all background, or leave them out (default: background if the "
+        "annotations list them, else leave_out)",
     )
     parser.add_argument(
         "--ignore_background",
@@ -133,7 +139,7 @@ def _source(name: str, destination: Path) -> tuple[str, bool]:
         return os.path.abspath(path), True
     if hub.HUB_ID.fullmatch(name) and not path.parent.exists():
         return name, False
-    raise DataError(f"no folder {name} (SOURCE)")
+    raise DataError(f"no folder {name} (SOURCE): name a folder, a JSON file, or a hub id (USER/NAME)")
 
 
 def _unpack(path: Path) -> str:

@@ -83,7 +83,8 @@ def load_source(
         return load_hub(None if path is None else str(path), columns)
     root = Path(path or dataset)
     if not root.is_dir():
-        raise DataError(f"no folder {root} (--dataset_path): {source.help}")
+        given = f"{root} (--dataset_path)" if path else f"./{root}, and no --dataset_path was given"
+        raise DataError(f"no folder {given}: {source.help}")
     if (root / UNFINISHED).exists():
         raise DataError(f"{root} (--dataset_path) is incomplete: {(root / UNFINISHED).read_text().strip()}")
     if source.labels is None:

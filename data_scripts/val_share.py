@@ -61,7 +61,7 @@ def sequences_of(names: Sequence[str], pattern: str) -> np.ndarray:
     try:
         found = [re.search(pattern, name) for name in names]
     except re.error as error:
-        raise DataError(f"--group_by {pattern} is no regular expression: {error}") from error
+        raise DataError(f"--group_by {pattern} is not a regular expression: {error}") from error
     for name, match in zip(names, found, strict=True):
         if match is None:
             raise DataError(f"--group_by {pattern} does not match the image {name}: every image needs a sequence")

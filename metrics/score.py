@@ -102,7 +102,11 @@ class ScoreOptions(DivisionOptions):
         help="distance of the boundary IoU as a share of the image's diagonal",
         metadata={"above": 0, "below": 1},
     )
-    trimap: int = HfArg(default=5, help="width of the trimap in pixels", metadata={"least": 1, "most": 1000})
+    trimap: int = HfArg(
+        default=5,
+        help="trimap IoU: score pixels at most this many pixels from an outline of the label",
+        metadata={"least": 1, "most": 1000},
+    )
     repeats: int = HfArg(default=2000, help="resamplings of the bootstrap", metadata={"least": 1, "most": 10**6})
     seed: int = HfArg(default=0, help="seed of the bootstrap", metadata={"least": 0})
 

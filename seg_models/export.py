@@ -239,15 +239,20 @@ def make_parser() -> Parser:
     parser = Parser(prog="python -m seg_models.export", description=__doc__.splitlines()[0])
     parser.add_argument("model", metavar="MODEL", help="a run folder, a saved model, or a hub id")
     parser.add_argument("out", metavar="OUT", help="the file to write: .onnx, .pt2 (torch_export) or .xml (openvino)")
-    parser.add_argument("--format", choices=tuple(ENDINGS), help="(default: as OUT ends)")
+    parser.add_argument("--format", choices=tuple(ENDINGS), help="format of the file (default: by the ending of OUT)")
     parser.add_argument(
         "--size",
         nargs="+",
         default=["dynamic"],
         metavar="N",
-        help="height and width of the photos that the file takes, or dynamic for any (default: dynamic)",
+        help="H W, the height and width of the photos that the file takes, or dynamic for any (default: dynamic)",
     )
-    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="(default: fp32)")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16", "int8"),
+        default="fp32",
+        help="number format of the weights; torch_export has no int8 (default: fp32)",
+    )
     parser.add_argument("--output", choices=OUTPUTS, default="classes", help="what the file returns (default: classes)")
     parser.add_argument(
         "--test_size",
@@ -262,10 +267,15 @@ def make_parser() -> Parser:
         help="photos to calibrate int8 on, and to compare with (default: the training images of the model's data set)",
     )
     parser.add_argument(
-        "--calibration_count", type=int, metavar="N", help=f"of them, for int8 (default: {CALIBRATION_COUNT})"
+        "--calibration_count",
+        type=int,
+        metavar="N",
+        help=f"number of photos to calibrate int8 on (default: {CALIBRATION_COUNT})",
     )
     parser.add_argument(
-        "--dataset_path", metavar="PATH", help="the model's data set (default: where its run read it, or its name)"
+        "--dataset_path",
+        metavar="PATH",
+        help="folder of the model's data set (default: where its run read it, or ./NAME-OF-THE-DATASET)",
     )
     parser.add_argument(
         "--score", action="store_true", help="also score the file on the validation images; int8 always does, if it can"

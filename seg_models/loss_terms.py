@@ -28,5 +28,5 @@ def _factor(written: str, text: str) -> float:
     except ValueError:
         factor = math.nan
     if not 0 < factor < math.inf:
-        raise ModelError(f"--loss {text:.80}: {written.strip() or 'nothing'} is no factor, write 1.0*ce+0.5*dice")
+        raise ModelError(f"--loss {text:.80}: {written.strip() or 'nothing'} is not a factor: write 1.0*ce+0.5*dice")
     return factor

@@ -63,31 +63,34 @@ class OptimizationOptions:
         },
     )
     optimizer: str | None = HfArg(
-        default=None, help="optimizer (default: the model's)", metadata={"choices": OPTIMIZERS}
+        default=None,
+        help="optimizer (default: adamw for StreetNet and SegFormer, else sgd)",
+        metadata={"choices": OPTIMIZERS},
     )
     learning_rate: float | None = HfArg(
         default=None,
-        help="learning rate that the schedule scales (default: the model's)",
+        help="learning rate that the schedule scales (default: 1e-3 for StreetNet, 6e-5 for SegFormer, else 1e-2)",
         aliases=["--lr_init"],
         metadata={"least": 0},
     )
     head_lr_factor: float | None = HfArg(
         default=None,
-        help="learning rate of the heads, relative to that of the encoder (default: the model's, 10 for SegFormer, "
-        "else 1)",
+        help="learning rate of the heads, relative to that of the encoder (default: 10 for SegFormer, else 1)",
         metadata={"above": 0, **ADDED_RATES},
     )
     momentum: float | None = HfArg(
-        default=None, help="momentum of sgd (default: the model's)", aliases=["--lr_momentum"], metadata={"least": 0}
+        default=None, help="momentum of sgd (default: 0.9)", aliases=["--lr_momentum"], metadata={"least": 0}
     )
     weight_decay: float | None = HfArg(
         default=None,
-        help="weight decay (default: the model's)",
+        help="weight decay (default: 5e-2 for StreetNet, 1e-2 for SegFormer, else 1e-4)",
         aliases=["--lr_weight_decay"],
         metadata={"least": 0},
     )
     lr_scheduler_type: str | None = HfArg(
-        default=None, help="learning rate schedule (default: the model's)", metadata={"choices": SCHEDULES}
+        default=None,
+        help="learning rate schedule (default: poly for StreetNet and SegFormer, else cosine)",
+        metadata={"choices": SCHEDULES},
     )
     lr_power: float | None = HfArg(
         default=None,
@@ -97,7 +100,7 @@ class OptimizationOptions:
     lr_num_cycles: int = HfArg(default=1, help="cycles of poly_with_restarts", metadata={"least": 1})
     warmup_steps: int | None = HfArg(
         default=None,
-        help="optimizer steps of linear learning rate warm-up (default: the model's)",
+        help="optimizer steps of linear learning rate warm-up (default: 5 % of the run for SegFormer, else 0)",
         metadata={"least": 0},
     )
     max_grad_norm: float | None = HfArg(
@@ -206,7 +209,9 @@ class HubOptions:
     _argument_group_name: ClassVar[str] = "Hub"
 
     push_to_hub: bool = HfArg(
-        default=False, help="upload model, card, logs and pictures to a hub", metadata={"of_launch": True}
+        default=False,
+        help="upload model, card, logs and pictures to the Hugging Face Hub",
+        metadata={"of_launch": True},
     )
     hub_model_id: str | None = HfArg(
         default=None,
@@ -234,22 +239,24 @@ class ResultOptions:
 
     model_name_or_path: list[str] | None = HfArg(
         default=None,
-        help="run folder, saved model, or hub id with optional @REVISION; several make an ensemble, which averages "
-        "their probabilities (default: the newest complete run in runs/, or the network that ships if there is none)",
+        help="run folder, saved model, or Hugging Face Hub id with optional @REVISION; several make an ensemble, which "
+        "averages their probabilities (default: the newest complete run in runs/, else the network that comes with "
+        "the project)",
         aliases=["--save_path"],
         metadata={"metavar": "MODEL"},
     )
     trust_remote_code: bool = HfArg(default=False, help="run the Python code that comes with the model")
     output_dir: str | None = HfArg(
         default=None,
-        help="folder for results_SPLIT and scores (default: the run folder, or predictions/NAME for a model from a "
-        "hub and for the network that ships)",
+        help="folder for results_SPLIT and scores (default: the folder of the run or of the saved model; "
+        "predictions/NAME for a hub id or a model in checkpoints/, predictions/A+B for an ensemble)",
     )
     save: list[str] = HfArg(
         default_factory=lambda: ["color"],
         help="what to write besides the ids: pictures in colours (color) or over the image (overlay), train ids from "
         "0 (train_ids), the probability of the chosen class (confidence, 255 for 1), how undecided the network is "
-        "(entropy, 255 for equal probabilities), the classes' shares of the pixels (shares, JSON), a legend",
+        "(entropy, 255 for equal probabilities), the classes' shares of the pixels (shares, JSON), the classes' "
+        "colours (legend)",
         metadata={"choices": (*PICTURES, "shares", "legend"), "metavar": "KIND"},
     )
     output: str | None = HfArg(

@@ -5,7 +5,7 @@
     python -m seg_runs.complexity unet_resnet50 deeplabv3plus_resnet50 --encoder convnext_tiny --output_stride 8
 
 `seg_models/operations.py` documents what is counted. `python -m seg_runs.report` shows the mIoU of runs against their
-operations. No other module imports this program.
+operations.
 """
 
 import argparse
@@ -54,15 +54,28 @@ def print_table(args: argparse.Namespace, size: tuple[int, int]) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m seg_runs.complexity",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("models", nargs="*", metavar="MODEL", help="models to measure (default: all)")
-    parser.add_argument("--size", nargs=2, type=int, default=(375, 1242), help="height and width (default: KITTI's)")
-    parser.add_argument("--norm", default="batch", choices=NORMS)
-    parser.add_argument("--num_labels", type=int, default=19)
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        default=(375, 1242),
+        help="height and width of the image (default: 375 1242, KITTI's)",
+    )
+    parser.add_argument(
+        "--norm", default="batch", choices=NORMS, help="norm of all layers; in SegFormer, of the head (default: batch)"
+    )
+    parser.add_argument("--num_labels", type=int, metavar="N", default=19, help="number of classes (default: 19)")
     parser.add_argument("--encoder", help="timm encoder to use instead of the model's")
     parser.add_argument("--output_stride", type=int, choices=OUTPUT_STRIDES, help="default: the model's")
     parser.add_argument("--time", action="store_true", help="measure images per second on this machine")
-    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     args = parser.parse_args(argv)
     size = tuple(args.size)
     if min(size) < 1 or args.num_labels < 1:

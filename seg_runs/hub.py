@@ -60,7 +60,9 @@ def make_repository(name: str, private: bool) -> str:
     except Exception as error:  # anything that the hub or the network raises
         raise RunError(f"--hub_model_id {name}: {reason(error)}") from error
     if public:
-        raise RunError(f"--hub_private: {repository} exists already and is public")
+        raise RunError(
+            f"--hub_private: {repository} exists already and is public: name another repository, or make it private"
+        )
     return repository
 
 

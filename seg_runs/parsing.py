@@ -129,8 +129,9 @@ class Parser(HfArgumentParser):
     """
 
     def __init__(self, kinds: list[type] | None = None, **options: Any):
-        if kinds is not None:
-            options.setdefault("usage", "%(prog)s [RECIPE.yaml] [--FLAG VALUE] ...")
+        if kinds is not None and "usage" not in options:
+            options["usage"] = "%(prog)s [RECIPE.yaml] [--FLAG VALUE] ..."
+            options["epilog"] = "RECIPE.yaml has a line 'flag: value' for each flag. Flags after it override it."
         super().__init__(kinds, allow_abbrev=False, formatter_class=HelpFormatter, **options)
         self.flags = {field.name: field for kind in self.dataclass_types for field in dataclasses.fields(kind)}
 
@@ -355,7 +356,7 @@ def tokens_of(path: Path, key: str, value: Any, field: dataclasses.Field) -> lis
     if not several:
         return [f"--{key}={value}"]
     if not values or any(texts and str(item).startswith("-") for item in values):
-        raise RunError(f"recipe {path}: {key} is {value!r:.80}")
+        raise RunError(f"recipe {path}: {key} is {value!r:.80}: give one or more values that begin with no dash")
     return [f"--{key}", *map(str, values)]
 
 

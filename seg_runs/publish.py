@@ -42,7 +42,7 @@ def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
 def export(run: Path, folder: Path, name: str, private: bool) -> str:
     """Write to `folder` what would be uploaded, completely or not at all. Returns a line for the user."""
     if folder.exists():
-        raise RunError(f"--dry_run {folder} exists already")
+        raise RunError(f"--dry_run {folder} exists already: name another folder")
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:

@@ -156,7 +156,7 @@ def read_run(folder: Path, scores: str, flags: Flags) -> FinishedRun:
     if not folder.is_dir():
         raise RunError("it does not exist")
     if not (folder / "args.yaml").is_file():
-        raise RunError("it is no run folder: it has no args.yaml")
+        raise RunError("it is not a run folder: it has no args.yaml")
     if not (folder / "results.json").is_file():
         raise RunError(f"it is not finished: {_progress(folder)}")
     if not (folder / scores).is_file():

@@ -189,7 +189,7 @@ def resume_run(
     run, steps, steps_per_epoch = checkpoint.parent.parent, now.steps, now.steps_per_epoch
     given = old.options.output_dir
     if given and Path(given).resolve() != run.resolve():
-        raise RunError(f"--output_dir {given}: a resumed run stays in its own folder, {run}")
+        raise RunError(f"--output_dir {given}: a resumed run stays in its own folder, {run}: leave --output_dir out")
     changes = old.notes + changes
     state = read_state(checkpoint)
     before = state.conditions

@@ -123,7 +123,7 @@ def test_what_cannot_be_chosen_is_refused(client, trained, photos, tmp_path):
     with pytest.raises(AppError, match="at least one scale"):
         segment(client, photo, trained, scales=())
     for side in (100, "512", 512.0, True):
-        with pytest.raises(AppError, match="is no side of a window: choose from 0, 512, 1024"):
+        with pytest.raises(AppError, match="is not a window size: choose from 0, 512, 1024"):
             segment(client, photo, trained, window=side)
 
 

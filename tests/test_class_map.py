@@ -213,7 +213,7 @@ def test_all_images_of_a_data_set_can_be_trained_on(in_process, toycity, other, 
     [
         (["--eval_dataset", "kitti"], "--eval_dataset takes a data set and its folder"),
         (["--eval_dataset", "nowhere", "x"], "--eval_dataset nowhere is not known: choose one of minicity"),
-        (["--eval_dataset", "kitti", "nowhere"], "no folder nowhere"),
+        (["--eval_dataset", "kitti", "nowhere"], "no folder nowhere (--eval_dataset)"),
         (["--class_map", "x.yaml"], "--class_map needs --eval_dataset"),
         (
             ["--eval_dataset", "kitti", "x", "--folds", "f", "--fold", "1"],

@@ -128,13 +128,13 @@ ERRORS = {
     "unknown value": (
         lambda own: save(own / "masks/train/photo 04.png", np.where(mask() == 2, 7, mask()).astype(np.uint8)),
         [
-            "ERROR    values in the masks that are no class: 1",
+            "ERROR    values in the masks that belong to no class: 1",
             "value 7: 300 pixels in 1 mask, the first is masks/train/",
         ],
     ),
     "smoothed edges": (
         lambda own: save(own / "masks/train/photo 04.png", cv2.GaussianBlur(mask() * 100, (31, 31), 0)),
-        ["ERROR    values in the masks that are no class: ", "smoothed (anti-aliased) edges", "no smoothing"],
+        ["ERROR    values in the masks that belong to no class: ", "smoothed (anti-aliased) edges", "no smoothing"],
     ),
 }
 
@@ -215,7 +215,7 @@ def test_a_bad_test_image_is_a_warning(own, looked):
     save(own / "masks/test/photo 21.png", np.full(SIZE, 9, np.uint8))
     code, text = looked(own)
     assert code == 0 and "WARNING  images that cannot be read in the test split: 1" in text
-    assert "WARNING  values in the masks that are no class in the test split: 1" in text
+    assert "WARNING  values in the masks that belong to no class in the test split: 1" in text
     assert "training will run, but see the 2 warnings above" in text and training_accepts(own)
 
 

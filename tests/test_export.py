@@ -238,7 +238,7 @@ def test_a_file_that_differs_from_the_network_is_not_kept(in_process, saved, pho
     (tmp_path / "net.pt2").write_text("before")
     with pytest.raises(SystemExit) as stop:
         in_process("seg_models.export", saved, "net.pt2", "--calibration_images", photos, "--overwrite")
-    assert stop.value.code == 1 and "the exported file is not the network" in capsys.readouterr().err
+    assert stop.value.code == 1 and "the exported file differs too much from the network" in capsys.readouterr().err
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 

@@ -204,9 +204,9 @@ def test_images_that_look_alike_share_a_fold(in_process, city, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--number", 1], "--number 1: folds are at least 2"),
+        (["--number", 1], "--number 1 is too small: give 2 or more"),
         (["--number", 13], "cannot be divided into 13 parts"),
-        (["--group_by", "("], "--group_by ( is no regular expression"),
+        (["--group_by", "("], "--group_by ( is not a regular expression"),
         (["--group_by", "x(y)"], "--group_by x(y) does not match the image"),
         (["--dataset", "kitti"], "lacks the train folder of a kitti data set"),
     ],

@@ -180,7 +180,7 @@ def test_what_is_no_data_set_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     Image.fromarray(photo(0)).save(tmp_path / "photos" / "a.png")
-    assert "photos (--dataset_name) is no folder of `save_to_disk`" in refusal("photos")
+    assert "photos (--dataset_name) is not a folder written by `save_to_disk`" in refusal("photos")
     assert "no folder nothing (--dataset_name)" in refusal("nothing")
     assert "no folder photos/b (--dataset_name)" in refusal("photos/b")
     assert "cannot load the data set someone/nothing-of-this-name" in refusal("someone/nothing-of-this-name")

@@ -370,7 +370,7 @@ def with_validation(root):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ((0.2, "("), "--group_by \\( is no regular expression"),
+        ((0.2, "("), "--group_by \\( is not a regular expression"),
         ((0.2, "film"), "--group_by film does not match the image clip0_00"),
         ((0.2, "clip"), "--group_by clip has no group"),
         ((0.2, "(c)lip"), "none can be held out: add a folder val"),

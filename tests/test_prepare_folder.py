@@ -425,7 +425,8 @@ def test_the_program(source, out):
     again = subprocess.run(command(source / "nothing", out), cwd=ROOT, capture_output=True, text=True)
     assert (
         again.returncode == 1
-        and again.stderr == f"error: no folder {source / 'nothing'} (SOURCE)\n"
+        and again.stderr
+        == f"error: no folder {source / 'nothing'} (SOURCE): name a folder, a JSON file, or a hub id (USER/NAME)\n"
         and not again.stdout
     )
 

@@ -273,7 +273,7 @@ def spoil(run, how):
 DAMAGE = {
     "unfinished": "it is not finished: 2 epochs are logged",
     "unvalidated": "it was not validated",
-    "foreign": "it is no run folder: it has no args.yaml",
+    "foreign": "it is not a run folder: it has no args.yaml",
     "no record": "it has no best/training.json",
     "log": "cannot read log_epoch.csv: could not convert string to float: 'soon'",
     "other log": "cannot read log_epoch.csv: it has no column epoch",

@@ -163,7 +163,7 @@ def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
         guesses.append(f"255 always means ignored, and ids go up to 254, so ids have changed: {some(changed)}")
     elif len(values) > MOST_CLASSES:
         raise DataError(
-            f"the masks hold {len(values)} different values: these are no class ids (photos? depth? instances?)"
+            f"the masks hold {len(values)} different values: these are not class ids (photos? depth? instances?)"
         )
     unnamed = [value for value in values if value not in names and ids[value] != IGNORE_INDEX]
     if listed is None:
@@ -204,7 +204,7 @@ def _number(values: list[int], names: dict[int, str]) -> dict[int, int]:
         wanted = values
     if len(wanted) > MOST_CLASSES:
         raise DataError(
-            f"the masks hold {len(values)} different values up to {values[-1]}: these are no class ids, of which at "
+            f"the masks hold {len(values)} different values up to {values[-1]}: these are not class ids, of which at "
             f"most {MOST_CLASSES} fit (photos? depth? instances?)"
         )
     return {value: number for number, value in enumerate(wanted)}

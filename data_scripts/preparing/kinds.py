@@ -22,7 +22,7 @@ def read(found: Found, kind: str | None, options: Options) -> Annotated:
     """Return what a source holds, as the kind that was asked for or as the first that recognises it."""
     looks = [name for name, module in KINDS.items() if (kind is None or name == kind) and module.looks_like(found)]
     if not looks and kind:
-        raise DataError(f"--kind {kind}: {found.root} has no files of that kind")
+        raise DataError(f"--kind {kind}: {found.root} has no files of that kind: leave it out to have it recognised")
     if not looks and not found.files:
         raise DataError(f"{found.root} is an empty folder: name the folder that holds your photos and masks")
     if not looks:
