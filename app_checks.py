@@ -26,5 +26,6 @@ def check_app(args: AppArguments) -> None:
 def cannot_listen(args: AppArguments, error: OSError) -> RunError:
     """Return the error for a port that is taken, or an address that is not this machine's."""
     port = f" --server_port {args.server_port}" if args.server_port else ""
+    reason = os_reason(error).partition(" (while")[0]  # Python repeats the address there
     remedy = "choose another --server_port, or an address of this machine"
-    return RunError(f"cannot listen at --server_name {args.server_name}{port} ({os_reason(error)}): {remedy}")
+    return RunError(f"cannot listen at --server_name {args.server_name}{port} ({reason}): {remedy}")

@@ -36,9 +36,9 @@ class Division:
         """Raise `DataError` if `val_share` or `group_by` has no effect on `data`, which lie in `where`."""
         given = "--val_share" if self.val_share is not None else "--group_by" if self.group_by is not None else None
         if given and "validation" in data:
-            raise DataError(f"{given} has no effect: {where} has validation images: leave it out")
+            raise DataError(f"{given} has no effect, because {where} has validation images: leave it out")
         if given and self.fold is not None:
-            raise DataError(f"{given} has no effect: --fold names the images to hold out: leave it out")
+            raise DataError(f"{given} has no effect, because --fold names the images to hold out: leave it out")
 
     def share_of(self, dataset: str, data: DatasetDict) -> float | None:
         """Return the share of the training images that `divided` holds out, or None if it holds no share out."""

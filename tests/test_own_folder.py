@@ -385,11 +385,11 @@ def test_images_that_cannot_be_divided_are_refused(options, message, tmp_path):
 def test_a_division_without_effect_is_refused(options, flag, tmp_path):
     root = yards(tmp_path / "own")
     (tmp_path / "folds.json").write_text(json.dumps({"a": ["clip3_06"]}))
-    with pytest.raises(DataError, match=f"{flag} has no effect: --fold"):
+    with pytest.raises(DataError, match=f"{flag} has no effect, because --fold"):
         load_data("folder", str(root), Division(str(tmp_path / "folds.json"), "a", "train", *options))
     with_validation(root)
     assert held_out(root) == ["v"]
-    with pytest.raises(DataError, match=f"{flag} has no effect: .* has validation images"):
+    with pytest.raises(DataError, match=f"{flag} has no effect, because .* has validation images"):
         held_out(root, *options)
 
 
