@@ -334,7 +334,7 @@ def setup_of(images: int, processes=1, precision="no"):
         plan=SimpleNamespace(micro_batch_size=images),
         teachers=[],
         learner=SimpleNamespace(model=None, optimizer=SimpleNamespace(state={0: {"exp_avg": torch.zeros(250)}})),
-        feed=SimpleNamespace(transform=SimpleNamespace(options=SimpleNamespace(crop_size=(1, 1)))),
+        feed=SimpleNamespace(crop_size=(1, 1)),
     )
 
 
