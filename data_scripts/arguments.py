@@ -15,6 +15,10 @@ from .labels import DataError
 COPYBLOB = ("bank", "tutorial", "none")
 SAMPLING = ("shuffle", "rare", "balanced")
 SHARE = {"least": 0, "most": 1}
+READ = (
+    "data set to read; folder means your own images/, masks/ and classes.yaml, hub means --dataset_name (default: the "
+    "one that --dataset_path holds"
+)
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,7 @@ class SourceOptions:
 
     dataset: str | None = HfArg(
         default=None,
-        help="data set to read; folder means your own images/, masks/ and classes.yaml, hub means --dataset_name "
-        "(default: the one that --dataset_path holds, or minicity without a path)",
+        help=f"{READ}, or minicity without a path)",
         metadata={"choices": tuple(DATASETS), "instead": "your own folder goes to --dataset_path"},
     )
     dataset_path: str | None = HfArg(
@@ -278,8 +281,7 @@ class InputOptions(ScoringOptions):
 
     dataset: str | None = HfArg(
         default=None,
-        help="data set to read; folder means your own images/, masks/ and classes.yaml, hub means --dataset_name "
-        "(default: the one that --dataset_path holds, or the one the model was trained on)",
+        help=f"{READ}, or the one the model was trained on)",
         metadata={"choices": tuple(DATASETS), "instead": "your own folder goes to --dataset_path"},
     )
     dataset_path: str | None = HfArg(

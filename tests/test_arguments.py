@@ -10,9 +10,12 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from data_scripts.catalog import DATASETS
 from script_arguments import AppArguments, PredictArguments, TrainArguments
+from seg_models.arguments import LossOptions
+from seg_models.catalog import MODELS
 from seg_runs import publish, report
-from seg_runs.arguments import HubOptions, RunOptions
+from seg_runs.arguments import HubOptions, OptimizationOptions, RunOptions
 from seg_runs.launch import RunError
 from seg_runs.parsing import flags_of, flat, parse_arguments, parts_of, save_arguments
 
@@ -331,3 +334,43 @@ def test_documented_commands_parse(words, monkeypatch):
 def test_there_are_documented_commands():
     seen = {word for words in documented_commands() for word in words}
     assert {*COMMANDS, "accelerate_config.yaml"} <= seen and len(documented_commands()) > 12
+
+
+def test_texts_name_the_defaults_of_models_and_data_sets():
+    """The help cannot read them, because seg_runs knows no models."""
+    street, segformer, other, acfnet = (
+        MODELS[name].training for name in ("streetnet", "segformer_b0", "unet", "acfnet_resnet50")
+    )
+    families = {"streetnet": street, "segformer": segformer, "acfnet": acfnet}
+    for name, model in MODELS.items():
+        assert model.training == families.get(name.split("_")[0], other), name
+    assert acfnet == dataclasses.replace(other, aux_weight=acfnet.aux_weight)
+    defaults = {
+        "optimizer": (street.optimizer, segformer.optimizer, other.optimizer),
+        "learning_rate": (street.learning_rate, segformer.learning_rate, other.learning_rate),
+        "head_lr_factor": (segformer.head_factor, street.head_factor, other.head_factor),
+        "momentum": (street.momentum, segformer.momentum, other.momentum),
+        "weight_decay": (street.weight_decay, segformer.weight_decay, other.weight_decay),
+        "lr_scheduler_type": (street.lr_scheduler_type, segformer.lr_scheduler_type, other.lr_scheduler_type),
+        "warmup_steps": (100 * segformer.warmup, street.warmup, other.warmup),
+        "aux_weight": (acfnet.aux_weight, street.aux_weight, other.aux_weight, segformer.aux_weight),
+    }
+    fields = {field.name: field for kind in (OptimizationOptions, LossOptions) for field in dataclasses.fields(kind)}
+    for name, values in defaults.items():
+        text = fields[name].metadata["help"].partition("(default: ")[2].rstrip(")")
+        words = [word.strip(",") for word in text.split()]
+        written = {as_number(word) for word in words if word not in WORDS_OF_DEFAULTS}
+        assert written == set(values), name
+    page = (ROOT / "docs" / "augmentation.md").read_text()
+    for source in DATASETS.values():
+        assert "{}x{}".format(*source.crop_size) in page
+
+
+WORDS_OF_DEFAULTS = {"for", "and", "else", "of", "the", "run", "%", "StreetNet", "SegFormer", "ACFNet"}
+
+
+def as_number(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:
+        return word
