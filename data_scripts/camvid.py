@@ -71,7 +71,7 @@ def camvid_colors(root: Path, labels: LabelInfo) -> dict[str, dict[Color, int]]:
     if not has_colors(root):
         if labels.name == "camvid32":
             raise DataError(
-                f"{root} (--dataset_path) has SegNet's labels of 11 classes: use --dataset camvid, or give the "
+                f"{root} has SegNet's labels of 11 classes: use --dataset camvid, or give the "
                 f"original release with {STILLS} and {APPROVED}"
             )
         return {}

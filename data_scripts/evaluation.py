@@ -61,10 +61,7 @@ def load_evaluation(options: ScoringOptions, network: LabelInfo) -> tuple[Datase
     name, path = options.eval_dataset
     if name == options.dataset and Path(path).resolve() == Path(options.path or options.dataset).resolve():
         raise DataError(f"--eval_dataset {name} {path} is the data set itself: leave it out")
-    try:
-        data, files = load_source(name, path)
-    except DataError as error:
-        raise DataError(str(error).replace("(--dataset_path)", "(--eval_dataset)")) from error
+    data, files = load_source(name, path, flag="--eval_dataset")
     if "validation" not in data:
         raise DataError(f"{path} (--eval_dataset) has no validation images: divide its images into train and val")
     return data, Scoring(network, files, make_class_map(network, files, options.class_map))

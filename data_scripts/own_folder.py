@@ -48,12 +48,12 @@ def load_folder(root: Path) -> tuple[dict[str, list[Row]], LabelInfo]:
     places = _places(root)
     if "train" not in places:
         raise DataError(
-            f"{root} (--dataset_path) has no images/ with masks/ beside it, or none for training: make such a folder "
+            f"{root} has no images/ with masks/ beside it, or none for training: make such a folder "
             f"with {prepare_command(root)}"
         )
     if not (root / CLASS_FILE).is_file():
         raise DataError(
-            f"{root} (--dataset_path) has no {CLASS_FILE}, which says what the ids in its masks mean: make a folder "
+            f"{root} has no {CLASS_FILE}, which says what the ids in its masks mean: make a folder "
             f"that has one with {prepare_command(root)}"
         )
     labels, _ = read_classes(root / CLASS_FILE)

@@ -70,23 +70,24 @@ COLORS = {"camvid": camvid_colors, "virtual_kitti": virtual_kitti_colors}  # lay
 
 
 def load_source(
-    dataset: str, path: str | None = None, columns: Columns = (None, None)
+    dataset: str, path: str | None = None, columns: Columns = (None, None), flag: str = "--dataset_path"
 ) -> tuple[DatasetDict, LabelInfo]:
     """Return the splits of a data set and its label set.
 
     The splits are "train" and, if they exist, "validation" and "test", which may lack labels (`fold_files.load_data`
     sees to it that there are validation images). `path` defaults to the data set's name; of "hub" it is the
-    --dataset_name, and `columns` are those of images and masks. Raises `DataError` if folders or files are missing.
+    --dataset_name, and `columns` are those of images and masks. `flag` is where the path was given, for errors.
+    Raises `DataError` if folders or files are missing.
     """
     source = source_of(dataset)
     if source.layout == "hub":
         return load_hub(None if path is None else str(path), columns)
     root = Path(path or dataset)
     if not root.is_dir():
-        given = f"{root} (--dataset_path)" if path else f"./{root}, and no --dataset_path was given"
+        given = f"{root} ({flag})" if path else f"./{root}, and no {flag} was given"
         raise DataError(f"no folder {given}: {source.help}")
     if (root / UNFINISHED).exists():
-        raise DataError(f"{root} (--dataset_path) is incomplete: {(root / UNFINISHED).read_text().strip()}")
+        raise DataError(f"{root} ({flag}) is incomplete: {(root / UNFINISHED).read_text().strip()}")
     if source.labels is None:
         found, labels = load_folder(root)
         return DatasetDict({split: from_files(rows, f"{split} of {root}") for split, rows in found.items()}), labels
@@ -94,11 +95,11 @@ def load_source(
     for folder, split in SPLITS.items():
         rows = LAYOUTS[source.layout](root, folder)
         if rows is None and split == "train":
-            raise DataError(f"{root} (--dataset_path) lacks the {folder} folder of a {dataset} data set: {source.help}")
+            raise DataError(f"{root} ({flag}) lacks the {folder} folder of a {dataset} data set: {source.help}")
         if rows is None or (split == "validation" and not rows):
             continue
         if not rows:
-            raise DataError(f"split {folder} of {root} (--dataset_path) is empty: no image found there")
+            raise DataError(f"split {folder} of {root} ({flag}) is empty: no image found there")
         splits[split] = from_files(rows, f"split {folder} of {root}")
     if source.layout in COLORS:
         return DatasetDict(splits), replace(source.labels, colors=COLORS[source.layout](root, source.labels))

@@ -51,7 +51,7 @@ def virtual_kitti_files(root: Path, split: str) -> list[tuple[str, Path, Path | 
             rows.append((f"{name}_{number}", image, label_of(label, split), None))
     if not rows and split != "test":
         raise DataError(
-            f"{root} (--dataset_path) has no images of world {' or '.join(WORLDS[split])}, which is the {split} split "
+            f"{root} has no images of world {' or '.join(WORLDS[split])}, which is the {split} split "
             "of Virtual KITTI: unpack that world too"
         )
     return rows or None
