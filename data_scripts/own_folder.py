@@ -39,21 +39,21 @@ def looks_like_folder(root: Path) -> bool:
     return any(masks is not None for _, masks in _places(root).values())
 
 
-def load_folder(root: Path) -> tuple[dict[str, list[Row]], LabelInfo]:
+def load_folder(root: Path, flag: str) -> tuple[dict[str, list[Row]], LabelInfo]:
     """Return rows for `sources.from_files` by split, and the label set of classes.yaml.
 
     The splits are "train", and "validation" and "test" if there are such folders. Prints what was found and what is
-    left out. Raises `DataError` if something is missing.
+    left out. Raises `DataError`, which names the `flag` that gave `root`, if something is missing.
     """
     places = _places(root)
     if "train" not in places:
         raise DataError(
-            f"{root} has no images/ with masks/ beside it, or none for training: make such a folder "
+            f"{root} ({flag}) has no images/ with masks/ beside it, or none for training: make such a folder "
             f"with {prepare_command(root)}"
         )
     if not (root / CLASS_FILE).is_file():
         raise DataError(
-            f"{root} has no {CLASS_FILE}, which says what the ids in its masks mean: make a folder "
+            f"{root} ({flag}) has no {CLASS_FILE}, which says what the ids in its masks mean: make a folder "
             f"that has one with {prepare_command(root)}"
         )
     labels, _ = read_classes(root / CLASS_FILE)

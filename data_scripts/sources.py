@@ -89,7 +89,7 @@ def load_source(
     if (root / UNFINISHED).exists():
         raise DataError(f"{root} ({flag}) is incomplete: {(root / UNFINISHED).read_text().strip()}")
     if source.labels is None:
-        found, labels = load_folder(root)
+        found, labels = load_folder(root, flag)
         return DatasetDict({split: from_files(rows, f"{split} of {root}") for split, rows in found.items()}), labels
     splits = {}
     for folder, split in SPLITS.items():
