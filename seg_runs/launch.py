@@ -70,7 +70,7 @@ def os_line(error: OSError) -> str:
     path = error.filename2 or error.filename
     refused = error.errno in REFUSED
     if path is None:
-        return f"{'cannot write: ' if refused else ''}{os_reason(error)}; checkpoints are complete"
+        return f"{'cannot write: ' if refused else ''}{os_reason(error)}; the files written before are complete"
     return f"{'cannot write ' if refused else ''}{os.fsdecode(path)}: {os_reason(error)}"
 
 
@@ -92,7 +92,7 @@ def runtime_line(line: str) -> str | None:
             f"(0 needs none), or enlarge it (docker run --shm-size). {line[-200:]}"
         )
     if line.startswith("DataLoader worker"):  # killed, most often for lack of memory
-        return f"{line} (out of memory? fewer --num_workers need less); checkpoints are complete"
+        return f"{line} (out of memory? fewer --num_workers need less); the files written before are complete"
     if any(sign in line for sign in NO_MEMORY):
         return out_of_memory(line)
     return None

@@ -176,9 +176,9 @@ def test_a_copy_that_is_refused_names_the_copy():
 
 def test_a_refusal_without_a_path_is_a_whole_sentence():
     line = launching.os_line(OSError(errno.ENOSPC, "No space left on device"))
-    assert line == "cannot write: No space left on device; checkpoints are complete"
+    assert line == "cannot write: No space left on device; the files written before are complete"
     line = launching.os_line(OSError(errno.EIO, "Input/output error"))
-    assert line == "Input/output error; checkpoints are complete"
+    assert line == "Input/output error; the files written before are complete"
 
 
 @pytest.mark.parametrize("flag", ["--output_dir", "--resume_from_checkpoint", "--init_from", "--dataset_path"])
