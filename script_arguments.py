@@ -124,7 +124,7 @@ def predict_flags(arguments: TrainArguments) -> list[str]:
     data, network, run = arguments.data, arguments.network, arguments.run
     flags = [f"--num_workers={data.num_workers}", *(["--mst"] if run.mst else [])]
     flags += [f"--model_name_or_path={run.output_dir}"] if run.output_dir else []
-    for name in ("dataset_path", "dataset_name", "image_column", "label_column"):
+    for name in ("dataset", "dataset_path", "dataset_name", "image_column", "label_column"):
         flags += [f"--{name}={getattr(data, name)}"] if getattr(data, name) else []
     flags += [f"--folds={data.folds}", f"--fold={data.fold}"] if data.fold is not None else []
     flags += ["--eval_dataset", *data.eval_dataset] if data.eval_dataset else []

@@ -30,10 +30,14 @@ def check_arguments(args: TrainArguments) -> list[str]:
     refuse_missing_trackers(args.run)
     if not args.run.resume_from_checkpoint:
         return []
-    return changed_flags(args, checkpoints.run_of(args.run.resume_from_checkpoint) / "args.yaml")
+    changes = changed_flags(args, checkpoints.run_of(args.run.resume_from_checkpoint) / "args.yaml")
+    steps = args.optimization.max_train_steps
+    if steps is not None and any(change.startswith("--epochs ") for change in changes):
+        raise RunError(f"--epochs has no effect, because this run takes {steps} steps: give --max_train_steps instead")
+    return changes
 
 
-def check_rooms(args: TrainArguments, images: int, accelerator: Accelerator) -> None:
+def check_micro_batch(args: TrainArguments, images: int, accelerator: Accelerator) -> None:
     """Raise RunError if `images`, the number that a process sees at a time, is too small."""
     if args.augmentation.copyblob == "tutorial" and images < 2:
         raise RunError(

@@ -57,7 +57,7 @@ from teachers import Teacher, entries_of, load_teacher
 from training_checks import (
     check_arguments,
     check_crops,
-    check_rooms,
+    check_micro_batch,
     check_teachers,
     note_on_ohem,
     note_on_start,
@@ -183,7 +183,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         plan = make_plan(args.optimization, count_images(args.data, data), accelerator)
         args = replace(args, optimization=replace(args.optimization, batch_size=plan.batch_size))
         objective = Objective(args.loss, model_entry(args.network.model).training.aux_weight, labels.class_weights)
-        check_rooms(args, plan.micro_batch_size, accelerator)
+        check_micro_batch(args, plan.micro_batch_size, accelerator)
         pretrained = run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, run.checkpoint)
         teachers = [load_teacher(name, labels.names, accelerator) for name in args.distillation.teacher or ()]
         taught = {"teachers": entries_of(teachers)} if teachers else {}

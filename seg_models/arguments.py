@@ -101,9 +101,9 @@ class LossOptions:
     )
     class_weights: str | None = HfArg(
         default=None,
-        help="weights of the classes in weighted_ce and ohem: those of the MiniCity challenge for Cityscapes classes, "
-        "or of classes.yaml (challenge), or computed from the training labels (enet, or as in the loss "
-        "class_balanced); default: none for ohem, and for weighted_ce challenge if there are any, else enet",
+        help="weights of the classes in weighted_ce and ohem. challenge: those of the MiniCity challenge, for "
+        "Cityscapes classes, or of classes.yaml. enet, class_balanced: computed from the training labels. Default: "
+        "none for ohem; for weighted_ce challenge if there are any, else enet",
         metadata={"choices": CLASS_WEIGHTS, "needs": {"loss": TAKE_WEIGHTS}},
     )
     class_weights_constant: float = HfArg(

@@ -44,8 +44,8 @@ def find_model(name: str) -> tuple[Model, str | None]:
     for decoder in DECODERS:
         encoder = lower.removeprefix(f"{decoder}_")
         if encoder not in (lower, ""):
-            lines = (model for model in MODELS.values() if model.config.get("decoder") == decoder)
-            return next(lines, Model({"encoder": encoder, "decoder": decoder, "output_stride": 32}, SGD)), encoder
+            entries = (model for model in MODELS.values() if model.config.get("decoder") == decoder)
+            return next(entries, Model({"encoder": encoder, "decoder": decoder, "output_stride": 32}, SGD)), encoder
     known = f"{', '.join(MODELS)}, or another encoder in a name, such as unet_convnext_tiny"
     raise ModelError(f"--model {name} is not known: choose one of {known}")
 
@@ -155,7 +155,7 @@ def _build_ours(name: str, fields: dict, encoder: str | None, output_stride: int
             check_fit(SegmentationConfig(**fields))
         return SegmentationModel(SegmentationConfig(**fields))
     except (AssertionError, IndexError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or "its layers do not take images of any size"
         raise ModelError(f"--model {name} cannot be built with these flags: {reason}") from error
 
 

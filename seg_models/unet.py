@@ -12,10 +12,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .layers import conv_norm_act, upsample_like
 
 SHAPES = {  # widths of the stages, stride of the first one
-    "unet": (
-        (64, 128, 256, 512, 512),
-        1,
-    ),  # the paper's last stage is twice as wide: upsampling halves the channels
+    # The paper's last stage is twice as wide, because its upsampling halves the channels.
+    "unet": ((64, 128, 256, 512, 512), 1),
     "maxpool": ((64, 128, 256, 512, 2048), 2),
 }
 STEPS = [32, 64, 128, 256]  # widths of the decoder on other encoders, as in segmentation_models.pytorch

@@ -83,7 +83,8 @@ class OptimizationOptions:
     )
     weight_decay: float | None = HfArg(
         default=None,
-        help="weight decay (default: 5e-2 for StreetNet, 1e-2 for SegFormer, else 1e-4)",
+        help="weight decay (default: 5e-2 for StreetNet, 1e-2 for SegFormer, else 1e-4; with another --optimizer than "
+        "theirs, 1e-2 for adamw and 1e-4 for sgd)",
         aliases=["--lr_weight_decay"],
         metadata={"least": 0},
     )
@@ -170,7 +171,7 @@ class RunOptions:
     preview: int | None = HfArg(
         default=None,
         help="before training, draw N augmented training images and their labels in preview.png",
-        metadata={"least": 1, "most": 1000, "of_launch": True},
+        metadata={"least": 1, "most": 1000, "needs": {"dry_run": (False,)}, "of_launch": True},
     )
     dry_run: bool = HfArg(
         default=False,
@@ -183,7 +184,7 @@ class RunOptions:
     predict: bool = HfArg(
         default=False,
         help="do not train: run predict_seg.py on --output_dir, or on the newest run",
-        metadata={"of_launch": True},
+        metadata={"excludes": {"resume_from_checkpoint": "name the run with --output_dir"}, "of_launch": True},
     )
     mst: bool = HfArg(
         default=False,

@@ -40,8 +40,9 @@ def _compact(run: Path, destination: Path, held: ExitStack) -> str:
         raise RunError(f"{run} is neither a run folder with best/ nor a saved model")
     if destination.exists():
         raise RunError(f"{destination} exists already: delete it or choose another folder")
-    if (run / "args.yaml").is_file():  # a run that is training could replace best/ meanwhile
-        held.enter_context(locked(run, "run"))
+    owner = run if (run / "args.yaml").is_file() else run.absolute().parent
+    if (owner / "args.yaml").is_file():  # a run that is training could replace best/ meanwhile
+        held.enter_context(locked(owner, "run"))
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     config = read_json(source / "config.json")
     try:

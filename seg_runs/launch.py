@@ -229,8 +229,8 @@ def check_batch_norm(accelerator: "Accelerator", sync_bn: bool, images: int) -> 
         raise RunError("--sync_bn needs GPUs")
     if images * (accelerator.num_processes if sync_bn else 1) < 2:
         raise RunError(
-            "--norm batch needs at least 2 images per process at a time, but --batch_size, divided by processes and "
-            "accumulation steps, gives 1: raise it, or use --norm group or evo"
+            f"--norm batch needs at least 2 images {'in total' if sync_bn else 'per process'} at a time, but "
+            "--batch_size, divided by processes and accumulation steps, gives 1: raise it, or use --norm group or evo"
         )
 
 

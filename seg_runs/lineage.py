@@ -35,11 +35,16 @@ def teachers_note(names: list[str]) -> str:
 
 
 def start_note(start: str, dataset: str | None, fold: str | None) -> str | None:
-    """Return what to say of a run whose initial weights, a run or model folder, may know the validation images of
-    `dataset`, or None. A model on a hub, or a file without a configuration, is not looked into.
+    """Return a warning if the initial weights of a run may know its validation images, else None.
+
+    start    run or model folder; a model on a hub, or a file without a configuration, is not looked into
+    dataset  data set of the validation images
+    fold     the held-out fold that they are, or None
     """
     found = [path for path in (Path(start, "best", "config.json"), Path(start, "config.json")) if path.is_file()]
     config = read_json(found[0]) if found else {}
-    if config.get("dataset") != dataset or not may_have_seen(config, "val", fold):
+    seen = config.get("dataset") == dataset and may_have_seen(config, "val", fold)
+    if not seen and not teachers_that_may_have_seen(config, dataset, "val", fold):
         return None
-    return f"{start} may have been trained on the validation images: the scores of this run say little about new images"
+    which = start if seen else f"a teacher of {start}"
+    return f"{which} may have been trained on the validation images: the scores of this run say little about new images"

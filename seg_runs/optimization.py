@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 POLYNOMIAL = ("poly", "poly_with_restarts")
+WEIGHT_DECAY = {"sgd": 1e-4, "adamw": 1e-2}  # with another optimizer than the model's own
 POLY_POWER = 0.9  # Chen et al., 2017, arXiv 1606.00915, section 4.1
 
 
@@ -74,12 +75,13 @@ def optimizer_from_flags(
         raise RunError(f"--momentum needs --optimizer sgd, not {kind}")
     if options.learning_rate is None and kind != defaults.optimizer:
         raise RunError(f"--optimizer {kind} is not the default of this model: give a --learning_rate for it")
+    decay = defaults.weight_decay if kind == defaults.optimizer else WEIGHT_DECAY[kind]
     return make_optimizer(
         model,
         kind,
         learning_rate=chosen(options.learning_rate, defaults.learning_rate),
         momentum=chosen(options.momentum, defaults.momentum),
-        weight_decay=chosen(options.weight_decay, defaults.weight_decay),
+        weight_decay=chosen(options.weight_decay, decay),
         head_factor=chosen(options.head_lr_factor, defaults.head_factor),
         in_head=in_head,
     )
@@ -96,10 +98,10 @@ def make_schedule(options: OptimizationOptions, defaults: Any, steps: int) -> Sc
     if options.lr_power is not None and kind not in POLYNOMIAL:
         raise RunError(f"--lr_power needs --lr_scheduler_type {' or '.join(POLYNOMIAL)}, not {kind}")
     warmup = chosen(options.warmup_steps, round(defaults.warmup * steps))
-    if cycles > max(1, (steps - warmup) // 2):
-        raise RunError(f"--lr_num_cycles {cycles} is too many for the {steps - warmup} steps after warm-up")
     if warmup >= steps:
         raise RunError(f"--warmup_steps {warmup} must be less than the {steps} steps of this run")
+    if cycles > max(1, (steps - warmup) // 2):
+        raise RunError(f"--lr_num_cycles {cycles} is too many for the {steps - warmup} steps after warm-up")
     return Schedule(kind, steps, warmup, cycles, chosen(options.lr_power, POLY_POWER))
 
 

@@ -206,8 +206,8 @@ def resume_run(
     if state.step > steps or (done and state.best_epoch is None):
         damaged = f"{run}/best {wrong}, and " if wrong else ""
         raise RunError(
-            f"{damaged}{checkpoint} leaves nothing to do in a run of {steps} steps: give more --epochs or "
-            "--max_train_steps"
+            f"{damaged}{checkpoint} leaves nothing to do in a run of {steps} steps: give more --epochs, or more "
+            "--max_train_steps if the run counts steps"
         )
     if steps != before.steps:
         changes.append(f"{steps} steps in total instead of {before.steps}: the learning rate follows the new length")
@@ -303,10 +303,11 @@ def create_run(folder: Path, overwrite: bool = False) -> None:
                 (folder / part).unlink(missing_ok=True)
             for predicted in (*folder.glob("scores_*.json"), *folder.glob(".predicting_*.json")):
                 predicted.unlink()
-            parts = ("images", "tensorboard", "wandb", "checkpoints", "best", ".best.new", ".best.old")
+            parts = ("images", "tensorboard", "wandb", "checkpoints", "best")
             remove(*(folder / part for part in parts), *folder.glob("results_*"), *folder.glob(".push-*"))
             remove(*folder.glob(".*.old"))  # left by a deletion that was killed
         refuse_run(folder)
+        remove(folder / ".best.new", folder / ".best.old")  # the second would become best/ (see `restore_best`)
         (folder / "images").mkdir(parents=True, exist_ok=True)
 
 

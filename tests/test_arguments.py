@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from data_scripts.catalog import DATASETS
-from script_arguments import AppArguments, PredictArguments, TrainArguments
+from script_arguments import AppArguments, PredictArguments, TrainArguments, predict_flags
 from seg_models.arguments import LossOptions
 from seg_models.catalog import MODELS
 from seg_runs import publish, report
@@ -132,6 +132,8 @@ def test_the_tutorials_names_are_aliases():
         "--init_from a --pretrained_encoder b",
         "--push_to_hub",
         "--push_to_hub --hub_model_id a/b --predict",
+        "--dry_run --preview 2",
+        "--predict --weights x",
         "--hub_model_id a/b",
         "--hub_private",
         "--hub_strategy end",
@@ -144,6 +146,11 @@ def test_contradictions_and_wrong_values_name_their_flag(line):
     with pytest.raises(RunError) as error:
         train_arguments(line)
     assert line.split()[0] in str(error.value) and "\n" not in str(error.value)
+
+
+def test_predict_passes_the_data_on():
+    flags = predict_flags(train_arguments("--predict --dataset kitti --dataset_path k"))
+    assert {"--dataset=kitti", "--dataset_path=k"} <= {*flags}
 
 
 @pytest.mark.parametrize(
@@ -357,7 +364,7 @@ def test_texts_name_the_defaults_of_models_and_data_sets():
     }
     fields = {field.name: field for kind in (OptimizationOptions, LossOptions) for field in dataclasses.fields(kind)}
     for name, values in defaults.items():
-        text = fields[name].metadata["help"].partition("(default: ")[2].rstrip(")")
+        text = fields[name].metadata["help"].partition("(default: ")[2].rstrip(")").partition(";")[0]
         words = [word.strip(",") for word in text.split()]
         written = {as_number(word) for word in words if word not in WORDS_OF_DEFAULTS}
         assert written == set(values), name

@@ -392,6 +392,7 @@ def test_encoders_that_cannot_be_are_refused():
         ("unet_resnet50", "swin_tiny_patch4_window7_224"): "buffers that are not saved",
         ("pspnet_resnet50", "hrnet_w18"): "hrnet_w18 gives no feature maps at output stride 8",
         ("unet_resnet50", "vit_tiny_patch16_224"): "cannot be built",
+        ("unet_resnet50", "halonet26t"): "cannot be built with these flags: its layers do not take images of any size",
         ("unet_resnet50", "inception_v4"): "do not cover the image",
         ("pspnet_resnet50", "swin_tiny"): "cannot be built|would not be used",
         ("streetnet", "resnet50"): "has its own",

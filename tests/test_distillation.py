@@ -22,7 +22,7 @@ from seg_models.objective import Criterion
 from seg_models.output import SegmentationOutput
 from seg_models.streetnet import StreetNetEncoder
 from seg_runs.card import what_taught
-from seg_runs.lineage import teachers_that_may_have_seen
+from seg_runs.lineage import start_note, teachers_that_may_have_seen
 from seg_runs.run_folder import public_name
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
@@ -199,6 +199,16 @@ def test_teachers_that_may_know_the_images(trained_on, own_fold, dataset, fold, 
     teacher = {"name": "x", "dataset": "camvid", "trained_on": trained_on, "fold": own_fold}
     found = teachers_that_may_have_seen({"teachers": [teacher]}, dataset, "val", fold)
     assert found == (["x"] if known else []) and teachers_that_may_have_seen({}, dataset, "val", fold) == []
+
+
+def test_a_start_whose_teacher_may_know_the_images_is_told(tmp_path):
+    config = {"dataset": "camvid", "trained_on": "train", "teachers": [{"name": "x", "dataset": "camvid"}]}
+    config["teachers"][0]["trained_on"] = "train+val"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert start_note(str(tmp_path), "camvid", None).startswith(f"a teacher of {tmp_path} may have been trained on")
+    config["teachers"][0]["trained_on"] = "train"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert start_note(str(tmp_path), "camvid", None) is None
 
 
 def test_what_a_card_says_of_a_teacher():

@@ -79,6 +79,16 @@ def test_segformers_head_learns_ten_times_as_fast():
         assert rates[id(parameter)] == pytest.approx(6e-4 if name.startswith(heads) else 6e-5)
 
 
+@pytest.mark.parametrize("given, decay", [({}, 1e-4), ({"weight_decay": 0.3}, 0.3)])
+def test_another_optimizer_does_not_take_the_models_weight_decay(given, decay):
+    from seg_models.models import build_model, in_head, model_entry
+
+    options = OptimizationOptions(optimizer="sgd", learning_rate=0.01, **given)
+    model = build_model("streetnet", "group", {0: "a", 1: "b"})
+    optimizer = optimizer_from_flags(options, model_entry("streetnet").training, model, in_head)
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {decay}
+
+
 def test_the_flags_choose_power_and_rate_of_the_heads():
     from seg_models.models import build_model, in_head, model_entry
 

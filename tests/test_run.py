@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from data_scripts.labels import CITYSCAPES
 from seg_runs.epoch_rows import COLUMNS
-from seg_runs.run_folder import newest_run, restore_best
+from seg_runs.run_folder import create_run, newest_run, restore_best
 from training_job import default_batch_size
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
@@ -183,6 +183,13 @@ def test_a_split_that_is_not_there_is_refused(trained, toycity, in_process, tmp_
         flags = ("--model_name_or_path", trained, "--dataset_path", tmp_path / "data", "--splits", "test")
         in_process("predict_seg", *flags)
     assert "error: --splits test" in capsys.readouterr().err
+
+
+def test_a_new_run_does_not_inherit_a_model_that_was_half_deleted(trained, tmp_path):
+    shutil.copytree(trained / "best", tmp_path / ".best.old")
+    create_run(tmp_path, overwrite=True)
+    restore_best(tmp_path)
+    assert not (tmp_path / "best").exists()
 
 
 def test_a_replacement_of_best_that_was_killed_half_way_is_undone(trained, tmp_path):
