@@ -39,6 +39,13 @@ class Division:
             raise DataError(f"{given} has no effect, because {where} has validation images: leave it out")
         if given and self.fold is not None:
             raise DataError(f"{given} has no effect, because --fold names the images to hold out: leave it out")
+        if given and self.trains_on_all:
+            raise DataError(f"{given} has no effect, because --train_on train+val holds no images out: leave it out")
+
+    @property
+    def trains_on_all(self) -> bool:
+        """Whether a run trains on its validation images too."""
+        return self.train_on != "train" and self.fold is None
 
     def share_of(self, dataset: str, data: DatasetDict) -> float | None:
         """Return the share of the training images that `divided` holds out, or None if it holds no share out."""
@@ -76,11 +83,13 @@ def divided(data: DatasetDict, labels: LabelInfo, division: Division, dataset: s
         return data
     share = division.share_of(dataset, data)
     if share is None:
+        remedy = f"train with {'--train_on train ' if division.trains_on_all else ''}--val_share {VAL_SHARE}"
         raise DataError(
             f"{path or dataset} (--dataset_path) has no validation images of a {dataset} data set (val): "
-            f"{source_of(dataset).help}; or hold some of its training images out: train with --val_share {VAL_SHARE}"
+            f"{source_of(dataset).help}; or hold some of its training images out: {remedy}"
         )
-    return DatasetDict({**data, **hold_share_out(data["train"], labels, share, division.group_by)})
+    parts = hold_share_out(data["train"], labels, share, division.group_by, say=not division.trains_on_all)
+    return DatasetDict({**data, **parts})
 
 
 def read_fold(path: str, fold: str) -> list[str]:

@@ -25,11 +25,14 @@ VAL_SHARE = 0.2  # of the images, without --val_share
 VERSION = 1  # of the cached facts: raise it when counting or hashing changes
 
 
-def hold_share_out(split: Dataset, labels: LabelInfo, share: float, group_by: str | None) -> DatasetDict:
+def hold_share_out(
+    split: Dataset, labels: LabelInfo, share: float, group_by: str | None, say: bool = True
+) -> DatasetDict:
     """Return the images of `split` as "train" and "validation". Decodes every file, and keeps the result in the cache.
 
     share     share of the images for validation
     group_by  regular expression whose first group, in the name of an image, names its sequence
+    say       whether to print how many images are held out
 
     Raises `DataError` for a damaged file, a wrong expression, or if the images cannot be divided.
     """
@@ -41,7 +44,8 @@ def hold_share_out(split: Dataset, labels: LabelInfo, share: float, group_by: st
     part = divide(counts, groups, (1 - share, share))
     held_out, number = int((part == 1).sum()), len(np.unique(groups))
     form = f", which form {number} groups," if number < len(split) else ""
-    note(f"{held_out} of {len(split)} images{form} are held out for validation (--val_share)")
+    if say:
+        note(f"{held_out} of {len(split)} images{form} are held out for validation (--val_share)")
     parts = {name: split.select(np.flatnonzero(part == i)) for i, name in enumerate(("train", "validation"))}
     return DatasetDict({name: training_split(rows) for name, rows in parts.items()})
 

@@ -323,6 +323,12 @@ def test_a_share_of_the_images_is_held_out_the_same_every_time(tmp_path, capsys)
     assert len(held_out(root, 0.5)) == 10
 
 
+def test_a_run_on_all_images_does_not_say_that_some_are_held_out(tmp_path, capsys):
+    load_data("folder", str(yards(tmp_path)), Division(train_on="train+val"))
+    said = capsys.readouterr().out
+    assert "20 train images" in said and "held out" not in said
+
+
 def test_frames_of_a_sequence_stay_together(tmp_path):
     names = held_out(yards(tmp_path), 0.3, "clip([0-9]+)_")
     assert len(names) == 6 and len({name.split("_")[0] for name in names}) == 3
@@ -387,6 +393,8 @@ def test_a_division_without_effect_is_refused(options, flag, tmp_path):
     (tmp_path / "folds.json").write_text(json.dumps({"a": ["clip3_06"]}))
     with pytest.raises(DataError, match=f"{flag} has no effect, because --fold"):
         load_data("folder", str(root), Division(str(tmp_path / "folds.json"), "a", "train", *options))
+    with pytest.raises(DataError, match=f"{flag} has no effect, because --train_on train\\+val holds no images out"):
+        load_data("folder", str(root), Division(None, None, "train+val", *options))
     with_validation(root)
     assert held_out(root) == ["v"]
     with pytest.raises(DataError, match=f"{flag} has no effect, because .* has validation images"):
