@@ -22,7 +22,7 @@ from .preparing.correction import Plan, plan, unknown_ids
 from .preparing.destination import Destination, check_apart, check_space
 from .preparing.encoding import FORMS
 from .preparing.found import Found
-from .preparing.kinds import KINDS, read
+from .preparing.kinds import KINDS, read, read_id
 from .preparing.regions import OVERLAPS
 from .preparing.report import report
 from .preparing.writing import Written, write_items
@@ -74,8 +74,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--empty",
         choices=("background", "leave_out"),
-        help="treat photos without annotations as all background, or leave them out (default: background if the "
-        "annotations list them, else leave_out)",
+        help="treat photos that COCO or Label Studio list without regions, and photos without a labelme file, as all "
+        "background, or leave them out (default: background if listed, leave_out if without a file)",
     )
     parser.add_argument(
         "--ignore_background",
@@ -112,7 +112,7 @@ def prepare(arguments: argparse.Namespace, argv: Sequence[str] | None = None) ->
     if is_folder:
         annotated = read(Found(Path(arguments.source)), arguments.kind, options)
     else:
-        annotated = hub.read_id(source, options)
+        annotated = read_id(source, arguments.kind, options)
     if annotated.errors and not arguments.skip_bad:
         raise BadFiles(annotated.errors)
     planned = plan(annotated, destination, arguments.ignore_background)

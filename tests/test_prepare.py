@@ -756,6 +756,45 @@ def test_kind_overrides(source, out, capsys):
     assert "--kind coco" in one_line(capsys)
 
 
+@pytest.mark.parametrize(
+    ("tool", "flag"),
+    [
+        ("masks", "--overlap smaller"),
+        ("masks", "--empty leave_out"),
+        ("masks", "--image_column nonsense"),
+        ("voc", "--empty background"),
+        ("roboflow", "--overlap later"),
+        ("coco", "--mask_values levels"),
+        ("labelme", "--label_column label"),
+        ("label_studio", "--mask_values ids"),
+        ("datasets", "--overlap later"),
+    ],
+)
+def test_a_flag_that_a_kind_does_not_read_is_refused(source, out, tool, flag, capsys):
+    if tool in ("voc", "roboflow", "datasets"):
+        make = {"voc": voc, "roboflow": roboflow, "datasets": lambda folder: saved(folder, [png(halves(0, 1))])}
+        make[tool](source)
+    else:
+        photo(source / "a.jpg")
+    if tool == "masks":
+        save(source / "a_mask.png", halves(0, 1))
+    elif tool == "coco":
+        write_json(source / "a.json", coco([(7, 1, [flat(0, 0, 4, 6)])]))
+    elif tool == "labelme":
+        labelme(source / "a.json", [("car", "polygon", square(0, 0, 4, 6), {})])
+    elif tool == "label_studio":
+        write_json(source / "a.json", [task([region("rectanglelabels", "q", x=1, y=2, width=30, height=30)], "a.jpg")])
+    assert run(source, out, *flag.split()) == 1 and not out.exists()
+    assert f"{flag.split()[0]} has no effect, because SOURCE is read as {tool}: it is for " in one_line(capsys)
+    assert run(source, out) == 0
+
+
+@pytest.mark.parametrize("flag", ["--kind coco", "--overlap later"])
+def test_a_flag_that_does_not_fit_a_hub_id_is_refused(out, flag, capsys):
+    assert run("someone/nothing-of-this-name", out, *flag.split()) == 1
+    assert flag.split()[0] in one_line(capsys)
+
+
 @pytest.mark.parametrize("name", ["nothing", "text.txt", "data.zip"])
 def test_a_source_with_nothing_known(source, out, name, capsys):
     source.mkdir()

@@ -134,6 +134,16 @@ def test_a_class_moved_to_ignore(source, out):
     assert np.array_equal(mask(out, "b"), halves(2, 3))
 
 
+def test_ignore_background_after_corrections_is_refused_if_it_has_no_effect(source, out, capsys):
+    assert run(source, out) == 0
+    text = correct(out, ("name: background", "name: rest"))
+    assert run(source, out, "--ignore_background") == 1 and (out / "classes.yaml").read_text() == text
+    assert "move id 0 (rest) to ignore" in capsys.readouterr().err
+    assert run(source, out, "--ignore_background", "--overwrite") == 0 and ignored(out) == [0, 255]
+    correct(out, ("name: bus", "name: coach"))
+    assert run(source, out, "--ignore_background") == 0 and ignored(out) == [0, 255]  # the same command again
+
+
 def test_a_class_that_the_corrected_file_does_not_mention(source, out, capsys):
     assert run(source, out) == 0
     line = next(line for line in (out / "classes.yaml").read_text().splitlines() if "truck" in line)

@@ -15,6 +15,7 @@ from .found import Found, as_written_by, count, json_head, some, split_of
 from .regions import Region, Shape, pixels, polygon
 from .rle import decode_coco
 
+READS = ("overlap", "empty")
 KEYS = ("images", "annotations", "categories")
 OTHER_KEYS = ('"shapes"', '"imagePath"', '"imgHeight"')  # of labelme and Cityscapes, which have a file for each photo
 NO_OUTLINE = "annotations without an outline (boxes only)"

@@ -46,10 +46,14 @@ class Plan:
 def plan(annotated: Annotated, destination: Destination, ignore_background: bool) -> Plan:
     """Return what to write. Raises `DataError` if too few classes are left or classes.yaml is wrong."""
     classes = [FoundClass(_clean(entry.name), entry.id, entry.color, entry.ignored) for entry in annotated.classes]
+    if ignore_background and not any(is_background(entry.name) for entry in classes if not entry.ignored):
+        raise DataError(
+            "--ignore_background: no class is called background: leave the flag out, or correct classes.yaml"
+        )
     content = destination.corrected_classes()
     if content is None:
         return _fresh(classes, ignore_background)
-    return _corrected(classes, destination, content)
+    return _corrected(classes, destination, content, ignore_background)
 
 
 def _clean(name: str) -> str:
@@ -65,10 +69,6 @@ def _fresh(classes: Sequence[FoundClass], ignore_background: bool) -> Plan:
             table[entry.id] = same.id
             notes.append(f"ids {same.id} and {entry.id} are both called {entry.name}: they are one class, {same.id}")
     kept = [entry for entry in first.values() if not (ignore_background and is_background(entry.name))]
-    if ignore_background and len(kept) == len(first):
-        raise DataError(
-            "--ignore_background: no class is called background: leave the flag out, or correct classes.yaml"
-        )
     if len(kept) < 2:
         what = f"only the class {kept[0].name}" if kept else "no class"
         remedy = "leave out --ignore_background" if ignore_background else "label the background, or a second class"
@@ -101,11 +101,19 @@ def _palette(classes: Sequence[FoundClass]) -> tuple[tuple[int, int, int], ...]:
     return tuple(palette)
 
 
-def _corrected(classes: Sequence[FoundClass], destination: Destination, content: bytes) -> Plan:
+def _corrected(
+    classes: Sequence[FoundClass], destination: Destination, content: bytes, ignore_background: bool
+) -> Plan:
     path = destination.root / CLASS_FILE
     content, again = _merge(content)
     labels, about = parse_classes(content, path)
     names = {int(number): name for number, name in destination.record["names"].items()}
+    for name, number in zip(labels.names, labels.source_ids, strict=True):
+        if ignore_background and is_background(names.get(number, name)):
+            raise DataError(
+                f"--ignore_background: {path} was corrected and is kept: move id {number} ({name}) to ignore there, or "
+                "leave the flag out"
+            )
     merged = {int(old): int(new) for old, new in destination.record["merged"].items()} | again
     merged = {old: merged.get(new, new) for old, new in merged.items()}
     table, ids = np.arange(256, dtype=np.uint8), {name: number for number, name in reversed(names.items())}

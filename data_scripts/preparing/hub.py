@@ -17,6 +17,7 @@ from .class_lists import ClassList, find_class_list, read_id2label
 from .found import Found, some, split_of
 from .masks import from_files
 
+READS = ("mask_values", "image_column", "label_column")
 PHOTOS = ("image", "img", "photo", "picture", "pixel_values", "rgb", "jpg")
 MASKS = tuple(
     """

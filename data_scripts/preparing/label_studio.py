@@ -17,6 +17,7 @@ from .found import Found, as_written_by, json_head, read_json, some, split_of
 from .regions import Region, Shape, ellipse, pixels, polygon, rectangle
 from .rle import decode_label_studio
 
+READS = ("overlap", "empty")
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts this before the names of uploaded files
 LABELS = ("polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels")
 WEB_IMAGE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|avif|heic)(\?.*)?$", re.IGNORECASE)

@@ -18,6 +18,7 @@ from .drawing import Sheet, explain_rest, number_classes
 from .found import Found, as_written_by, count, json_head, read_json, some, split_of
 from .regions import Region, Shape, ellipse, line, pixels, polygon, rectangle
 
+READS = ("overlap", "empty")
 LINE_WIDTH, POINT_WIDTH = 10, 10  # pixels, as in labelme's shape_to_mask
 LISTS = ("labels.txt", "class_names.txt", "classes.txt")
 FEWEST = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "point": 1, "mask": 2}

@@ -9,6 +9,8 @@ from .encoding import Encoding, understand
 from .found import Found, some, split_of
 from .pairing import Pair, pair
 
+READS = ("mask_values",)
+
 
 def looks_like(found: Found) -> bool:
     return len(found.images) > 0

@@ -4,6 +4,7 @@ from . import masks
 from .annotated import Annotated, Options
 from .found import Found
 
+READS = masks.READS
 CLASSES = "_classes.csv"
 
 

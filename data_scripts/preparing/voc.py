@@ -12,6 +12,7 @@ from .found import Found, read_lines, some, split_of
 from .masks import from_pairs
 from .pairing import Pair, stem_of
 
+READS = ("mask_values",)
 MASKS = "segmentationclass"
 PHOTOS = "jpegimages"
 
