@@ -100,7 +100,7 @@ def _load(name: str) -> tuple[dict[str, Dataset], dict[int, str] | None]:
             raise DataError(f"{name} (--dataset_name) is not a folder written by `save_to_disk` or of Parquet files")
         files = found.named("id2label.json")
         return load_folder(found), read_id2label(root / files[0]).names if files else None
-    if not HUB_ID.fullmatch(name) or root.parent.exists():
+    if not HUB_ID.fullmatch(name):
         raise DataError(f"no folder {name} (--dataset_name); an id on the hub is USER/NAME")
     loaded, listed = load_id(name), class_list_of_id(name)
     return loaded, None if listed is None else listed.names

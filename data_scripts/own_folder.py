@@ -29,9 +29,10 @@ Row = tuple[str, Path, Path | None, None]  # name, image, mask, no instance map
 
 
 def prepare_command(root: Path | str) -> str:
-    """Return the command that makes a folder of this layout out of another one."""
+    """Return the command that makes a folder of this layout out of another one, or of a data set on the hub."""
     there = str(root).rstrip("/\\")
-    return f"python -m data_scripts.prepare {shlex.quote(there)} {shlex.quote(f'{there}_prepared')}"
+    prepared = f"{there if Path(there).exists() else Path(there).name}_prepared"
+    return f"python -m data_scripts.prepare {shlex.quote(there)} {shlex.quote(prepared)}"
 
 
 def looks_like_folder(root: Path) -> bool:

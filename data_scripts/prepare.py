@@ -137,7 +137,7 @@ def _source(name: str, destination: Path) -> tuple[str, bool]:
             raise DataError(f"{name} (SOURCE) is a file: name a folder{_unpack(path)}")
         check_apart(path if path.is_dir() else path.parent, destination)
         return os.path.abspath(path), True
-    if hub.HUB_ID.fullmatch(name) and not path.parent.exists():
+    if hub.HUB_ID.fullmatch(name):
         return name, False
     raise DataError(f"no folder {name} (SOURCE): name a folder, a JSON file, or a hub id (USER/NAME)")
 

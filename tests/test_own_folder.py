@@ -20,6 +20,7 @@ from data_scripts.class_file import default_palette
 from data_scripts.file_checks import check_data
 from data_scripts.fold_files import Division, load_data
 from data_scripts.labels import DataError
+from data_scripts.own_folder import prepare_command
 from data_scripts.reader import read_label
 from data_scripts.recognition import recognize, with_dataset
 from data_scripts.saved_classes import saved_labels
@@ -442,6 +443,10 @@ def test_a_folder_that_needs_preparing_is_refused_with_the_command(tmp_path):
         recognize(str(tmp_path / "missing"))
     with pytest.raises(DataError, match="on the hub: --dataset_name some/one"):
         recognize("some/one")
+
+
+def test_a_data_set_of_the_hub_is_prepared_beside_the_user_s_folders():
+    assert prepare_command("some/one") == "python -m data_scripts.prepare some/one one_prepared"
 
 
 # A run, from the folder to the card

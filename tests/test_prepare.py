@@ -692,7 +692,9 @@ def test_datasets_parquet(source, out):
     assert run(source, out) == 0 and np.array_equal(mask(out, "train/train_000000"), halves(0, 2))
 
 
-def test_a_hub_id_that_cannot_be_had_is_one_line(out, capsys):
+def test_a_hub_id_that_cannot_be_had_is_one_line(out, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "someone").mkdir()  # as an earlier run may have left it
     assert run("someone/nothing-of-this-name", out) == 1 and not out.exists()
     assert "cannot load the data set someone/nothing-of-this-name" in one_line(capsys)
 

@@ -52,7 +52,7 @@ def load_folder(found: Found) -> dict[str, Dataset]:
 
 def load_id(name: str) -> dict[str, Dataset]:
     """Return the rows of a data set on the hub by split."""
-    return _loaded(lambda: load_dataset(name), name)
+    return _loaded(lambda: load_dataset(name), f"{name} from the hub (no folder has this name)")
 
 
 def class_list_of_id(name: str) -> ClassList | None:
