@@ -30,9 +30,12 @@ Row = tuple[str, Path, Path | None, None]  # name, image, mask, no instance map
 
 def prepare_command(root: Path | str) -> str:
     """Return the command that makes a folder of this layout out of another one, or of a data set on the hub."""
-    there = str(root).rstrip("/\\")
-    prepared = f"{there if Path(there).exists() else Path(there).name}_prepared"
-    return f"python -m data_scripts.prepare {shlex.quote(there)} {shlex.quote(prepared)}"
+    there = Path(root)
+    if there.name in ("", ".."):  # the folder that one is in, or one above it
+        prepared = there / ".." / f"{there.resolve().name}_prepared"
+    else:
+        prepared = (there.parent if there.exists() else Path()) / f"{there.name}_prepared"
+    return f"python -m data_scripts.prepare {shlex.quote(str(there))} {shlex.quote(str(prepared))}"
 
 
 def looks_like_folder(root: Path) -> bool:

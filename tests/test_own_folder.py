@@ -449,6 +449,21 @@ def test_a_data_set_of_the_hub_is_prepared_beside_the_user_s_folders():
     assert prepare_command("some/one") == "python -m data_scripts.prepare some/one one_prepared"
 
 
+@pytest.mark.parametrize(
+    ("root", "command"),
+    [
+        (".", ". ../mine_prepared"),
+        ("./", ". ../mine_prepared"),
+        ("..", ".. ../../of_prepared"),
+        ("x/.", "x x_prepared"),
+    ],
+)
+def test_the_command_names_a_folder_beside_the_source(tmp_path, monkeypatch, root, command):
+    (tmp_path / "of" / "mine" / "x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "of" / "mine")
+    assert prepare_command(root) == f"python -m data_scripts.prepare {command}"
+
+
 # A run, from the folder to the card
 
 FAST = "--model streetnet --crop_size 24 32 --batch_size 4 --max_train_steps 4 --num_workers 0 --report_to none".split()
