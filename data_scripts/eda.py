@@ -28,7 +28,7 @@ from .catalog import DataNote
 from .class_file import About
 from .eda_marks import percent
 from .files import write_whole
-from .findings import Finding, below, counted, findings_of
+from .findings import Finding, below, counted, findings_of, replace_path
 from .labels import DataError
 from .near_duplicates import BITS
 from .recognition import with_dataset
@@ -106,7 +106,9 @@ def prepare_folder(out: Path) -> None:
 
 def without_folder(found: list[Finding], root: str) -> list[Finding]:
     """Return findings that do not tell where on this machine the data lie, because the page may be shown around."""
-    return [replace(finding, then=finding.then.replace(root, Path(root).name)) for finding in below(found, root)]
+    path = Path(root)  # that of . has no name, and needs none
+    found = below(found, root)
+    return [replace(finding, then=replace_path(finding.then, str(path), path.name or root)) for finding in found]
 
 
 def withheld(title: str) -> str:

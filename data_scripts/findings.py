@@ -67,12 +67,17 @@ def below(found: Sequence[Finding], root: str) -> list[Finding]:
     return [
         replace(
             finding,
-            title=finding.title.replace(prefix, ""),
-            details=tuple(line.replace(prefix, "") for line in finding.details),
-            then=finding.then.replace(prefix, ""),
+            title=replace_path(finding.title, prefix, ""),
+            details=tuple(replace_path(line, prefix, "") for line in finding.details),
+            then=replace_path(finding.then, prefix, ""),
         )
         for finding in found
     ]
+
+
+def replace_path(text: str, start: str, by: str) -> str:
+    """Replace `start` in a text wherever a path begins with it, but not inside a path."""
+    return re.sub(rf"(?<![\w./-]){re.escape(start)}", lambda _: by, text)
 
 
 BAD_FILES = (  # (kind of fault in `Row.faults`, title, what to do)

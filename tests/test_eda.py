@@ -13,6 +13,7 @@ from test_near_duplicates import scene
 
 from data_scripts import class_statistics as statistics
 from data_scripts import eda
+from data_scripts.findings import Finding
 from data_scripts.sources import load_source
 from data_scripts.survey import take_survey
 
@@ -100,6 +101,18 @@ def test_the_page_needs_nothing_and_says_nothing_of_this_machine(own, tmp_path, 
     assert "pictures of" not in capsys.readouterr().out
     page = (tmp_path / "page" / "index.html").read_text()
     assert "image/jpeg" not in page and "How much of each class" in page
+
+
+@pytest.mark.parametrize(
+    ("root", "before", "after"),
+    [
+        (".", "python -m data_scripts.prepare . ../mine_prepared", "python -m data_scripts.prepare . ../mine_prepared"),
+        ("/a b/c", "data_scripts.prepare '/a b/c' '/a b/c_prepared'", "data_scripts.prepare 'c' 'c_prepared'"),
+        ("/a b/c/", "correct /a b/c/classes.yaml, not /x/a b/c", "correct classes.yaml, not /x/a b/c"),
+    ],
+)
+def test_the_folder_is_taken_out_of_paths_alone(root, before, after):
+    assert eda.without_folder([Finding("note", "t", (), before)], root)[0].then == after
 
 
 def test_nothing_is_left_behind_if_the_data_cannot_be_loaded(tmp_path, capsys):
