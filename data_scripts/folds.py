@@ -59,9 +59,11 @@ def refuse_repeated(names: list[str], splits: str) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(prog="python -m data_scripts.folds", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", help="folder of the data set")
-    parser.add_argument("file", type=Path, help="file of folds to write, JSON")
+    parser.add_argument("folder", metavar="FOLDER", help="folder of the data set, or its id on the hub")
+    parser.add_argument("file", metavar="FILE", type=Path, help="file of folds to write, JSON")
     parser.add_argument("--dataset", choices=tuple(DATASETS), help="data set (default: the one that the folder holds)")
+    parser.add_argument("--image_column", metavar="NAME", help="column of photos, for --dataset hub")
+    parser.add_argument("--label_column", metavar="NAME", help="column of masks, for --dataset hub")
     parser.add_argument("--number", type=int, default=5, metavar="N", help="number of folds (default: 5)")
     parser.add_argument(
         "--train_on", choices=tuple(TRAIN_ON), default="train", help="splits to divide (default: train)"
@@ -78,8 +80,11 @@ def main(argv: list[str] | None = None) -> None:
             raise DataError(f"--number {args.number} is too small: give 2 or more")
         if args.file.exists():
             raise DataError(f"{args.file} exists already: delete it or choose another name")
-        dataset = args.dataset or recognize(args.folder)
-        data, labels = load_source(dataset, args.folder)
+        dataset = args.dataset or recognize(args.folder, flag="FOLDER", on_hub="--dataset hub")
+        columns = args.image_column, args.label_column
+        if any(columns) and dataset != "hub":
+            raise DataError(f"--image_column and --label_column are for --dataset hub, not {dataset}: leave them out")
+        data, labels = load_source(dataset, args.folder, columns, "FOLDER")
         images = training_split(*(data[split] for split in TRAIN_ON[args.train_on] if split in data))
         refuse_repeated(images["name"], args.train_on)
         counts, groups = counts_and_groups(images, labels, args.group_by)
@@ -91,6 +96,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{len(images)} images in {len(np.unique(groups))} groups")
         folder, file = shlex.quote(args.folder), shlex.quote(str(args.file))
         source = f"--dataset_name {folder}" if dataset == "hub" else f"--dataset {dataset} --dataset_path {folder}"
+        for flag, column in zip(("--image_column", "--label_column"), columns, strict=True):
+            source += f" {flag} {shlex.quote(column)}" if column else ""
         print(f"wrote {args.file}: train with {source}{which} --folds {file} --fold 1, 2, ...")
 
 

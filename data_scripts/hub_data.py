@@ -58,17 +58,20 @@ class Part:
     rows: Dataset
 
 
-def load_hub(name: str | None, columns: Columns = (None, None)) -> tuple[DatasetDict, LabelInfo]:
+def load_hub(
+    name: str | None, columns: Columns = (None, None), flag: str = "--dataset_name"
+) -> tuple[DatasetDict, LabelInfo]:
     """Return the splits and the label set of a data set.
 
     The splits are "train", and "validation" and "test" if the data set has them; test images may lack labels. Files
     stay undecoded: {"path", "bytes"}, where "path" names the row if there are bytes. What the data set says about
-    itself stays in the splits' `info`. Raises `DataError` if something is missing.
+    itself stays in the splits' `info`. Raises `DataError`, which names the `flag` that gave `name`, if something
+    is missing.
     """
     if name is None:
         raise DataError(f"--dataset hub needs a name: {source_of('hub').help}")
-    where = f"{name} (--dataset_name)"
-    loaded, listed = _load(name)
+    where = f"{name} ({flag})"
+    loaded, listed = _load(name, where)
     splits = _divide(loaded, where)
     if others := [part for part in loaded if not any(part == one.name for parts in splits.values() for one in parts)]:
         note(f"splits of {where} that are empty or have other names are left out: {', '.join(others)}")
@@ -76,7 +79,7 @@ def load_hub(name: str | None, columns: Columns = (None, None)) -> tuple[Dataset
     photo, mask = find_columns(features, Options(image_column=columns[0], label_column=columns[1]), where)
     remedy = f"make a folder of it with {_prepare(name, columns)}"
     names = dict(enumerate(class_names(features[mask]))) if listed is None else listed
-    labels = _label_set(name, names, mask, remedy)
+    labels = _label_set(name, names, mask, remedy, where)
     data = DatasetDict({split: _rows(parts, split, photo, mask, where) for split, parts in splits.items()})
     sizes = ", ".join(f"{len(rows)} {split}" for split, rows in data.items())
     note(f"{name} has {sizes} images; photos are in the column {photo}, masks in {mask}")
@@ -91,17 +94,17 @@ def about(name: str, data: DatasetDict) -> About:
     return About(title=name, licence=licence, link=f"https://huggingface.co/datasets/{name}")
 
 
-def _load(name: str) -> tuple[dict[str, Dataset], dict[int, str] | None]:
+def _load(name: str, where: str) -> tuple[dict[str, Dataset], dict[int, str] | None]:
     """Return the rows of a data set by split, and the names in its id2label.json, or None without such a file."""
     root = Path(name)
     if root.is_dir():
         found = Found(root)
         if not looks_like(found):
-            raise DataError(f"{name} (--dataset_name) is not a folder written by `save_to_disk` or of Parquet files")
+            raise DataError(f"{where} is not a folder written by `save_to_disk` or of Parquet files")
         files = found.named("id2label.json")
         return load_folder(found), read_id2label(root / files[0]).names if files else None
     if not HUB_ID.fullmatch(name):
-        raise DataError(f"no folder {name} (--dataset_name); an id on the hub is USER/NAME")
+        raise DataError(f"no folder {where}; an id on the hub is USER/NAME")
     loaded, listed = load_id(name), class_list_of_id(name)
     return loaded, None if listed is None else listed.names
 
@@ -127,9 +130,8 @@ def _prepare(name: str, columns: Columns) -> str:
     return prepare_command(name) + "".join(f" {flag} {shlex.quote(given)}" for flag, given in flags if given)
 
 
-def _label_set(name: str, names: dict[int, str], mask: str, remedy: str) -> LabelInfo:
+def _label_set(name: str, names: dict[int, str], mask: str, remedy: str, where: str) -> LabelInfo:
     """Return the label set of the ids that have names. Those called void or ignored belong to no class."""
-    where = f"{name} (--dataset_name)"
     if not names:
         raise DataError(
             f"{where} has no id2label.json, nor names in the column {mask}, so its ids mean nothing: {remedy}"

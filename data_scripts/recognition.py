@@ -32,26 +32,29 @@ LOOKS_LIKE = {
 Options = TypeVar("Options", bound=SourceOptions)
 
 
-def recognize(path: str, known: str | None = None) -> str:
+def recognize(
+    path: str, known: str | None = None, flag: str = "--dataset_path", on_hub: str = "--dataset_name {path}"
+) -> str:
     """Return the data set of the folder `path`, `known` if it can be that one.
 
+    `flag` is where the path was given, and `on_hub` names a data set of the datasets library instead, both for errors.
     Raises `DataError` with the remedy if the folder has none of the layouts.
     """
-    root = Path(path)
+    root, on_hub = Path(path), on_hub.format(path=shlex.quote(path))
     if not root.is_dir():
-        on_hub = f"; if it is a data set on the hub: --dataset_name {path}" if HUB_ID.fullmatch(path) else ""
-        raise DataError(f"no folder {path} (--dataset_path){on_hub}")
+        remedy = f"; if it is a data set on the hub: {on_hub}" if HUB_ID.fullmatch(path) else ""
+        raise DataError(f"no folder {path} ({flag}){remedy}")
     found = next((dataset for dataset, looks_like in LOOKS_LIKE.items() if looks_like(root)), None)
     if known is not None and (found is None or source_of(known).layout == source_of(found).layout):
         return known
     if found is None and holds_data_set(Found(root)):
         raise DataError(
-            f"{path} (--dataset_path) is a data set of the datasets library: give --dataset_name {shlex.quote(path)} "
-            f"instead, or make a folder of it with {prepare_command(path)}"
+            f"{path} ({flag}) is a data set of the datasets library: give {on_hub} instead, or make a folder "
+            f"of it with {prepare_command(path)}"
         )
     if found is None:
         raise DataError(
-            f"{path} (--dataset_path) has none of the layouts in docs/data.md: if it holds images with masks or "
+            f"{path} ({flag}) has none of the layouts in docs/data.md: if it holds images with masks or "
             f"polygons, make a folder of them with {prepare_command(path)}"
         )
     return found

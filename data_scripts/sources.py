@@ -70,18 +70,19 @@ COLORS = {"camvid": camvid_colors, "virtual_kitti": virtual_kitti_colors}  # lay
 
 
 def load_source(
-    dataset: str, path: str | None = None, columns: Columns = (None, None), flag: str = "--dataset_path"
+    dataset: str, path: str | None = None, columns: Columns = (None, None), flag: str | None = None
 ) -> tuple[DatasetDict, LabelInfo]:
     """Return the splits of a data set and its label set.
 
     The splits are "train" and, if they exist, "validation" and "test", which may lack labels (`fold_files.load_data`
     sees to it that there are validation images). `path` defaults to the data set's name; of "hub" it is the
-    --dataset_name, and `columns` are those of images and masks. `flag` is where the path was given, for errors.
-    Raises `DataError` if folders or files are missing.
+    --dataset_name, and `columns` are those of images and masks. `flag` is where the path was given, for errors
+    (default: --dataset_path, of "hub" --dataset_name). Raises `DataError` if folders or files are missing.
     """
     source = source_of(dataset)
     if source.layout == "hub":
-        return load_hub(None if path is None else str(path), columns)
+        return load_hub(None if path is None else str(path), columns, flag or "--dataset_name")
+    flag = flag or "--dataset_path"
     root = Path(path or dataset)
     if not root.is_dir():
         given = f"{root} ({flag})" if path else f"./{root}, and no {flag} was given"

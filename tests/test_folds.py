@@ -6,6 +6,7 @@ import shutil
 import pytest
 from conftest import CAMVID, ROOT, rows_of
 from safetensors.torch import load_file
+from test_hub_data import rows, saved
 
 from data_scripts.fold_files import Division, hold_out, load_data, read_fold
 from data_scripts.labels import DataError
@@ -208,7 +209,8 @@ def test_images_that_look_alike_share_a_fold(in_process, city, tmp_path):
         (["--number", 13], "cannot be divided into 13 parts"),
         (["--group_by", "("], "--group_by ( is not a regular expression"),
         (["--group_by", "x(y)"], "--group_by x(y) does not match the image"),
-        (["--dataset", "kitti"], "lacks the train folder of a kitti data set"),
+        (["--dataset", "kitti"], "(FOLDER) lacks the train folder of a kitti data set"),
+        (["--label_column", "mask"], "--image_column and --label_column are for --dataset hub, not toycity"),
     ],
 )
 def test_wrong_flags_of_the_program_are_one_line(in_process, city, tmp_path, capsys, flags, message):
@@ -216,6 +218,26 @@ def test_wrong_flags_of_the_program_are_one_line(in_process, city, tmp_path, cap
         in_process("data_scripts.folds", city, tmp_path / "folds.json", *flags)
     said = capsys.readouterr().err
     assert stop.value.code and message in said and said.count("\n") == 1 and not (tmp_path / "folds.json").exists()
+
+
+def test_folds_of_a_data_set_of_the_datasets_library(in_process, tmp_path, capsys):
+    root = saved(tmp_path / "d", train=rows(4, image="left", label="right"))
+    columns, file = ["--image_column", "left", "--label_column", "right"], tmp_path / "folds.json"
+    in_process("data_scripts.folds", root, file, "--dataset", "hub", "--number", 2, *columns)
+    assert f"train with --dataset_name {root} {' '.join(columns)} --folds {file}" in capsys.readouterr().out
+    data, _ = load_data("hub", root, Division(str(file), "1"), ("left", "right"))
+    assert len(data["train"]) + len(data["validation"]) == 4
+
+
+@pytest.mark.parametrize("flags", [[], ["--dataset", "hub"], ["--dataset", "folder"]])
+def test_a_wrong_folder_is_not_reported_as_a_flag(in_process, tmp_path, capsys, flags):
+    with pytest.raises(SystemExit):
+        in_process("data_scripts.folds", "nothing", tmp_path / "folds.json", *flags)
+    assert "no folder nothing (FOLDER)" in capsys.readouterr().err
+    if not flags:
+        with pytest.raises(SystemExit):
+            in_process("data_scripts.folds", saved(tmp_path / "d", train=rows(4)), tmp_path / "folds.json")
+        assert "(FOLDER) is a data set of the datasets library: give --dataset hub instead" in capsys.readouterr().err
 
 
 def test_a_file_of_folds_is_not_written_over(in_process, city, tmp_path, capsys):
