@@ -34,7 +34,7 @@ PIECE = 2**24  # bytes per checksum: threads compare several pieces at a time
 
 def cache_root() -> Path:
     named = os.environ.get("MINICITY_SEG_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "minicity-seg"
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "minicity-seg"
 
 
 def names_of(kind: str, files: Iterable[dict], *settings: Any) -> tuple[str, str]:

@@ -54,6 +54,14 @@ def decoded(split, size=None):
     return folder
 
 
+def test_an_empty_variable_of_the_cache_counts_as_unset(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINICITY_SEG_CACHE", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for empty in ("", str(tmp_path / ".cache")):
+        monkeypatch.setenv("XDG_CACHE_HOME", empty)
+        assert cache.cache_root() == tmp_path / ".cache" / "minicity-seg"
+
+
 @pytest.mark.parametrize("size", [None, (12, 10)])
 def test_decoded_pixels_are_those_of_the_files(split, size):
     files, mapped = Pixels(split, CITYSCAPES, size), Pixels(split, CITYSCAPES, size, decoded(split, size))
