@@ -153,10 +153,7 @@ class EvalTransform:
         images = [to_tensor(self.pixels.image(index)) for index in rows["index"]]
         items = {"name": rows["name"], "pixel_values": images}
         if "label" in self.pixels.files:
-            ids = [self.pixels.label(index) for index in rows["index"]]
-            items["labels"] = [
-                torch.from_numpy(np.array(one) if self.table is None else self.table[one]) for one in ids
-            ]
+            items["labels"] = [torch.from_numpy(self._label(index)) for index in rows["index"]]
         return items
 
     def _label(self, index: int) -> np.ndarray:
