@@ -23,7 +23,7 @@ from .arguments import SourceOptions
 from .catalog import SPLITS, source_of
 from .class_file import About, default_palette
 from .labels import IGNORE_INDEX, DataError, LabelInfo
-from .listing import as_file, note
+from .listing import name_key, note
 from .own_folder import prepare_command
 from .preparing.annotated import Options, is_nothing
 from .preparing.class_lists import read_id2label
@@ -168,7 +168,7 @@ def _rows(parts: Sequence[Part], split: str, photo: str, mask: str, where: str) 
             )
     images = _joined([_files(part, photo) for part in parts])
     names = [Path(name).stem for part in parts for name in names_of(part.rows, photo, part.name)]
-    if len({as_file(name) for name in names}) < len(names):
+    if len({name_key(name) for name in names}) < len(names):
         names = [f"{part.name or 'row'}_{number:06d}" for part in parts for number in range(len(part.rows))]
     columns = {"index": np.arange(len(names)), "image": images, "name": names}
     features = {"index": Value("int64"), "image": FILES, "name": Value("string")}

@@ -81,7 +81,7 @@ def note(line: str) -> None:
         print(f"note: {line}", flush=True)
 
 
-def as_file(name: str) -> str:
+def name_key(name: str) -> str:
     """Return a key that is equal for names that some file systems confuse: case and Unicode normal form."""
     return unicodedata.normalize("NFC", name).casefold()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .class_file import CLASS_FILE, read_classes
 from .labels import DataError, LabelInfo
-from .listing import as_file, list_images, note, refuse_folder, some_of
+from .listing import list_images, name_key, note, refuse_folder, some_of
 
 IMAGES, MASKS = ("images",), ("masks", "labels", "annotations")
 SPLIT_FOLDERS = {
@@ -143,14 +143,14 @@ def _pair(split: str, images: Path, masks: Path | None) -> list[Row]:
         if left_out:
             note(f"{kind.format(folder)} are left out ({len(left_out)}): {_names(left_out, folder)}")
     names = [photo.stem for photo, _ in rows]
-    if len({as_file(name) for name in names}) < len(names):  # the same name in two subfolders
+    if len({name_key(name) for name in names}) < len(names):  # the same name in two subfolders
         names = [photo.relative_to(images).with_suffix("").as_posix() for photo, _ in rows]
     return [(name, photo, mask, None) for name, (photo, mask) in zip(names, rows, strict=True)]
 
 
 def _stem(path: Path, folder: Path) -> str:
     """Return the key by which images and masks belong together: the path in the folder, without suffix."""
-    return as_file(path.relative_to(folder).with_suffix("").as_posix())
+    return name_key(path.relative_to(folder).with_suffix("").as_posix())
 
 
 def _no_pair(images: Path, masks: Path | None, photos: Sequence[Path], found: Sequence[Path]) -> str:

@@ -19,7 +19,7 @@ from .files import UNFINISHED
 from .hub_data import Columns, load_hub
 from .kitti import kitti_files
 from .labels import DataError, LabelInfo
-from .listing import as_file, label_of, list_images
+from .listing import label_of, list_images, name_key
 from .own_folder import load_folder
 from .virtual_kitti import virtual_kitti_colors, virtual_kitti_files
 
@@ -119,7 +119,7 @@ def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: st
             raise DataError(f"the file name {os.fsencode(path)!r} is not UTF-8, as in old archives: rename it")
     first = {}
     for name, image in zip(names, images, strict=True):
-        other = first.setdefault(as_file(name), image)
+        other = first.setdefault(name_key(name), image)
         if other is not image:
             raise DataError(
                 f"{where} has several images named {name}, {other} and {image}: their predictions would overwrite each "
@@ -165,6 +165,6 @@ def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None,
     if not images:
         raise DataError(f"no image in {path} ({flag})")
     names = [image.stem for image in images]
-    if len({as_file(name) for name in names}) < len(names):
+    if len({name_key(name) for name in names}) < len(names):
         names = [image.relative_to(root).with_suffix("").as_posix() for image in images]
     return from_files([(name, image, None, None) for name, image in zip(names, images, strict=True)], path)

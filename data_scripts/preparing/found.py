@@ -9,7 +9,7 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
 from ..labels import DataError
-from ..listing import IMAGE_SUFFIXES, OTHER_SUFFIXES, as_file, visible_files
+from ..listing import IMAGE_SUFFIXES, OTHER_SUFFIXES, name_key, visible_files
 
 SPLITS = {
     **{"train": "train", "training": "train", "trn": "train"},
@@ -51,7 +51,7 @@ class Found:
     def _by_name(self) -> dict[str, list[Path]]:
         names: dict[str, list[Path]] = {}
         for path in self.images:
-            names.setdefault(as_file(path.name), []).append(path)
+            names.setdefault(name_key(path.name), []).append(path)
         return names
 
     @cache  # noqa: B019 - one source a program
@@ -70,7 +70,7 @@ class Found:
         a folder of the split that the file belongs to.
         """
         asked = PurePosixPath(name.replace("\\", "/"))
-        same = self._by_name.get(as_file(asked.name), [])
+        same = self._by_name.get(name_key(asked.name), [])
         for path in (annotations.parent / asked, Path(asked)):
             if (path := Path(os.path.normpath(path))) in same:  # labelme writes ../images/a.jpg
                 return path

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..labels import DataError
-from ..listing import as_file
+from ..listing import name_key
 from ..reader import LABEL_MODES, decoding, open_image, read_image
 from .found import IMAGE_SUFFIXES, Found, some, split_of, words
 from .other_tools import unread_annotations
@@ -125,11 +125,11 @@ def _without_mixed_folders(places: dict[Path, _Place], root: Path) -> dict[Path,
 
     Either a photo and its mask have the folder for themselves (img.png, label.png), or masks are called NAME_mask.
     """
-    stems, mixed = {(path.parent, as_file(stem_of(path))): path for path in places}, set()
+    stems, mixed = {(path.parent, name_key(stem_of(path))): path for path in places}, set()
     own = {path.parent for path in places if WHOLE_PHOTO.search(stem_of(path))}
     own &= {path.parent for path in places if WHOLE_MASK.search(stem_of(path))}
     for path, place in places.items():
-        photo = stems.get((path.parent, as_file(MASK_END.sub("", stem_of(path)))), path)
+        photo = stems.get((path.parent, name_key(MASK_END.sub("", stem_of(path)))), path)
         if place.role == "mask" and photo != path and path.parent not in mixed:
             mixed |= set() if _looks_like_mask(root / photo) else {path.parent}
     return {
@@ -154,14 +154,14 @@ def _roles(images: list[Path], places: dict[Path, _Place], root: Path) -> tuple[
     own = {path.parent for path in images if WHOLE_PHOTO.search(stem_of(path))}
     if masks := [path for path in images if WHOLE_MASK.search(stem_of(path)) and path.parent in own]:
         return _others(images, masks), masks, f"each photo and its {masks[0].name} have a folder of their own"
-    stems = {(path.parent, as_file(stem_of(path))) for path in images}
-    beside = [path for path in named if (path.parent, as_file(MASK_END.sub("", stem_of(path)))) in stems]
+    stems = {(path.parent, name_key(stem_of(path))) for path in images}
+    beside = [path for path in named if (path.parent, name_key(MASK_END.sub("", stem_of(path)))) in stems]
     if beside:
         end = MASK_END.search(stem_of(beside[0]))[0]
         return _others(images, beside), beside, f"masks lie beside the photos, as NAME{end}"
     by_stem = defaultdict(list)
     for path in images:
-        by_stem[path.parent, as_file(stem_of(path))].append(path)
+        by_stem[path.parent, name_key(stem_of(path))].append(path)
     if twins := [group for group in by_stem.values() if len(group) == 2]:
         masks = [mask for mask in (_the_mask(group, root) for group in twins) if mask]
         return _others(images, masks), masks, "masks lie beside the photos, with the same name"
@@ -216,15 +216,15 @@ def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) ->
     exact, stripped, anywhere = defaultdict(list), defaultdict(list), defaultdict(list)
     for mask in masks:
         place = places[mask]
-        bare = as_file(_stripped(mask, MASK_START, MASK_END, WHOLE_MASK))
-        exact[place.split, place.rest, as_file(stem_of(mask))].append(mask)
+        bare = name_key(_stripped(mask, MASK_START, MASK_END, WHOLE_MASK))
+        exact[place.split, place.rest, name_key(stem_of(mask))].append(mask)
         stripped[place.split, place.rest, bare].append(mask)
         anywhere[bare].append(mask)
     pairs, used = [], {}
     for photo in photos:
-        place, stem = places[photo], as_file(stem_of(photo))
+        place, stem = places[photo], name_key(stem_of(photo))
         same = (place.split, place.rest, stem)
-        bare = (place.split, place.rest, as_file(_stripped(photo, PHOTO_START, PHOTO_END, WHOLE_PHOTO)))
+        bare = (place.split, place.rest, name_key(_stripped(photo, PHOTO_START, PHOTO_END, WHOLE_PHOTO)))
         here = exact[same] or stripped[same] or stripped[bare] or exact[bare]
         candidates = here or _only(anywhere[stem]) or _only(anywhere[bare[2]])
         if len(candidates) > 1:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..cache import in_threads
 from ..file_checks import check_whole
 from ..labels import DataError
-from ..listing import IMAGE_SUFFIXES, as_file
+from ..listing import IMAGE_SUFFIXES, name_key
 from ..reader import decoding, describe, open_photo, orientation, stored_size, turned_back, upright_size
 from ..sources import is_text
 from .annotated import Item
@@ -140,7 +140,7 @@ def _unique_names(items: Sequence[Item]) -> list[str]:
     ]
     for choice in range(3):
         names = [row[choice] for row in choices]
-        keys = Counter((item.split, as_file(name)) for item, name in zip(items, names, strict=True))
+        keys = Counter((item.split, name_key(name)) for item, name in zip(items, names, strict=True))
         if max(keys.values(), default=0) <= 1:
             return names
     twice = next(name for (_, name), number in keys.items() if number > 1)
