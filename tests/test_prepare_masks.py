@@ -506,6 +506,41 @@ def test_test_photos_may_lack_masks(source, out, capsys):
     assert "train 1, test 1" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("photos", "masks", "alone", "widows"),
+    [
+        ("train/images/1 train/images/2 val/images/1 val/images/2", "train/masks/1 val/masks/1 val/masks/2", 1, 0),
+        ("train/images/1 train/images/2 val/images/1", "train/masks/1 val/masks/1 val/masks/2", 1, 1),
+        ("images/a/1 images/a/2 images/b/1 images/b/2", "masks/a/1 masks/b/1 masks/b/2", 1, 0),
+        ("images/a/1 images/a/2 images/b/1", "masks/a/1 masks/b/1 masks/b/2", 1, 1),
+        ("images/1 images/b/2", "masks/1 masks/2", 1, 1),
+        ("images/1 images/2", "masks/1 masks/b/2", 1, 1),
+        ("train/images/1 val/images/x/2", "train/masks/1 train/masks/y/2", 1, 1),
+        ("train/images/1 train/images/2 test/images/1 test/images/2", "train/masks/1 train/masks/2", 0, 0),
+    ],
+)
+def test_a_photo_never_gets_the_mask_of_another(source, out, photos, masks, alone, widows, capsys):
+    for number, name in enumerate(masks.split()):
+        save(source / f"{name}.png", halves(0, number + 1))
+    for name in photos.split():
+        photo(source / f"{name}.jpg")
+    assert run(source, out) == 0
+    report = capsys.readouterr().out
+    assert (f"photos without a mask: {alone} (" in report) == bool(alone)
+    assert (f"masks without a photo: {widows} (" in report) == bool(widows)
+    values = [int(np.asarray(Image.open(path)).max()) for path in (out / "masks").rglob("*.png")]
+    assert sorted(values) == list(range(1, 1 + len(masks.split()) - widows))
+
+
+def test_a_mask_that_two_photos_could_have_is_refused(source, out, capsys):
+    for split in ("train", "val"):
+        photo(source / split / "images" / "1.jpg")
+    save(source / "masks" / "1.png", halves(0, 1))
+    assert run(source, out) == 1 and not out.exists()
+    error = "photos train/images/1.jpg and val/images/1.jpg have the same mask, masks/1.png"
+    assert error in capsys.readouterr().err
+
+
 def test_photos_of_the_same_name_keep_their_folders(source, out):
     for folder, value in (("x", 1), ("y", 2)):
         photo(source / "images" / folder / "1.jpg")

@@ -67,6 +67,11 @@ class _Place:
     split: str | None
     rest: tuple[str, ...]
 
+    @property
+    def folder(self) -> tuple[str | None, tuple[str, ...]]:
+        """Return what a photo and its mask have in common."""
+        return self.split, self.rest
+
 
 def pair(found: Found) -> Pairs:
     """Match the photos and masks of a source. Raises `DataError` if there are none, or if a photo has two masks."""
@@ -211,30 +216,45 @@ def _looks_like_mask(path: Path) -> bool:
 def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) -> tuple[list[Pair], set[Path]]:
     """Match by split, folders and stem, first exactly, then without what only one of them has in its name.
 
-    Case and Unicode form do not count. Raises `DataError` if a photo has several masks, or a mask several photos.
+    A photo and a mask of other folders match if none of their neighbours matches within its own folder. Case and
+    Unicode form do not count. Raises `DataError` if a photo has several masks, or a mask several photos.
     """
     exact, stripped, anywhere = defaultdict(list), defaultdict(list), defaultdict(list)
     for mask in masks:
-        place = places[mask]
-        bare = name_key(_stripped(mask, MASK_START, MASK_END, WHOLE_MASK))
-        exact[place.split, place.rest, name_key(stem_of(mask))].append(mask)
-        stripped[place.split, place.rest, bare].append(mask)
+        folder, bare = places[mask].folder, name_key(_stripped(mask, MASK_START, MASK_END, WHOLE_MASK))
+        exact[folder, name_key(stem_of(mask))].append(mask)
+        stripped[folder, bare].append(mask)
         anywhere[bare].append(mask)
+    names = {
+        photo: (name_key(stem_of(photo)), name_key(_stripped(photo, PHOTO_START, PHOTO_END, WHOLE_PHOTO)))
+        for photo in photos
+    }
+    found = {}
+    for photo, (stem, bare) in names.items():
+        same, other = (places[photo].folder, stem), (places[photo].folder, bare)
+        found[photo] = exact[same] or stripped[same] or stripped[other] or exact[other]
+    complete = {places[photo].folder for photo in photos if found[photo]}
     pairs, used = [], {}
-    for photo in photos:
-        place, stem = places[photo], name_key(stem_of(photo))
-        same = (place.split, place.rest, stem)
-        bare = (place.split, place.rest, name_key(_stripped(photo, PHOTO_START, PHOTO_END, WHOLE_PHOTO)))
-        here = exact[same] or stripped[same] or stripped[bare] or exact[bare]
-        candidates = here or _only(anywhere[stem]) or _only(anywhere[bare[2]])
+    for photo, (stem, bare) in names.items():
+        candidates, place = found[photo], places[photo]
+        if not candidates and place.folder not in complete:
+            elsewhere = _only(anywhere[stem]) or _only(anywhere[bare])
+            candidates = [mask for mask in elsewhere if _may_be_of(place, places[mask], complete)]
         if len(candidates) > 1:
             raise DataError(f"photo {photo} has several masks, {some(candidates)}: keep one of them in the source")
         if candidates:
-            split = place.split or places[candidates[0]].split
-            pairs.append(Pair(photo, candidates[0], split))
-            if here and (other := used.setdefault(candidates[0], photo)) != photo and places[other] == place:
-                raise DataError(f"photos {other} and {photo} have the same mask: keep one of them in the source")
-    return pairs, {pair.mask for pair in pairs}
+            pairs.append(Pair(photo, candidates[0], place.split or places[candidates[0]].split))
+            if (other := used.setdefault(candidates[0], photo)) != photo:
+                raise DataError(
+                    f"photos {other} and {photo} have the same mask, {candidates[0]}: keep one of them in the source, "
+                    "or put each mask into a folder of the same name as its photo's"
+                )
+    return pairs, {*used}
+
+
+def _may_be_of(photo: _Place, mask: _Place, complete: set[tuple]) -> bool:
+    """Return whether a mask may belong to a photo of another folder. The folders in `complete` hold both."""
+    return mask.folder not in complete and (None in (photo.split, mask.split) or photo.split == mask.split)
 
 
 def _without_color_pictures(masks: list[Path]) -> list[Path]:
