@@ -201,6 +201,25 @@ def test_colours_of_a_list(source, out, name, end, encoding):
     assert colors(out)["road"] == [255, 0, 0]
 
 
+@pytest.mark.parametrize("form", ["{color} {name}", "{name} {color}", "{id} {name} {color}", "{id}: {color} {name}"])
+def test_names_with_numbers_in_a_list_of_colours(source, out, form):
+    rows = [("background", "0 0 0"), ("Lane 1", "255 0 0"), ("Lane 2", "0 255 0"), ("2 wheeler", "0 0 255")]
+    one_pair(source, paint(halves(1, 2), BLACK, RED, GREEN))
+    lines = [form.format(id=number, name=name, color=color) for number, (name, color) in enumerate(rows, start=7)]
+    (source / "colors.txt").write_text("\n".join(lines))
+    assert run(source, out) == 0
+    assert classes(out) == {name: number for number, (name, _) in enumerate(rows)}
+    assert np.array_equal(mask(out, "a"), halves(1, 2)) and colors(out)["2 wheeler"] == list(BLUE)
+
+
+@pytest.mark.parametrize("line", ["car 0 255", "0 255 0", "0 255 0 car"])
+def test_a_line_of_another_form_in_a_list_of_colours_is_refused(source, out, line, capsys):
+    one_pair(source, paint(halves(0, 1), BLACK, RED))
+    (source / "colors.txt").write_text(f"background 0 0 0\nroad 255 0 0\n{line}\n")
+    assert run(source, out) == 1 and not out.exists()
+    assert f"colors.txt: {line!r} is not a name with red, green and blue" in capsys.readouterr().err
+
+
 def test_a_colour_that_the_list_lacks_becomes_a_class(source, out, capsys):
     one_pair(source, paint(halves(0, 1), BLUE, RED))
     (source / "labelmap.txt").write_text(LISTS["labelmap.txt"])

@@ -13,6 +13,11 @@ from .annotated import BACKGROUND, is_background
 from .found import Found, read_json, read_lines, read_text
 
 Color = tuple[int, int, int]
+# Forms of lines: the one that most lines of a file have counts, and of several, the first. Names may hold numbers.
+COLOR_LINES = [
+    re.compile(form.replace("COLOR", r"(?P<color>\d+ \d+ \d+)").replace("NAME", r"(?P<name>(?=[\d ]*[^\d ]).+)"))
+    for form in (r"\d+ COLOR NAME", "COLOR NAME", r"\d+ NAME COLOR", "NAME COLOR")
+]
 
 
 @dataclass(frozen=True)
@@ -60,18 +65,17 @@ def _read_labelmap(path: Path) -> ClassList:
 
 
 def _read_colors(path: Path) -> ClassList:
-    """Read lines with a name and three numbers, in either order; a header and an id before them are skipped."""
+    """Read lines with a name and three numbers, in either order. A header, and ids before them, are skipped."""
+    lines = [" ".join(re.split(r"[\s,;:]+", line.strip(" \t,;:"))) for line in read_lines(path)]
+    while lines and not re.search(r"\d", lines[0]):  # the header
+        del lines[0]
+    best = max(COLOR_LINES, key=lambda form: sum(bool(form.fullmatch(line)) for line in lines))
     names, colors = {}, {}
-    for line in read_lines(path):
-        cells = [cell for cell in re.split(r"[\s,;:]+", line) if cell]
-        numbers = [place for place, cell in enumerate(cells) if cell.isdigit()]
-        name = " ".join(cell for cell in cells if not cell.isdigit())
-        if len(numbers) < 3 or not name:
-            if not names and not numbers:  # the header
-                continue
-            raise DataError(f"{path}: {line!r:.80} is not a name with red, green and blue")
-        names[len(names)] = name
-        colors[len(colors)] = _color([cells[place] for place in numbers[-3:]], path, line)
+    for number, line in enumerate(lines):
+        if (match := best.fullmatch(line)) is None:
+            raise DataError(f"{path}: {line!r:.80} is not a name with red, green and blue, written as the other lines")
+        names[number] = match["name"]
+        colors[number] = _color(match["color"].split(), path, line)
     return _checked(path, names, colors)
 
 
