@@ -214,6 +214,18 @@ def test_coco_photos_without_annotations(source, out, capsys):
     assert [path.name for path in (out / "images").iterdir()] == ["a.jpg"]
 
 
+def test_coco_annotations_of_images_that_are_not_listed(source, out, capsys):
+    photo(source / "a.jpg")
+    box = [flat(0, 0, 4, 6)]
+    write_json(source / "a.json", coco([(7, 1, box), ("7", 1, box), (77, 2, box), (77, 2, box)]))
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(1, 0))
+    report = capsys.readouterr().out
+    assert "annotations of images that the file does not list: 3 (a.json: image_id '7', a.json: image_id 77," in report
+    write_json(source / "a.json", coco([("7", 1, box)]))
+    assert run(source, out, "--overwrite") == 1
+    assert "has the image_id of a photo, but 1 (a.json: image_id '7'): correct these ids" in one_line(capsys)
+
+
 def test_coco_test_file_without_annotations(source, out, capsys):
     for split in ("train", "test"):
         photo(source / split / "a.jpg")

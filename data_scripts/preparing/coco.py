@@ -19,6 +19,7 @@ READS = ("overlap", "empty")
 KEYS = ("images", "annotations", "categories")
 OTHER_KEYS = ('"shapes"', '"imagePath"', '"imgHeight"')  # of labelme and Cityscapes, which have a file for each photo
 NO_OUTLINE = "annotations without an outline (boxes only)"
+STRAY = "annotations of images that the file does not list"
 TOO_FEW = "polygons of fewer than 3 points"
 
 
@@ -59,6 +60,8 @@ def read(found: Found, options: Options) -> Annotated:
     unlabelled = {path for path, (sheet, split) in sheets.items() if split == "test" and sheet.where in without}
     empty = [path for path, (sheet, _) in sheets.items() if not sheet.regions and path not in unlabelled]
     if not any(sheet.regions for sheet, _ in sheets.values()):
+        if strays := annotated.passed_over.get(STRAY):
+            raise DataError(f"no annotation has the image_id of a photo, but {count(strays)}: correct these ids")
         raise DataError(
             f"{some(files)} outline no object in a photo: export polygons or masks"
             + (", not boxes" if NO_OUTLINE in annotated.passed_over else "")
@@ -167,6 +170,9 @@ def _read_file(
                 raise DataError(f"{where} and {sheets[photo][0].where} both annotate {photo}: keep one of them")
             sheet = max(sheets[photo][0], sheet, key=lambda each: len(each.regions))
         sheets[photo] = (sheet, split or split_of(photo.parent))
+    listed = {entry["id"] for entry in content["images"]}
+    strays = [f"{path}: image_id {image!r:.40}" for image, own in regions.items() if image not in listed for _ in own]
+    annotated.pass_over(STRAY, strays)
 
 
 def _shape(segmentation: object) -> tuple[Shape | None, str]:
