@@ -357,6 +357,12 @@ def test_labelme_shapes(source, out, capsys):
     assert "__ignore__ means no class" in capsys.readouterr().out
 
 
+def test_labelme_rectangles_of_four_corners(source, out):
+    photo(source / "a.jpg")
+    labelme(source / "a.json", [("car", "rectangle", square(1, 2, 5, 6), {})])
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), painted((1, 1, 2, 5, 6)))
+
+
 def test_labelme_classes_of_labels_txt(source, out, capsys):
     photo(source / "a.jpg")
     (source / "labels.txt").write_bytes("\ufeff__ignore__\r\n_background_\r\nroad\r\ncar\r\n".encode())

@@ -137,7 +137,7 @@ def _shape(kind: str, points: np.ndarray, shape: dict, name: str) -> Shape:
     if kind == "polygon":
         return polygon([points])
     if kind == "rectangle":
-        (left, top), (right, bottom) = points[:2].min(0), points[:2].max(0)
+        (left, top), (right, bottom) = points.min(0), points.max(0)  # two opposite corners, or all four
         return rectangle(left, top, right - left, bottom - top)
     if kind == "circle":
         radius = math.dist(points[0], points[1])
