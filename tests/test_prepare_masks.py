@@ -104,6 +104,12 @@ def test_16_bit_ids_are_numbered_anew(source, out, capsys):
     assert "300 became 1, 1000 became 2" in capsys.readouterr().out
 
 
+def test_16_bit_levels(source, out):
+    one_pair(source, halves(0, 1).astype(np.uint16) * 65535)
+    assert run(source, out, "--mask_values", "levels") == 0
+    assert np.array_equal(mask(out, "a"), halves(0, 1)) and classes(out) == {"background": 0, "foreground": 1}
+
+
 def test_16_bit_ids_that_fit_stay(source, out):
     one_pair(source, halves(3, 200).astype(np.uint16))
     assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(3, 200))

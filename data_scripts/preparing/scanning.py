@@ -58,7 +58,7 @@ def read_values(mask: dict, image: dict | None, in_colors: bool) -> tuple[np.nda
         if not in_colors:
             return read_instances(mask, image), form
         ids = read_instances(mask, image)
-        table = np.arange(65536, dtype=np.uint32) * 0x010101
+        table = np.minimum(np.arange(65536), 255).astype(np.uint32) * 0x010101  # as in `as_table`
         if form == "palette":
             table[list(palette_of(opened))] = list(palette_of(opened).values())
         return table[ids], form
