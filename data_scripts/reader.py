@@ -173,6 +173,11 @@ def read_label(file: dict | str, image: dict | str | None = None, colors: dict[C
     return _read_colors(file, image, colors)
 
 
+def read_mask_ids(file: dict | str, image: dict | str | None = None) -> np.ndarray:
+    """Return the ids of a mask as stored, also above 255, uint16 (H, W), rotated as `read_label` rotates a label."""
+    return _read_ids(file, image, "mask", "ids", np.uint16)
+
+
 def read_instances(file: dict | str, image: dict | str | None = None) -> np.ndarray:
     """Return the instance ids as stored, uint16 (H, W), rotated as `read_label` rotates a label."""
     return _read_ids(file, image, "instance map", "instance ids", np.uint16)

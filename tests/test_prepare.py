@@ -423,7 +423,7 @@ def test_labelme_odd_shapes_are_counted(source, out, capsys):
         ({"label": "car", "points": [["x", 0], [1, 1], [2, 2]]}, "not as labelme writes it"),
         (
             {"label": "car", "points": [[0, 0], [1, 1]], "shape_type": "mask", "mask": "zzzz"},
-            "mask of a.json: shape 1 (car)",
+            "cannot open mask a.json: shape 1 (car)",
         ),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..labels import DataError
-from ..reader import read_instances
+from ..reader import read_mask_ids
 from .annotated import Annotated, File, Item, Options, as_file
 from .class_lists import read_names
 from .drawing import Sheet, explain_rest, number_classes
@@ -154,4 +154,4 @@ def _bitmap(text: object, name: str) -> np.ndarray:
         data = base64.b64decode(text)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} has a damaged mask") from error
-    return read_instances({"path": f"mask of {name}", "bytes": data}) > 0
+    return read_mask_ids({"path": name, "bytes": data}) > 0

@@ -15,7 +15,7 @@ from ..reader import (
     open_image,
     orientation,
     read_image,
-    read_instances,
+    read_mask_ids,
     turned_with,
     upright,
     upright_size,
@@ -56,8 +56,8 @@ def read_values(mask: dict, image: dict | None, in_colors: bool) -> tuple[np.nda
     if opened.mode in LABEL_MODES and not lossy:
         form = "palette" if opened.mode == "P" and not _is_grey(palette_of(opened)) else "grey"
         if not in_colors:
-            return read_instances(mask, image), form
-        ids = read_instances(mask, image)
+            return read_mask_ids(mask, image), form
+        ids = read_mask_ids(mask, image)
         table = np.minimum(np.arange(65536), 255).astype(np.uint32) * 0x010101  # as in `as_table`
         if form == "palette":
             table[list(palette_of(opened))] = list(palette_of(opened).values())
