@@ -717,6 +717,30 @@ def test_a_hub_id_that_cannot_be_had_is_one_line(out, tmp_path, monkeypatch, cap
     assert "cannot load the data set someone/nothing-of-this-name" in one_line(capsys)
 
 
+# Names
+
+
+@pytest.mark.parametrize("tool", ["coco", "labelme", "label_studio"])
+def test_a_name_that_several_photos_have_is_not_called_missing(source, out, tool, capsys):
+    for name in ("cam1/1.jpg", "cam2/1.jpg", "2.jpg"):
+        photo(source / name)
+    for number in (1, 2):
+        path, name = source / f"{number}.json", f"{number}.jpg"
+        if tool == "coco":
+            content = coco([(7, 1, [flat(0, 0, 4, 6)])], images=[{"id": 7, "file_name": name}])
+            write_json(path, content)
+        elif tool == "labelme":
+            labelme(path, [("car", "polygon", square(0, 0, 4, 6), {})], image=name)
+        else:
+            write_json(path, [task([region("polygonlabels", "car", points=percent(0, 0, 4, 6))], name)])
+    assert run(source, out) == 0 and np.array_equal(mask(out, "2"), halves(1, 0))
+    report = capsys.readouterr().out
+    assert "photos of whose name there are several" in report and "missing" not in report
+    assert "(cam1/1.jpg, cam2/1.jpg)" in report
+    (source / "2.json").unlink()
+    assert run(source, out, "--overwrite") == 1 and "(cam1/1.jpg, cam2/1.jpg)" in one_line(capsys)
+
+
 # Damaged annotations
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
 from .drawing import Sheet, choose_overlap, explain_rest, number_classes
-from .found import Found, as_written_by, count, json_head, some, split_of
+from .found import SEVERAL, Found, as_written_by, count, json_head, refuse_several, some, split_of
 from .regions import Region, Shape, pixels, polygon
 from .rle import decode_coco
 
@@ -55,6 +55,7 @@ def read(found: Found, options: Options) -> Annotated:
     for path, content in files.items():
         _read_file(path, content, {key: ids[name] for key, name in names[path].items()}, found, annotated, sheets)
     if not sheets:
+        refuse_several(annotated.passed_over)
         raise DataError(_no_photo(files, found))
     without = {str(found.root / path) for path, content in files.items() if not content["annotations"]}
     unlabelled = {path for path, (sheet, split) in sheets.items() if split == "test" and sheet.where in without}
@@ -160,10 +161,14 @@ def _read_file(
         with as_written_by("COCO", f"{where}: image {entry!r:.80}"):
             name, own = str(entry["file_name"]), regions.get(entry["id"], [])
             size = (int(entry.get("height") or 0), int(entry.get("width") or 0))
-        photo = found.image(name, path)
-        if photo is None:
+        photos = found.images_called(name, path)
+        if len(photos) > 1:
+            annotated.pass_over(SEVERAL, [f"{name} ({some(photos)})"])
+            continue
+        if not photos:
             annotated.pass_over("photos that are missing", [f"{name} ({len(own)} annotation{'s' * (len(own) != 1)})"])
             continue
+        photo = photos[0]
         sheet = Sheet(as_file(found.root / photo), own, size if all(size) else None, where)
         if photo in sheets:
             if sheets[photo][0].regions and sheet.regions:

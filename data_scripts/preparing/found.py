@@ -17,6 +17,7 @@ SPLITS = {
     **{"test": "test", "testing": "test"},
 }
 SIDECARS = {"thumbs.db", "desktop.ini"}
+SEVERAL = "photos of whose name there are several (give folders in the annotations, or rename the photos)"
 HEAD = 4096  # bytes of a JSON file that show what it is
 
 
@@ -64,7 +65,12 @@ class Found:
         return sorted((path for path in self.files if path.name.lower() in names), key=lambda path: len(path.parts))
 
     def image(self, name: str, annotations: Path) -> Path | None:
-        """Return the image that the file `annotations` calls `name`, or None if there is none, or several.
+        """Return the image that the file `annotations` calls `name`, or None if there is none, or several."""
+        images = self.images_called(name, annotations)
+        return images[0] if len(images) == 1 else None
+
+    def images_called(self, name: str, annotations: Path) -> list[Path]:
+        """Return the image that the file `annotations` calls `name`. Several: those that the name does not tell apart.
 
         That is the path relative to the file's folder or to the root, else the only image of this name, else the one in
         a folder of the split that the file belongs to.
@@ -73,13 +79,19 @@ class Found:
         same = self._by_name.get(name_key(asked.name), [])
         for path in (annotations.parent / asked, Path(asked)):
             if (path := Path(os.path.normpath(path))) in same:  # labelme writes ../images/a.jpg
-                return path
+                return [path]
         if len(same) > 1:
             same = [path for path in same if path.as_posix().endswith(f"/{asked}")] or same
         if len(same) > 1:
             split = split_of(annotations.with_suffix(""))
-            same = [path for path in same if split_of(path.parent) == split]
-        return same[0] if len(same) == 1 else None
+            same = [path for path in same if split_of(path.parent) == split] or same
+        return same
+
+
+def refuse_several(passed_over: dict[str, list[str]]) -> None:
+    """Raise `DataError` if photos were passed over because there are several of their names."""
+    if names := passed_over.get(SEVERAL):
+        raise DataError(f"no photo can be used; {SEVERAL}: {count(names)}")
 
 
 def split_of(path: Path) -> str | None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
 from .drawing import Sheet, explain_rest, number_classes
-from .found import Found, as_written_by, json_head, read_json, some, split_of
+from .found import SEVERAL, Found, as_written_by, json_head, read_json, refuse_several, some, split_of
 from .regions import Region, Shape, ellipse, pixels, polygon, rectangle
 from .rle import decode_label_studio
 
@@ -45,8 +45,10 @@ def read(found: Found, options: Options) -> Annotated:
             name, results = _image_name(task), _results(task, annotated)
             for result in results or ():
                 _labels(result)
-        photo = _photo(found, name, path)
-        if photo is None:
+        photo, several = _photo(found, name, path)
+        if several:
+            annotated.pass_over(SEVERAL, [f"{name} ({some(several)})"])
+        elif photo is None:
             annotated.pass_over("photos that are missing", [name])
         elif results is None:
             waiting.append(photo)
@@ -55,6 +57,7 @@ def read(found: Found, options: Options) -> Annotated:
         else:
             sheets[photo] = (results, path)
     if not sheets:
+        refuse_several(annotated.passed_over)
         raise DataError(
             f"none of the photos in {some(files)} is in {found.root}: put them beside the file; it names "
             f"{some((_image_name(task) for _, task in tasks), 2)}"
@@ -95,13 +98,16 @@ def _image_name(task: dict) -> str:
     return unquote(name.split("?d=")[-1].split("?")[0])
 
 
-def _photo(found: Found, name: str, annotations: Path) -> Path | None:
+def _photo(found: Found, name: str, annotations: Path) -> tuple[Path | None, list[Path]]:
+    """Return the photo of this name, or None. If there are several, return those instead."""
     short = name.replace("\\", "/").split("/")[-1]
     candidates = (name.split("://")[-1].lstrip("/"), short, UPLOADED.sub("", short))
-    if photo := next((photo for each in candidates if (photo := found.image(each, annotations))), None):
-        return photo
-    same = [path for path in found.images if _stored(path.name) == candidates[-1]]
-    return same[0] if len(same) == 1 else None
+    called = [found.images_called(each, annotations) for each in candidates]
+    if not any(called):
+        called = [[path for path in found.images if _stored(path.name) == candidates[-1]]]
+    if photo := next((photos[0] for photos in called if len(photos) == 1), None):
+        return photo, []
+    return None, next(filter(None, called), [])
 
 
 def _stored(name: str) -> str:

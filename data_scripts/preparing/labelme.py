@@ -15,7 +15,7 @@ from ..reader import read_mask_ids
 from .annotated import Annotated, File, Item, Options, as_file
 from .class_lists import read_names
 from .drawing import Sheet, explain_rest, number_classes
-from .found import Found, as_written_by, count, json_head, read_json, some, split_of
+from .found import SEVERAL, Found, as_written_by, count, json_head, read_json, refuse_several, some, split_of
 from .regions import Region, Shape, ellipse, line, pixels, polygon, rectangle
 
 READS = ("overlap", "empty")
@@ -55,6 +55,9 @@ def read(found: Found, options: Options) -> Annotated:
     used = {}
     for path, content in contents.items():
         name, image = content["photo"]
+        if image is None and (several := found.images_called(name, path)):
+            annotated.pass_over(SEVERAL, [f"{path} ({some(several)})"])
+            continue
         if image is None:
             annotated.pass_over("files whose photo is missing", [f"{path} ({content.get('imagePath')})"])
             continue
@@ -65,6 +68,7 @@ def read(found: Found, options: Options) -> Annotated:
         annotated.items.append(Item(name, split_of(path.parent), image, sheet.maker(options.overlap or "later")))
     _without_file(found, options, annotated, {*used})
     if not annotated.items:
+        refuse_several(annotated.passed_over)
         raise DataError(f"the photos of the labelme files in {found.root} are missing: put them beside the files")
     annotated.items.sort(key=lambda item: item.name)
     return annotated
