@@ -701,6 +701,31 @@ def test_datasets_with_an_empty_mask(source, out, capsys):
     assert "row 1 of split train, column label is empty" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("label", ["null", "absent", "array"])
+def test_datasets_whose_test_split_has_no_masks(source, out, label, capsys):
+    feature = List(List(Value("uint8"))) if label == "array" else ImageColumn()
+    masks = [halves(0, 2).tolist() if label == "array" else png(halves(0, 2))]
+    splits = {}
+    for split, values in (("test", [None, None]), ("train", masks)):
+        columns = {"image": [png(RGB)] * len(values), "label": values}
+        features = Features({"image": ImageColumn(), "label": feature})
+        splits[split] = Dataset.from_dict(columns, features=features)
+    if label == "absent":
+        splits["test"] = splits["test"].remove_columns("label")
+    DatasetDict(splits).save_to_disk(str(source))
+    assert run(source, out) == 0 and np.array_equal(mask(out, "train/train_000000"), halves(0, 2))
+    assert "images/test/test_000001.png" in files(out) and not (out / "masks/test/test_000001.png").exists()
+    assert "train 1, test 2" in capsys.readouterr().out
+
+
+def test_datasets_with_empty_masks_elsewhere_are_refused(source, out, capsys):
+    saved(source, [png(halves(0, 2)), None], train=1, test=1)
+    assert run(source, out) == 1 and not out.exists()
+    assert "row 1 of split test, column label is empty" in capsys.readouterr().err
+    saved(source.with_name("unlabelled"), [None], test=1)
+    assert run(source.with_name("unlabelled"), out) == 1 and "has no masks in the column label" in one_line(capsys)
+
+
 def test_datasets_parquet(source, out):
     saved(source.with_name("saved"), [png(halves(0, 2))])
     source.mkdir()

@@ -74,7 +74,8 @@ def _loaded(load: Callable[[], Dataset | DatasetDict], where: str) -> dict[str, 
 def _read(splits: dict[str, Dataset], where: str, options: Options, listed: ClassList | None) -> Annotated:
     if not splits or not any(len(split) for split in splits.values()):
         raise DataError(f"the data set {where} has no rows")
-    features = next(iter(splits.values())).features
+    first = min(splits, key=lambda name: split_of(Path(name)) == "test")  # test rows may lack the column of masks
+    features = splits[first].features
     photo, mask = find_columns(features, options, where)
     names = class_names(features[mask])
     listed = listed or (ClassList(f"the column {mask}", dict(enumerate(names)), {}) if names else None)
@@ -84,21 +85,40 @@ def _read(splits: dict[str, Dataset], where: str, options: Options, listed: Clas
     files = []
     for name, split in kept.items():
         rows = splits[name]
-        if {photo, mask} - {*rows.features}:
+        labelled = split != "test" or _has_masks(rows, mask)
+        if missing := {photo, *([mask] if labelled else [])} - {*rows.features}:
             raise DataError(
-                f"split {name} of {where} has no column {photo} or {mask}: its columns are {some(rows.features)}"
+                f"split {name} of {where} has no column {some(sorted(missing))}: its columns are {some(rows.features)}"
             )
-        if isinstance(rows.features[mask], Image):
+        if labelled and isinstance(rows.features[mask], Image):
             rows = rows.cast_column(mask, Image(decode=False))
         rows = rows.cast_column(photo, Image(decode=False))
         files += [
-            (row_name, split, cell_of(rows, number, photo, name), cell_of(rows, number, mask, name))
+            (
+                row_name,
+                split,
+                cell_of(rows, number, photo, name),
+                cell_of(rows, number, mask, name) if labelled else None,
+            )
             for number, row_name in enumerate(names_of(rows, photo, name))
         ]
+    if not any(cell for *_, cell in files):
+        raise DataError(f"{where} has no masks in the column {mask}: label its images, or name another column")
     annotated = from_files(options, "datasets", files, listed)
     annotated.facts.insert(0, f"photos are in the column {photo}, masks in {mask}")
     annotated.pass_over("splits of other names", [name for name in splits if name not in kept])
     return annotated
+
+
+def _has_masks(rows: Dataset, mask: str) -> bool:
+    """Return whether a row has a mask. Reads no further than the first."""
+    if mask not in rows.features:
+        return False
+    cells = rows.select_columns([mask])
+    if isinstance(rows.features[mask], Image):
+        cells = cells.cast_column(mask, Image(decode=False))
+    found = (row[mask] for row in cells)
+    return any(any(cell.values()) if isinstance(cell, dict) else cell is not None for cell in found)
 
 
 def find_columns(features: Features, options: Options, where: str) -> tuple[str, str]:
