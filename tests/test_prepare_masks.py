@@ -193,6 +193,8 @@ LISTS = {
     "colors.txt": "Category r g b\nbackground 0 0 0\nroad 255 0 0\ncar 0 255 0\n",
     "classes.json": '[{"name": "background", "color": [0, 0, 0]}, {"name": "road", "color": [255, 0, 0]},'
     '{"name": "car", "color": [0, 255, 0]}]',
+    "id2label.json": '{"0": {"name": "background", "color": [0, 0, 0]}, "1": {"name": "road", "color": [255, 0, 0]},'
+    '"2": {"name": "car", "color": [0, 255, 0]}}',
 }
 
 
@@ -262,6 +264,15 @@ def test_a_wrong_labelmap_is_one_line(source, out, content, complaint, capsys):
     assert run(source, out) == 1 and not out.exists()
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "labelmap.txt" in error and complaint in error
+
+
+@pytest.mark.parametrize("name", ['{"label": "road"}', '["road"]', "null", '{"name": {"en": "road"}}'])
+def test_names_in_id2label_that_are_no_text_are_one_line(source, out, name, capsys):
+    one_pair(source, halves(0, 1))
+    (source / "id2label.json").write_text(f'{{"0": "background", "1": {name}}}')
+    assert run(source, out) == 1 and not out.exists()
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "id2label.json does not list classes: write" in error
 
 
 def test_a_list_that_is_not_utf8_is_one_line(source, out, capsys):

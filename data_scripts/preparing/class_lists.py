@@ -113,24 +113,35 @@ def read_names(path: Path) -> ClassList:
 
 
 def read_id2label(path: Path) -> ClassList:
-    """Read {"0": "background", ...}, {"background": 0, ...} or [{"id": 0, "name": ..., "color": [r, g, b]}, ...]."""
+    """Read {"0": "background", ...}, {"background": 0, ...} or [{"id": 0, "name": ..., "color": [r, g, b]}, ...].
+
+    The entries of the last form may also be values of {"0": ...}.
+    """
     content = read_json(path)
     if isinstance(content, dict) and isinstance(content.get("id2label"), dict):
         content = content["id2label"]
     try:
         if isinstance(content, dict):
             by_id = all(str(key).isdigit() for key in content)
-            pairs = ((key, value) if by_id else (value, key) for key, value in content.items())
-            return _checked(path, {int(number): str(name) for number, name in pairs}, {})
-        names = {int(entry.get("id", number)): str(entry["name"]) for number, entry in enumerate(content)}
+            entries = {int(key if by_id else value): value if by_id else key for key, value in content.items()}
+        else:
+            entries = {int(entry.get("id", number)): entry for number, entry in enumerate(content)}
+        names = {number: _name(entry) for number, entry in entries.items()}
         colors = {
-            int(entry.get("id", number)): _color(entry["color"], path, str(entry))
-            for number, entry in enumerate(content)
-            if entry.get("color")
+            number: _color(entry["color"], path, str(entry))
+            for number, entry in entries.items()
+            if isinstance(entry, dict) and entry.get("color")
         }
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DataError(f'{path} does not list classes: write {{"0": "background", "1": "road"}}') from error
     return _checked(path, names, colors)
+
+
+def _name(entry: object) -> str:
+    name = entry["name"] if isinstance(entry, dict) else entry
+    if not isinstance(name, (str, int, float)):
+        raise TypeError("a name is text")
+    return str(name)
 
 
 def _read_class_file(path: Path) -> ClassList:
