@@ -236,6 +236,19 @@ def turned_with(ids: np.ndarray, image: dict | str | None) -> np.ndarray:
         return turned(ids, orientation(photo)) if ids.shape[::-1] == stored_size(photo) else ids
 
 
+def is_turned_untold(mask: dict | str, image: dict | str) -> bool:
+    """Return whether a mask without an orientation tag is rotated with its photo although no size tells that it must.
+
+    Such a mask has the photo's stored size, but might have been drawn on the upright photo.
+    """
+    photo, opened = open_image(image), open_image(mask, "mask")
+    with decoding(image):
+        turn, (width, height) = orientation(photo), stored_size(photo)
+    with decoding(mask, "mask"):
+        own = orientation(opened)
+    return turn > 1 and own == 1 and (turn < 5 or width == height)
+
+
 def _read_colors(file: dict | str, image: dict | str | None, colors: dict[Color, int]) -> np.ndarray:
     mask = open_image(file, "mask")
     if mask.mode not in COLOR_MODES:

@@ -17,12 +17,11 @@ from .reader import (
     LABEL_MODES,
     decoding,
     describe,
+    is_turned_untold,
     open_image,
-    orientation,
     read_image,
     read_instances,
     read_label,
-    stored_size,
 )
 
 LAYOUT = (96, 128)  # height and width of the reduced label that shows where classes lie
@@ -147,7 +146,7 @@ def _look_at_label(row: Row, files: dict, labels: LabelInfo) -> None:
         return
     if "instance" in files:
         _check_instances(row, files, ids.shape)
-    row.is_turned = row.size is not None and _is_turned(files)
+    row.is_turned = row.size is not None and is_turned_untold(files["label"], files["image"])
     row.marking = hashlib.sha256(ids.tobytes()).hexdigest()
     row.ids = np.bincount(ids.reshape(-1), minlength=256)
     train_ids = labels.train_ids[ids]
@@ -207,12 +206,3 @@ def _check_instances(row: Row, files: dict, shape: tuple[int, int]) -> None:
         height, width = instances.shape
         where = describe(files["instance"])
         row.faults["instance"] = f"instance map {where} is {height}x{width} but its mask is {shape[0]}x{shape[1]}"
-
-
-def _is_turned(files: dict) -> bool:
-    photo, mask = open_image(files["image"]), open_image(files["label"], "mask")
-    turn = orientation(photo)
-    if turn == 1 or orientation(mask) != 1:
-        return False
-    width, height = stored_size(photo)
-    return turn < 5 or width == height  # otherwise the sizes tell how the label was drawn

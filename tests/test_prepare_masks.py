@@ -613,7 +613,7 @@ def test_instance_maps_and_colour_pictures_beside_ids_are_passed_over(source, ou
 @pytest.mark.parametrize("orientation", [3, 6])
 @pytest.mark.parametrize("drawn_on", ["stored", "upright"])
 @pytest.mark.parametrize("width", [8, 6])
-def test_rotated_photos(source, out, orientation, drawn_on, width):
+def test_rotated_photos(source, out, orientation, drawn_on, width, capsys):
     from data_scripts.reader import read_image, read_label
 
     if drawn_on == "upright" and (orientation == 3 or width == 6):
@@ -629,6 +629,8 @@ def test_rotated_photos(source, out, orientation, drawn_on, width):
     assert copy.read_bytes() == path.read_bytes()
     assert np.array_equal(read_label(str(out / "masks" / "a.png"), str(copy)), upright)
     assert read_image(str(copy)).shape[:2] == upright.shape
+    remark = "because only the photo has an orientation tag"
+    assert (remark in capsys.readouterr().out) == (orientation == 3 or width == 6)
 
 
 # Files that cannot be used

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..cache import PARTS_AT_ONCE, in_threads
 from ..class_file import CLASS_FILE
 from ..labels import IGNORE_INDEX, DataError
-from ..reader import describe
+from ..reader import describe, is_turned_untold
 from .annotated import BACKGROUND, MOST_CLASSES, BadFiles, Drawn, File, FoundClass, is_background, is_nothing
 from .class_colors import FEW, NEAR, RARE, channels, class_colors, frequent, packed, rgb
 from .class_lists import ClassList, Color
@@ -32,6 +32,10 @@ MANY_LEVELS, MANY_COLORS = 17, 65  # so many grey levels or colours may be the n
 MOST_BLENDS = 0.2  # share of a mask's pixels
 FORMS = ("ids", "levels", "colors")
 NAME_THEM = ": rename them in the new classes.yaml, or give them another class's name there and run again"
+TURNED = (
+    "masks that are rotated with their photo, because only the photo has an orientation tag; if they look wrong "
+    "(python -m data_scripts.eda), save the photos without the tag"
+)
 REACH = np.ones((5, 5), np.uint8)
 
 
@@ -66,6 +70,7 @@ class Encoding:
         remarks = Counter()
         for number, text in self.unnamed.items():
             remarks[text] += int(np.count_nonzero(known & (ids == number)))
+        remarks[TURNED] = int(is_turned_untold(mask, image))
         remarks = +remarks  # without zeros
         if not others:
             return Drawn(ids, remarks)
