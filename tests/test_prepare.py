@@ -505,6 +505,31 @@ def test_label_studio_json_min(source, out):
     assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(1, 0))
 
 
+def test_label_studio_labels_apart_from_shapes(source, out, capsys):
+    """The tag <Labels> labels shapes of all kinds, but also text, and points, which cover nothing."""
+    photo(source / "a.jpg")
+    shapes = [
+        region("labels", "road", points=percent(0, 0, 8, 4)),
+        region("labels", "car", x=50, y=0, width=25, height=50, rotation=0),
+        brush("tree", painted((1, 1, 1, 3, 5)).astype(bool)),
+        region("labels", "sign", x=87.5, y=50, radiusX=12.5, radiusY=1 / 6 * 100, rotation=0),
+    ]
+    shapes[2]["value"]["labels"] = shapes[2]["value"].pop("brushlabels")
+    results = []
+    for number, shape in enumerate(shapes):
+        shape |= {"id": f"r{number}", "type": "labels"}
+        value = {key: each for key, each in shape["value"].items() if key != "labels"}
+        results += [shape | {"type": "polygon", "value": value}, shape]
+    results.append({"id": "t", "type": "labels", "value": {"start": 3, "end": 9, "text": "a road", "labels": ["road"]}})
+    results.append(region("labels", "tip", x=5, y=5, width=2) | {"id": "k"})
+    write_json(source / "export.json", [task(results)])
+    assert run(source, out) == 0
+    assert classes(out) == {"background": 0, "car": 1, "road": 2, "sign": 3, "tree": 4}
+    expected = painted((2, 0, 0, 8, 4), (1, 4, 0, 6, 3), (4, 1, 1, 3, 5), (3, 6, 2, 8, 4))
+    assert np.array_equal(mask(out, "a"), expected)
+    assert "results without a labelled region (labels): 1 (" in capsys.readouterr().out
+
+
 def test_label_studio_which_annotation_counts(source, out, capsys):
     for name in "abc":
         photo(source / f"{name}.jpg")

@@ -20,6 +20,7 @@ from .rle import decode_label_studio
 READS = ("overlap", "empty")
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts this before the names of uploaded files
 LABELS = ("polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels")
+SHAPES = {"points", "rle", "height", "radiusX"}  # keys of the shapes that <Labels>, also for text and sound, may label
 WEB_IMAGE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|avif|heic)(\?.*)?$", re.IGNORECASE)
 
 
@@ -132,7 +133,8 @@ def _results(task: dict, annotated: Annotated) -> list[dict] | None:
 
 def _labels(result: dict) -> list[str]:
     value = result.get("value", result)
-    return next(([str(label) for label in value[key]] for key in LABELS if value.get(key)), [])
+    keys = (*LABELS, "labels") if SHAPES & value.keys() else LABELS
+    return next(([str(label) for label in value[key]] for key in keys if value.get(key)), [])
 
 
 def _regions(
@@ -141,10 +143,12 @@ def _regions(
     """Return the regions and the (height, width) of the photo that they were drawn on."""
     regions, size = [], None
     skipped = defaultdict(int)
+    labelled = {str(result["id"]) for result in results if "id" in result and _labels(result)}
     for result in results:
         value, labels = result.get("value", result), _labels(result)
-        if not labels:
-            skipped[result.get("type", "?")] += "choices" not in value and "text" not in value
+        if not labels:  # <Labels> writes a shape twice: without its labels, then with them
+            is_other = "choices" in value or "text" in value or str(result.get("id")) in labelled
+            skipped[result.get("type", "?")] += not is_other
             continue
         with as_written_by("Label Studio", f"{where}: region {result.get('id')!r:.40}"):
             size = (int(result["original_height"]), int(result["original_width"]))
