@@ -315,7 +315,7 @@ def write_classes(
 ) -> None:
     """Write a classes.yaml for the user to read and correct. Replaces the file atomically.
 
-    labels    of these, names, ids, colours, ignored ids, weights and CopyBlob's rules are written
+    labels    of these, names, ids, colours, ignored ids, weights, CopyBlob's rules, ground and things are written
     head      lines of comment at the top
     comments  {name of a class: comment after it}
 

@@ -204,7 +204,7 @@ def speckled_masks(survey: Survey) -> list[Finding]:
 
 
 def turned_masks(survey: Survey) -> list[Finding]:
-    """Return a note on masks that are rotated with their photo although their size does not tell whether to."""
+    """Return a warning about masks that are rotated with their photo although their size does not tell whether to."""
     rows = [row for row in survey.rows if row.is_turned]
     if not rows:
         return []

@@ -143,6 +143,10 @@ def compress(counts: list[int]) -> str:
     return text
 
 
+def test_compressed_runs_are_differences_from_the_fourth_on():
+    assert coco_counts("234") == [2, 3, 4] and coco_counts("2345") == [2, 3, 4, 5 + 3]
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_compressed_runs(seed):
     rng = np.random.default_rng(seed)

@@ -47,6 +47,9 @@ class Encoding:
     values   sorted values that have a class, (N,)
     ids      their ids, uint8 (N,)
     centres  {id: colour} of the classes, if other values are blends, to be given a class nearby; else empty
+    classes  with their names and colours
+    facts    what was found, one line each
+    guesses  what the user should check, one line each
     unnamed  {id: what its pixels are} of the classes that a list of classes lacks
     """
 

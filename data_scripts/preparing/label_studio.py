@@ -1,6 +1,7 @@
 """Label Studio's JSON export (also JSON-MIN): polygons, brushes, boxes and ellipses, in percent of the photo's size.
 
-Later regions are on top, as on its screen. Of several annotations of a photo, the latest that was not cancelled counts.
+Later regions are on top, as on its screen. Of several annotations of a photo that were not cancelled, the one marked as
+ground truth counts, or else the latest.
 """
 
 import re

@@ -28,7 +28,7 @@ Shape = Callable[[int, int], Patch]  # from height and width of the image
 
 @dataclass(frozen=True)
 class Region:
-    """A region of a photo with the id of its class. `where` names it in messages."""
+    """A region of a photo with the id of its class."""
 
     id: int
     shape: Shape

@@ -27,7 +27,7 @@ def coco_counts(text: str | bytes) -> list[int]:
     """Return the run lengths in a compressed string of COCO.
 
     A number is a sequence of characters, each 48 above a value of 6 bits: 5 bits of the number, lowest first, and one
-    that says whether more follow. The highest bit of the last is the sign. From the third on, numbers are differences
+    that says whether more follow. The highest bit of the last is the sign. From the fourth on, numbers are differences
     to the one two before.
     """
     data, counts, place = text.encode() if isinstance(text, str) else text, [], 0
