@@ -18,7 +18,19 @@ from seg_runs.files import current_umask, discard, replace_folder, writing
 from seg_runs.launch import RunError
 
 PACKAGES = ("data_scripts", "metrics", "seg_models", "seg_runs")
-OF_A_MODEL = ("*.safetensors", "*.json", "*.py", "README.md")
+OF_A_MODEL = (  # not *.json: predictions may lie beside the model
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "training.json",
+    "calibration.json",
+    "checksums.json",
+    "*.py",
+    "README.md",
+)
 MADE_BY = "Made by app_gradio.py --export_space."  # in the card: such a folder may be replaced
 APP = '''"""Start the app with the model beside this file."""
 

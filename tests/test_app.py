@@ -19,6 +19,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from app_space import export_space
+from model_paths import SHIPPED
 from seg_models.views import Views
 from seg_runs.temperatures import store_temperature
 
@@ -460,3 +462,17 @@ def test_a_space_replaces_no_other_folder(trained, tmp_path):
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1 and "error: --export_space mine exists already" in result.stderr
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "README.md"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Return a saved model that is not in a run folder."""
+    return shutil.copytree(SHIPPED, tmp_path / "saved")
+
+
+def test_a_space_holds_no_predictions(saved, tmp_path):
+    for name in ("shares_photos.json", "scores_val.json", "calibration.json"):
+        (saved / name).write_text("{}")
+    export_space(tmp_path / "space", str(saved))
+    names = {path.name for path in (tmp_path / "space" / "model").glob("*.json")}
+    assert names == {path.name for path in SHIPPED.glob("*.json")} | {"calibration.json"}
