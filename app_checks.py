@@ -15,7 +15,7 @@ def check_app(args: AppArguments) -> None:
         from data_scripts.listing import list_images  # loads cv2, which --help does not need
 
         list_images(Path(args.examples))
-    if args.server_port and not args.export_space:
+    if args.server_port:
         family = socket.AF_INET6 if ":" in args.server_name else socket.AF_INET
         try:
             socket.create_server((args.server_name, args.server_port), family=family).close()

@@ -47,6 +47,22 @@ class PredictArguments:
     views: ViewOptions = field(default_factory=ViewOptions)
 
 
+NOT_IN_A_SPACE = {
+    name: "the Space that it writes starts without this flag"
+    for name in (
+        "trust_remote_code",
+        "examples",
+        "test_size",
+        "max_megapixels",
+        "max_file_size",
+        "server_name",
+        "server_port",
+        "auth",
+        "share",
+    )
+}
+
+
 @dataclass(frozen=True)
 class AppArguments:
     """Segment photos in the browser."""
@@ -90,8 +106,8 @@ class AppArguments:
     )
     export_space: str | None = HfArg(
         default=None,
-        help="do not start; write a folder that a hub Space runs, with the (first) model",
-        metadata={"metavar": "DIR"},
+        help="do not start; write a folder that a hub Space runs, with the model",
+        metadata={"metavar": "DIR", "excludes": NOT_IN_A_SPACE},
     )
     share: bool = HfArg(
         default=False,
@@ -103,6 +119,8 @@ class AppArguments:
             name, colon, password = entry.partition(":")
             if not (name and colon and password):
                 raise RunError(f"--auth: user number {number} is not of the form NAME:PASSWORD")
+        if self.export_space and len(self.model_name_or_path or ()) > 1:
+            raise RunError("--model_name_or_path: a Space has one model, so give one with --export_space")
 
 
 def answer_early(script: str, kind: type, check: Callable[[Any], None] | None = None) -> None:

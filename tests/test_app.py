@@ -19,9 +19,13 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from app_facts import from_card, models_by_name
 from app_space import export_space
 from model_paths import SHIPPED
+from script_arguments import AppArguments
 from seg_models.views import Views
+from seg_runs.launch import RunError
+from seg_runs.parsing import parse_arguments
 from seg_runs.temperatures import store_temperature
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
@@ -43,6 +47,12 @@ def photos(toycity, tmp_path_factory):
     for i, path in enumerate(sorted((toycity / "leftImg8bit" / "test").iterdir())):
         shutil.copy(path, folder / f"street_{i}.png")
     return folder
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Return a saved model that is not in a run folder."""
+    return shutil.copytree(SHIPPED, tmp_path / "saved")
 
 
 def wait_for(process, port, log):
@@ -464,10 +474,24 @@ def test_a_space_replaces_no_other_folder(trained, tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "README.md"]
 
 
-@pytest.fixture
-def saved(tmp_path):
-    """Return a saved model that is not in a run folder."""
-    return shutil.copytree(SHIPPED, tmp_path / "saved")
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--auth a:b",
+        "--test_size 32 32",
+        "--examples .",
+        "--trust_remote_code",
+        "--share",
+        "--server_name 0.0.0.0",
+        "--server_port 7860",
+        "--max_megapixels 5",
+        "--max_file_size 5",
+        "--model_name_or_path a b",
+    ],
+)
+def test_a_space_refuses_flags_that_it_would_not_keep(flags):
+    with pytest.raises(RunError, match=flags.split()[0]):
+        parse_arguments(AppArguments, ["--export_space", "space", *flags.split()])
 
 
 def test_a_space_holds_no_predictions(saved, tmp_path):
