@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
 from huggingface_hub import ModelCard
 
 from data_scripts.catalog import UNNAMED, data_note
@@ -63,7 +64,7 @@ def from_card(folder: Path, dataset: str) -> dict[str, str]:
     try:
         card = ModelCard.load(folder / "README.md")
         results = card.data.eval_results or []
-    except (OSError, ValueError, TypeError, AttributeError):  # no card, or one of another kind
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):  # no card, or one of another kind
         return facts
     for result in results:
         if result.metric_type == "mean_iou" and isinstance(result.metric_value, int | float):

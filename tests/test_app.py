@@ -229,6 +229,11 @@ def test_further_models_are_folded_away():
     assert "m3" in folded and "&lt;CamVid&gt;" in shown and "<details>" not in header({"m0": models["m0"]})
 
 
+def test_a_card_that_is_no_yaml_is_as_none(saved):
+    (saved / "README.md").write_text("---\ntitle: a: b\n---\n")
+    assert from_card(saved, "camvid") == {"data": "CamVid", "score": "", "limits": ""}
+
+
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")  # a drawn picture, always allowed
 
 
