@@ -71,7 +71,7 @@ def is_space(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     card = folder / "README.md"
-    return not any(folder.iterdir()) or (card.is_file() and MADE_BY in card.read_text(encoding="utf-8"))
+    return not any(folder.iterdir()) or (card.is_file() and MADE_BY.encode() in card.read_bytes())
 
 
 def write_space(folder: Path, model: Path) -> None:

@@ -499,6 +499,13 @@ def test_a_space_refuses_flags_that_it_would_not_keep(flags):
         parse_arguments(AppArguments, ["--export_space", "space", *flags.split()])
 
 
+def test_a_card_in_another_encoding_is_no_space(saved, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_bytes("déjà vu".encode("latin-1"))
+    with pytest.raises(RunError, match="exists already"):
+        export_space(tmp_path / "mine", str(saved))
+
+
 def test_a_space_holds_no_predictions(saved, tmp_path):
     for name in ("shares_photos.json", "scores_val.json", "calibration.json"):
         (saved / name).write_text("{}")
