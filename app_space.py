@@ -47,7 +47,8 @@ if __name__ == "__main__":
 def export_space(destination: Path, model: str | None) -> None:
     """Write the folder. `model` is a run folder, a saved model or a hub id; None for the default one.
 
-    Raises RunError if the folder exists and is not one that this function wrote, or if it cannot be written.
+    Raises RunError if the folder exists and is not one that this function wrote, if the user added files to it, or if it
+    cannot be written.
     """
     if destination.exists() and not is_space(destination):
         raise RunError(f"--export_space {destination} exists already: name another folder")
@@ -59,6 +60,8 @@ def export_space(destination: Path, model: str | None) -> None:
         temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
         try:
             write_space(temporary, folder)
+            if added := additions(destination, temporary):
+                raise RunError(f"--export_space {destination} would delete {added[0]}: move it away, or name another folder")
             temporary.chmod(0o777 & ~current_umask())  # a temporary folder is its owner's only
             discard(*([destination] if destination.exists() else []))
             replace_folder(temporary, destination)
@@ -72,6 +75,17 @@ def is_space(folder: Path) -> bool:
         return False
     card = folder / "README.md"
     return not any(folder.iterdir()) or (card.is_file() and MADE_BY.encode() in card.read_bytes())
+
+
+def additions(old: Path, new: Path) -> list[Path]:
+    """Return the files of the Space `old` that are neither in `new` nor those of another model."""
+
+    def ours(file: Path) -> bool:
+        is_model = file.parent == Path("model") and any(map(file.match, OF_A_MODEL))
+        return is_model or (new / file).is_file() or "__pycache__" in file.parts
+
+    files = [path.relative_to(old) for path in sorted(old.rglob("*")) if not path.is_dir()]
+    return [file for file in files if not ours(file)]
 
 
 def write_space(folder: Path, model: Path) -> None:

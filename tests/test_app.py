@@ -499,6 +499,20 @@ def test_a_space_refuses_flags_that_it_would_not_keep(flags):
         parse_arguments(AppArguments, ["--export_space", "space", *flags.split()])
 
 
+def test_a_space_keeps_what_a_user_added_to_it(saved, tmp_path):
+    space = tmp_path / "space"
+    export_space(space, str(saved))
+    (space / "__pycache__").mkdir()  # of a trial run
+    (space / "__pycache__" / "app.pyc").touch()
+    (space / "model" / "calibration.json").write_text("{}")  # of another model
+    export_space(space, str(saved))
+    (space / ".git").mkdir()
+    (space / ".git" / "HEAD").touch()
+    with pytest.raises(RunError, match=r"would delete \.git/HEAD"):
+        export_space(space, str(saved))
+    assert (space / ".git" / "HEAD").is_file() and not list(tmp_path.glob(".space*"))
+
+
 def test_a_card_in_another_encoding_is_no_space(saved, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_bytes("déjà vu".encode("latin-1"))
