@@ -68,7 +68,8 @@ def from_card(folder: Path, dataset: str) -> dict[str, str]:
         return facts
     for result in results:
         if result.metric_type == "mean_iou" and isinstance(result.metric_value, int | float):
-            facts["data"] = facts["data"] or (result.dataset_name if result.dataset_name != UNNAMED else "")
+            name = str(result.dataset_name)  # in a stranger's card it may be a number
+            facts["data"] = facts["data"] or (name if name != UNNAMED else "")
             facts["score"] = f"mIoU {result.metric_value:.3f} on its {result.dataset_split or 'validation'} images"
             break
     _, _, limits = card.text.partition("## Intended use and limits")

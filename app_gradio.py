@@ -66,8 +66,11 @@ def main(argv: list[str] | None = None) -> None:
     with one_line_errors(DataError, ModelError):
         args = parse_arguments(AppArguments, argv)
         if args.export_space:
-            export_space(Path(args.export_space), (args.model_name_or_path or [None])[0])
-            print(f"wrote {args.export_space}. Before you publish it, read the terms in model/README.md there")
+            space = Path(args.export_space)
+            export_space(space, (args.model_name_or_path or [None])[0])
+            card = space / "model" / "README.md"
+            terms = f"read the terms in {card}" if card.is_file() else "ask for the terms of the model: it has no card"
+            print(f"wrote {space}. Before you publish it, {terms}")
             return
         with ended_by_signals(), server_folder() as folder:
             models = models_by_name(args.model_name_or_path)

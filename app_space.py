@@ -53,6 +53,8 @@ def export_space(destination: Path, model: str | None) -> None:
     if destination.exists() and not is_space(destination):
         raise RunError(f"--export_space {destination} exists already: name another folder")
     _, folder = find_model(model)
+    if not any(folder.glob("*.safetensors")):
+        raise RunError(f"--export_space: {folder} has no weights as .safetensors: save the model with save_pretrained")
     import app_models  # noqa: F401 - `write_space` copies the modules that are loaded
 
     with writing(destination):
@@ -117,8 +119,10 @@ def write_space(folder: Path, model: Path) -> None:
         "license": "other",
     }
     front = yaml.safe_dump(card, sort_keys=False, allow_unicode=True)
-    text = f"Segments photos. {MADE_BY} `model/README.md` says what the model knows, and under which terms.\n"
-    (folder / "README.md").write_text(f"---\n{front}---\n\n{text}", encoding="utf-8")
+    text = f"Segments photos. {MADE_BY}"
+    if (model / "README.md").is_file():
+        text += " `model/README.md` says what the model knows, and under which terms."
+    (folder / "README.md").write_text(f"---\n{front}---\n\n{text}\n", encoding="utf-8")
 
 
 def requirements() -> list[str]:

@@ -19,7 +19,7 @@ def hub_folder(name: str, flag: str) -> str:
     `flag` names the flag in errors. Raises `ModelError` if there is no such model, or if the hub cannot be reached.
     """
     repository, _, revision = name.partition("@")
-    files = ["*.json", "*.safetensors", "*.py"]
+    files = ["*.json", "*.safetensors", "*.py", "README.md"]
     try:
         folder = snapshot_download(repository, revision=revision or None, allow_patterns=files)
         if not any(path.endswith(".safetensors") for path in os.listdir(folder)):

@@ -234,6 +234,14 @@ def test_a_card_that_is_no_yaml_is_as_none(saved):
     assert from_card(saved, "camvid") == {"data": "CamVid", "score": "", "limits": ""}
 
 
+def test_the_card_of_a_stranger_may_name_its_data_by_a_number(saved):
+    metric = "metrics: [{type: mean_iou, value: 0.5}]"
+    result = f"{{task: {{type: image-segmentation}}, dataset: {{type: a, name: 5}}, {metric}}}"
+    (saved / "README.md").write_text(f"---\nmodel-index: [{{name: x, results: [{result}]}}]\n---\n")
+    facts = from_card(saved, "folder")
+    assert facts["data"] == "5" and facts["score"].startswith("mIoU 0.500")
+
+
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")  # a drawn picture, always allowed
 
 
@@ -518,6 +526,20 @@ def test_a_card_in_another_encoding_is_no_space(saved, tmp_path):
     (tmp_path / "mine" / "README.md").write_bytes("déjà vu".encode("latin-1"))
     with pytest.raises(RunError, match="exists already"):
         export_space(tmp_path / "mine", str(saved))
+
+
+def test_a_space_without_a_card_says_so(saved, in_process, tmp_path, capsys):
+    flags = ("--export_space", "space", "--model_name_or_path", saved)
+    in_process("app_gradio", *flags)
+    assert "terms in space/model/README.md" in capsys.readouterr().out
+    assert "model/README.md" in (tmp_path / "space" / "README.md").read_text()
+    (saved / "README.md").unlink()
+    in_process("app_gradio", *flags)
+    assert "README.md" not in capsys.readouterr().out
+    assert "model/README.md" not in (tmp_path / "space" / "README.md").read_text()
+    (saved / "model.safetensors").rename(saved / "pytorch_model.bin")
+    with pytest.raises(RunError, match="has no weights as .safetensors"):
+        export_space(tmp_path / "other", str(saved))
 
 
 def test_a_space_holds_no_predictions(saved, tmp_path):

@@ -230,10 +230,11 @@ def test_the_page_takes_a_hub_id(hub, tmp_path):
     hub.add("user/page", {path.name: path.read_bytes() for path in (run / "best").iterdir()})
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom app_models import Accelerator, Segmenter\n"
     script += "page = Segmenter('user/page', None, False, Accelerator())\n"
-    script += "print(page.labels.names[0], sum(p.numel() for p in page.model.parameters()))"
+    script += "print(page.labels.names[0], sum(p.numel() for p in page.model.parameters()))\n"
+    script += "from app_facts import facts_of; print(len(facts_of('user/page').limits) > 100)"
     loaded = python(hub, tmp_path / "home", "-c", script)
     numbers = sum(p.numel() for p in streetnet().parameters())
-    assert loaded.stdout.split()[-2:] == ["road", str(numbers)], loaded.stderr
+    assert loaded.stdout.split()[-3:] == ["road", str(numbers), "True"], loaded.stderr
 
 
 # a hub that fails
