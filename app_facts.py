@@ -1,5 +1,6 @@
 """What the page says of a model before it is loaded: classes, card, examples. Needs no torch."""
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,14 +97,19 @@ def example_images(dataset: str, trained: dict) -> list[str]:
 
 
 def models_by_name(given: list[str] | None) -> dict[str, str]:
-    """Return {name that users see: model}: a hub id as given, else the name of the folder, never a whole path."""
+    """Return {name that users see: model}: a hub id as given, else the name of the folder, never a whole path.
+
+    The second model of a name gets the number 2, and so on.
+    """
     named = {}
     for model in given or [str(default_model())]:
         path = Path(model)
         parts = path.resolve().parts if path.exists() else path.parts[-2:]
         parts = parts[:-1] if parts[-1] == "best" and len(parts) > 1 else parts
         short = parts[-1] if path.exists() else "/".join(parts)
-        if short in named and path.exists():
-            short = "/".join(parts[-2:])
-        named[model if short in named else short] = model
+        numbers = itertools.count(2)
+        name = short
+        while name in named:
+            name = f"{short} ({next(numbers)})"
+        named[name] = model
     return named

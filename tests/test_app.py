@@ -242,6 +242,13 @@ def test_the_card_of_a_stranger_may_name_its_data_by_a_number(saved):
     assert facts["data"] == "5" and facts["score"].startswith("mIoU 0.500")
 
 
+def test_models_of_one_name_are_numbered(tmp_path):
+    runs = [tmp_path / name / "x" / "R" for name in "abc"]
+    for run in runs:
+        run.mkdir(parents=True)
+    assert list(models_by_name(list(map(str, runs)))) == ["R", "R (2)", "R (3)"]
+
+
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")  # a drawn picture, always allowed
 
 
