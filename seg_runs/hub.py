@@ -91,7 +91,7 @@ def stage(run: Path, folder: Path, repository: str, private: bool, facts: CardFa
 
     Raises RunError if best/ is damaged or was saved without its code.
     """
-    config, *_, arguments = read_card_files(run / "best", run)
+    config, record, _, arguments = read_card_files(run / "best", run)
     if config.get("model_type") in facts.own_types and "auto_map" not in config:
         raise RunError(f"{run}/best was saved without the code that builds its network: train it again")
     with BEST_IS_WHOLE:
@@ -111,7 +111,9 @@ def stage(run: Path, folder: Path, repository: str, private: bool, facts: CardFa
     pictures = {}
     drawn = sorted((run / "images").glob("epoch_*.png"))
     if drawn and (private or facts.note_on_validation(config)["publishable"]):
-        shutil.copyfile(drawn[-1], folder / "validation.png")
+        number = str(record.get("epoch")).zfill(4)
+        of_the_weights = [path for path in drawn if path.stem == f"epoch_{number}"]
+        shutil.copyfile((of_the_weights or drawn)[-1], folder / "validation.png")
         pictures["validation.png"] = "Validation images: image, truth, prediction"
     if (folder / "learning_curve.png").is_file():
         pictures["learning_curve.png"] = "Learning curve: loss and scores over epochs"

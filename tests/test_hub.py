@@ -447,6 +447,20 @@ def test_pictures_of_data_that_may_not_be_shown_stay_here(tmp_path, dataset, val
     assert ModelCard.load(folder / "README.md").data.license == data_note(dataset).licence
 
 
+@pytest.mark.parametrize(("drawn", "shown"), [((1, 2, 3), 2), ((1, 3), 3)])
+def test_the_uploaded_picture_is_that_of_the_weights(tmp_path, drawn, shown):
+    from seg_runs.hub import stage
+
+    run = make_run(tmp_path / "run", streetnet())  # its best epoch is 2
+    (run / "images" / "epoch_0002.png").unlink()
+    for epoch in drawn:
+        Image.new("RGB", (epoch, 1)).save(run / "images" / f"epoch_{epoch:04d}.png")
+    (tmp_path / "staged").mkdir()
+    stage(run, tmp_path / "staged", "user/x", False, card_facts())
+    with Image.open(tmp_path / "staged" / "validation.png") as picture:
+        assert picture.width == shown
+
+
 def test_the_command_of_a_card_is_a_command(tmp_path):
     line = (
         "--dataset camvid --model unet --no_hflip --copyblob tutorial --crop_size 64 96 --scale_range 1 1.5 --norm evo"
