@@ -156,6 +156,13 @@ def test_what_is_no_probability_is_refused(prediction, words):
     assert not metric.counts.any()
 
 
+@pytest.mark.parametrize("load", [boundary, calibration])
+@pytest.mark.parametrize("given", ["predictions", "references"])
+def test_one_without_the_other_is_refused(load, given):
+    with pytest.raises(ValueError, match="both predictions and references"):
+        load().compute(**{given: np.zeros((1, 4, 4), int)})
+
+
 def test_both_load_where_this_package_is_not_installed(tmp_path):
     """`evaluate` copies a module and the file beside it: neither imports from this package."""
     code = f"""

@@ -73,9 +73,11 @@ class BoundaryIoU(evaluate.Metric):
         per_category_boundary_iou  float64 (num_labels,); nan for a class without an outline in either
         mean_boundary_iou          mean of those values that are not nan
 
-        Raises ValueError if nothing was added.
+        Raises ValueError if nothing was added, or if one of the two is missing.
         """
-        if predictions is not None or references is not None:
+        if (predictions is None) != (references is None):
+            raise ValueError("compute needs both predictions and references, or neither")
+        if predictions is not None:
             self.add_batch(predictions=predictions, references=references)
         if not self.counts.any():
             raise ValueError("boundary_iou has nothing to score: call add_batch before compute")

@@ -77,9 +77,11 @@ class CalibrationError(evaluate.Metric):
         pixels, bin_confidence, bin_accuracy
                                     of each bin, for a reliability plot: float64 (bins,); nan in an empty bin
 
-        Raises ValueError if nothing was added.
+        Raises ValueError if nothing was added, or if one of the two is missing.
         """
-        if predictions is not None or references is not None:
+        if (predictions is None) != (references is None):
+            raise ValueError("compute needs both predictions and references, or neither")
+        if predictions is not None:
             self.add_batch(predictions=predictions, references=references)
         if not self.counts.any():
             raise ValueError("calibration_error has nothing to score: call add_batch before compute")
