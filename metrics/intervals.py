@@ -10,6 +10,8 @@ a video resemble their neighbours, so an interval over them is too narrow.
 
 import numpy as np
 
+BLOCK = 1000  # resamplings at a time: their matrices of 19 classes take 3 MB
+
 
 def image_counts(prediction: np.ndarray, label: np.ndarray, num_labels: int) -> np.ndarray:
     """Return the confusion matrix of one image, int64 (C, C), indexed [label, prediction].
@@ -37,10 +39,14 @@ def mean_iou(counts: np.ndarray) -> np.ndarray:
 
 def bootstrap_mean_iou(counts: np.ndarray, repeats: int = 2000, seed: int = 0) -> np.ndarray:
     """Return the mean IoU of `repeats` resamplings of the images, (repeats,), from their matrices (N, C, C)."""
-    images = len(counts)
-    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=repeats)
-    totals = drawn @ counts.reshape(images, -1).astype(np.int64)
-    return mean_iou(totals.reshape(repeats, *counts.shape[1:]))
+    images, rng = len(counts), np.random.default_rng(seed)
+    flat = counts.reshape(images, -1).astype(np.int64)
+    means = np.empty(repeats)
+    for start in range(0, repeats, BLOCK):
+        block = means[start : start + BLOCK]
+        totals = rng.multinomial(images, np.full(images, 1 / images), size=len(block)) @ flat
+        block[:] = mean_iou(totals.reshape(-1, *counts.shape[1:]))
+    return means
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:

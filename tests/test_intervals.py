@@ -1,5 +1,7 @@
 """Bootstrap intervals: hand-computed values, the metric's mean IoU, coverage, and paired differences."""
 
+import tracemalloc
+
 import evaluate
 import numpy as np
 import pytest
@@ -40,6 +42,17 @@ def test_each_resampling_is_the_score_of_the_images_that_it_drew():
     drawn = np.random.default_rng(7).multinomial(6, np.full(6, 1 / 6), size=3)
     by_hand = [mean_iou(sum(n * table for n, table in zip(row, counts, strict=True))) for row in drawn]
     assert bootstrap_mean_iou(counts, repeats=3, seed=7) == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_many_resamplings_take_little_memory_and_draw_the_same():
+    counts = counts_of(*maps(np.random.default_rng(5)))
+    tracemalloc.start()
+    found = bootstrap_mean_iou(counts, repeats=40_500, seed=3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    drawn = np.random.default_rng(3).multinomial(6, np.full(6, 1 / 6), size=40_500)
+    np.testing.assert_array_equal(found, mean_iou((drawn @ counts.reshape(6, -1)).reshape(-1, 4, 4)))
+    assert peak < 2e6  # the matrices of all resamplings are 40,500 x 16 x 8 bytes: 5.2 MB
 
 
 def test_equal_images_have_an_interval_of_no_width():
