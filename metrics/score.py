@@ -44,6 +44,7 @@ from .trimap import trimap_counts
 
 GENERATOR = "metrics.score"
 USAGE = "%(prog)s --results FOLDER [--FLAG VALUE] ..."
+SETTINGS = ("boundary_share", "trimap", "repeats", "seed", "folds", "fold", "val_share", "group_by")
 LACK_ROOM = "; make room or allow writing there, or name another folder"
 
 
@@ -290,9 +291,7 @@ def summarize(names: list[str], measured: Measured, options: ScoreOptions) -> di
     low, high = interval(bootstrap_mean_iou(measured.counts, options.repeats, options.seed))
     summary = {
         "images": len(measured.counts),
-        "settings": {
-            name: getattr(options, name) for name in ("boundary_share", "trimap", "repeats", "seed", "folds", "fold")
-        },
+        "settings": {name: getattr(options, name) for name in SETTINGS},
         "means": means,
         "mean_iou_interval": [low, high],
         "classes": {name: {key: values[i] for key, values in classes.items()} for i, name in enumerate(names)},

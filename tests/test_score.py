@@ -141,6 +141,21 @@ def test_the_held_out_images_of_a_fold_are_scored(own, score):
     assert found["images"] == 1 and found["classes"]["car <b>"]["iou"] == pytest.approx(800 / 1200)
 
 
+def test_the_settings_say_which_images_were_held_out(own, score):
+    for split, names in (("train", "abcd"), ("val", ())):
+        shutil.rmtree(own / "data" / "images" / split)
+        shutil.rmtree(own / "data" / "masks" / split)
+        for name in names:
+            save(
+                own / "data" / "images" / split / f"{name}.png",
+                np.random.default_rng(ord(name)).integers(0, 256, (40, 60, 3)),
+            )
+            save(own / "data" / "masks" / split / f"{name}.png", np.ones((40, 60)))
+            save(own / "a" / "results_val" / f"{name}.png", np.ones((40, 60)))
+    settings = score(own / "data", own / "a", "--val_share", "0.5", "--group_by", "(.)")["settings"]
+    assert settings["val_share"] == 0.5 and settings["group_by"] == "(.)"
+
+
 def missing(own):
     (own / "a" / "results_val" / "two.png").unlink()
 
