@@ -56,6 +56,10 @@ class Results:
     confidence: Path
     home: Path
 
+    @property
+    def name(self) -> str:
+        return self.home.resolve().name
+
     def path(self, name: str) -> Path:
         return self.ids / f"{name}.png"
 
@@ -307,7 +311,7 @@ def summarize(names: list[str], measured: Measured, options: ScoreOptions) -> di
 
 def compared(results: Results, other: Results, ours: np.ndarray, theirs: np.ndarray, options: ScoreOptions) -> dict:
     """Return the difference of the mean IoU of two models on the same images, with its interval."""
-    names = [results.home.name, other.home.name]
+    names = [results.name, other.name]
     if names[0] == names[1]:
         names = [str(results.home), str(other.home)]
     return compare(names, ours, theirs, options.repeats, options.seed)
@@ -342,13 +346,13 @@ def write_gallery(
         title = options.path if options.dataset == "hub" else data.title
         warning = f"This page holds pictures of {title}: show it only where these may be shown."
     sections = [
-        gallery.header(f"Failures of {results.home.name}", measured.counts, warning),
+        gallery.header(f"Failures of {results.name}", measured.counts, warning),
         gallery.legend_section(legend),
         gallery.images_section([pictures[i] for i in chosen], measured.counts[chosen], legend),
         gallery.mistakes_section(mistakes, pictures, legend, confident),
         f"<footer>Written by <code>python -m {GENERATOR}</code>.</footer>",
     ]
-    text = document(f"Failures of {results.home.name}", GENERATOR, gallery.STYLE, gallery.SCRIPT, sections)
+    text = document(f"Failures of {results.name}", GENERATOR, gallery.STYLE, gallery.SCRIPT, sections)
     with writing(path, LACK_ROOM):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)
