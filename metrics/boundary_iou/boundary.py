@@ -18,9 +18,9 @@ def distance_of(shape: tuple[int, int], share: float = SHARE) -> int:
 def boundary_counts(prediction: np.ndarray, label: np.ndarray, num_labels: int, distance: int) -> np.ndarray:
     """Return the pixels of intersection and union of the boundary regions of each class, int64 (C, 2).
 
-    The boundary region of a mask are its pixels that an erosion by a square of 2 x `distance` + 1 removes; beyond the
-    image's border nothing belongs to the mask. Where the label is ignored, the prediction is taken as ignored too, so
-    a perfect prediction has the boundary of the label. The counts of several images add up.
+    The boundary region of a mask is the set of pixels that an erosion by a square of 2 x `distance` + 1 removes; beyond
+    the image's border nothing belongs to the mask. Where the label is ignored, the prediction is taken as ignored too,
+    so a perfect prediction has the boundary of the label. The counts of several images add up.
     """
     label = np.where(label < num_labels, label, VOID).astype(np.uint8)
     prediction = np.where(label == VOID, VOID, prediction).astype(np.uint8)
