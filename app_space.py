@@ -47,8 +47,8 @@ if __name__ == "__main__":
 def export_space(destination: Path, model: str | None) -> None:
     """Write the folder. `model` is a run folder, a saved model or a hub id; None for the default one.
 
-    Raises RunError if the folder exists and is not one that this function wrote, if the user added files to it, or if it
-    cannot be written.
+    Raises RunError if the folder exists and is not one that this function wrote, if the user added files to it, or if
+    it cannot be written.
     """
     if destination.exists() and not is_space(destination):
         raise RunError(f"--export_space {destination} exists already: name another folder")
@@ -63,7 +63,9 @@ def export_space(destination: Path, model: str | None) -> None:
         try:
             write_space(temporary, folder)
             if added := additions(destination, temporary):
-                raise RunError(f"--export_space {destination} would delete {added[0]}: move it away, or name another folder")
+                raise RunError(
+                    f"--export_space {destination} would delete {added[0]}: move it away, or name another folder"
+                )
             temporary.chmod(0o777 & ~current_umask())  # a temporary folder is its owner's only
             discard(*([destination] if destination.exists() else []))
             replace_folder(temporary, destination)
