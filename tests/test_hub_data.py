@@ -272,7 +272,7 @@ def test_training_prediction_resume_and_card(data, in_process, tmp_path, capsys)
 
 def test_it_is_opened_once(data, monkeypatch):
     opened, load = [], hub_data._load
-    monkeypatch.setattr(hub_data, "_load", lambda name: opened.append(name) or load(name))
+    monkeypatch.setattr(hub_data, "_load", lambda name, where: opened.append(name) or load(name, where))
     options = DataOptions("hub", dataset_name=data, image_column="left", label_column="right")
     rows, scoring, share = load_training_data(options)
     facts = describe_data(options, rows, scoring.network)["training_data"]
