@@ -63,9 +63,16 @@ def smooth_noise(height: int, width: int) -> np.ndarray:
 
 
 def find_photos(
-    folder: str | None, dataset_path: str | None, needed: bool, trained: Trained, labels: LabelInfo
+    folder: str | None,
+    dataset_path: str | None,
+    needed: bool,
+    trained: Trained,
+    dataset: str | None,
+    labels: LabelInfo,
 ) -> Photos:
     """Return the photos in `folder`, or the training and validation images of the model's data set.
+
+    dataset, labels  the model's, as `label_set` returns them
 
     Without `needed` and `dataset_path`, returns noise if that data set is not where the run or its name says. Raises
     DataError or RunError if a folder is missing or holds no photo.
@@ -74,7 +81,7 @@ def find_photos(
         return Photos(f"the photos in {folder}", folder_of_images(folder, flag="--calibration_images"))
     options = InputOptions(dataset_path=dataset_path)
     try:
-        dataset = dataset_of(options, trained) or getattr(trained.model.config, "dataset", None) or "minicity"
+        dataset = dataset_of(options, trained) or dataset
         splits, scoring, _ = load_splits(options, dataset, labels, trained.arguments, trained.results)
         training, _, _ = load_splits(
             InputOptions(dataset_path=dataset_path, splits=["train"]),

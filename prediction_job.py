@@ -15,7 +15,7 @@ from data_scripts.arguments import InputOptions
 from data_scripts.catalog import SPLITS
 from data_scripts.evaluation import Scoring, load_evaluation
 from data_scripts.fold_files import Division, divided
-from data_scripts.labels import LabelInfo
+from data_scripts.labels import DataError, LabelInfo
 from data_scripts.recognition import recognize
 from data_scripts.sources import folder_of_images, load_source
 from data_scripts.video import ENDINGS as VIDEO_ENDINGS
@@ -63,7 +63,7 @@ class PredictionJob:
     """All that predict_seg.py needs to predict.
 
     output       folder for the predictions
-    scored       the data set that is scored
+    scored       the data set that is scored; None: unknown
     splits       splits to predict, by name
     fold         the held-out fold or None
     save         what to write besides ids (`--save`)
@@ -74,7 +74,7 @@ class PredictionJob:
     models: Sequence[Trained]
     predictor: Predictor | Ensemble | Refined
     output: Path
-    scored: str
+    scored: str | None
     splits: dict[str, Dataset]
     scoring: Scoring
     fold: str | None
@@ -199,11 +199,12 @@ def dataset_of(options: InputOptions, trained: Trained) -> str | None:
 
 
 def load_splits(
-    options: InputOptions, dataset: str, labels: LabelInfo, trained: dict, output: Path
+    options: InputOptions, dataset: str | None, labels: LabelInfo, trained: dict, output: Path
 ) -> tuple[dict, Scoring, str | None]:
     """Return {name: split} to predict, how the predictions are scored, and the held-out fold or None.
 
-    labels  the classes that the model predicts
+    dataset  the data set to read; None: unknown
+    labels   the classes that the model predicts
 
     A folder given as `--input` is searched without the folders that predictions and training wrote into it.
     """
@@ -224,6 +225,10 @@ def load_splits(
         refuse_missing_splits(options, data, options.eval_dataset[1])
         of_data = {name: data[SPLITS[name]] for name in options.splits or ["val"]}
         return {f"{options.eval_dataset[0]}_{name}": split for name, split in of_data.items()}, scoring, None
+    if dataset is None:
+        raise DataError(
+            "the model names no data set: give --dataset_path or --dataset_name, or predict photos with --input"
+        )
     of_run = trained if dataset == trained.get("dataset") else {}
     path = options.path or of_run.get("dataset_name") or of_run.get("dataset_path")
     columns = (of_run.get("image_column"), of_run.get("label_column"))

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, BaseImageProcessor, PreTrainedModel
 from transformers.utils import logging
 
-from data_scripts.catalog import source_of
+from data_scripts.catalog import are_generic, dataset_of_classes, source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
 from data_scripts.saved_classes import saved_labels
@@ -130,15 +130,18 @@ def check_processor(processor: BaseImageProcessor) -> None:
         raise RunError(f"preprocessor_config.json: size is {size!r:.80}")
 
 
-def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tuple[str, LabelInfo]:
+def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tuple[str | None, LabelInfo]:
     """Return the name of the data set whose classes `model` predicts, and its `LabelInfo`.
 
-    `dataset` defaults to the one in the model's configuration. The classes of a folder of one's own stand in that
-    configuration. Raises an error if the classes of the data set differ from the model's.
+    `dataset` defaults to the one in the model's configuration, or to one with the model's classes. If there is none,
+    as for a model of another project, the name is None and the classes are the model's. The classes of a folder of
+    one's own stand in the configuration. Raises an error if the classes of the data set differ from the model's.
     """
-    config = model.config
+    config, names = model.config, [name for _, name in sorted(model.config.id2label.items())]
     trained_on = getattr(config, "dataset", None)
-    dataset = dataset or trained_on or "minicity"
+    dataset = dataset or trained_on or dataset_of_classes(names)
+    if dataset is None:
+        return None, saved_labels(config.to_dict())
     labels = source_of(dataset).labels
     own = getattr(config, "label_set", None) is not None
     if labels is None:  # a folder whose classes stand in a classes.yaml
@@ -146,8 +149,8 @@ def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tupl
         return dataset, labels or saved_labels(config.to_dict())
     if config.num_labels != len(labels.names):
         raise RunError(f"{folder} predicts {config.num_labels} classes but --dataset {dataset} has {len(labels.names)}")
-    names = [name for _, name in sorted(config.id2label.items())]
-    if names != list(labels.names) and (own or sorted(names) == sorted(labels.names)):
+    foreign = trained_on is None and not are_generic(names)
+    if names != list(labels.names) and (own or foreign or sorted(names) == sorted(labels.names)):
         order = " in another order" if sorted(names) == sorted(labels.names) else ""
         what = f"the classes of --dataset {dataset}{order}" if order else f"other classes than --dataset {dataset}"
         raise RunError(f"{folder} predicts {what}: {', '.join(names)}")

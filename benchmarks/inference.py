@@ -168,8 +168,8 @@ def seconds_of(way: Way, photo: np.ndarray, calls: int, cpu: bool) -> float:
 def data_of(args: argparse.Namespace) -> Photos:
     """Return the images of the model's data set."""
     trained = open_model(args.model, False)
-    _, labels = label_set(trained.model, trained.folder, trained.arguments.get("dataset"))
-    return find_photos(None, args.dataset_path, True, trained, labels)
+    dataset, labels = label_set(trained.model, trained.folder, trained.arguments.get("dataset"))
+    return find_photos(None, args.dataset_path, True, trained, dataset, labels)
 
 
 def compare_scores(args: argparse.Namespace) -> None:

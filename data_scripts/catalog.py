@@ -3,6 +3,8 @@
 `sources.py` finds the files of each layout. `labels.py` defines the classes.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .labels import CAMVID, CAMVID32, CITYSCAPES, VIRTUAL_KITTI, DataError, LabelInfo
@@ -159,6 +161,19 @@ def source_of(dataset: str) -> Source:
     if dataset not in DATASETS:
         raise DataError(f"--dataset {dataset} is not known: choose one of {', '.join(DATASETS)}")
     return DATASETS[dataset]
+
+
+def dataset_of_classes(names: Sequence[str]) -> str | None:
+    """Return the first data set of the catalogue with these classes, or MiniCity for as many generic names, or None."""
+    if are_generic(names) and len(names) == len(CITYSCAPES.names):
+        return "minicity"
+    known = {key: source.labels.names for key, source in DATASETS.items() if source.labels is not None}
+    return next((key for key, classes in known.items() if sorted(classes) == sorted(names)), None)
+
+
+def are_generic(names: Sequence[str]) -> bool:
+    """Whether these are transformers' names for unnamed classes: LABEL_0, LABEL_1, ..."""
+    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
 
 
 def data_note(dataset: str | None) -> DataNote:

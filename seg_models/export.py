@@ -56,9 +56,9 @@ def export(args: argparse.Namespace) -> None:
     logging.disable_progress_bar()  # it would appear for loading the network
     with ended_by_signals(), workplace(out) as folder:
         trained = open_model(args.model, args.trust_remote_code, "MODEL")
-        _, labels = label_set(trained.model, trained.folder, trained.arguments.get("dataset"))
+        dataset, labels = label_set(trained.model, trained.folder, trained.arguments.get("dataset"))
         int8 = args.precision == "int8"
-        photos = find_photos(args.calibration_images, args.dataset_path, int8, trained, labels)
+        photos = find_photos(args.calibration_images, args.dataset_path, int8, trained, dataset, labels)
         if args.score and photos.labelled is None:
             raise RunError("--score needs labelled validation images: give --dataset_path, and no --calibration_images")
         graph, predictor = build(args, kind, trained)

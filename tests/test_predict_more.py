@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import SegformerImageProcessor
+from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
 from data_scripts.catalog import source_of
 from prediction_job import Trained, turns_photos
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
+from trained_model import label_set, load_model
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +198,58 @@ def test_models_of_other_classes_are_no_ensemble(predict, models, tmp_path, caps
     with pytest.raises(SystemExit):
         predict(names=["a", other])
     assert "those of model 2 differ from the first one's in road, street" in capsys.readouterr().err
+
+
+# models of other projects
+
+
+FACE = ["skin", "nose", *(f"part {number}" for number in range(17))]  # as many classes as MiniCity
+
+
+def save_foreign(folder, names, **processor):
+    """Save a small native SegFormer whose configuration names no data set. Returns its folder."""
+    torch.manual_seed(0)
+    classes = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    sizes = {"depths": [1] * 4, "hidden_sizes": [8, 8, 16, 16], "num_attention_heads": [1, 1, 2, 2]}
+    config = SegformerConfig(**sizes, **classes, decoder_hidden_size=8)
+    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    SegformerImageProcessor(do_resize=False, **processor).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("names", [FACE, FACE[:4], ["LABEL_0", "LABEL_1"]])
+def test_a_model_of_other_classes_keeps_their_names(in_process, tmp_path, names):
+    model = save_foreign(tmp_path / "face", names)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(tmp_path / "me.png")
+    flags = ["--model_name_or_path", model, "--input", "me.png", "--output_dir", tmp_path, "--save", "shares"]
+    in_process("predict_seg", *flags, "--num_workers", 0)
+    shares = json.loads((tmp_path / "shares_me.json").read_text())["all images"]
+    assert shares and {*shares} <= {*names}
+    assert {*np.unique(Image.open(tmp_path / "results_me" / "me.png"))} <= {*range(len(names))}
+
+
+def test_classes_of_the_catalogue_and_generic_ones_mean_a_data_set(tmp_path):
+    streets, generic = source_of("minicity").labels, [f"LABEL_{i}" for i in range(19)]
+    cases = {"minicity": streets.names, "camvid": source_of("camvid").labels.names}
+    for number, (dataset, names) in enumerate([*cases.items(), ("minicity", generic), (None, FACE)]):
+        folder = save_foreign(tmp_path / str(number), names)
+        found, labels = label_set(load_model(folder)[0], folder, None)
+        assert found == dataset
+        assert labels.names == tuple(names) if dataset is None else labels == source_of(dataset).labels
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--dataset", "kitti", "--input", "me.png"], "predicts other classes than --dataset kitti: skin, nose"),
+        ([], "the model names no data set: give --dataset_path or --dataset_name, or predict photos with --input"),
+    ],
+)
+def test_other_classes_than_those_of_the_data_set_are_refused(in_process, tmp_path, capsys, flags, said):
+    model = save_foreign(tmp_path / "face", FACE)
+    with pytest.raises(SystemExit):
+        in_process("predict_seg", "--model_name_or_path", model, "--output_dir", tmp_path, *flags)
+    assert said in capsys.readouterr().err
 
 
 # temperature, confidence, entropy
