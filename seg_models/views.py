@@ -87,10 +87,13 @@ class Views:
             return [Window((0, image_size[0]), (0, image_size[1]), seen)]
         spans = [cover(whole, side, self.overlap) for whole, side in zip(seen, self.window, strict=True)]
         factors = [own / whole for own, whole in zip(image_size, seen, strict=True)]
+        parts = [stretched(*side) for side in zip(spans, factors, strict=True)]
+        if None in parts:  # the image is too small for its windows
+            return [Window((0, image_size[0]), (0, image_size[1]), seen)]
         return [
-            Window(stretched(rows, factors[0]), stretched(columns, factors[1]), (length(rows), length(columns)))
-            for rows in spans[0]
-            for columns in spans[1]
+            Window(rows, columns, (length(seen_rows), length(seen_columns)))
+            for rows, seen_rows in zip(parts[0], spans[0], strict=True)
+            for columns, seen_columns in zip(parts[1], spans[1], strict=True)
         ]
 
     def gives_probabilities(self, image_size: Sequence[int]) -> bool:
@@ -103,8 +106,10 @@ def length(span: tuple[int, int]) -> int:
     return span[1] - span[0]
 
 
-def stretched(span: tuple[int, int], factor: float) -> tuple[int, int]:
-    return round(span[0] * factor), round(span[1] * factor)
+def stretched(spans: list[tuple[int, int]], factor: float) -> list[tuple[int, int]] | None:
+    """Return spans in an image that is `factor` times as large, or None if some would be empty or equal."""
+    result = [(round(start * factor), round(stop * factor)) for start, stop in spans]
+    return result if all(map(length, result)) and len(set(result)) == len(result) else None
 
 
 def cover(whole: int, side: int, overlap: float) -> list[tuple[int, int]]:

@@ -285,6 +285,18 @@ def test_windows_are_measured_in_what_the_network_sees():
     assert Predictor(model, MEAN, STD, views)(image, (100, 200)).shape == (3, 100, 200)
 
 
+class Ones(torch.nn.Module):
+    def forward(self, pixel_values):
+        return SimpleNamespace(logits=torch.ones_like(pixel_values))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (6, 6), (12, 9), (3, 700), (40, 40)])
+def test_windows_of_an_image_far_smaller_than_what_the_network_sees(size):
+    views = Views(size=(512, 512), window=(64, 64), average="logits")
+    scores = Predictor(Ones(), MEAN, STD, views)(random_image(size))
+    torch.testing.assert_close(scores, torch.ones(3, *size))  # the weights of the windows add up to 1
+
+
 @pytest.mark.parametrize("wrong", [{"window": (63, 100)}, {"window": (64, 64), "overlap": 0.6}])
 def test_wrong_windows_are_refused(wrong):
     with pytest.raises(ValueError):
