@@ -302,19 +302,21 @@ class InputOptions(ScoringOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.dataset_path is not None and self.input:
+        if self.input == "":  # most often a shell's variable that is not set
+            raise DataError("--input is empty: give a photo, a folder of photos, or a video")
+        if self.dataset_path is not None and self.input is not None:
             raise DataError(
                 f"--dataset_path {self.dataset_path} and --input exclude each other: a data set, or a folder of images"
             )
-        if self.dataset_name is not None and self.input:
+        if self.dataset_name is not None and self.input is not None:
             raise DataError(
                 "--dataset_name and --input exclude each other: splits of a data set, or a folder of images"
             )
-        if self.eval_dataset is not None and self.input:
+        if self.eval_dataset is not None and self.input is not None:
             raise DataError("--eval_dataset and --input exclude each other: images with labels, or any images")
-        if self.fold is not None and self.input:
+        if self.fold is not None and self.input is not None:
             raise DataError("--fold and --input exclude each other: a fold of the data set, or a folder of images")
-        if self.splits and self.input:
+        if self.splits and self.input is not None:
             raise DataError("--splits and --input exclude each other: splits of the data set, or a folder of images")
 
 
