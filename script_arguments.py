@@ -46,6 +46,10 @@ class PredictArguments:
     images: InputOptions = field(default_factory=InputOptions)
     views: ViewOptions = field(default_factory=ViewOptions)
 
+    def __post_init__(self):
+        if self.results.zip and self.images.input is not None:
+            raise RunError("--zip and --input exclude each other: a challenge's server takes the images of a split")
+
 
 NOT_IN_A_SPACE = {
     name: "the Space that it writes starts without this flag"

@@ -11,6 +11,10 @@ import pytest
 from conftest import launch
 from PIL import Image
 
+from data_scripts.labels import CITYSCAPES, DataError
+from data_scripts.sources import folder_of_images, load_source
+from data_scripts.submission import write_submission
+
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
 
 
@@ -116,6 +120,7 @@ def test_views(predict, flags, scales, flip):
         ("--mst --scales 1", "--mst and --scales"),
         ("--input photos --dataset_path city", "--dataset_path city and --input exclude each other"),
         ("--input=", "--input is empty: give a photo"),
+        ("--input photos --zip", "--zip and --input exclude each other"),
         ("--scales 0", "--scales 0.0"),
         ("--mst --average votes", "--average votes"),
     ],
@@ -139,10 +144,6 @@ def test_the_zip_holds_each_image_once(predict, toycity):
 
 @pytest.mark.parametrize("fault", ["missing", "size", "id"])
 def test_a_zip_that_the_server_would_refuse_is_not_written(predict, toycity, tmp_path, fault):
-    from data_scripts.labels import DataError
-    from data_scripts.sources import load_source
-    from data_scripts.submission import write_submission
-
     predict("--splits", "test")
     data, labels = load_source("toycity", str(toycity))
     path = sorted((tmp_path / "results_test").iterdir())[1]
@@ -192,10 +193,11 @@ def error_of(capsys):
 
 
 def test_folders_below_are_kept(predict, photos):
-    output = predict("--input", photos, "--zip")
+    output = predict("--input", photos)
     assert results_in(output / "results_photos") == results_in(output / "results_color_photos") == FOUR
     assert ids_of(output / "results_photos" / "one")["b.png"].shape == (48, 64)
-    with zipfile.ZipFile(output / "results_photos.zip") as archive:
+    archived = write_submission(folder_of_images(str(photos)), CITYSCAPES, output / "results_photos")
+    with zipfile.ZipFile(archived) as archive:
         assert sorted(archive.namelist()) == FOUR
 
 
@@ -206,14 +208,14 @@ def test_damaged_photos_are_named_at_the_end_and_the_rest_is_predicted(predict, 
     (photos / "text.png").write_text("no picture")
     (photos / "gone.png").symlink_to(photos / "nowhere.png")
     with pytest.raises(SystemExit) as exit:
-        predict("--input", photos, "--zip")
+        predict("--input", photos)
     line, said = error_of(capsys)
     assert exit.value.code == 1 and "3 of 6 images" in line
     lines = [line for line in said.splitlines() if line.startswith("damaged: ")]
     assert len(lines) == 3 and all(any(name in line for line in lines) for name in ("b.png", "text.png", "gone.png"))
     output = photos.parent
     assert results_in(output / "results_photos") == ["a.png", "one/b.png", "two/c.png"]
-    assert not list(output.glob("*.zip")) and len(counted.seen) == 3
+    assert len(counted.seen) == 3
     path.write_bytes(whole)
     (photos / "text.png").unlink()
     (photos / "gone.png").unlink()
@@ -263,9 +265,9 @@ def test_a_damaged_image_of_a_split(predict, toycity, tmp_path, counted, capsys,
     path = sorted((data / "leftImg8bit" / split).iterdir())[0]
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(SystemExit):
-        predict("--splits", split, "--dataset_path", data)
+        predict("--splits", split, "--dataset_path", data, "--zip")
     line, said = error_of(capsys)
-    assert path.name in said
+    assert path.name in said and not list(tmp_path.glob("*.zip"))
     if split == "val":  # its scores would belong to other images
         assert path.name in line and not counted.seen and not (tmp_path / "scores_val.json").exists()
     else:
