@@ -1,6 +1,7 @@
 """Load a trained model, look up its classes, and score it on a split. The three scripts share this module."""
 
 import ctypes
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,7 +120,16 @@ def check_logits(model: PreTrainedModel) -> None:
 
 
 def check_processor(processor: BaseImageProcessor) -> None:
-    """Raise RunError if mean, standard deviation or size of an image processor is invalid."""
+    """Raise RunError if mean, standard deviation or size of an image processor is invalid.
+
+    `Predictor` reads no more: a processor that does not scale RGB to 0..1 and normalise it is refused as well.
+    """
+    for key, wanted in (("do_rescale", True), ("do_normalize", True), ("do_flip_channel_order", False)):
+        if bool(getattr(processor, key, wanted)) != wanted:
+            raise RunError(f"preprocessor_config.json: {key} is {getattr(processor, key)!r:.80}, and must be {wanted}")
+    factor = getattr(processor, "rescale_factor", 1 / 255)
+    if not is_number(factor) or not math.isclose(factor, 1 / 255, rel_tol=1e-3):
+        raise RunError(f"preprocessor_config.json: rescale_factor is {factor!r:.80}, and must be 1/255")
     for key in ("image_mean", "image_std"):
         value = getattr(processor, key, None)
         numbers = isinstance(value, list | tuple) and len(value) == 3 and all(map(is_number, value))

@@ -14,6 +14,7 @@ from prediction_job import Trained, turns_photos
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
+from seg_runs.launch import RunError
 from trained_model import label_set, load_model
 
 
@@ -250,6 +251,13 @@ def test_other_classes_than_those_of_the_data_set_are_refused(in_process, tmp_pa
     with pytest.raises(SystemExit):
         in_process("predict_seg", "--model_name_or_path", model, "--output_dir", tmp_path, *flags)
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [{"do_normalize": False}, {"do_rescale": False}, {"rescale_factor": 1 / 127.5}])
+def test_a_model_that_takes_other_pixels_is_refused(tmp_path, wrong):
+    folder = save_foreign(tmp_path / "other", FACE, **wrong)
+    with pytest.raises(RunError, match=f"preprocessor_config.json: {min(wrong)} is .*, and must be"):
+        load_model(folder)
 
 
 # temperature, confidence, entropy
