@@ -19,7 +19,7 @@ from data_scripts.labels import DataError, LabelInfo
 from data_scripts.recognition import recognize
 from data_scripts.sources import folder_of_images, load_source
 from data_scripts.video import ENDINGS as VIDEO_ENDINGS
-from data_scripts.video import is_video, require_av
+from data_scripts.video import WRITTEN, is_video, require_av
 from model_paths import SHIPPED, find_model, read_arguments
 from script_arguments import PredictArguments
 from seg_models.arguments import ViewOptions
@@ -165,8 +165,8 @@ def check_video(source: str, target: str) -> None:
     """Raise an error if the video `source` cannot be read, or `target` cannot be written."""
     if not is_video(source):
         raise RunError(f"--output is a video, but --input {source} is none of {', '.join(VIDEO_ENDINGS)}")
-    if not is_video(target):
-        raise RunError(f"--output {target} is not a video: its name must end in one of {', '.join(VIDEO_ENDINGS)}")
+    if Path(target).suffix.lower() not in WRITTEN:
+        raise RunError(f"--output {target}: the name of the video to write must end in one of {', '.join(WRITTEN)}")
     if Path(target).exists():
         raise RunError(f"--output {target} exists: give another name, or delete it")
     if not Path(target).resolve().parent.is_dir():

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+WRITTEN = (".mp4", ".m4v", ".mov", ".mkv", ".avi")  # formats that can hold H.264
 QUALITY = {"crf": "20", "preset": "veryfast"}  # of libx264
 
 

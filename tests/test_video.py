@@ -124,7 +124,8 @@ def test_a_video_is_predicted_frame_by_frame(in_process, tmp_path, capsys):
     [
         (["--input", "drive.mp4"], "--input drive.mp4 is a video: give --output too, the video to write"),
         (["--input", "photo.png", "--output", "out.mp4"], "--output is a video, but --input photo.png is none of .mp4"),
-        (["--input", "drive.mp4", "--output", "out.gif"], "--output out.gif is not a video: its name must end in"),
+        (["--input", "drive.mp4", "--output", "out.gif"], "--output out.gif: the name of the video to write"),
+        (["--input", "drive.mp4", "--output", "out.webm"], "--output out.webm: the name of the video to write"),
         (["--input", "drive.mp4", "--output", "here.mp4"], "--output here.mp4 exists: give another name"),
         (["--input", "drive.mp4", "--output", "gone/out.mp4"], "--output gone/out.mp4: there is no folder"),
         (["--input", "drive.mp4", "--output", "out.mp4", "--save", "color"], "--output and --save exclude each other"),
