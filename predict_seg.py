@@ -174,8 +174,10 @@ def pictures_of(
 
 
 def write_summaries(job: PredictionJob, split: Dataset, folder: predictions.Predictions) -> None:
-    """Write the legend and the shares of the classes, if --save names them."""
+    """Write the legend and the shares of the classes, if --save names them. Name what is left of other predictions."""
     labels = job.scoring.network
+    if others := folder.others(split["name"]):
+        print(f"note: {folder.folders['ids']} also holds {len(others)} other image(s), such as {others[0].name}")
     if "legend" in job.save:
         print(f"legend: {folder.write_legend(labels.legend)}", flush=True)
     if "shares" in job.save:

@@ -213,7 +213,8 @@ def load_splits(
             raise RunError(f"--input {options.input} is a video: give --output too, the video to write")
         path = Path(options.input).resolve()
         name = (path.stem if path.is_file() else path.name) or "images"  # the root of a disk has no name
-        name = f"folder_{name}" if name in SPLITS else name  # do not overwrite the predictions of a split
+        if name in SPLITS or name.startswith(tuple(f"{kind}_" for kind in PICTURES)):
+            name = f"folder_{name}"  # do not overwrite results_val or results_color_val of a split
         own = {folder.resolve() for folder in predictions.Predictions(output, name, PICTURES).folders.values()}
 
         def leave_out(folder: Path) -> bool:

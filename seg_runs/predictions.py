@@ -104,6 +104,10 @@ class Predictions:
             write_json(path, content)
         return path
 
+    def others(self, images: Sequence[str]) -> list[Path]:
+        """Return the id images that belong to none of `images`, such as those of another folder of the same name."""
+        return sorted({*self.folders["ids"].rglob("*.png")} - {self.files(name)["ids"] for name in images})
+
     def end(self) -> None:
         with writing_output(self.marker):
             self.marker.unlink(missing_ok=True)

@@ -156,10 +156,11 @@ def test_a_zip_that_the_server_would_refuse_is_not_written(predict, toycity, tmp
     assert not list(tmp_path.glob("*.zip*"))
 
 
-def test_a_folder_with_the_name_of_a_split_does_not_overwrite_it(predict, toycity, tmp_path):
-    shutil.copytree(toycity / "leftImg8bit" / "test", tmp_path / "photos" / "val")
-    output = predict("--input", tmp_path / "photos" / "val")
-    assert len(ids_of(output / "results_folder_val")) == 2 and not (output / "results_val").exists()
+@pytest.mark.parametrize("name", ["val", "color_val", "train_ids_test"])
+def test_a_folder_with_the_name_of_a_split_does_not_overwrite_it(predict, toycity, tmp_path, name):
+    shutil.copytree(toycity / "leftImg8bit" / "test", tmp_path / "photos" / name)
+    output = predict("--input", tmp_path / "photos" / name)
+    assert len(ids_of(output / f"results_folder_{name}")) == 2 and not (output / f"results_{name}").exists()
 
 
 # Folders and files as they come
@@ -272,6 +273,15 @@ def test_a_damaged_image_of_a_split(predict, toycity, tmp_path, counted, capsys,
         assert path.name in line and not counted.seen and not (tmp_path / "scores_val.json").exists()
     else:
         assert len(counted.seen) == 1 and len(results_in(tmp_path / "results_test")) == 1
+
+
+def test_what_is_left_of_a_folder_of_the_same_name_is_named(predict, photos, tmp_path, capsys):
+    predict("--input", photos)
+    assert "other image" not in capsys.readouterr().out
+    (tmp_path / "b" / "photos").mkdir(parents=True)
+    shutil.copy(photos / "a.png", tmp_path / "b" / "photos")
+    predict("--input", tmp_path / "b" / "photos")
+    assert "results_photos also holds 3 other image(s), such as b.png" in capsys.readouterr().out
 
 
 def test_a_single_photo(predict, photos, capsys):
