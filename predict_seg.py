@@ -242,17 +242,23 @@ def predict_video(job: PredictionJob, source: Path, target: Path) -> None:
         return overlay(frame, job.scoring.network.to_color(job.predictor.labels(image).to(torch.uint8).cpu().numpy()))
 
     unfinished = target.with_name(f".{target.stem}.unfinished{target.suffix}")
+    expected, done = count_frames(source) or 0, 0
     try:
         with (
             writing(target),
-            progress_bar(job.accelerator, f"Predicting {source.name}", total=count_frames(source)) as bar,
+            progress_bar(job.accelerator, f"Predicting {source.name}", total=expected or None) as bar,
         ):
-            for _ in rewrite(source, unfinished, draw):
+            for done in rewrite(source, unfinished, draw):  # noqa: B007
                 bar.update()
             unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
     print(f"video: {target}", flush=True)
+    if done < 0.9 * expected:  # some formats only say how long they are, at what rate
+        line = f"{done} of about {expected} frames of {source} could be read"
+        if done < 0.5 * expected:
+            raise RunError(f"{line}: it is damaged")
+        print(f"note: {line}", flush=True)
 
 
 def overlay(photo: np.ndarray, color: np.ndarray) -> np.ndarray:

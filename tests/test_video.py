@@ -142,6 +142,28 @@ def test_what_cannot_be_written_is_refused(in_process, tmp_path, capsys, flags, 
     assert {path.name for path in tmp_path.iterdir()} == {"drive.mp4", "here.mp4"}
 
 
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_truncated_video_is_named(in_process, tmp_path, capsys, monkeypatch, share):
+    monkeypatch.setattr("prediction_job.Predictor.labels", lambda self, image: image[0] * 0)
+    rng, path = np.random.default_rng(0), tmp_path / "drive.mkv"
+    with av.open(str(path), "w") as video:
+        pictures = video.add_stream("libx264", rate=10, options={"g": "1", "bf": "0"})
+        pictures.height, pictures.width, pictures.pix_fmt = 48, 64, "yuv420p"
+        for _ in range(60):
+            frame = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            video.mux(pictures.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        video.mux(pictures.encode())
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    if share < 0.5:
+        with pytest.raises(SystemExit):
+            in_process("predict_seg", "--input", path, "--output", "out.mp4")
+    else:
+        in_process("predict_seg", "--input", path, "--output", "out.mp4")
+    said = capsys.readouterr()
+    found = len(frames_of(tmp_path / "out.mp4"))
+    assert 0 < found < 54 and f"{found} of about 60 frames of {path} could be read" in said.out + said.err
+
+
 def test_an_interrupted_video_leaves_nothing(in_process, tmp_path, monkeypatch):
     import prediction_job
 
