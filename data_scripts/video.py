@@ -90,6 +90,9 @@ def _rewrite(
                 height, width = (side // 2 * 2 for side in changed.shape[:2])
                 if not number:
                     written.height, written.width = height, width
+                    if ratio := pictures.sample_aspect_ratio:  # pixels that are not square
+                        turned = round(frame.rotation / 90) % 2
+                        written.codec_context.sample_aspect_ratio = 1 / ratio if turned else ratio
                 drawn = av.VideoFrame.from_ndarray(np.ascontiguousarray(changed[:height, :width]), format="rgb24")
                 drawn.pts, drawn.time_base = frame.pts, frame.time_base
                 result.mux(written.encode(drawn))

@@ -13,12 +13,13 @@ av = pytest.importorskip("av", reason="videos need PyAV")
 TIMES = [0, 1, 2, 4, 8, 9]  # of the frames, in 1/10 s: they are not evenly spaced
 
 
-def make_video(path, size=(48, 64), sound=True):
+def make_video(path, size=(48, 64), sound=True, ratio=1):
     """Write a video of six frames: the left half becomes brighter, and the top is blue."""
     with av.open(str(path), "w") as video:
         pictures = video.add_stream("libx264", rate=10, options={"crf": "5"})
         pictures.height, pictures.width = size
         pictures.pix_fmt, pictures.codec_context.time_base = "yuv420p", Fraction(1, 10)
+        pictures.codec_context.sample_aspect_ratio = Fraction(ratio)
         tone = video.add_stream("aac", rate=8000, layout="mono") if sound else None
         for number, time in enumerate(TIMES):
             frame = np.zeros((*size, 3), np.uint8)
@@ -68,14 +69,29 @@ def test_a_video_without_sound(tmp_path):
     assert len(frames_of(tmp_path / "out.mp4")) == 6
 
 
-def test_a_video_of_a_turned_phone_is_upright(tmp_path):
-    source = make_video(tmp_path / "phone.mp4")
+def test_pixels_keep_their_aspect_ratio(tmp_path):
+    source = make_video(tmp_path / "drive.mp4", ratio=Fraction(16, 11))
+    list(rewrite(source, tmp_path / "out.mp4", negative))
+    turn(source)
+    list(rewrite(source, tmp_path / "turned.mp4", negative))
+    for name, ratio in (("out.mp4", Fraction(16, 11)), ("turned.mp4", Fraction(11, 16))):
+        with av.open(str(tmp_path / name)) as video:
+            assert video.streams.video[0].sample_aspect_ratio == ratio
+
+
+def turn(source):
+    """Make a video of 48x64 one that its players turn clockwise."""
     content = source.read_bytes()
     identity = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
     turned = np.array([0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30], ">i4").tobytes()  # clockwise
     track = content.index(b"tkhd")
     place = content.index(identity, track)
     source.write_bytes(content[:place] + turned + content[place + 36 :])
+
+
+def test_a_video_of_a_turned_phone_is_upright(tmp_path):
+    source = make_video(tmp_path / "phone.mp4")
+    turn(source)
     seen = []
     assert frame_size(source) == (64, 48)
     list(rewrite(source, tmp_path / "out.mp4", lambda frame: seen.append(frame) or frame))
