@@ -314,7 +314,8 @@ def note_on_scores(config: dict, scored: str, name: str, fold: str | None) -> st
 
 def newest_change(folder: Path) -> float:
     """Return the newest modification time of the files of a saved model. Predictions in its folder do not count."""
-    files = [*folder.glob("*.safetensors"), folder / "config.json", folder / "preprocessor_config.json"]
+    files = [folder / "config.json", folder / "preprocessor_config.json"]
+    files += [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
     return max(path.stat().st_mtime for path in files if path.exists())
 
 

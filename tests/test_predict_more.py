@@ -1,6 +1,7 @@
 """predict_seg.py: what --save writes, windows, ensembles, the CRF, and calibration."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
 from data_scripts.catalog import source_of
-from prediction_job import Trained, turns_photos
+from prediction_job import Trained, newest_change, turns_photos
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
@@ -187,6 +188,15 @@ def test_what_cannot_be_is_refused_in_one_line(predict, capsys, flags, names, sa
     with pytest.raises(SystemExit):
         predict(*flags, names=names)
     assert f"error: {said}" in capsys.readouterr().err
+
+
+def test_changed_weights_of_any_format_are_other_settings(tmp_path):
+    for name in ("config.json", "pytorch_model.bin", "model.safetensors"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (100, 100))
+    for time, name in enumerate(("pytorch_model.bin", "model.safetensors"), start=200):
+        os.utime(tmp_path / name, (time, time))
+        assert newest_change(tmp_path) == time
 
 
 def test_models_of_other_classes_are_no_ensemble(predict, models, tmp_path, capsys):
