@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from huggingface_hub import ModelCard
 
-from data_scripts.catalog import UNNAMED, data_note
+from data_scripts.catalog import UNNAMED, data_note, dataset_of_classes
 from data_scripts.fold_files import Division, divided
 from data_scripts.labels import DataError
 from data_scripts.sources import load_source
@@ -46,7 +46,9 @@ def facts_of(model: str) -> Facts:
     results, folder = find_model(model)
     config, arguments = read_json(folder / "config.json"), read_arguments(results)
     names, dataset = config.get("id2label"), arguments.get("dataset") or config.get("dataset")
-    dataset = dataset if isinstance(dataset, str) else "minicity"  # loading refuses a damaged configuration
+    dataset = dataset if isinstance(dataset, str) else None  # loading refuses a damaged configuration
+    if dataset is None and isinstance(names, dict):
+        dataset = dataset_of_classes([str(name) for name in names.values()])
     return Facts(
         classes=len(names) if isinstance(names, dict) else 0,
         **from_card(folder, dataset),
@@ -55,7 +57,7 @@ def facts_of(model: str) -> Facts:
     )
 
 
-def from_card(folder: Path, dataset: str) -> dict[str, str]:
+def from_card(folder: Path, dataset: str | None) -> dict[str, str]:
     """Return what the model's card says: `data`, `score` and `limits`; "" for what it does not say.
 
     dataset  key of the data set in the catalogue
@@ -78,13 +80,15 @@ def from_card(folder: Path, dataset: str) -> dict[str, str]:
     return facts
 
 
-def example_images(dataset: str, trained: dict) -> list[str]:
+def example_images(dataset: str | None, trained: dict) -> list[str]:
     """Return paths of test or validation images of the model's data set.
 
     trained  flags of the run, or {}
 
     Where the data set is not on this machine: a photo of a street if it shows streets, else [].
     """
+    if dataset is None:
+        return []
     path = trained.get("dataset_path")
     division = Division(val_share=trained.get("val_share"), group_by=trained.get("group_by"))
     try:

@@ -49,6 +49,8 @@ from seg_runs.temperatures import store_temperature
 from trained_model import score_split
 
 PIXELS = 10_000  # of each image, to fit a temperature on
+ROWS = 256  # of an image whose confidence and entropy are computed at a time, because all take as much as its scores
+MEASURES = {"confidence": confidence, "entropy": entropy}  # kinds of pictures
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -164,12 +166,15 @@ def pictures_of(
     pictures = {"ids": labels.to_source(ids), "color": labels.to_color(ids), "train_ids": ids}
     if "overlay" in job.pictures:
         pictures["overlay"] = overlay(image.permute(1, 2, 0).cpu().numpy(), pictures["color"])
-    if "confidence" in job.pictures or "entropy" in job.pictures:
-        probabilities = job.predictor.as_probabilities(scores, image.shape[-2:])
+    measures = {kind: measure for kind, measure in MEASURES.items() if kind in job.pictures}
+    pictures |= {kind: np.empty_like(ids) for kind in measures}
+    for start in range(0, len(ids) if measures else 0, ROWS):
+        rows = slice(start, start + ROWS)
+        probabilities = job.predictor.as_probabilities(scores[:, rows], image.shape[-2:])
         if temperature is not None:
             probabilities = at_temperature(probabilities, temperature)
-        for kind, measure in (("confidence", confidence), ("entropy", entropy)):
-            pictures[kind] = (measure(probabilities) * 255).round().to(torch.uint8).cpu().numpy()
+        for kind, measure in measures.items():
+            pictures[kind][rows] = (measure(probabilities) * 255).round().to(torch.uint8).cpu().numpy()
     return pictures
 
 

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
+import predict_seg
+from app_facts import facts_of
 from data_scripts.catalog import source_of
 from prediction_job import Trained, newest_change, turns_photos
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
@@ -74,6 +76,17 @@ def test_what_save_names_is_written_and_nothing_else(predict, toycity):
         )
     assert sum(shares["all images"].values()) == pytest.approx(1)
     assert Image.open(output / "legend_val.png").size[0] > 100
+
+
+def test_confidence_and_entropy_do_not_depend_on_the_rows_at_a_time(predict, monkeypatch):
+    monkeypatch.setattr(predict_seg, "ROWS", 1000)
+    output = predict("--save", "confidence", "entropy")
+    whole = [pictures(output / f"results_{kind}_val") for kind in ("confidence", "entropy")]
+    monkeypatch.setattr(predict_seg, "ROWS", 7)
+    output = predict("--save", "confidence", "entropy", "--output_dir", output / "parts")
+    for kind, expected in zip(("confidence", "entropy"), whole, strict=True):
+        found = pictures(output / "parts" / f"results_{kind}_val")
+        assert all(np.array_equal(expected[name], found[name]) for name in expected) and len(expected) == len(found)
 
 
 def test_a_prediction_goes_on_if_one_of_its_pictures_is_missing(predict, models):
@@ -236,6 +249,7 @@ def test_a_model_of_other_classes_keeps_their_names(in_process, tmp_path, names)
     in_process("predict_seg", *flags, "--num_workers", 0)
     shares = json.loads((tmp_path / "shares_me.json").read_text())["all images"]
     assert shares and {*shares} <= {*names}
+    assert facts_of(str(model)).examples == []
     assert {*np.unique(Image.open(tmp_path / "results_me" / "me.png"))} <= {*range(len(names))}
 
 
