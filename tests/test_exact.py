@@ -282,7 +282,7 @@ def test_other_data_cannot_be_resumed_with(toycity, city, in_process, tmp_path, 
     run = tmp_path / "r"
     in_process("train_seg", *FAST, *batch(2), "--max_train_steps", 2, *flags_of(toycity, run))
     with pytest.raises(SystemExit):
-        in_process("train_seg", "--resume_from_checkpoint", run, "--dataset_path", city, "--epochs", 5)
+        in_process("train_seg", "--resume_from_checkpoint", run, "--dataset_path", city, "--max_train_steps", 5)
     assert "started with 3 steps per epoch" in capsys.readouterr().err
 
 
