@@ -30,11 +30,7 @@ def check_arguments(args: TrainArguments) -> list[str]:
     refuse_missing_trackers(args.run)
     if not args.run.resume_from_checkpoint:
         return []
-    changes = changed_flags(args, checkpoints.run_of(args.run.resume_from_checkpoint) / "args.yaml")
-    steps = args.optimization.max_train_steps
-    if steps is not None and any(change.startswith("--epochs ") for change in changes):
-        raise RunError(f"--epochs has no effect, because this run takes {steps} steps: give --max_train_steps instead")
-    return changes
+    return changed_flags(args, checkpoints.run_of(args.run.resume_from_checkpoint) / "args.yaml")
 
 
 def check_micro_batch(args: TrainArguments, images: int, accelerator: Accelerator) -> None:

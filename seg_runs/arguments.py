@@ -45,7 +45,11 @@ class OptimizationOptions:
         help="micro-batches per optimizer step, to save memory",
         metadata={"least": 1, "may_change": True, "effect": OTHER_GROUPS},
     )
-    epochs: int = HfArg(default=200, help="passes over the training images", metadata={"least": 1, "may_change": True})
+    epochs: int = HfArg(
+        default=200,
+        help="passes over the training images",
+        metadata={"least": 1, "may_change": True, "overridden_by": "max_train_steps"},
+    )
     max_train_steps: int | None = HfArg(
         default=None, help="total optimizer steps; overrides --epochs", metadata={"least": 1, "may_change": True}
     )

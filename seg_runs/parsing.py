@@ -19,6 +19,7 @@ names each of a fixed number of values. This module reads the others:
     negated       help of `--no_FLAG`
     may_change    True if a resumed run may change the flag
     effect        what else changes then, in the line that reports the change
+    overridden_by another flag, with which this one has no effect, so that a resumed run with it may not change this one
     no_score      True if the flag changes no score, so that runs that differ in it can be compared
     of_launch     True if the flag belongs to one launch, not to the run: args.yaml does not keep it
     added         date, or date and time, on which the flag was added ("2026-11-25 22:04"). args.yaml of an older run
@@ -438,6 +439,11 @@ def changed_flags(arguments: Any, path: Path) -> list[str]:
             raise RunError(
                 f"--{name} {now[name]} differs from {before}, the value that the run started with: a resumed run keeps "
                 f"its flags, except {', '.join(f'--{name}' for name in may_change)}"
+            )
+        other = flags[name].metadata.get("overridden_by")
+        if other is not None and now[other] is not None:
+            raise RunError(
+                f"--{name} has no effect, because this run has --{other} {now[other]}: give --{other} instead"
             )
         effect = flags[name].metadata.get("effect")
         changes.append(

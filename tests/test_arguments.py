@@ -17,6 +17,7 @@ from seg_models.catalog import MODELS
 from seg_runs import publish, report
 from seg_runs.arguments import HubOptions, OptimizationOptions, RunOptions
 from seg_runs.launch import RunError
+from seg_runs.optimization import WEIGHT_DECAY
 from seg_runs.parsing import flags_of, flat, parse_arguments, parts_of, save_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -368,6 +369,11 @@ def test_texts_name_the_defaults_of_models_and_data_sets():
         words = [word.strip(",") for word in text.split()]
         written = {as_number(word) for word in words if word not in WORDS_OF_DEFAULTS}
         assert written == set(values), name
+    with_other = fields["weight_decay"].metadata["help"].partition("; with another")[2].rstrip(")")
+    assert [as_number(word) for word in re.findall(r"\d\S*", with_other)] == [
+        WEIGHT_DECAY["adamw"],
+        WEIGHT_DECAY["sgd"],
+    ]
     page = (ROOT / "docs" / "augmentation.md").read_text()
     for source in DATASETS.values():
         assert "{}x{}".format(*source.crop_size) in page
