@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import psutil
 import torch
 
+from data_scripts.evaluation import evenly_spread
 from seg_models.cost import forward_memory, training_memory
 from seg_runs import checkpoints
 from seg_runs.launch import LESS_MEMORY, RunError, on_first_process
@@ -128,7 +128,7 @@ def time_validation(setup: Setup, predict: Callable[[dict], torch.Tensor]) -> fl
     if not setup.feed.validates:
         return 0.0
     images = setup.feed.val_loader.dataset
-    chosen = np.linspace(0, len(images) - 1, min(PICTURES, len(images))).round().astype(int).tolist()
+    chosen = evenly_spread(images, PICTURES)
     predict(images[chosen[0]]).cpu()
     begun = time.perf_counter()
     for index in chosen:

@@ -22,8 +22,8 @@ from prediction_job import Trained, dataset_of, load_splits
 from seg_models.cost import prediction_memory
 from seg_models.exported import Runner
 from seg_models.predictor import Predictor
-from seg_runs.launch import RunError, make_accelerator
-from trained_model import free_memory_of, score_split
+from seg_runs.launch import RunError, make_accelerator, progress_bar
+from trained_model import compute_scores, free_memory_of, load_metric
 
 COMPARED = 3  # photos
 # The least share of the pixels that must have the network's class, and the most that a probability may differ. float16
@@ -198,13 +198,11 @@ def mean_iou(classes: Callable[[torch.Tensor], torch.Tensor], title: str, photos
     """Return the mIoU of a function from photos, uint8 (3, H, W), to train ids (H, W), on the labelled photos."""
     split, scoring = photos.labelled, photos.scoring
     items = split.with_transform(EvalTransform(Pixels(split, scoring.files), table=scoring.table))
-    scores = score_split(
-        make_accelerator(),
-        title,
-        eval_loader(items, 1, 0, 0, pin_memory=False),
-        scoring.network,
-        lambda item: scoring.counted(classes(item["pixel_values"]).to(torch.uint8)),
-    )
+    accelerator, metric = make_accelerator(), load_metric()
+    for item in progress_bar(accelerator, title, loader=eval_loader(items, 1, 0, 0, pin_memory=False)):
+        prediction = classes(item["pixel_values"]).to(torch.uint8)
+        metric.add_batch(predictions=scoring.counted(prediction), references=item["labels"])
+    scores = compute_scores(accelerator, metric, scoring.network)
     return None if scores is None else scores["mean_iou"]
 
 

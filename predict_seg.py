@@ -46,7 +46,7 @@ from seg_runs.launch import RunError, on_first_process, one_line_errors, progres
 from seg_runs.parsing import parse_arguments
 from seg_runs.results import class_table
 from seg_runs.temperatures import store_temperature
-from trained_model import score_split
+from trained_model import compute_scores, load_metric
 
 PIXELS = 10_000  # of each image, to fit a temperature on
 ROWS = 256  # of an image whose confidence and entropy are computed at a time, because all take as much as its scores
@@ -112,36 +112,42 @@ def predict_split(job: PredictionJob, split: Dataset, folder: predictions.Predic
     accelerator, scoring = job.accelerator, job.scoring
     labelled, labels = "label" in split.column_names, scoring.network
     images = {row["name"]: [row["image"]["path"], *file_state(row["image"])] for row in split}
-    temperature, damaged = job.temperature, []
+    temperature = job.temperature
     done = on_first_process(accelerator, folder.begin, {**job.settings, "temperature": temperature}, images)
 
-    def predict_image(item: dict) -> torch.Tensor | None:
-        """Return train ids (H, W), predicted and written now, or read if an earlier run wrote them.
-
-        Returns None if the image cannot be predicted, or if it was predicted earlier and has no label to score.
-        """
+    damaged = []
+    metric = load_metric()
+    for item in progress_bar(accelerator, f"Predicting {folder.name}", loader=eval_items(job, split, not labelled)):
         name = item["name"]
         if "error" in item:
             damaged.append(item["error"])
-            return None
-        if name in done:
-            if not labelled:
-                return None
-            return scoring.counted(torch.from_numpy(labels.train_ids[read_label(str(folder.files(name)["ids"]))]))
-        if too_large := lack_of_memory(job.predictor, item["pixel_values"].shape[-2:]):
-            if labelled:
-                raise RunError(f"{folder.name}: image {name} {too_large}")
-            damaged.append(f"image {name} {too_large}")
-            return None
-        image = item["pixel_values"].to(accelerator.device)
-        scores = job.predictor(image)
-        prediction = scores.argmax(0).to(torch.uint8)
-        folder.write(name, pictures_of(job, image, scores, prediction, temperature))
-        return scoring.counted(prediction)
+            continue
+        if name not in done:
+            if too_large := lack_of_memory(job.predictor, item["pixel_values"].shape[-2:]):
+                if labelled:
+                    raise RunError(f"{folder.name}: image {name} {too_large}")
+                damaged.append(f"image {name} {too_large}")
+                continue
+            prediction = predict_image(job, item["pixel_values"].to(accelerator.device), folder, name, temperature)
+        elif labelled:  # an earlier run has predicted it
+            prediction = torch.from_numpy(labels.train_ids[read_label(str(folder.files(name)["ids"]))])
+        if labelled:
+            metric.add_batch(predictions=scoring.counted(prediction), references=item["labels"].to(prediction.device))
+    return compute_scores(accelerator, metric, labels), gather_object(damaged)
 
-    items = eval_items(job, split, pass_errors=not labelled)
-    scores = score_split(accelerator, f"Predicting {folder.name}", items, labels, predict_image)
-    return scores, gather_object(damaged)
+
+def predict_image(
+    job: PredictionJob,
+    image: torch.Tensor,
+    folder: predictions.Predictions,
+    name: str,
+    temperature: float | None,
+) -> torch.Tensor:
+    """Predict an image, uint8 (3, H, W), and write its pictures under `name`. Returns train ids (H, W), uint8."""
+    scores = job.predictor(image)
+    prediction = scores.argmax(0).to(torch.uint8)
+    folder.write(name, pictures_of(job, image, scores, prediction, temperature))
+    return prediction
 
 
 def eval_items(job: PredictionJob, split: Dataset, pass_errors: bool = False) -> DataLoader:

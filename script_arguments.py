@@ -82,7 +82,7 @@ class AppArguments:
     examples: str | None = HfArg(
         default=None,
         help="folder of example photos (default: images of the model's data set)",
-        metadata={"metavar": "DIR"},
+        metadata={"metavar": "FOLDER"},
     )
     test_size: list[int] | None = HfArg(
         default=None,
@@ -111,7 +111,7 @@ class AppArguments:
     export_space: str | None = HfArg(
         default=None,
         help="do not start; write a folder that a hub Space runs, with the model",
-        metadata={"metavar": "DIR", "excludes": NOT_IN_A_SPACE},
+        metadata={"metavar": "FOLDER", "excludes": NOT_IN_A_SPACE},
     )
     share: bool = HfArg(
         default=False,

@@ -5,8 +5,8 @@
     accelerate launch train_seg.py --dataset camvid --dataset_path camvid --model streetnet --epochs 100
 
 Read it from top to bottom: `train` runs the epochs of the job that `training_job.py` builds, `train_one_epoch` runs the
-steps, `train_step` computes loss and gradient, and `validate` scores the model. Before that, `rehearse` measures a few
-steps.
+steps, `train_step` computes loss and gradient, and `validate` scores the model. `rehearse`, at the end, measures a few
+steps before the first epoch.
 """
 
 import time
@@ -24,7 +24,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
@@ -34,7 +33,7 @@ import dry_run
 import predict_seg
 from card_facts import card_facts
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
-from data_scripts.evaluation import Scoring
+from data_scripts.evaluation import Scoring, evenly_spread
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
 from data_scripts.recognition import with_dataset
 from seg_models.errors import ModelError
@@ -55,7 +54,7 @@ from seg_runs.parsing import parse_arguments
 from seg_runs.results import class_table, comparison
 from seg_runs.state import Totals
 from seg_runs.stop import StopRequest, stop_with_launcher
-from trained_model import score_split
+from trained_model import compute_scores, load_metric
 from training_job import Job, Setup, description, fit_time, open_setup, start_job
 
 NUM_PICTURES = 3  # validation images to draw after each validation
@@ -93,47 +92,13 @@ def train(args: TrainArguments, started: float) -> None:
         say(job.accelerator, run_folder.outcome(job.folder, job.state, args.run.select))
 
 
-def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
-    """Refuse a run that does not fit into memory, and measure a few steps of a long one (dry_run.py says when).
-
-    `started` is the start of the program on `time.perf_counter`, from which --max_train_time counts. Returns the setup
-    with the number of steps that fit, and the pace of the run, as far as it is known.
-    """
-    may_not_fit = on_first_process(setup.accelerator, dry_run.refuse_lack_of_memory, setup)
-    if not (may_not_fit or dry_run.is_due(setup)):
-        return setup, Pace()
-    learner, network, device = setup.learner, setup.args.network, setup.accelerator.device
-    predictor = Predictor(learner.scored, IMAGENET_MEAN, IMAGENET_STD, Views(network.test_size))
-
-    def step(parts: list[dict[str, torch.Tensor]]) -> None:
-        train_step(
-            setup.accelerator,
-            learner.wrapped,
-            parts,
-            setup.criterion,
-            learner.optimizer,
-            setup.args.optimization.max_grad_norm,
-        )
-        if learner.ema is not None:
-            learner.ema.update(learner.model, step=1)
-
-    def predict(item: dict) -> torch.Tensor:
-        with at_output_stride(learner.scored, network.eval_output_stride):
-            return predict_item(predictor, item, setup.criterion.loss_function, setup.scoring, device)[0]
-
-    forecast = dry_run.measure(setup, step, predict)
-    setup = fit_time(setup, forecast.pace, time.perf_counter() - started)
-    steps = setup.schedule.steps
-    say(setup.accelerator, f"{description(setup)}\n{forecast.line(steps, setup.calendar(steps).validations)}")
-    return setup, forecast.pace
-
-
 def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> None:
     """Run the optimizer steps of epoch `number`. A resumed run skips the steps that are done.
 
     `begun` is the start of the epoch on `time.perf_counter`, moved back by the time that the interrupted run took.
     """
     accelerator, state, plan, learner, run = job.accelerator, job.state, job.plan, job.learner, job.args.run
+    max_grad_norm = job.args.optimization.max_grad_norm
     steps = job.steps_of(number)
     done = state.step - steps.start
     job.feed.epoch.set(number)
@@ -145,18 +110,20 @@ def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> N
         ended = time.perf_counter()
         while state.step < steps.stop:
             rate = set_learning_rate(learner.optimizer, job.schedule(state.step))
-            parts = list(itertools.islice(batches, plan.accumulation))
-            totals, norm = train_step(
-                accelerator,
-                learner.wrapped,
-                parts,
-                job.criterion,
-                learner.optimizer,
-                job.args.optimization.max_grad_norm,
+            micro_batches = list(itertools.islice(batches, plan.accumulation))
+            totals, grad_norm = train_step(
+                accelerator, learner.wrapped, micro_batches, job.criterion, learner.optimizer, max_grad_norm
             )
-            count_step(job, totals, norm)
-            last, loss = state.step == steps.stop, totals.loss / (totals.weight or 1)
-            job.log.step({"loss": loss, "learning_rate": rate, "grad_norm": norm}, last)
+            if math.isfinite(grad_norm):
+                state.count_step(totals)
+                if learner.ema is not None:
+                    learner.ema.update(learner.model, step=state.step)
+            else:
+                state.skip_step()
+                run_folder.refuse_endless_skipping(job.folder, state, learner.model)
+            last = state.step == steps.stop
+            loss = totals.loss / (totals.weight or 1)
+            job.log.step({"loss": loss, "learning_rate": rate, "grad_norm": grad_norm}, last)
             before, ended = ended, time.perf_counter()
             job.pace.add_step(ended - before)
             bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", run_left=job.time_left(), refresh=False)
@@ -175,48 +142,42 @@ def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> N
 def train_step(
     accelerator: Accelerator,
     model: torch.nn.Module,
-    parts: list[dict[str, torch.Tensor]],
+    micro_batches: list[dict[str, torch.Tensor]],
     criterion: Criterion,
     optimizer: torch.optim.Optimizer,
     max_grad_norm: float | None,
 ) -> tuple[Totals, float]:
     """Run one optimizer step. Returns its `Totals` over all processes, and the norm of the gradient.
 
-    `parts` are the micro-batches of this process. The objective is the total loss divided by the total weight. If the
+    The step minimises the total loss divided by the total weight, over the micro-batches of all processes. If the
     gradient is not finite, the step leaves weights, buffers and optimizer unchanged.
     """
     device = accelerator.device
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    pixels_per_step = sum(part["labels"].numel() for part in parts)
-    counter = where_sums_are_exact(device)
-    totals = torch.zeros(4, device=counter, dtype=torch.float64)
-    for i, part in enumerate(parts, start=1):
-        pixels = normalize(part["pixel_values"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
-        target = part["labels"].to(device, non_blocking=True)
-        with nullcontext() if i == len(parts) else accelerator.no_sync(model):
-            taught = criterion.teach(pixels)
+    own_pixels = sum(batch["labels"].numel() for batch in micro_batches)
+    sums = torch.zeros(4, device=device_of_sums(device), dtype=torch.float64)
+    for i, batch in enumerate(micro_batches, start=1):
+        pixels = normalize(batch["pixel_values"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
+        target = batch["labels"].to(device, non_blocking=True)
+        with nullcontext() if i == len(micro_batches) else accelerator.no_sync(model):
+            teacher_logits = criterion.teach(pixels)
             output = model(pixel_values=pixels)
             logits = resize_logits(output.logits, target.shape[-2:])
             loss, weight = criterion.loss_function(logits, target)
-            objective = criterion.objective((loss, weight), output, taught, target)
-            # The exact denominator, the weight summed over processes and parts, is not known yet. Dividing by the
+            objective = criterion.objective((loss, weight), output, teacher_logits, target)
+            # The exact denominator, the weight of all micro-batches and processes, is not known yet. Dividing by the
             # number of pixels keeps fp16 gradients in range. The factor below corrects for the difference.
-            accelerator.backward(objective / pixels_per_step)
+            accelerator.backward(objective / own_pixels)
         correct, valid = (logits.detach().argmax(1) == target).sum(), (target != IGNORE_INDEX).sum()
-        totals += torch.stack([value.detach().to(counter).double() for value in (loss, weight, correct, valid)])
-    totals = Totals(*accelerator.reduce(totals).tolist())
+        sums += torch.stack([value.detach().to(sums.device).double() for value in (loss, weight, correct, valid)])
+    totals = Totals(*accelerator.reduce(sums).tolist())
     accelerator.unscale_gradients(optimizer)
     # `num_processes` turns the average over processes into a sum. Without a valid pixel, the gradients are zero.
-    factor = pixels_per_step * accelerator.num_processes / (totals.weight or 1)
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    norm = factor * torch.nn.utils.get_total_norm(gradients).item()
+    factor = own_pixels * accelerator.num_processes / (totals.weight or 1)
+    grad_norm = scale_gradients(model, factor, max_grad_norm)
     if not math.isfinite(totals.loss):
-        norm = math.nan  # the gradient of a loss that overflowed cannot be trusted
-    if max_grad_norm is not None and norm > max_grad_norm:
-        factor *= max_grad_norm / norm
-    if math.isfinite(norm):
-        for gradient in gradients:
-            gradient.mul_(factor)
+        grad_norm = math.nan  # the gradient of a loss that overflowed cannot be trusted
+    if math.isfinite(grad_norm):
         optimizer.step()
     else:
         for buffer, before in buffers:
@@ -224,23 +185,26 @@ def train_step(
         if accelerator.scaler is not None:
             accelerator.scaler.update()  # lowers the scale
     optimizer.zero_grad()
-    return totals, norm
+    return totals, grad_norm
 
 
-def count_step(job: Job, totals: Totals, norm: float) -> None:
-    """Add a step to the epoch's sums and to the moving average, or count it as skipped if `norm` is not finite."""
-    state, learner = job.state, job.learner
-    if math.isfinite(norm):
-        state.count_step(totals)
-        if learner.ema is not None:
-            learner.ema.update(learner.model, step=state.step)
-    else:
-        state.skip_step()
-        bad = checkpoints.not_finite(learner.model.state_dict())
-        run_folder.refuse_endless_skipping(job.folder, state, bad)
+def scale_gradients(model: torch.nn.Module, factor: float, max_grad_norm: float | None) -> float:
+    """Multiply the gradients by `factor`, then clip their norm to `max_grad_norm`. Returns the norm before clipping.
+
+    Gradients whose norm is not finite stay as they are.
+    """
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = factor * torch.nn.utils.get_total_norm(gradients).item()
+    if not math.isfinite(norm):
+        return norm
+    if max_grad_norm is not None and norm > max_grad_norm:
+        factor *= max_grad_norm / norm
+    for gradient in gradients:
+        gradient.mul_(factor)
+    return norm
 
 
-def where_sums_are_exact(device: torch.device) -> torch.device:
+def device_of_sums(device: torch.device) -> torch.device:
     """Return the device for float64 sums: `device`, or the CPU if it has no float64 (MPS)."""
     return torch.device("cpu") if device.type == "mps" else device
 
@@ -253,7 +217,8 @@ def end_epoch(job: Job, number: int, begun: float) -> None:
     row |= {"train_loss": state.totals.mean_loss, "train_accuracy": state.totals.accuracy}
     if steps.stop == schedule.steps or (job.feed.validates and job.is_milestone(number)):
         validated = time.perf_counter()
-        row |= validate(job, number)
+        scores = validate(job, number)
+        row |= loggable(scores, job.labels) if scores else {}
         job.pace.add_validation(time.perf_counter() - validated)
     job.log.epoch(row | {"seconds": time.perf_counter() - begun})
     if len(steps) == job.plan.steps:  # else a longer run can complete this epoch when it resumes
@@ -262,42 +227,38 @@ def end_epoch(job: Job, number: int, begun: float) -> None:
         checkpoints.update_state(job.folder, state)
 
 
-def validate(job: Job, number: int) -> dict:
-    """Score the model, or its moving average, on the validation images, and draw pictures. Returns values to log.
+def validate(job: Job, number: int) -> dict | None:
+    """Score the model, or its moving average, and keep it in best/ if it improves. Draw pictures.
 
-    Saves it to best/ if it is the best so far, if `--select last` is given, or if there are no validation images, but
-    never if its validation loss is not finite.
+    Returns the scores, or None without validation images.
     """
-    state, model, network = job.state, job.learner.scored, job.args.network
-    predictor, scores = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, Views(network.test_size)), None
+    accelerator, model, network = job.accelerator, job.learner.scored, job.args.network
+    predictor = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, Views(network.test_size))
+    scores = None
     with at_output_stride(model, network.eval_output_stride):
         if job.feed.validates:
-            if job.accelerator.num_processes > 1:  # score with the batch norm statistics that are saved: rank 0's
-                for buffer in model.buffers():
-                    torch.distributed.broadcast(buffer, src=0)
             scores = evaluate_model(
-                job.accelerator, predictor, job.feed.val_loader, job.criterion.loss_function, job.scoring
+                accelerator, predictor, job.feed.val_loader, job.criterion.loss_function, job.scoring
             )
-        sound = scores is None or math.isfinite(scores["val_loss"])
-        first = scores is None or state.best_mean_iou is None
-        better = sound and (first or job.args.run.select == "last" or scores["mean_iou"] > state.best_mean_iou)
-        if not sound:
-            say(job.accelerator, "note: the validation loss is not finite: these weights are not saved to best/")
-        if better:
-            state.keep_best(number, scores and scores["mean_iou"])
-        if better and job.accelerator.is_main_process:
-            measured = {"operations": job.operations, "peak_memory": dry_run.peak_memory(job.accelerator.device)}
-            run_folder.save_best(job.folder, model, predictor.image_processor(), state, card_facts(), scores, measured)
-        if scores and job.accelerator.is_main_process:
+            if not math.isfinite(scores["val_loss"]):
+                say(accelerator, "note: the validation loss is not finite: these weights are not saved to best/")
+        if job.state.improves(scores, job.args.run.select):
+            keep_best(job, number, predictor, scores)
+        if scores and accelerator.is_main_process:
             path = job.folder / "images" / f"epoch_{number:04d}.png"
             with writing(path):
                 draw_pictures(path, predictor, job.feed.val_loader.dataset, job.labels)
             print(class_table(job.labels.names, scores), flush=True)
-    if scores is None:
-        return {}
-    by_class = dict(zip(map(iou_column, job.labels.names), scores["per_category_iou"], strict=True))
-    measured = {key: scores[key] for key in ("val_loss", "val_accuracy", "mean_iou")} | by_class
-    return {key: value if math.isfinite(value) else None for key, value in measured.items()}
+    return scores
+
+
+def keep_best(job: Job, number: int, predictor: Predictor, scores: dict | None) -> None:
+    """Save the weights of epoch `number` to best/, with their scores."""
+    job.state.keep_best(number, scores and scores["mean_iou"])
+    if job.accelerator.is_main_process:
+        measured = {"operations": job.operations, "peak_memory": dry_run.peak_memory(job.accelerator.device)}
+        processor = predictor.image_processor()
+        run_folder.save_best(job.folder, predictor.model, processor, job.state, card_facts(), scores, measured)
 
 
 def evaluate_model(
@@ -305,18 +266,21 @@ def evaluate_model(
 ) -> dict:
     """Return the scores of the `mean_iou` metric, and the mean loss as `val_loss`.
 
-    Every image counts once, at the size of its label, for any number of processes.
+    Every image counts once, at the size of its label, for any number of processes. All processes use the batch norm
+    statistics of the first, which are saved.
     """
+    if accelerator.num_processes > 1:
+        for buffer in predictor.model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
     device = accelerator.device
-    totals = torch.zeros(2, device=where_sums_are_exact(device), dtype=torch.float64)
-
-    def predict_image(item: dict) -> torch.Tensor:
-        prediction, sums = predict_item(predictor, item, loss_function, scoring, device)
-        totals.add_(torch.stack(sums).to(totals.device).double())
-        return scoring.counted(prediction)
-
-    scores = score_split(accelerator, "Validation", loader, scoring.network, predict_image)
-    loss, weight = accelerator.reduce(totals).tolist()
+    metric = load_metric()
+    sums = torch.zeros(2, device=device_of_sums(device), dtype=torch.float64)
+    for item in progress_bar(accelerator, "Validation", loader=loader):
+        prediction, loss = predict_item(predictor, item, loss_function, scoring, device)
+        metric.add_batch(predictions=scoring.counted(prediction), references=item["labels"].to(device))
+        sums += torch.stack(loss).to(sums.device).double()
+    scores = compute_scores(accelerator, metric, scoring.network)
+    loss, weight = accelerator.reduce(sums).tolist()
     return scores | {"val_loss": loss / (weight or 1), "val_accuracy": scores["overall_accuracy"]}
 
 
@@ -326,19 +290,54 @@ def predict_item(
     """Return the train ids (H, W) that are predicted for a validation item, uint8, and its loss."""
     target = item["labels"].to(device)
     scores = predictor(item["pixel_values"].to(device), size=target.shape)
-    sums = loss_function(scores[None], scoring.for_loss(target)[None])
-    return scores.argmax(0).to(torch.uint8), sums
+    loss = loss_function(scores[None], scoring.for_loss(target)[None])
+    return scores.argmax(0).to(torch.uint8), loss
+
+
+def loggable(scores: dict, labels: LabelInfo) -> dict[str, float | None]:
+    """Return what an epoch's row holds of its scores, with None for what is not finite."""
+    row = {key: scores[key] for key in ("val_loss", "val_accuracy", "mean_iou")}
+    row |= dict(zip(map(iou_column, labels.names), scores["per_category_iou"], strict=True))
+    return {key: value if math.isfinite(value) else None for key, value in row.items()}
 
 
 def draw_pictures(path: Path, predictor: Predictor, items: Dataset, labels: LabelInfo) -> None:
     """Draw image, truth and prediction of a few images, evenly spread over the evaluation items."""
-    chosen = np.linspace(0, len(items) - 1, min(NUM_PICTURES, len(items))).round().astype(int).tolist()
     rows = []
-    for index in chosen:
+    for index in evenly_spread(items, NUM_PICTURES):
         image, truth = items[index]["pixel_values"], items[index]["labels"].numpy()
         prediction = predictor.labels(image.to(predictor.model.device), truth.shape).to(torch.uint8).cpu().numpy()
         rows.append((image.permute(1, 2, 0).numpy(), labels.to_color(truth), labels.to_color(prediction)))
     write_picture(path, comparison(rows, ("image", "truth", "prediction"), labels.legend))
+
+
+def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
+    """Refuse a run that does not fit into memory, and measure a few steps of a long one (dry_run.py says when).
+
+    `started` is the start of the program on `time.perf_counter`, from which --max_train_time counts. Returns the setup
+    with the number of steps that fit, and the pace of the run, as far as it is known.
+    """
+    may_not_fit = on_first_process(setup.accelerator, dry_run.refuse_lack_of_memory, setup)
+    if not (may_not_fit or dry_run.is_due(setup)):
+        return setup, Pace()
+    learner, network, device = setup.learner, setup.args.network, setup.accelerator.device
+    max_grad_norm = setup.args.optimization.max_grad_norm
+    predictor = Predictor(learner.scored, IMAGENET_MEAN, IMAGENET_STD, Views(network.test_size))
+
+    def step(micro_batches: list[dict[str, torch.Tensor]]) -> None:
+        train_step(setup.accelerator, learner.wrapped, micro_batches, setup.criterion, learner.optimizer, max_grad_norm)
+        if learner.ema is not None:
+            learner.ema.update(learner.model, step=1)
+
+    def predict(item: dict) -> torch.Tensor:
+        with at_output_stride(learner.scored, network.eval_output_stride):
+            return predict_item(predictor, item, setup.criterion.loss_function, setup.scoring, device)[0]
+
+    forecast = dry_run.measure(setup, step, predict)
+    setup = fit_time(setup, forecast.pace, time.perf_counter() - started)
+    steps = setup.schedule.steps
+    say(setup.accelerator, f"{description(setup)}\n{forecast.line(steps, setup.calendar(steps).validations)}")
+    return setup, forecast.pace
 
 
 if __name__ == "__main__":

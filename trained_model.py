@@ -2,13 +2,13 @@
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, BaseImageProcessor, PreTrainedModel
 from transformers.utils import logging
 
@@ -20,8 +20,11 @@ from model_paths import HERE
 from seg_models.models import SegFormer, SegmentationModel  # registers them with transformers
 from seg_runs.checkpoints import not_finite
 from seg_runs.files import CHECKSUMS, damage, read_json
-from seg_runs.launch import RunError, os_reason, progress_bar
+from seg_runs.launch import RunError, os_reason
 from seg_runs.state import is_count, is_number
+
+if TYPE_CHECKING:
+    from evaluate import EvaluationModule
 
 METRIC = HERE / "metrics" / "mean_iou"
 LARGEST = 2**16  # largest number in a configuration: a damaged one must not make the network fill all memory
@@ -195,29 +198,20 @@ def processor_size(processor: BaseImageProcessor, strict: bool = True) -> tuple[
     return processor.size["height"], processor.size["width"]
 
 
-def score_split(
-    accelerator: Accelerator,
-    title: str,
-    loader: DataLoader,
-    labels: LabelInfo,
-    predict: Callable[[dict], torch.Tensor | None],
-) -> dict | None:
-    """Predict every item of `loader` and score the predictions over all processes.
-
-    title    title of the progress bar
-    predict  maps an item to train ids (H, W), uint8, at the size of its labels, or to None to leave it out of the score
-
-    Returns the scores of the `mean_iou` metric, or None if no pixel has a label, as in Cityscapes' test split.
-    """
+def load_metric() -> "EvaluationModule":
+    """Return a new `mean_iou` metric. Its `add_batch` takes train ids (H, W), uint8, of any device."""
     import evaluate
 
-    metric = evaluate.load(str(METRIC))
-    for item in progress_bar(accelerator, title, loader=loader):
-        prediction = predict(item)
-        if prediction is not None and "labels" in item:
-            metric.add_batch(predictions=prediction, references=item["labels"].to(prediction.device))
+    return evaluate.load(str(METRIC))
+
+
+def compute_scores(accelerator: Accelerator, metric: "EvaluationModule", labels: LabelInfo) -> dict | None:
+    """Return the scores of a metric whose pixels were counted on all processes.
+
+    Returns None if no pixel has a label, as in Cityscapes' test split.
+    """
     metric.counts = accelerator.reduce(metric.counts.to(accelerator.device))
-    if not metric.counts[list(range(len(labels.names)))].any():
+    if not metric.counts[: len(labels.names)].any():
         return None
     return metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index)
 

@@ -13,7 +13,7 @@ from data_scripts.labels import IGNORE_INDEX, DataError
 from script_arguments import TrainArguments
 from seg_models.arguments import LossOptions
 from seg_models.loss_terms import loss_terms
-from seg_models.models import model_entry
+from seg_models.models import model_entry, parts_to_freeze
 from seg_models.predictor import check_sides, refuse_smaller, smallest_side
 from seg_runs import checkpoints, run_folder
 from seg_runs.launch import RunError, check_batch_norm, say
@@ -44,6 +44,17 @@ def check_micro_batch(args: TrainArguments, images: int, accelerator: Accelerato
         check_batch_norm(accelerator, args.network.sync_bn, images)
 
 
+def check_learning_head(args: TrainArguments, model: torch.nn.Module, images: int, accelerator: Accelerator) -> None:
+    """Raise RunError if `--freeze_bn` leaves batch norm over pooled maps in the head, and it would see a single image.
+
+    images  number that a process sees at a time
+    """
+    if not args.network.freeze_bn or model.classifier in parts_to_freeze(model, args.network):
+        return
+    if any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
+        check_batch_norm(accelerator, sync_bn=False, images=images)
+
+
 def check_crops(args: TrainArguments, model: torch.nn.Module, crop_size: Sequence[int]) -> None:
     """Raise an error if crops or validation images are too small for the network."""
     follows_from = "--train_size" if args.data.train_size else "the images"
@@ -71,8 +82,8 @@ def check_teachers(
     """
     for teacher in teachers:
         refuse_smaller("--crop_size", crop_size, smallest_side(teacher.network))
-    scored = args.data.eval_dataset[0] if args.data.eval_dataset else args.data.dataset
-    known = teachers_that_may_have_seen({"teachers": entries_of(teachers)}, scored, "val", args.data.fold)
+    entries = {"teachers": entries_of(teachers)}
+    known = teachers_that_may_have_seen(entries, args.data.scored_dataset, "val", args.data.fold)
     if known and validates:
         say(accelerator, f"note: {teachers_note(known)}")
 
@@ -82,8 +93,7 @@ def note_on_start(args: TrainArguments, validates: bool, accelerator: Accelerato
     start = args.network.init_from or args.network.pretrained_encoder
     if not start or args.run.resume_from_checkpoint or not validates:
         return
-    scored = args.data.eval_dataset[0] if args.data.eval_dataset else args.data.dataset
-    if note := start_note(start, scored, args.data.fold):
+    if note := start_note(start, args.data.scored_dataset, args.data.fold):
         say(accelerator, f"note: {note}")
 
 

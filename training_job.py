@@ -39,7 +39,6 @@ from seg_runs.card import public_arguments
 from seg_runs.files import write_picture, writing
 from seg_runs.launch import (
     RunError,
-    check_batch_norm,
     let_gloo_finish,
     make_accelerator,
     on_each_machine,
@@ -57,6 +56,7 @@ from teachers import Teacher, entries_of, load_teacher
 from training_checks import (
     check_arguments,
     check_crops,
+    check_learning_head,
     check_micro_batch,
     check_teachers,
     note_on_ohem,
@@ -175,10 +175,10 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
     fit. Writes nothing to the run folder yet.
     """
     changes = check_arguments(args)
-    data, scoring, share = load_training_data(args.data)
+    data, scoring, val_share = load_training_data(args.data)
     labels = scoring.network
-    checkpointing, trackers = args.network.gradient_checkpointing, tracker_names(args.run)
-    accelerator = make_accelerator(args.run.deterministic, checkpointing, trackers)
+    trackers = tracker_names(args.run)
+    accelerator = make_accelerator(args.run.deterministic, args.network.gradient_checkpointing, trackers)
     with run_folder.locked_run(args.run, accelerator) as run:
         plan = make_plan(args.optimization, count_images(args.data, data), accelerator)
         args = replace(args, optimization=replace(args.optimization, batch_size=plan.batch_size))
@@ -186,14 +186,15 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         check_micro_batch(args, plan.micro_batch_size, accelerator)
         pretrained = run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, run.checkpoint)
         teachers = [load_teacher(name, labels.names, accelerator) for name in args.distillation.teacher or ()]
-        taught = {"teachers": entries_of(teachers)} if teachers else {}
-        about = {"pretrained": pretrained, "val_share": share, **taught, **describe_data(args.data, data, labels)}
-        learner = make_learner(args, labels, plan, objective.aux_weight > 0, about, accelerator)
+        origin = provenance(args, pretrained, plan.num_images, val_share, teachers)
+        origin |= describe_data(args.data, data, labels)
+        learner = make_learner(args, labels, plan, objective.aux_weight > 0, origin, accelerator)
+        check_learning_head(args, learner.model, plan.micro_batch_size, accelerator)
         schedule = None if args.optimization.max_train_time else schedule_from_flags(args, plan)
         feed = make_feed(args, data, scoring, plan, accelerator)
         check_crops(args, learner.model, feed.crop_size)
-        note_on_ohem(args.loss, feed.crop_size, accelerator)
         check_teachers(args, teachers, feed.crop_size, feed.validates, accelerator)
+        note_on_ohem(args.loss, feed.crop_size, accelerator)
         note_on_start(args, feed.validates, accelerator)
         loss_function = objective.loss_function(feed.counts.sum(0), len(feed.counts), accelerator.device)
         prepared = [teacher.prepared for teacher in teachers]
@@ -283,25 +284,38 @@ def default_batch_size(num_images: int, shares: int) -> int:
     return BATCH_SIZE if num_images >= BATCH_SIZE else num_images // shares * shares or BATCH_SIZE
 
 
+def provenance(
+    args: TrainArguments, pretrained: str, images: int, val_share: float | None, teachers: list[Teacher]
+) -> dict:
+    """Return the entries of config.json that say how a network was trained. Cards and notes on scores rely on them.
+
+    pretrained  name of the initial weights
+    images      number of training images
+    val_share   share of the training images that is held out, or None
+    """
+    entries = {
+        "pretrained": pretrained,
+        "trained_on": args.data.train_on,
+        "fold": args.data.fold,
+        "val_share": val_share,
+        "eval_dataset": args.data.eval_dataset[0] if args.data.eval_dataset else None,
+        "train_images": images,
+        "select": args.run.select,
+        "seed": args.run.seed,
+    }
+    return entries | ({"teachers": entries_of(teachers)} if teachers else {})
+
+
 def make_learner(
-    args: TrainArguments, labels: LabelInfo, plan: BatchPlan, auxiliary: bool, about: dict, accelerator: Accelerator
+    args: TrainArguments, labels: LabelInfo, plan: BatchPlan, auxiliary: bool, origin: dict, accelerator: Accelerator
 ) -> Learner:
     """Build network, moving average and optimizer for this launch.
 
     auxiliary  whether the network gets an auxiliary head
-    about      entries of config.json about the initial weights, the data and the share that is held out
+    origin     entries of config.json about the training and the data
     """
     options, defaults = args.optimization, model_entry(args.network.model).training
-    provenance = {
-        "trained_on": args.data.train_on,
-        "fold": args.data.fold,
-        "eval_dataset": args.data.eval_dataset[0] if args.data.eval_dataset else None,
-        "train_images": plan.num_images,
-        "select": args.run.select,
-        "seed": args.run.seed,
-        **about,
-    }
-    model = make_model(args, labels, auxiliary, provenance, plan.micro_batch_size, accelerator)
+    model = make_model(args, labels, auxiliary, origin, accelerator)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     ema = make_ema(model, options.ema_decay) if options.ema_decay else None
     optimizer = optimizer_from_flags(options, defaults, model, in_head)
@@ -318,15 +332,12 @@ def schedule_from_flags(args: TrainArguments, plan: BatchPlan) -> Schedule:
 
 
 def make_model(
-    args: TrainArguments, labels: LabelInfo, auxiliary: bool, provenance: dict, images: int, accelerator: Accelerator
+    args: TrainArguments, labels: LabelInfo, auxiliary: bool, origin: dict, accelerator: Accelerator
 ) -> torch.nn.Module:
-    """Return the network with its initial weights. `images` is the number of images that a process sees at a time."""
+    """Return the network with its initial weights, and `origin` in its configuration."""
     options = args.network
     torch.manual_seed(args.run.seed)
-    model = build_network(options, labels.id2label, args.data.dataset, auxiliary, provenance)
-    head_learns = options.freeze_bn and model.classifier not in parts_to_freeze(model, options)
-    if head_learns and any(isinstance(layer, torch.nn.AdaptiveAvgPool2d) for layer in model.classifier.modules()):
-        check_batch_norm(accelerator, False, images)
+    model = build_network(options, labels.id2label, args.data.dataset, auxiliary, origin)
     starts = not args.run.resume_from_checkpoint
     if starts and (report := start_weights(model, options.init_from, options.pretrained_encoder)):
         say(accelerator, report)

@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_scripts.reader import read_image, read_label  # noqa: E402
 from data_scripts.sources import load_source  # noqa: E402
+from metrics.figures import class_scores  # noqa: E402
+from metrics.intervals import image_counts  # noqa: E402
 
 BINS = ((16, 16, 8), (8, 8, 6), (8, 4, 4), (6, 1, 2), (1, 1, 2))  # (rows, columns, levels per colour), fine to coarse
 
@@ -54,13 +56,8 @@ class PixelBaseline:
 
 def score(pairs, num_classes: int) -> np.ndarray:
     """Return the IoU by class (C,) over (prediction, label) pairs of maps, with nan for classes that do not occur."""
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    for prediction, label in pairs:
-        valid = label < num_classes
-        flat = label[valid].astype(np.int64) * num_classes + prediction[valid]
-        counts += np.bincount(flat, minlength=num_classes**2).reshape(counts.shape)
-    union = counts.sum(0) + counts.sum(1) - counts.diagonal()
-    return np.divide(counts.diagonal(), union, out=np.full(num_classes, np.nan), where=union > 0)
+    counts = sum(image_counts(prediction, label, num_classes) for prediction, label in pairs)
+    return class_scores(counts)["iou"]
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -103,6 +103,11 @@ class ScoringOptions(SourceOptions):
         metadata={"least": 0, "most": 1024, "may_change": True, "no_score": True},
     )
 
+    @property
+    def scored_dataset(self) -> str | None:
+        """Name of the data set whose images are scored."""
+        return self.eval_dataset[0] if self.eval_dataset else self.dataset
+
     def __post_init__(self):
         super().__post_init__()
         if self.class_map is not None and self.eval_dataset is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 
 from .arguments import ScoringOptions
 from .class_map import ClassMap, make_class_map
@@ -51,6 +51,11 @@ class Scoring:
         missing = ", ".join(self.classes.left_out) or "nothing"
         unused = f"; predictions of {', '.join(self.classes.unused)} count as wrong" if self.classes.unused else ""
         return f"scored on {names}; left out of the score: {missing}{unused}"
+
+
+def evenly_spread(items: Dataset, number: int) -> list[int]:
+    """Return the positions of up to `number` items, evenly spread over all of them."""
+    return np.linspace(0, len(items) - 1, min(number, len(items))).round().astype(int).tolist()
 
 
 def load_evaluation(options: ScoringOptions, network: LabelInfo) -> tuple[DatasetDict, Scoring]:

@@ -267,10 +267,10 @@ def ids_of_colors(rgb: np.ndarray, colors: dict[Color, int], where: str) -> np.n
 
     Raises DataError with the most frequent unknown colour if `colors` lacks some. `where` names the file.
     """
-    codes = _codes(rgb).reshape(-1)
+    codes = packed_colors(rgb).reshape(-1)
     starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))  # of the runs of one colour, to look up each once
     lengths, found = np.diff(np.append(starts, codes.size)), codes[starts]
-    known, ids = _codes(list(colors)), np.array(list(colors.values()), np.uint8)
+    known, ids = packed_colors(list(colors)), np.array(list(colors.values()), np.uint8)
     order = known.argsort()
     known, ids = known[order], ids[order]
     places = np.searchsorted(known, found).clip(max=len(known) - 1)
@@ -286,8 +286,8 @@ def ids_of_colors(rgb: np.ndarray, colors: dict[Color, int], where: str) -> np.n
     return np.repeat(ids[places], lengths).reshape(rgb.shape[:2])
 
 
-def _codes(rgb: np.ndarray | Sequence[Color]) -> np.ndarray:
-    """Return each colour of (..., 3) as one number."""
+def packed_colors(rgb: np.ndarray | Sequence[Color]) -> np.ndarray:
+    """Return each colour of (..., 3) as one number, 0xRRGGBB, uint32."""
     red, green, blue = np.moveaxis(np.asarray(rgb), -1, 0).astype(np.uint32)
     return red << 16 | green << 8 | blue
 

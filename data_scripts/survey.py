@@ -19,6 +19,7 @@ from .reader import (
     describe,
     is_turned_untold,
     open_image,
+    packed_colors,
     read_image,
     read_instances,
     read_label,
@@ -177,17 +178,11 @@ def _name_fault(row: Row, file: dict, message: str, in_colors: bool) -> None:
             kind = "jpeg"
         elif mask.mode not in LABEL_MODES and not in_colors:
             with decoding(file, "mask"):
-                row.colors = len(distinct_colors(np.asarray(mask.convert("RGB"))))
+                row.colors = len(np.unique(packed_colors(mask.convert("RGB"))))
             kind, message = "colors", f"mask {describe(file)} holds {row.colors:,} colours"
     except DataError as error:  # it is damaged too, and that comes first
         message = str(error)
     row.faults[kind] = message
-
-
-def distinct_colors(pixels: np.ndarray) -> np.ndarray:
-    """Return the distinct colours of an image (H, W, 3), each as one integer, sorted."""
-    red, green, blue = (pixels[..., i].astype(np.int32) for i in range(3))
-    return np.unique(red << 16 | green << 8 | blue)
 
 
 def _size_fault(row: Row, shape: Sequence[int]) -> str:

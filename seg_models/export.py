@@ -263,7 +263,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument(
         "--calibration_images",
-        metavar="DIR",
+        metavar="FOLDER",
         help="photos to calibrate int8 on, and to compare with (default: the training images of the model's data set)",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Further losses of single pixels: cross entropy that smooths labels, keeps hard pixels only, or stresses edges.
+"""Further losses of single pixels: weighted, smoothed and focal cross entropy, of hard pixels only, or stressing edges.
 
 The contract is that of losses.py. Networks that were saved do not need this file, so it is not copied with them.
 """
@@ -13,6 +13,26 @@ from .evonorm import at_least_float32
 from .losses import Sums, log_probability
 
 EDGE_RADIUS, EDGE_WEIGHT = 2, 5.0
+
+
+def weighted_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, class_weights: torch.Tensor, ignore_index: int = 255
+) -> Sums:
+    """Return the sums of -w log p and of w over valid pixels, where w is the label's entry in `class_weights` (C,)."""
+    log_p, valid = log_probability(logits, labels, ignore_index)
+    weights = class_weights.to(log_p)[labels.long().masked_fill(~valid, 0)]
+    weights = torch.where(valid, weights, 0)
+    return -(weights * log_p).sum(), weights.sum()
+
+
+def focal_loss(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 2.0, ignore_index: int = 255) -> Sums:
+    """Return the sum of -(1 - p)^gamma log p over valid pixels, and their number.
+
+    Lin et al., 2017, arXiv 1708.02002, equation 4.
+    """
+    log_p, valid = log_probability(logits, labels, ignore_index)
+    rest = (-torch.expm1(log_p)).clamp(min=1e-8)  # 1 - p, above 0: a power below 1 has an infinite gradient at 0
+    return -(rest**gamma * log_p).sum(), valid.sum()
 
 
 def smoothed_cross_entropy(
@@ -87,6 +107,16 @@ def boundary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, ignore_in
     log_p, valid = log_probability(logits, labels, ignore_index)
     weights = torch.where(near_edges(labels, EDGE_RADIUS, ignore_index), EDGE_WEIGHT, 1.0).to(log_p) * valid
     return -(weights * log_p).sum(), weights.sum()
+
+
+def enet_class_weights(pixels: Sequence[int], constant: float = 1.02) -> list[float]:
+    """Return the class weights 1 / ln(constant + share of the pixels), for pixels by class and a `constant` above 1.
+
+    A constant of 1.02 gives weights from 1.4 to 50.5 (Paszke et al., 2016, arXiv 1606.02147, section 5.2), 1.10 gives
+    1.3 to 10.5.
+    """
+    total = max(sum(pixels), 1)
+    return [1 / math.log(constant + count / total) for count in pixels]
 
 
 def class_balanced_weights(pixels: Sequence[int], images: int, beta: float) -> list[float]:

@@ -25,12 +25,15 @@ from .layers import resize_logits
 from .loss_pixels import (
     boundary_cross_entropy,
     class_balanced_weights,
+    enet_class_weights,
+    focal_loss,
     ohem_cross_entropy,
     smoothed_cross_entropy,
+    weighted_cross_entropy,
 )
 from .loss_regions import dice_loss, focal_tversky_loss, lovasz_softmax, tversky_loss
 from .loss_terms import loss_terms
-from .losses import Sums, cross_entropy, enet_class_weights, focal_loss, weighted_cross_entropy
+from .losses import Sums, cross_entropy
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], Sums]  # of logits and labels
 

@@ -24,7 +24,9 @@ def forward_macs(model: PreTrainedModel, size: tuple[int, int]) -> int:
     """
     least = smallest_side(model)
     images = torch.empty(1, 3, *(max(side, least) for side in size), device="meta")
-    return forward_flops(on_meta(model), images) // 2
+    twin = on_meta(model)
+    shorten_heads(twin, in_eval=False)  # also if a Predictor holds the model
+    return forward_flops(twin, images) // 2
 
 
 def forward_flops(model: torch.nn.Module, images: torch.Tensor) -> int:

@@ -36,7 +36,7 @@ FIRST = {GROUPS: ["group", "runs", "mean_iou"], RUNS: ["run", "group", "fold"]} 
 def make_parser() -> Parser:
     parser = Parser(prog="python -m seg_runs.report", description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="run folders")
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"write {PAGE}, {GROUPS} and {RUNS} to this folder")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"write {PAGE}, {GROUPS} and {RUNS} to this folder")
     parser.add_argument(
         "--baseline",
         type=Path,

@@ -31,6 +31,7 @@ from .checkpoints import (
     last_checkpoint,
     list_checkpoints,
     load_checkpoint,
+    not_finite,
     remove_later,
     run_of,
 )
@@ -265,12 +266,10 @@ def refuse_other_sources(run: Path, before: Conditions, now: Conditions) -> None
 REMEDY = "Lower --learning_rate or give --max_grad_norm"
 
 
-def refuse_endless_skipping(run: Path, state: RunState, bad: str | None) -> None:
-    """Raise RunError after `MAX_SKIPPED_STEPS` steps in a row without a finite gradient.
-
-    `bad` names a weight that is not finite, or is None if all weights are finite.
-    """
+def refuse_endless_skipping(run: Path, state: RunState, model: "Module") -> None:
+    """Raise RunError after `MAX_SKIPPED_STEPS` steps in a row without a finite gradient."""
     if state.skipped >= MAX_SKIPPED_STEPS:
+        bad = not_finite(model.state_dict())
         weights = f"the weights are not finite either ({bad})" if bad else "none of them changed a weight"
         raise RunError(
             f"the gradient was not finite in {MAX_SKIPPED_STEPS} steps in a row, from step "

@@ -98,6 +98,18 @@ class RunState:
         self.epoch, self.totals, self.seconds = self.epoch + 1, Totals(), 0.0
         self.unlogged = {}
 
+    def improves(self, scores: dict | None, select: str) -> bool:
+        """Return whether weights with these scores replace those in best/.
+
+        scores  `mean_iou` and `val_loss`; None without validation images, when the newest weights count as the best
+        select  "best" or "last"; weights whose loss is not finite never replace others
+        """
+        if scores is None:
+            return True
+        if not math.isfinite(scores["val_loss"]):
+            return False
+        return select == "last" or self.best_mean_iou is None or scores["mean_iou"] > self.best_mean_iou
+
     def keep_best(self, epoch: int, mean_iou: float | None) -> None:
         """Note that best/ now holds the weights of `epoch`."""
         self.best_epoch, self.best_mean_iou = epoch, mean_iou

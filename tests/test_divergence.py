@@ -168,7 +168,7 @@ def test_no_json_holds_nan(tmp_path):
 def test_sums_are_exact_on_every_device():
     import train_seg
 
-    places = {kind: train_seg.where_sums_are_exact(torch.device(kind)).type for kind in ("cpu", "cuda", "mps")}
+    places = {kind: train_seg.device_of_sums(torch.device(kind)).type for kind in ("cpu", "cuda", "mps")}
     assert places == {"cpu": "cpu", "cuda": "cuda", "mps": "cpu"}  # MPS has no float64
 
 

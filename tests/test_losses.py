@@ -14,13 +14,15 @@ from seg_models.errors import ModelError
 from seg_models.loss_pixels import (
     boundary_cross_entropy,
     class_balanced_weights,
+    enet_class_weights,
+    focal_loss,
     near_edges,
     ohem_cross_entropy,
     smoothed_cross_entropy,
 )
 from seg_models.loss_regions import descending, dice_loss, focal_tversky_loss, lovasz_softmax, tversky_loss
 from seg_models.loss_terms import loss_terms
-from seg_models.losses import cross_entropy, enet_class_weights, focal_loss
+from seg_models.losses import cross_entropy
 from seg_models.names import LOSSES
 from seg_models.objective import Objective, make_loss
 

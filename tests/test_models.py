@@ -480,6 +480,16 @@ def test_complexity_counts_what_a_hand_does():
     assert larger["memory"] == pytest.approx(4 * cost["memory"], rel=0.01) and cost["memory"] > 2**20
 
 
+def test_operations_do_not_depend_on_a_predictor():
+    """A `Predictor` shortens SegFormer's heads, but the operations are counted as published."""
+    from seg_models.operations import forward_macs
+
+    model = build_model("segformer_b0", "batch", ID2LABEL)
+    before = forward_macs(model, (64, 96))
+    Predictor(model, (0, 0, 0), (1, 1, 1))
+    assert forward_macs(model, (64, 96)) == before
+
+
 def test_complexity_is_the_published_one():
     """A published table has 15.58 G for an image of 375x1242. It counts MACs."""
     from seg_models.operations import measure

@@ -1,6 +1,7 @@
 """What a run knows of itself: that it comes back from JSON as it was, and that nothing else does."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,3 +97,21 @@ def test_what_is_best_can_be_kept_and_lost():
     assert state.results() == {"step": 4, "best_mean_iou": 0.75, "best_epoch": 2}
     state.lose_best()
     assert state.results() == {"step": 4, "best_mean_iou": None, "best_epoch": None} and STATE.best_epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("mean_iou", "val_loss", "select", "improves"),
+    [
+        (0.6, 1.0, "best", True),
+        (0.5, 1.0, "best", False),
+        (0.4, 1.0, "last", True),
+        (0.6, math.nan, "best", False),
+        (0.6, math.inf, "last", False),
+    ],
+)
+def test_which_weights_replace_the_best(mean_iou, val_loss, select, improves):
+    scores = {"mean_iou": mean_iou, "val_loss": val_loss}
+    assert STATE.improves(scores, select) == improves
+    first = replace(STATE, best_mean_iou=None)
+    assert first.improves(scores, select) == math.isfinite(val_loss)
+    assert STATE.improves(None, select)

@@ -138,8 +138,8 @@ def test_a_city_that_is_not_whole_is_no_data_set_and_is_drawn_again(tmp_path, ca
 def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch, number):
     fail_at(monkeypatch, number, OSError(28, "No space left on device", "x.png"))
     assert main([str(tmp_path / "toy"), "--train", "2", "--val", "1", "--test", "1", "--size", "32", "64"]) == 1
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("toycity: ")]
-    assert lines == ["toycity: cannot write x.png: No space left on device; name another folder"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert lines == ["error: cannot write x.png: No space left on device; name another folder"]
     with pytest.raises(DataError, match="is incomplete"):
         load_source("toycity", str(tmp_path / "toy"))
 
@@ -148,7 +148,7 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main([str(tmp_path / "file" / "toy"), "--train", "1"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("toycity: cannot write ") and said.count("\n") == 1 and str(tmp_path / "file") in said
+    assert said.startswith("error: cannot write ") and said.count("\n") == 1 and str(tmp_path / "file") in said
 
 
 def test_ctrl_c_is_one_line(tmp_path, capsys, monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..labels import DataError
 from ..listing import name_key
-from ..reader import LABEL_MODES, decoding, open_image, read_image
+from ..reader import LABEL_MODES, decoding, open_image, packed_colors, read_image
 from .found import IMAGE_SUFFIXES, Found, some, split_of, words
 from .other_tools import unread_annotations
 
@@ -207,10 +207,10 @@ def _looks_like_mask(path: Path) -> bool:
         if image.format in ("JPEG", "MPO") and image.mode not in LABEL_MODES:
             return False
         with decoding(str(path)):
-            pixels = read_image(str(path))[::2, ::2].reshape(-1, 3).astype(np.int32)
+            pixels = read_image(str(path))[::2, ::2]
     except DataError:
         return False  # it is reported when it is read
-    return len(np.unique(pixels @ (65536, 256, 1))) <= FEW_COLORS
+    return len(np.unique(packed_colors(pixels))) <= FEW_COLORS
 
 
 def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) -> tuple[list[Pair], set[Path]]:

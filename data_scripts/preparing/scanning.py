@@ -14,6 +14,7 @@ from ..reader import (
     describe,
     open_image,
     orientation,
+    packed_colors,
     read_image,
     read_mask_ids,
     turned_with,
@@ -67,8 +68,7 @@ def read_values(mask: dict, image: dict | None, in_colors: bool) -> tuple[np.nda
     pixels = read_image(mask)
     if "A" in opened.mode:
         pixels = np.where(_alpha(mask)[..., None] > 0, pixels, 0)
-    pixels = pixels.astype(np.uint32)
-    colors = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    colors = packed_colors(pixels)
     return turned_with(colors, image) if own == 1 else colors, "colour"
 
 
@@ -80,8 +80,8 @@ def _alpha(mask: dict) -> np.ndarray:
 
 def palette_of(image: Image.Image) -> dict[int, int]:
     """Return {index: 0xRRGGBB} of a palette image."""
-    table = np.array(image.getpalette("RGB"), np.uint32).reshape(-1, 3)
-    return dict(enumerate((table[:, 0] << 16 | table[:, 1] << 8 | table[:, 2]).tolist()))
+    table = np.array(image.getpalette("RGB")).reshape(-1, 3)
+    return dict(enumerate(packed_colors(table).tolist()))
 
 
 def _is_grey(palette: dict[int, int]) -> bool:

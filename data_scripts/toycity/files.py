@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         problem = f"interrupted; {args.out} is incomplete"
     if problem:
-        print(f"toycity: {problem}", file=sys.stderr)
+        print(f"error: {problem}", file=sys.stderr)
     return 1 if problem else 0
 
 
