@@ -1,7 +1,7 @@
 """Compare an exported file with its network on photos, and score both. `python -m seg_models.export` uses this."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -18,7 +18,7 @@ from data_scripts.pixels import Pixels
 from data_scripts.reader import read_image
 from data_scripts.sources import folder_of_images
 from data_scripts.transforms import EvalTransform
-from prediction_job import Trained, dataset_of, load_splits
+from prediction_job import Trained, dataset_of, images_of
 from seg_models.cost import prediction_memory
 from seg_models.exported import Runner
 from seg_models.predictor import Predictor
@@ -82,14 +82,8 @@ def find_photos(
     options = InputOptions(dataset_path=dataset_path)
     try:
         dataset = dataset_of(options, trained) or dataset
-        splits, scoring, _ = load_splits(options, dataset, labels, trained.arguments, trained.results)
-        training, _, _ = load_splits(
-            InputOptions(dataset_path=dataset_path, splits=["train"]),
-            dataset,
-            labels,
-            trained.arguments,
-            trained.results,
-        )
+        images = images_of(options, dataset, labels, trained.arguments)
+        training = images_of(replace(options, splits=["train"]), dataset, labels, trained.arguments)
     except DataError as error:
         if dataset_path is None and not needed:
             return Photos(
@@ -100,9 +94,9 @@ def find_photos(
                 f"--precision int8 needs photos: give --calibration_images or --dataset_path ({error})"
             ) from error
         raise
-    validation = splits.get("val")
+    validation = images.splits.get("val")
     labelled = validation is not None and "label" in validation.column_names
-    return Photos("training images", training["train"], validation if labelled else None, scoring)
+    return Photos("training images", training.splits["train"], validation if labelled else None, images.scoring)
 
 
 def check_photos(photos: Photos, calibration: int, scored: bool) -> None:

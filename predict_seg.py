@@ -64,14 +64,14 @@ def predict(args: PredictArguments) -> None:
     if args.results.output:
         return predict_video(job, Path(args.images.input), Path(args.results.output))
     accelerator, scoring, output = job.accelerator, job.scoring, job.output
-    for name, split in job.splits.items():
+    for name, split in job.images.splits.items():
         if "label" in split.column_names:  # a score must cover every image; splits without labels may have damaged ones
             on_first_process(accelerator, check_split, split, scoring.files, name, accelerator.is_main_process)
     damaged, finished = [], []
     with predictions.alone(accelerator, output):
         if args.results.calibrate:
             calibrate(job)
-        for name, split in job.splits.items():
+        for name, split in job.images.splits.items():
             folder = predictions.Predictions(output, name, job.pictures)
             scores, unread = predict_split(job, split, folder)
             damaged += unread
@@ -87,18 +87,20 @@ def predict(args: PredictArguments) -> None:
                 say(accelerator, f"for the server: {path}", flush=True)
         for folder in finished:
             on_first_process(accelerator, folder.end)
-    refuse_damaged(accelerator, damaged, sum(map(len, job.splits.values())))
+    refuse_damaged(accelerator, damaged, sum(map(len, job.images.splits.values())))
     accelerator.end_training()
 
 
 def report_scores(job: PredictionJob, name: str, scores: dict) -> None:
     """Print the scores of the split `name`, and write them to its JSON file."""
-    notes = (note_on_scores(trained.model.config.to_dict(), job.scored, name, job.fold) for trained in job.models)
+    notes = (
+        note_on_scores(trained.model.config.to_dict(), job.scored, name, job.images.fold) for trained in job.models
+    )
     for note in dict.fromkeys(filter(None, notes)):
         print(f"note: {note}")
     names = job.scoring.network.names
     predictions.write_scores(job.output / f"scores_{name}.json", scores, names, job.settings)
-    count = len(job.splits[name])
+    count = len(job.images.splits[name])
     print(f"{name}: {count} image{'s' * (count != 1)}", class_table(names, scores), sep="\n")
     print(f"mIoU {scores['mean_iou']:.4f}")
 
@@ -206,7 +208,7 @@ def calibrate(job: PredictionJob) -> None:
 
     The sample depends on the images alone, not on the number of processes.
     """
-    accelerator, split, sampled = job.accelerator, job.splits["val"], {}
+    accelerator, split, sampled = job.accelerator, job.images.splits["val"], {}
     for item in progress_bar(accelerator, "Calibrating", loader=eval_items(job, split)):
         if too_large := lack_of_memory(job.predictor, item["pixel_values"].shape[-2:]):
             raise RunError(f"val: image {item['name']} {too_large}")

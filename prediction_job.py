@@ -59,13 +59,26 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Images:
+    """What is predicted.
+
+    splits   splits by name
+    scoring  how the predictions are scored
+    fold     the held-out fold or None
+    """
+
+    splits: dict[str, Dataset]
+    scoring: Scoring
+    fold: str | None = None
+
+
+@dataclass(frozen=True)
 class PredictionJob:
     """All that predict_seg.py needs to predict.
 
     output       folder for the predictions
+    images       what is predicted
     scored       the data set that is scored; None: unknown
-    splits       splits to predict, by name
-    fold         the held-out fold or None
     save         what to write besides ids (`--save`)
     settings     what determines the predictions, for scores_SPLIT.json and for going on after an interruption
     """
@@ -74,13 +87,16 @@ class PredictionJob:
     models: Sequence[Trained]
     predictor: Predictor | Ensemble | Refined
     output: Path
+    images: Images
     scored: str | None
-    splits: dict[str, Dataset]
-    scoring: Scoring
-    fold: str | None
     num_workers: int
     save: Sequence[str]
     settings: dict
+
+    @property
+    def scoring(self) -> Scoring:
+        """How the predictions are scored."""
+        return self.images.scoring
 
     @property
     def pictures(self) -> list[str]:
@@ -97,9 +113,9 @@ class PredictionJob:
 
 def open_job(args: PredictArguments) -> PredictionJob:
     """Load the models and list the images. Raises an error before any long work if something does not fit."""
-    wanted, images = args.results, args.images
+    wanted = args.results
     if wanted.output:
-        check_video(images.input, wanted.output)
+        check_video(args.images.input, wanted.output)
     accelerator = make_accelerator()
     models = [open_model(name, wanted.trust_remote_code) for name in wanted.model_name_or_path or [None]]
     first = models[0]
@@ -108,31 +124,29 @@ def open_job(args: PredictArguments) -> PredictionJob:
             accelerator,
             f"note: there is no run in {run_folder.RUNS}/: using the network that comes with the project, {SHIPPED}",
         )
-    refuse_calibration(wanted, images, models)
-    dataset, labels = label_set(first.model, first.folder, dataset_of(images, first))
+    refuse_calibration(wanted, args.images, models)
+    dataset, labels = label_set(first.model, first.folder, dataset_of(args.images, first))
     output = output_folder(wanted, models)
-    if wanted.output:
-        splits, scoring, fold = {}, Scoring(labels, labels), None
+    if wanted.output:  # the frames of a video
+        images = Images({}, Scoring(labels, labels))
     else:
-        splits, scoring, fold = load_splits(images, dataset, labels, first.arguments, output)
-    if wanted.calibrate and "label" not in (splits["val"].column_names if "val" in splits else ()):
+        images = load_images(args.images, dataset, labels, first.arguments, output)
+    if wanted.calibrate and "label" not in (images.splits["val"].column_names if "val" in images.splits else ()):
         raise RunError("--calibrate needs validation images with labels, and these data have none")
-    if scoring.classes is not None:
+    if images.scoring.classes is not None:
         if wanted.zip:
             raise RunError("--zip and --eval_dataset exclude each other: these predictions hold the model's own ids")
-        say(accelerator, f"{', '.join(splits)}: {scoring.explain()}")
-    parts = [make_predictor(args.views, accelerator, trained, photos=bool(images.input)) for trained in models]
+        say(accelerator, f"{', '.join(images.splits)}: {images.scoring.explain()}")
+    parts = [make_predictor(args.views, accelerator, trained, photos=bool(args.images.input)) for trained in models]
     predictor = parts[0] if len(parts) == 1 else Ensemble(parts, [trained.names for trained in models])
     return PredictionJob(
         accelerator=accelerator,
         models=models,
         predictor=Refined(predictor, CRF()) if args.views.crf else predictor,
         output=output,
-        scored=images.eval_dataset[0] if images.eval_dataset else dataset,
-        splits=splits,
-        scoring=scoring,
-        fold=fold,
-        num_workers=images.num_workers,
+        images=images,
+        scored=args.images.eval_dataset[0] if args.images.eval_dataset else dataset,
+        num_workers=args.images.num_workers,
         save=wanted.save,
         settings=settings_of(args.views, parts[0].views, models, accelerator.mixed_precision),
     )
@@ -198,34 +212,47 @@ def dataset_of(options: InputOptions, trained: Trained) -> str | None:
     return dataset
 
 
-def load_splits(
-    options: InputOptions, dataset: str | None, labels: LabelInfo, trained: dict, output: Path
-) -> tuple[dict, Scoring, str | None]:
-    """Return {name: split} to predict, how the predictions are scored, and the held-out fold or None.
+def load_images(options: InputOptions, dataset: str | None, labels: LabelInfo, trained: dict, output: Path) -> Images:
+    """Return the images to predict: photos, splits of another data set, or splits of the model's.
 
     dataset  the data set to read; None: unknown
     labels   the classes that the model predicts
-
-    A folder given as `--input` is searched without the folders that predictions and training wrote into it.
+    trained  the flags that the model was trained with, as far as they are known
+    output   folder for the predictions
     """
     if options.input:
-        if is_video(options.input):
-            raise RunError(f"--input {options.input} is a video: give --output too, the video to write")
-        path = Path(options.input).resolve()
-        name = (path.stem if path.is_file() else path.name) or "images"  # the root of a disk has no name
-        if name in SPLITS or name.startswith(tuple(f"{kind}_" for kind in PICTURES)):
-            name = f"folder_{name}"  # do not overwrite results_val or results_color_val of a split
-        own = {folder.resolve() for folder in predictions.Predictions(output, name, PICTURES).folders.values()}
-
-        def leave_out(folder: Path) -> bool:
-            return folder.resolve() in own or predictions.is_output(folder)
-
-        return {name: folder_of_images(options.input, leave_out)}, Scoring(labels, labels), None
+        return photos_in(options.input, labels, output)
     if options.eval_dataset:
-        data, scoring = load_evaluation(options, labels)
-        refuse_missing_splits(options, data, options.eval_dataset[1])
-        of_data = {name: data[SPLITS[name]] for name in options.splits or ["val"]}
-        return {f"{options.eval_dataset[0]}_{name}": split for name, split in of_data.items()}, scoring, None
+        return images_of_another(options, labels)
+    return images_of(options, dataset, labels, trained)
+
+
+def photos_in(place: str, labels: LabelInfo, output: Path) -> Images:
+    """Return the photos of --input, without what predictions and training wrote into that folder."""
+    if is_video(place):
+        raise RunError(f"--input {place} is a video: give --output too, the video to write")
+    path = Path(place).resolve()
+    name = (path.stem if path.is_file() else path.name) or "images"  # the root of a disk has no name
+    if name in SPLITS or name.startswith(tuple(f"{kind}_" for kind in PICTURES)):
+        name = f"folder_{name}"  # do not overwrite results_val or results_color_val of a split
+    own = {folder.resolve() for folder in predictions.Predictions(output, name, PICTURES).folders.values()}
+
+    def leave_out(folder: Path) -> bool:
+        return folder.resolve() in own or predictions.is_output(folder)
+
+    return Images({name: folder_of_images(place, leave_out)}, Scoring(labels, labels))
+
+
+def images_of_another(options: InputOptions, labels: LabelInfo) -> Images:
+    """Return splits of --eval_dataset, on which the network's classes are scored as --class_map says."""
+    name, path = options.eval_dataset
+    data, scoring = load_evaluation(options, labels)
+    refuse_missing_splits(options, data, path)
+    return Images({f"{name}_{split}": data[SPLITS[split]] for split in options.splits or ["val"]}, scoring)
+
+
+def images_of(options: InputOptions, dataset: str | None, labels: LabelInfo, trained: dict) -> Images:
+    """Return splits of the model's data set, divided as for its training unless flags say otherwise."""
     if dataset is None:
         raise DataError(
             "the model names no data set: give --dataset_path or --dataset_name, or predict photos with --input"
@@ -235,16 +262,16 @@ def load_splits(
     columns = (of_run.get("image_column"), of_run.get("label_column"))
     if options.dataset_name is not None:
         columns = hub_data.columns_of(options)
-    folds, fold = (
-        (options.folds, options.fold) if options.fold is not None else (of_run.get("folds"), of_run.get("fold"))
-    )
+    folds, fold = of_run.get("folds"), of_run.get("fold")
+    if options.fold is not None:
+        folds, fold = options.folds, options.fold
     division = Division(folds, fold, trained["train_on"], of_run.get("val_share"), of_run.get("group_by"))
     data, found = load_source(dataset, path, columns)
     data = divided(data, found, division, dataset, path)
     refuse_missing_splits(options, data, path or dataset)
     names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
     known = data_labels(labels, found, path or dataset)
-    return {name: data[SPLITS[name]] for name in names}, Scoring(known, known), fold
+    return Images({name: data[SPLITS[name]] for name in names}, Scoring(known, known), fold)
 
 
 def refuse_missing_splits(options: InputOptions, data: DatasetDict, path: str) -> None:

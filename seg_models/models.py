@@ -17,7 +17,7 @@ from .errors import ModelError
 from .modeling import SegmentationConfig, SegmentationModel
 from .names import NORMS
 from .norms import freeze_batch_norm
-from .output_strides import at_output_stride
+from .output_strides import check_output_stride
 from .parts import DECODERS, OTHER_ENCODERS
 from .recompute import recompute_blocks
 from .segformer import SegFormer, SegFormerConfig
@@ -105,8 +105,7 @@ def build_network(
     else:
         model = _build_segformer(options, fields, native=not auxiliary)
         widths = entry.config["hidden_sizes"]
-    with at_output_stride(model, options.eval_output_stride):
-        pass
+    check_output_stride(model, options.eval_output_stride)
     if auxiliary:
         model.add_auxiliary_head(widths[-2])
     if options.freeze_bn:

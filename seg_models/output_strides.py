@@ -37,6 +37,12 @@ def set_output_stride(model: PreTrainedModel, output_stride: int | None) -> None
     model.config.output_stride, model.backbone.reductions = output_stride, other.backbone.reductions
 
 
+def check_output_stride(model: PreTrainedModel, output_stride: int | None) -> None:
+    """Raise ModelError if `model` does not support the stride."""
+    with at_output_stride(model, output_stride):
+        pass
+
+
 @contextmanager
 def at_output_stride(model: PreTrainedModel, output_stride: int | None) -> Iterator[None]:
     """Set the output stride while the block runs, and restore it afterwards."""
