@@ -6,12 +6,12 @@ order of the fields below.
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers.hf_argparser import HfArg
 
-from data_scripts.arguments import AugmentOptions, DataOptions, InputOptions
+from data_scripts.arguments import AugmentOptions, DataOptions, InputOptions, ScoringOptions
 from data_scripts.labels import DataError
 from seg_models.arguments import DistillOptions, LossOptions, NetworkOptions, ViewOptions
 from seg_models.errors import ModelError
@@ -141,15 +141,14 @@ def answer_early(script: str, kind: type, check: Callable[[Any], None] | None = 
                 check(args)
 
 
-def predict_flags(arguments: TrainArguments) -> list[str]:
-    """Return the flags of predict_seg.py that `train_seg.py --predict` stands for."""
-    data, network, run = arguments.data, arguments.network, arguments.run
-    flags = [f"--num_workers={data.num_workers}", *(["--mst"] if run.mst else [])]
-    flags += [f"--model_name_or_path={run.output_dir}"] if run.output_dir else []
-    for name in ("dataset", "dataset_path", "dataset_name", "image_column", "label_column"):
-        flags += [f"--{name}={getattr(data, name)}"] if getattr(data, name) else []
-    flags += [f"--folds={data.folds}", f"--fold={data.fold}"] if data.fold is not None else []
-    flags += ["--eval_dataset", *data.eval_dataset] if data.eval_dataset else []
-    flags += [f"--class_map={data.class_map}"] if data.class_map else []
-    flags += [f"--eval_output_stride={network.eval_output_stride}"] if network.eval_output_stride else []
-    return flags + (["--test_size", *map(str, network.test_size)] if network.test_size else [])
+def prediction_of(args: TrainArguments) -> PredictArguments:
+    """Return the arguments of predict_seg.py that `train_seg.py --predict` stands for."""
+    return PredictArguments(
+        results=ResultOptions(model_name_or_path=[args.run.output_dir] if args.run.output_dir else None),
+        images=InputOptions(**{option.name: getattr(args.data, option.name) for option in fields(ScoringOptions)}),
+        views=ViewOptions(
+            test_size=args.network.test_size,
+            mst=args.run.mst,
+            eval_output_stride=args.network.eval_output_stride,
+        ),
+    )

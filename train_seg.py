@@ -13,7 +13,7 @@ import time
 
 STARTED = time.perf_counter()  # before the libraries load, which takes seconds
 
-from script_arguments import TrainArguments, answer_early, predict_flags
+from script_arguments import TrainArguments, answer_early, prediction_of
 
 answer_early(__name__, TrainArguments)
 
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None, started: float | None = None) -> None:
     with one_line_errors(DataError, ModelError):
         args = parse_arguments(TrainArguments, argv)
         if args.run.predict:  # the tutorial's training script predicts too
-            return predict_seg.main(predict_flags(args))
+            return predict_seg.predict(prediction_of(args))
         train(replace(args, data=with_dataset(args.data)), started)
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from data_scripts.catalog import DATASETS
-from script_arguments import AppArguments, PredictArguments, TrainArguments, predict_flags
+from script_arguments import AppArguments, PredictArguments, TrainArguments, prediction_of
 from seg_models.arguments import LossOptions
 from seg_models.catalog import MODELS
 from seg_runs import publish, report
@@ -150,8 +150,12 @@ def test_contradictions_and_wrong_values_name_their_flag(line):
 
 
 def test_predict_passes_the_data_on():
-    flags = predict_flags(train_arguments("--predict --dataset kitti --dataset_path k"))
-    assert {"--dataset=kitti", "--dataset_path=k"} <= {*flags}
+    line = "--predict --dataset kitti --dataset_path k --output_dir r --test_size 64 96 --eval_dataset camvid c --mst"
+    found = prediction_of(train_arguments(line))
+    assert (found.images.dataset, found.images.dataset_path) == ("kitti", "k")
+    assert found.images.eval_dataset == ["camvid", "c"] and found.results.model_name_or_path == ["r"]
+    assert found.views.test_size == [64, 96] and found.views.mst and found.views.scales is None
+    assert prediction_of(train_arguments("--predict")) == PredictArguments()
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,13 @@ def test_same_seed_same_bytes_other_seed_other_scene(tmp_path):
         assert (tmp_path / "a" / name).read_bytes() != (tmp_path / "c" / name).read_bytes()
 
 
+def test_a_city_without_test_images_loads(tmp_path):
+    write_toycity(tmp_path, train=1, val=1, test=1, size=(32, 64))
+    write_toycity(tmp_path, train=1, val=1, test=0, size=(32, 64))
+    data, _ = load_source("toycity", str(tmp_path))
+    assert sorted(data) == ["train", "validation"]
+
+
 def test_a_scene_does_not_depend_on_how_many_are_drawn():
     few, many = make_scene(0, 0, 1, SIZE, 3), make_scene(0, 0, 1, SIZE, 24)
     assert all(np.array_equal(a, b) for a, b in zip(few, many, strict=True))

@@ -77,6 +77,8 @@ def begin(out: Path, counts: dict[str, int], size: tuple[int, int], seed: int) -
             for path in [*folder.glob("toycity_*.png"), *folder.glob(".toycity_*")]:
                 if path.name[: len("toycity_000000_000000")] not in stems:
                     path.unlink()
+            if not count and not any(folder.iterdir()):
+                folder.rmdir()  # a split without images has no folder
 
 
 def write_scene(out: Path, name: str, split: int, index: int, scene: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
