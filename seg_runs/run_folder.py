@@ -187,35 +187,19 @@ def resume_run(
     Raises RunError if the data changed, the checkpoint is damaged, or nothing is left to do.
     """
     accelerator, checkpoint = old.accelerator, old.checkpoint
-    run, steps, steps_per_epoch = checkpoint.parent.parent, now.steps, now.steps_per_epoch
+    run = checkpoint.parent.parent
     given = old.options.output_dir
     if given and Path(given).resolve() != run.resolve():
         raise RunError(f"--output_dir {given}: a resumed run stays in its own folder, {run}: leave --output_dir out")
-    changes = old.notes + changes
     state = read_state(checkpoint)
     before = state.conditions
-    if steps_per_epoch != before.steps_per_epoch:
-        raise RunError(
-            f"{run} started with {before.steps_per_epoch} steps per epoch, but the images given make "
-            f"{steps_per_epoch}: a resumed run keeps its data"
-        )
     refuse_other_sources(run, before, now)
-    if wrong := on_first_process(accelerator, damage_of_best, run, state):
-        changes.append(f"note: {run}/best {wrong}: the next validation replaces it")
+    wrong = on_first_process(accelerator, damage_of_best, run, state)
+    lines = [f"resumed {checkpoint}: step {state.step} is done", *old.notes, *changes]
+    if wrong:
+        lines.append(f"note: {run}/best {wrong}: the next validation replaces it")
         state.lose_best()
-    done = state.epoch * steps_per_epoch >= steps
-    if state.step > steps or (done and state.best_epoch is None):
-        damaged = f"{run}/best {wrong}, and " if wrong else ""
-        raise RunError(
-            f"{damaged}{checkpoint} leaves nothing to do in a run of {steps} steps: give more --epochs, or more "
-            "--max_train_steps if the run counts steps"
-        )
-    if steps != before.steps:
-        changes.append(f"{steps} steps in total instead of {before.steps}: the learning rate follows the new length")
-    if now.precision != before.precision:
-        changes.append(f"precision {now.precision} instead of {before.precision}")
-    if now.processes != before.processes:
-        changes.append(f"{now.processes} process(es) instead of {before.processes}: {OTHER_GROUPS}")
+    refuse_finished(checkpoint, state, now, f"{run}/best {wrong}, and " if wrong else "")
     load_checkpoint(accelerator, checkpoint, model, ema, optimizer)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -224,10 +208,35 @@ def resume_run(
             cut_rows(run / "log_epoch.csv", state.epoch)
             remove(*run.glob(".push-*"), *run.glob(".*.old"))  # left by killed uploads and deletions
             save_arguments(arguments, run / "args.yaml")
-            if state.step < steps:
+            if state.step < now.steps:
                 (run / "results.json").unlink(missing_ok=True)
-    say(accelerator, "\n".join([f"resumed {checkpoint}: step {state.step} is done", *changes]))
+    say(accelerator, "\n".join([*lines, *changed_conditions(before, now)]))
     return run, replace(state, conditions=now)
+
+
+def refuse_finished(checkpoint: Path, state: RunState, now: Conditions, damaged: str) -> None:
+    """Raise RunError if a run that resumes from `checkpoint` has nothing to do. Its message begins with `damaged`.
+
+    If all epochs are complete but best/ is missing, no validation is left that could write it.
+    """
+    complete = state.epoch * now.steps_per_epoch >= now.steps
+    if state.step > now.steps or (complete and state.best_epoch is None):
+        raise RunError(
+            f"{damaged}{checkpoint} leaves nothing to do in a run of {now.steps} steps: give more --epochs, or more "
+            "--max_train_steps if the run counts steps"
+        )
+
+
+def changed_conditions(before: Conditions, now: Conditions) -> list[str]:
+    """Return a line for each condition of a run that may change when it resumes, and has changed."""
+    lines = []
+    if now.steps != before.steps:
+        lines.append(f"{now.steps} steps in total instead of {before.steps}: the learning rate follows the new length")
+    if now.precision != before.precision:
+        lines.append(f"precision {now.precision} instead of {before.precision}")
+    if now.processes != before.processes:
+        lines.append(f"{now.processes} process(es) instead of {before.processes}: {OTHER_GROUPS}")
+    return lines
 
 
 def damage_of_best(run: Path, state: RunState) -> str:
@@ -249,6 +258,11 @@ def refuse_other_sources(run: Path, before: Conditions, now: Conditions) -> None
 
     Older runs did not store a fingerprint of their data.
     """
+    if now.steps_per_epoch != before.steps_per_epoch:
+        raise RunError(
+            f"{run} started with {before.steps_per_epoch} steps per epoch, but the images given make "
+            f"{now.steps_per_epoch}: a resumed run keeps its data"
+        )
     old, new = before.data or {}, now.data
     changed = [f"{what} ({old[what]} then, {new[what]} now)" for what in old.keys() & new if old[what] != new[what]]
     if changed:
