@@ -132,8 +132,7 @@ def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> N
             due = run.checkpointing_steps and state.step % run.checkpointing_steps == 0
             if stopped or due or (last and job.is_milestone(number)):
                 state.seconds = time.perf_counter() - begun
-                model, ema, optimizer = learner.model, learner.ema, learner.optimizer
-                checkpoints.save_checkpoint(accelerator, job.folder, model, ema, optimizer, state, run.keep_checkpoints)
+                checkpoints.save_checkpoint(accelerator, job.folder, learner, state, run.keep_checkpoints)
             if stopped:
                 folder, hub = shlex.quote(str(job.folder)), hub_flags(job.args.hub)
                 stop.exit(f"train_seg.py --resume_from_checkpoint {folder}{hub}")

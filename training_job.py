@@ -46,7 +46,7 @@ from seg_runs.launch import (
     say,
 )
 from seg_runs.log import TrainingLog
-from seg_runs.optimization import Schedule, make_ema, make_schedule, optimizer_from_flags, total_steps
+from seg_runs.optimization import Learner, Schedule, make_ema, make_schedule, optimizer_from_flags, total_steps
 from seg_runs.pace import Calendar, Pace, in_words, seconds_of, steps_within
 from seg_runs.parsing import recipe_of
 from seg_runs.results import comparison
@@ -87,21 +87,6 @@ class Feed:
     def validates(self) -> bool:
         """Whether the run has validation images."""
         return self.val_loader is not None
-
-
-@dataclass(frozen=True)
-class Learner:
-    """The network of a run and what updates it."""
-
-    model: torch.nn.Module
-    ema: torch.nn.Module | None  # timm's moving average; the averaged model is its `module`
-    wrapped: torch.nn.Module  # `model`, wrapped to average gradients if there are several processes
-    optimizer: torch.optim.Optimizer
-
-    @property
-    def scored(self) -> torch.nn.Module:
-        """The network to validate: the moving average if there is one."""
-        return self.model if self.ema is None else self.ema.module
 
 
 @dataclass(frozen=True)
@@ -252,7 +237,7 @@ def steps_in_time(setup: Setup, pace: Pace, spent: float) -> int:
 
 def start_job(setup: Setup, pace: Pace) -> Job:
     """Begin or resume the run of a setup whose number of steps is known. Returns its job."""
-    args, accelerator, learner, run = setup.args, setup.accelerator, setup.learner, setup.run
+    args, accelerator, run = setup.args, setup.accelerator, setup.run
     fingerprint = on_first_process(accelerator, data_fingerprint, setup.data, setup.feed.counts)
     precision, processes = accelerator.mixed_precision, accelerator.num_processes
     teachers = [teacher.fingerprint for teacher in setup.teachers]
@@ -260,8 +245,7 @@ def start_job(setup: Setup, pace: Pace) -> Job:
     if run.checkpoint is None:
         folder, state = run_folder.begin_run(args, run, run_name(args), setup.pretrained, now)
     else:
-        model, ema, optimizer = learner.model, learner.ema, learner.optimizer
-        folder, state = run_folder.resume_run(args, run, setup.changes, model, ema, optimizer, now)
+        folder, state = run_folder.resume_run(args, run, setup.learner, setup.changes, now)
     say(accelerator, f"{description(setup)}, in {folder}")
     if args.run.preview and accelerator.is_main_process:
         write_preview(folder / "preview.png", setup.feed, args.run.preview, setup.labels)

@@ -34,10 +34,11 @@ from .state import RunState, is_number
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from timm.utils import ModelEmaV3
     from torch import Tensor
     from torch.nn import Module
     from torch.optim import Optimizer
+
+    from .optimization import Learner
 
 FILES = ("model.safetensors", "training.pt", "state.json")
 
@@ -45,9 +46,7 @@ FILES = ("model.safetensors", "training.pt", "state.json")
 def save_checkpoint(
     accelerator: "Accelerator",
     run: Path,
-    model: "Module",
-    ema: "ModelEmaV3 | None",
-    optimizer: "Optimizer",
+    learner: "Learner",
     state: RunState,
     keep: int,
 ) -> None:
@@ -61,7 +60,7 @@ def save_checkpoint(
     folder = run / "checkpoints"
     final = folder / f"step_{state.step:06d}"
     temporary = folder / f".{final.name}.tmp"
-    on_first_process(accelerator, refuse_not_finite, run, model, ema)
+    on_first_process(accelerator, refuse_not_finite, run, learner)
     try:
         with writing(f"checkpoint {final}", f". {last_checkpoint(run)}"):
             if accelerator.is_main_process:
@@ -71,10 +70,10 @@ def save_checkpoint(
             accelerator.wait_for_everyone()
             write(rng_state(), temporary / f"rng_{accelerator.process_index}.pt")
             if accelerator.is_main_process:
-                save_file(contiguous(model), temporary / "model.safetensors")
-                if ema is not None:
-                    save_file(contiguous(ema.module), temporary / "ema.safetensors")
-                training = {"optimizer": optimizer.state_dict()}
+                save_file(contiguous(learner.model), temporary / "model.safetensors")
+                if learner.ema is not None:
+                    save_file(contiguous(learner.ema.module), temporary / "ema.safetensors")
+                training = {"optimizer": learner.optimizer.state_dict()}
                 if accelerator.scaler is not None:
                     training["scaler"] = accelerator.scaler.state_dict()
                 write(training, temporary / "training.pt")
@@ -92,9 +91,11 @@ def save_checkpoint(
         raise
 
 
-def refuse_not_finite(run: Path, model: "Module", ema: "ModelEmaV3 | None") -> None:
+def refuse_not_finite(run: Path, learner: "Learner") -> None:
     """Raise RunError if a weight is NaN or infinite, since further training would be useless."""
-    bad = not_finite(model.state_dict()) or (ema is not None and not_finite(ema.module.state_dict()))
+    bad = not_finite(learner.model.state_dict())
+    if not bad and learner.ema is not None:
+        bad = not_finite(learner.ema.module.state_dict())
     if bad:
         raise RunError(
             f"the weights are no longer finite, for example {bad}: they were not saved. Lower --learning_rate or "
@@ -214,10 +215,8 @@ def find_checkpoint(path: str) -> tuple[Path, list[str]]:
     raise RunError(f"{passed[0]}: {rest}")
 
 
-def load_checkpoint(
-    accelerator: "Accelerator", folder: Path, model: "Module", ema: "ModelEmaV3 | None", optimizer: "Optimizer"
-) -> None:
-    """Load a checkpoint into `model`, `ema` and `optimizer`, in place, and restore the random state.
+def load_checkpoint(accelerator: "Accelerator", folder: Path, learner: "Learner") -> None:
+    """Load a checkpoint into the networks and the optimizer of `learner`, in place, and restore the random state.
 
     Reads weights with safetensors and the rest with `weights_only=True`. Raises RunError if a file is damaged, belongs
     to another network or optimizer, or holds values that are not finite.
@@ -227,9 +226,9 @@ def load_checkpoint(
 
     try:
         weights = load_file(folder / "model.safetensors")
-        if ema is None and (folder / "ema.safetensors").exists():
+        if learner.ema is None and (folder / "ema.safetensors").exists():
             raise ValueError("it holds a moving average, but the run has no --ema_decay")
-        average = load_file(folder / "ema.safetensors") if ema is not None else None
+        average = load_file(folder / "ema.safetensors") if learner.ema is not None else None
         training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
         rng = rng_file(folder, accelerator.process_index)
     except Exception as error:  # damaged bytes can raise anything
@@ -238,10 +237,10 @@ def load_checkpoint(
     if bad:
         raise RunError(f"checkpoint {folder} holds weights that are not finite ({bad}): resume from an older one")
     try:
-        model.load_state_dict(weights)
-        if ema is not None:
-            ema.module.load_state_dict(average)
-        load_optimizer(optimizer, training["optimizer"])
+        learner.model.load_state_dict(weights)
+        if learner.ema is not None:
+            learner.ema.module.load_state_dict(average)
+        load_optimizer(learner.optimizer, training["optimizer"])
         if accelerator.scaler is not None and "scaler" in training:
             accelerator.scaler.load_state_dict(training["scaler"])
         if rng is not None:  # None for an added process, which keeps the state from its seed

@@ -19,6 +19,21 @@ WEIGHT_DECAY = {"sgd": 1e-4, "adamw": 1e-2}  # with another optimizer than the m
 POLY_POWER = 0.9  # Chen et al., 2017, arXiv 1606.00915, section 4.1
 
 
+@dataclass(frozen=True)
+class Learner:
+    """The network of a run and what updates it."""
+
+    model: "Module"
+    ema: "ModelEmaV3 | None"  # timm's moving average; the averaged model is its `module`
+    wrapped: "Module"  # `model`, wrapped to average gradients if there are several processes
+    optimizer: "Optimizer"
+
+    @property
+    def scored(self) -> "Module":
+        """The network to validate: the moving average if there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+
 def total_steps(steps_per_epoch: int, epochs: int, max_train_steps: int | None) -> int:
     """Return the number of optimizer steps of the whole run."""
     return max_train_steps or steps_per_epoch * epochs

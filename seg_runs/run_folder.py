@@ -53,10 +53,10 @@ from .state import Conditions, RunState, read_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from timm.utils import ModelEmaV3
     from torch.nn import Module
-    from torch.optim import Optimizer
     from transformers import BaseImageProcessor, PreTrainedModel
+
+    from .optimization import Learner
 
 RUNS = Path("runs")
 BEST_IS_WHOLE = Lock()  # keeps training from replacing best/ while a background upload copies it
@@ -172,15 +172,14 @@ def outcome(run: Path, state: RunState, select: str) -> str:
 def resume_run(
     arguments: Any,
     old: LockedRun,
+    learner: "Learner",
     changes: list[str],
-    model: "Module",
-    ema: "ModelEmaV3 | None",
-    optimizer: "Optimizer",
     now: Conditions,
 ) -> tuple[Path, RunState]:
     """Load the checkpoint of `old` and prepare its run to continue. Returns its folder and its state.
 
     arguments  written to args.yaml
+    learner    gets the checkpoint's weights and moments
     changes    lines from `changed_flags`, printed together with changed conditions
     now        conditions of the launch
 
@@ -200,7 +199,7 @@ def resume_run(
         lines.append(f"note: {run}/best {wrong}: the next validation replaces it")
         state.lose_best()
     refuse_finished(checkpoint, state, now, f"{run}/best {wrong}, and " if wrong else "")
-    load_checkpoint(accelerator, checkpoint, model, ema, optimizer)
+    load_checkpoint(accelerator, checkpoint, learner)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         remove_later(checkpoint)

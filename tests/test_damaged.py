@@ -24,6 +24,7 @@ from seg_models.models import build_model
 from seg_models.predictor import Predictor
 from seg_runs import checkpoints, files
 from seg_runs.launch import RunError
+from seg_runs.optimization import Learner
 from seg_runs.parsing import parse_arguments, save_arguments
 from seg_runs.state import Conditions, RunState, Totals, read_state
 
@@ -250,14 +251,18 @@ def network_and_optimizer(kind=torch.optim.AdamW):
     return network, optimizer
 
 
+def learner_of(network, optimizer):
+    return Learner(network, None, network, optimizer)
+
+
 @pytest.fixture
 def run(tmp_path):
     """A run folder with checkpoints of steps 2 and 3."""
-    run, (network, optimizer) = tmp_path / "run", network_and_optimizer()
+    run, learner = tmp_path / "run", learner_of(*network_and_optimizer())
     run.mkdir()
     save_arguments(parse_arguments(TrainArguments, ["--dataset", "toycity"]), run / "args.yaml")
     for step in (2, 3):
-        checkpoints.save_checkpoint(Alone(), run, network, None, optimizer, replace(STATE, step=step, epoch=0), 9)
+        checkpoints.save_checkpoint(Alone(), run, learner, replace(STATE, step=step, epoch=0), 9)
     return run
 
 
@@ -267,7 +272,7 @@ def goes_on(folder: Path) -> bool:
     try:
         found, _ = checkpoints.find_checkpoint(str(folder))
         read_state(found)
-        checkpoints.load_checkpoint(Alone(), found, network, None, optimizer)
+        checkpoints.load_checkpoint(Alone(), found, learner_of(network, optimizer))
     except RunError as error:
         assert "\n" not in str(error)
         return False
@@ -312,7 +317,7 @@ def test_a_moving_average_is_not_dropped_without_a_word(run):
     shutil.copy(newest / "model.safetensors", newest / "ema.safetensors")
     network, optimizer = network_and_optimizer()
     with pytest.raises(RunError, match="it holds a moving average, but the run has no --ema_decay"):
-        checkpoints.load_checkpoint(Alone(), newest, network, None, optimizer)
+        checkpoints.load_checkpoint(Alone(), newest, learner_of(network, optimizer))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from seg_models.exported import save_torch
 from seg_runs import checkpoints, files
 from seg_runs import launch as launching
 from seg_runs.launch import RunError
+from seg_runs.optimization import Learner
 from seg_runs.state import Conditions, RunState
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --no_cache".split()
@@ -68,7 +69,7 @@ def test_a_checkpoint_that_is_refused_leaves_the_one_before(name, code, tmp_path
     model = torch.nn.Linear(2, 2)
     ema = torch.nn.Sequential(model)
     ema.module = model
-    saved = Alone(), tmp_path, model, ema, torch.optim.SGD(model.parameters(), 0.1)
+    saved = Alone(), tmp_path, Learner(model, ema, model, torch.optim.SGD(model.parameters(), 0.1))
     checkpoints.save_checkpoint(*saved, RunState(CONDITIONS, step=1), 1)
     sync = files.sync
 
