@@ -58,6 +58,7 @@ TURNS = {  # orientation (Exif 2.3, tag 0x0112) -> (transpose, mirror rows, mirr
     8: (True, True, False),
 }
 TAGS_OF_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type")  # starts of chunks that may hold an orientation
+LFS = b"version https://git-lfs"  # the beginning of a pointer
 PLUGIN = {".heic": "pillow-heif", ".heif": "pillow-heif", ".hif": "pillow-heif", ".avif": "--upgrade pillow"}
 
 # Pillow warns about odd tags and images above 89 megapixels. Ignore it: where Pillow cannot read a file, it raises.
@@ -379,9 +380,24 @@ def _has_tags(image: Image.Image) -> bool:
 
 
 def _remedy(file: dict | str) -> str:
+    if _is_pointer(file):
+        return " (it is a pointer of Git LFS: git lfs pull fetches the file)"
     suffix = os.path.splitext(describe(file))[1].lower()
     known = any(suffix in suffixes for suffixes in FORMATS.values())
     return f" (pip install {PLUGIN[suffix]} reads {suffix} files)" if suffix in PLUGIN and not known else ""
+
+
+def _is_pointer(file: dict | str) -> bool:
+    """Return whether a file is what a clone without Git LFS holds in place of the content."""
+    try:
+        if isinstance(file, dict) and file.get("bytes") is not None:
+            head = file["bytes"][: len(LFS)]
+        else:
+            with open(describe(file), "rb") as opened:
+                head = opened.read(len(LFS))
+    except (OSError, ValueError):
+        return False
+    return head == LFS
 
 
 def _one_line(error: Exception) -> str:

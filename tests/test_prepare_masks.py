@@ -505,6 +505,10 @@ def test_photos_in_the_place_of_masks_are_refused(source, out, capsys):
         ("train2017/ä.jpg", "annotations/train2017/ä.png", "train/ä"),
         ("leftImg8bit/train/x/x_1_leftImg8bit.png", "gtFine/train/x/x_1_gtFine_labelIds.png", "train/x_1_leftImg8bit"),
         ("one/a.jpg", "two/a.png", "a"),
+        ("images/a.png", "labels/a_P.png", "a"),
+        ("a_sat.jpg", "a_mask.png", "a_sat"),
+        ("image_1.png", "mask_1.png", "image_1"),
+        ("semantic_set/original_images/a.jpg", "semantic_set/label_images_semantic/a.png", "a"),
     ],
 )
 def test_arrangements(source, out, image, label, written):
@@ -575,6 +579,56 @@ def test_a_mask_that_two_photos_could_have_is_refused(source, out, capsys):
     assert run(source, out) == 1 and not out.exists()
     error = "photos train/images/1.jpg and val/images/1.jpg have the same mask, masks/1.png"
     assert error in capsys.readouterr().err
+
+
+def test_masks_of_one_class_each_are_refused(source, out, capsys):
+    """Not even the photo of which only one class has a mask gets it."""
+    for name in ("a", "b"):
+        photo(source / "images" / f"{name}.jpg")
+        save(source / "masks" / "body" / f"{name}.png", halves(0, 255))
+    save(source / "masks" / "window" / "a.png", halves(0, 255))
+    assert run(source, out) == 1 and not out.exists()
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "images/a.jpg has several masks, masks/body/a.png, masks/window/a.png" in error
+
+
+def test_masks_of_single_objects_are_refused(source, out, capsys):
+    photo(source / "1" / "images" / "1.png")
+    for number in (7, 8):
+        save(source / "1" / "masks" / f"{number}f.png", halves(0, 255))
+    assert run(source, out) == 1 and "merge the masks of a photo into one" in capsys.readouterr().err
+
+
+def test_folders_that_look_like_masks_beside_those_called_masks_are_named(source, out, capsys):
+    """DRIVE's folder mask holds the field of view, and the vessels are in 1st_manual."""
+    photo(source / "images" / "21_training.tif", 30, 40)
+    save(source / "mask" / "21_training_mask.gif", halves(0, 255, 30, 40))
+    save(source / "1st_manual" / "21_manual1.gif", halves(255, 0, 30, 40))
+    assert run(source, out) == 0
+    assert "images in 1st_manual look like masks too, but masks are taken from mask, because" in capsys.readouterr().out
+
+
+def test_segments_of_panoptic_files_are_no_classes(source, out, capsys):
+    photo(source / "train2017" / "1.jpg")
+    save(source / "annotations" / "panoptic_train2017" / "1.png", paint(halves(0, 1), RED, GREEN))
+    (source / "annotations" / "panoptic_train2017.json").write_text('{"annotations": [{"segments_info": []}]}')
+    assert run(source, out) == 1 and not out.exists()
+    assert "panoptic_train2017.json is a panoptic file of COCO, which is not read" in capsys.readouterr().err
+
+
+def test_training_ids_of_cityscapes_without_label_ids(source, out):
+    photo(source / "leftImg8bit" / "train" / "x" / "x_1_leftImg8bit.png")
+    save(source / "gtFine" / "train" / "x" / "x_1_gtFine_labelTrainIds.png", halves(13, 255))
+    save(source / "gtFine" / "train" / "x" / "x_1_gtFine_instanceIds.png", halves(7, 26))
+    assert run(source, out) == 0 and ignored(out) == [255]
+    assert classes(out)["car"] == 13 and colors(out)["car"] == [0, 0, 142]
+    assert np.array_equal(mask(out, "train/x_1_leftImg8bit"), halves(13, 255))
+
+
+def test_a_pointer_of_git_lfs_is_named_as_such(source, out, capsys):
+    one_pair(source, halves(0, 1))
+    (source / "images" / "a.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert run(source, out) == 1 and "git lfs pull fetches the file" in capsys.readouterr().err
 
 
 def test_photos_of_the_same_name_keep_their_folders(source, out):
@@ -727,6 +781,16 @@ def test_each_photo_may_have_a_folder_of_its_own(source, out, names):
             "via.json",
             '{"a.jpg1": {"regions": [{"region_attributes": {}}]}}',
             "via.json is a file of VGG Image Annotator",
+        ),
+        (
+            "train/_annotations.createml.json",
+            '[{"image": "a.jpg", "annotations": [{"label": "x", "coordinates": {"x": 1}}]}]',
+            "createml.json is a file of CreateML",
+        ),
+        (
+            "train.csv",
+            "ImageId,EncodedPixels\n",
+            "NAME_mask.png; if train.csv holds annotations, it is not read: export",
         ),
         ("annotations.xml", "<annotations/>", "annotations.xml and the like are XML"),
         ("masks/a.npy", "", "save masks as PNG"),

@@ -53,6 +53,11 @@ def cityscapes_list(where: str) -> ClassList:
     return ClassList(where, names, dict(zip(CITYSCAPES.source_ids, CITYSCAPES.palette, strict=True)))
 
 
+def cityscapes_train_list(where: str) -> ClassList:
+    """Return the classes of Cityscapes' training ids, which count the classes from 0."""
+    return ClassList(where, dict(enumerate(CITYSCAPES.names)), dict(enumerate(CITYSCAPES.palette)))
+
+
 def _read_labelmap(path: Path) -> ClassList:
     """Read CVAT's labelmap.txt: lines of name:r,g,b:parts:actions."""
     names, colors = {}, {}
@@ -200,5 +205,5 @@ READERS = (
     (("_classes.csv",), read_roboflow),
     (("label_colors.txt", "colors.txt"), _read_colors),
     (("id2label.json", "classes.json", "class_names.json", "label_map.json"), read_id2label),
-    (("class_names.txt", "classes.txt", "labels.txt", "names.txt", "obj.names"), read_names),
+    (("class_names.txt", "classes.txt", "labels.txt", "names.txt", "obj.names", "codes.txt"), read_names),
 )

@@ -15,6 +15,7 @@ from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
 from .drawing import Sheet, explain_rest, number_classes
 from .found import SEVERAL, Found, as_written_by, json_head, read_json, refuse_several, some, split_of
+from .other_tools import CREATE_ML
 from .regions import Region, Shape, ellipse, pixels, polygon, rectangle
 from .rle import decode_label_studio
 
@@ -32,7 +33,8 @@ def looks_like(found: Found) -> bool:
 def _files(found: Found) -> list[Path]:
     heads = {path: json_head(found.root / path) for path in found.json_files}
     marks = ('"annotations":', '"completions":', '"original_width":', '"annotator":', '"annotation_id":')
-    return [path for path, head in heads.items() if head.startswith("[{") and any(mark in head for mark in marks)]
+    heads = {path: head for path, head in heads.items() if head.startswith("[{") and CREATE_ML not in head}
+    return [path for path, head in heads.items() if any(mark in head for mark in marks)]
 
 
 def read(found: Found, options: Options) -> Annotated:
@@ -60,9 +62,12 @@ def read(found: Found, options: Options) -> Annotated:
             sheets[photo] = (results, path)
     if not sheets:
         refuse_several(annotated.passed_over)
+        names = [*filter(None, (_image_name(task) for _, task in tasks))]
+        if not names:
+            raise DataError(f"the tasks of {some(files)} name no photo: export tasks of one image each")
         raise DataError(
             f"none of the photos in {some(files)} is in {found.root}: put them beside the file; it names "
-            f"{some((_image_name(task) for _, task in tasks), 2)}"
+            f"{some(names, 2)}"
         )
     labels = sorted({label for results, _ in sheets.values() for result in results for label in _labels(result)[:1]})
     ids, annotated.classes = number_classes(labels, "Label Studio")

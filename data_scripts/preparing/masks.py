@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .annotated import Annotated, Drawn, File, Item, Options, as_file
-from .class_lists import ClassList, cityscapes_list, find_class_list
+from .class_lists import ClassList, cityscapes_list, cityscapes_train_list, find_class_list
 from .encoding import Encoding, understand
 from .found import Found, some, split_of
 from .pairing import Pair, pair
@@ -21,8 +21,11 @@ def read(found: Found, options: Options) -> Annotated:
     listed = find_class_list(found)
     if listed is None and any(_is_cityscapes(one.mask) for one in pairs.pairs if one.mask):
         listed = cityscapes_list("Cityscapes' list of label ids")
+    if listed is None and any(_are_train_ids(one.mask) for one in pairs.pairs if one.mask):
+        listed = cityscapes_train_list("Cityscapes' list of training ids")
     annotated = from_pairs(found, options, "mask files", pairs.pairs, listed)
     annotated.facts.insert(0, f"{pairs.how}")
+    annotated.guesses += pairs.guesses
     lists = [path for path in found.files if path.suffix.lower() == ".txt" and split_of(Path(path.stem))]
     if lists and not any(one.split for one in pairs.pairs):
         annotated.guesses.append(
@@ -36,6 +39,10 @@ def read(found: Found, options: Options) -> Annotated:
 def _is_cityscapes(mask: Path) -> bool:
     """Return whether a mask has a name of Cityscapes, or the folder of KITTI's, which has the same ids."""
     return mask.stem.lower().endswith("gtfine_labelids") or mask.parts[-3:-1] == ("training", "semantic")
+
+
+def _are_train_ids(mask: Path) -> bool:
+    return mask.stem.lower().endswith("gtfine_labeltrainids")
 
 
 def from_pairs(found: Found, options: Options, kind: str, pairs: list[Pair], listed: ClassList | None) -> Annotated:

@@ -11,7 +11,7 @@ from ..labels import DataError
 from ..listing import name_key
 from ..reader import LABEL_MODES, decoding, open_image, packed_colors, read_image
 from .found import IMAGE_SUFFIXES, Found, some, split_of, words
-from .other_tools import unread_annotations
+from .other_tools import unknown_files, unread_annotations
 
 PHOTO_WORDS = set("image images img imgs photo photos picture pictures jpegimages leftimg8bit rgb input inputs".split())
 MASK_WORDS = set(
@@ -21,23 +21,25 @@ MASK_WORDS = set(
     classsegmentation msk indexmasks
     """.split()
 )
+TOPICS = {"semantic", "segmentation"}  # may also name a whole data set
 # Folders and names of pictures that stand beside masks and are none.
 OTHER_WORDS = set(
     """
     instance instances segmentationobject overlay overlays viz visualization visualizations
     segmentationclassvisualization prediction predictions preview previews depth disparity instanceids instancetrainids
-    instanceid
+    instanceid panoptic
     """.split()
 )
 BESIDE_IDS = {"color", "colour", "colors", "rgb", "labeltrainids", "trainids"}  # ... if there are class ids as well
 MASK_END = re.compile(
-    r"[ _.-](masks?|gt|labels?|(gt(fine|coarse)_)?labelids|seg|segmentation|annotation|groundtruth|target|l|m)$",
+    r"[ _.-](masks?|gt|labels?|(gt(fine|coarse)_)?label(train)?ids|seg|segmentation|annotation|groundtruth|target"
+    r"|l|m|p)$",  # CamVid has NAME_L and, from fast.ai, NAME_P
     re.IGNORECASE,
 )
 WHOLE_MASK = re.compile(r"^(mask|label|gt|seg|segmentation|annotation|target)$", re.IGNORECASE)
 WHOLE_PHOTO = re.compile(r"^(image|img|photo|rgb)$", re.IGNORECASE)
 MASK_START = re.compile(r"^(mask|label|gt|seg|annotation)[ _.-]", re.IGNORECASE)
-PHOTO_END = re.compile(r"[ _.-](leftimg8bit|image|img|photo|rgb)$", re.IGNORECASE)
+PHOTO_END = re.compile(r"[ _.-](leftimg8bit|image|img|photo|rgb|sat)$", re.IGNORECASE)
 PHOTO_START = re.compile(r"^(image|img|photo|rgb)[ _.-]", re.IGNORECASE)
 LOOKED_AT = 3  # images of a folder whose content is looked at, where names do not tell
 FEW_COLORS = 64  # a mask has no more
@@ -57,6 +59,7 @@ class Pairs:
     pairs: list[Pair]
     how: str
     passed_over: dict[str, list[Path]]
+    guesses: list[str]
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,10 @@ class _Place:
 
 def pair(found: Found) -> Pairs:
     """Match the photos and masks of a source. Raises `DataError` if there are none, or if a photo has two masks."""
-    places = _without_mixed_folders({path: _place(path) for path in found.images}, found.root)
+    places = {path: _place(path) for path in found.images}
+    if {place.role for place in places.values()} <= {"mask", "other"}:  # segmentation/images, segmentation/masks
+        places = {path: _place(path, MASK_WORDS - TOPICS) for path in found.images}
+    places = _without_mixed_folders(places, found.root)
     others = [path for path, place in places.items() if place.role == "other"]
     images = [path for path in found.images if places[path].role != "other"]
     photos, with_pictures, how = _roles(images, places, found.root)
@@ -88,7 +94,7 @@ def pair(found: Found) -> Pairs:
         )
         raise DataError(
             f"no {what} found in {found.root}, which has {len(found.images)} images ({some(found.images, 2)}): "
-            f"{unread or remedy}"
+            f"{unread or remedy + unknown_files(found)}"
         )
     pairs, used = _match(photos, masks, places)
     matched = {pair.photo for pair in pairs}
@@ -99,24 +105,45 @@ def pair(found: Found) -> Pairs:
     if not any(pair.mask for pair in pairs):
         raise DataError(
             f"no mask in {found.root} has the name of a photo: photos are {some(photos, 2)}, masks {some(masks, 2)}; "
-            "give both the same name"
+            f"give both the same name{_merge(photos, masks)}"
         )
+    unused = sorted({*images} - {*photos} - {*masks})
     left = {
         "photos without a mask": alone,
         "masks without a photo": [path for path in masks if path not in used],
-        "images that are neither photo nor mask": [*others, *({*images} - {*photos} - {*masks})],
+        "images that are neither photo nor mask": [*others, *unused],
     }
     pairs.sort(key=lambda pair: pair.photo)
-    return Pairs(pairs, how, {reason: sorted(paths) for reason, paths in left.items() if paths})
+    return Pairs(
+        pairs,
+        how,
+        {reason: sorted(paths) for reason, paths in left.items() if paths},
+        _other_masks([path for path in unused if places[path].role is None], masks, found.root),
+    )
 
 
-def _place(path: Path) -> _Place:
+def _merge(photos: list[Path], masks: list[Path]) -> str:
+    return ", and merge the masks of a photo into one" if len(masks) > len(photos) else ""
+
+
+def _other_masks(unused: list[Path], masks: list[Path], root: Path) -> list[str]:
+    """Return a line on folders without a telling name that look as if they held the masks, if there are any."""
+    folders = _folders_of_masks(unused, root)
+    if 2 * sum(path.parent in folders for path in unused) < len(masks):
+        return []
+    return [
+        f"images in {some(sorted(folders))} look like masks too, but masks are taken from {some(_folders(masks))}, "
+        "because of the names: if that is wrong, take these out of SOURCE, and rename the former to masks"
+    ]
+
+
+def _place(path: Path, mask_words: set[str] = MASK_WORDS) -> _Place:
     role, rest = None, []
     for part in path.parent.parts:
         telling = {*words(part)}
         if OTHER_WORDS & telling or {"semantic", "rgb"} <= telling:
             role = "other"
-        elif MASK_WORDS & telling or any(word.endswith("annot") for word in telling):  # CamVid has trainannot
+        elif mask_words & telling or any(word.endswith("annot") for word in telling):  # CamVid has trainannot
             role = role or "mask"
         elif PHOTO_WORDS & telling:
             role = role or "photo"
@@ -159,11 +186,12 @@ def _roles(images: list[Path], places: dict[Path, _Place], root: Path) -> tuple[
     own = {path.parent for path in images if WHOLE_PHOTO.search(stem_of(path))}
     if masks := [path for path in images if WHOLE_MASK.search(stem_of(path)) and path.parent in own]:
         return _others(images, masks), masks, f"each photo and its {masks[0].name} have a folder of their own"
-    stems = {(path.parent, name_key(stem_of(path))) for path in images}
-    beside = [path for path in named if (path.parent, name_key(MASK_END.sub("", stem_of(path)))) in stems]
-    if beside:
-        end = MASK_END.search(stem_of(beside[0]))[0]
-        return _others(images, beside), beside, f"masks lie beside the photos, as NAME{end}"
+    stems = {(path.parent, name_key(stem)) for path in images for stem in (stem_of(path), _bare_photo(path))}
+    for form, how in ((MASK_END, "NAME{}"), (MASK_START, "{}NAME")):
+        named = [path for path in images if form.search(stem_of(path))]
+        if beside := [path for path in named if (path.parent, name_key(form.sub("", stem_of(path)))) in stems]:
+            how = how.format(form.search(stem_of(beside[0]))[0])
+            return _others(images, beside), beside, f"masks lie beside the photos, as {how}"
     by_stem = defaultdict(list)
     for path in images:
         by_stem[path.parent, name_key(stem_of(path))].append(path)
@@ -180,17 +208,21 @@ def _others(images: list[Path], masks: list[Path]) -> list[Path]:
 
 def _by_content(images: list[Path], root: Path) -> tuple[list[Path], list[Path], str]:
     """Tell folders of masks by their pixels, where neither folders nor files have telling names."""
-    folders = defaultdict(list)
-    for path in images:
-        folders[path.parent].append(path)
-    of_masks = {
-        folder
-        for folder, paths in folders.items()
-        if len(folders) > 1 and all(_looks_like_mask(root / path) for path in paths[:LOOKED_AT])
-    }
+    folders = {path.parent for path in images}
+    of_masks = _folders_of_masks(images, root) if len(folders) > 1 else set()
     masks = [path for path in images if path.parent in of_masks]
     how = f"by their content, masks are in {some(sorted(of_masks))}"
     return [path for path in images if path.parent not in of_masks], masks, how
+
+
+def _folders_of_masks(images: list[Path], root: Path) -> set[Path]:
+    """Return the folders whose first images look like masks."""
+    folders = defaultdict(list)
+    for path in images:
+        folders[path.parent].append(path)
+    return {
+        folder for folder, paths in folders.items() if all(_looks_like_mask(root / path) for path in paths[:LOOKED_AT])
+    }
 
 
 def _the_mask(twins: list[Path], root: Path) -> Path | None:
@@ -225,10 +257,7 @@ def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) ->
         exact[folder, name_key(stem_of(mask))].append(mask)
         stripped[folder, bare].append(mask)
         anywhere[bare].append(mask)
-    names = {
-        photo: (name_key(stem_of(photo)), name_key(_stripped(photo, PHOTO_START, PHOTO_END, WHOLE_PHOTO)))
-        for photo in photos
-    }
+    names = {photo: (name_key(stem_of(photo)), name_key(_bare_photo(photo))) for photo in photos}
     found = {}
     for photo, (stem, bare) in names.items():
         same, other = (places[photo].folder, stem), (places[photo].folder, bare)
@@ -238,10 +267,15 @@ def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) ->
     for photo, (stem, bare) in names.items():
         candidates, place = found[photo], places[photo]
         if not candidates and place.folder not in complete:
-            elsewhere = _only(anywhere[stem]) or _only(anywhere[bare])
+            elsewhere = anywhere[stem] or anywhere[bare]
             candidates = [mask for mask in elsewhere if _may_be_of(place, places[mask], complete)]
+            if len(elsewhere) > len(candidates) == 1:  # the name alone tells too little
+                candidates = []
         if len(candidates) > 1:
-            raise DataError(f"photo {photo} has several masks, {some(candidates)}: keep one of them in the source")
+            raise DataError(
+                f"photo {photo} has several masks, {some(candidates)}: keep one of them in the source, or merge them "
+                "if each holds one class"
+            )
         if candidates:
             pairs.append(Pair(photo, candidates[0], place.split or places[candidates[0]].split))
             if (other := used.setdefault(candidates[0], photo)) != photo:
@@ -264,16 +298,16 @@ def _without_color_pictures(masks: list[Path]) -> list[Path]:
     return [path for path in masks if not (BESIDE_IDS | OTHER_WORDS) & {*words(path.stem)}]
 
 
-def _only(paths: list[Path]) -> list[Path]:
-    return paths if len(paths) == 1 else []
-
-
 def stem_of(path: Path) -> str:
     """Return a file's name without its suffixes, also `a` for `a.jpg.png`."""
     name = path.name
     while Path(name).suffix.lower() in IMAGE_SUFFIXES:
         name = Path(name).stem
     return name
+
+
+def _bare_photo(path: Path) -> str:
+    return _stripped(path, PHOTO_START, PHOTO_END, WHOLE_PHOTO)
 
 
 def _stripped(path: Path, start: re.Pattern, end: re.Pattern, whole: re.Pattern) -> str:
