@@ -295,6 +295,24 @@ def test_coco_more_classes_than_fit(source, out, capsys):
     assert run(source, out) == 1 and "300 classes: at most 254" in one_line(capsys)
 
 
+def test_coco_captions_and_keypoints_beside_the_instances(source, out, capsys):
+    photo(source / "train2017" / "a.jpg")
+    instances = coco([(7, 1, [flat(0, 0, 4, 6)])])
+    folder = source / "annotations"
+    write_json(folder / "instances_train2017.json", instances)
+    write_json(folder / "person_keypoints_train2017.json", coco([(7, 1, [flat(0, 0, 8, 6)])]))
+    write_json(folder / "captions_train2017.json", instances | {"annotations": [{"image_id": 7, "caption": "x"}]})
+    assert run(source, out) == 0 and np.array_equal(mask(out, "train/a"), halves(1, 0))
+    assert "persons that are in the instances file: 1 (annotations/person_keypoints" in capsys.readouterr().out
+
+
+def test_coco_photos_below_the_files_folder_come_first(source, out):
+    for folder in ("valid", "valid-mini"):
+        photo(source / folder / "images" / "a.jpg")
+        write_json(source / folder / "_annotations.coco.json", coco([(7, 1, [flat(0, 0, 4, 6)])]))
+    assert run(source, out) == 0 and len([*(out / "masks" / "val").iterdir()]) == 2
+
+
 def test_coco_two_files_for_a_photo(source, out, capsys):
     photo(source / "a.jpg")
     for name in ("one", "two"):
@@ -384,6 +402,13 @@ def test_labelme_photo_inside_the_file(source, out):
     assert (out / "images" / "b 1.jpg").read_bytes() == data.getvalue() and np.array_equal(
         mask(out, "b 1"), halves(1, 0)
     )
+
+
+def test_labelme_files_without_shapes(source, out, capsys):
+    """labelme also stores flags of whole photos."""
+    photo(source / "a.jpg")
+    labelme(source / "a.json", [])
+    assert run(source, out) == 1 and "a.json outline no object: draw polygons in labelme" in one_line(capsys)
 
 
 def test_labelme_apart_from_the_photos(source, out):
@@ -571,6 +596,11 @@ def test_wrong_label_studio_results(source, out, result, complaint, capsys):
 def test_label_studio_without_its_photos(source, out, capsys):
     write_json(source / "export.json", [task([region("polygonlabels", "car", points=percent(0, 0, 4, 6))])])
     assert run(source, out) == 1 and "put them beside the file" in one_line(capsys)
+
+
+def test_label_studio_tasks_without_a_photo(source, out, capsys):
+    write_json(source / "export.json", [{"id": 1, "data": {"text": "x"}, "annotations": [{"result": []}]}])
+    assert run(source, out) == 1 and "name no photo: export tasks of one image each" in one_line(capsys)
 
 
 # VOC, CVAT, Roboflow
@@ -887,6 +917,14 @@ def test_a_flag_that_a_kind_does_not_read_is_refused(source, out, tool, flag, ca
 def test_a_flag_that_does_not_fit_a_hub_id_is_refused(out, flag, capsys):
     assert run("someone/nothing-of-this-name", out, *flag.split()) == 1
     assert flag.split()[0] in one_line(capsys)
+
+
+def test_volumes_are_no_archives(source, out, capsys):
+    source.mkdir()
+    (source / "la_003.nii.gz").write_bytes(b"x")
+    assert run(source, out) == 1
+    line = one_line(capsys)
+    assert "save photos and masks as PNG" in line and "unpack" not in line
 
 
 @pytest.mark.parametrize("name", ["nothing", "text.txt", "data.zip"])

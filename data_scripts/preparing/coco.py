@@ -18,6 +18,7 @@ from .rle import decode_coco
 READS = ("overlap", "empty")
 KEYS = ("images", "annotations", "categories")
 OTHER_KEYS = ('"shapes"', '"imagePath"', '"imgHeight"')  # of labelme and Cityscapes, which have a file for each photo
+NO_OUTLINES = {"segments_info", "caption"}  # keys of annotations in panoptic files and in captions
 NO_OUTLINE = "annotations without an outline (boxes only)"
 STRAY = "annotations of images that the file does not list"
 TOO_FEW = "polygons of fewer than 3 points"
@@ -30,22 +31,31 @@ def looks_like(found: Found) -> bool:
 def _files(found: Found) -> dict[Path, dict]:
     """Return {file: content} of the COCO files. Files that clearly are of another tool are not read."""
     heads = {path: json_head(found.root / path) for path in found.json_files}
-    paths = [
+    paths = {
         path for path, head in heads.items() if head.startswith("{") and not any(key in head for key in OTHER_KEYS)
-    ]
+    }
+    paths = [path for path in found.json_files if path in paths and _instances(path) not in paths]
     return {path: content for path in paths if _is_coco(content := found.json(path))}
 
 
+def _instances(path: Path) -> Path | None:
+    """Return the file whose persons a file of COCO's keypoints repeats, or None if it is no such file."""
+    name = path.name.removeprefix("person_keypoints_")
+    return path.with_name(f"instances_{name}") if name != path.name else None
+
+
 def _is_coco(content: object) -> bool:
-    """Return whether a file has COCO's lists, and is not a panoptic one, whose annotations have no outlines."""
+    """Return whether a file has COCO's lists, and annotations that may have outlines: not captions, not panoptic."""
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in KEYS):
         return False
-    return not any(isinstance(entry, dict) and "segments_info" in entry for entry in content["annotations"][:1])
+    return not any(isinstance(entry, dict) and NO_OUTLINES & entry.keys() for entry in content["annotations"][:1])
 
 
 def read(found: Found, options: Options) -> Annotated:
     files = _files(found)
     annotated = Annotated("COCO annotations", [], [])
+    repeated = [path for path in found.json_files if _instances(path) in files]
+    annotated.pass_over("keypoints of persons that are in the instances file", repeated)
     names = _names(files, found, annotated)
     ids, annotated.classes = number_classes(
         list(dict.fromkeys(name for each in names.values() for name in each.values())), "COCO"

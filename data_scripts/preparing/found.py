@@ -83,6 +83,8 @@ class Found:
         if len(same) > 1:
             same = [path for path in same if path.as_posix().endswith(f"/{asked}")] or same
         if len(same) > 1:
+            same = [path for path in same if annotations.parent in path.parents] or same
+        if len(same) > 1:
             split = split_of(annotations.with_suffix(""))
             same = [path for path in same if split_of(path.parent) == split] or same
         return same

@@ -28,7 +28,9 @@ def read(found: Found, kind: str | None, options: Options) -> Annotated:
         raise DataError(f"{found.root} is an empty folder: name the folder that holds your photos and masks")
     if not looks:
         holds = f"it has {some(path.name for path in found.files)}"
-        if any(path.suffix.lower() in (".zip", ".tar", ".gz", ".7z", ".rar") for path in found.files):
+        if any(path.name.lower().endswith((".nii.gz", ".nii", ".h5", ".tfrecord")) for path in found.files):
+            holds += "; save photos and masks as PNG"
+        elif any(path.suffix.lower() in (".zip", ".tar", ".gz", ".7z", ".rar") for path in found.files):
             holds += "; unpack the archive first"
         raise DataError(f"{found.root} holds no images and no annotations of a known kind: {holds}")
     _refuse_unread(looks[0], options)

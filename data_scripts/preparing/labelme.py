@@ -42,6 +42,8 @@ def read(found: Found, options: Options) -> Annotated:
     files = [path for path in found.json_files if _is_labelme(found, path)]
     annotated.pass_over("JSON files that are not labelme's", sorted({*found.json_files} - {*files}))
     contents = {path: _read(found, path) for path in files}
+    if not any(content["shapes"] for content in contents.values()):
+        raise DataError(f"{some(files)} outline no object: draw polygons in labelme, then run this again")
     labels = sorted({shape["label"] for content in contents.values() for shape in content["shapes"]})
     listed = [read_names(found.root / path) for path in found.named(*LISTS)[:1]]
     names = list(listed[0].names.values()) if listed else []
