@@ -50,10 +50,14 @@ def load_folder(root: Path, flag: str) -> tuple[dict[str, list[Row]], LabelInfo]
     left out. Raises `DataError`, which names the `flag` that gave `root`, if something is missing.
     """
     places = _places(root)
+    if places and "train" not in places:
+        raise DataError(
+            f"{root} ({flag}) has no images for training, only for {' and '.join(sorted(places))}: put some into "
+            "images/train and masks/train"
+        )
     if "train" not in places:
         raise DataError(
-            f"{root} ({flag}) has no images/ with masks/ beside it, or none for training: make such a folder "
-            f"with {prepare_command(root)}"
+            f"{root} ({flag}) has no images/ with masks/ beside it: make such a folder with {prepare_command(root)}"
         )
     if not (root / CLASS_FILE).is_file():
         raise DataError(
