@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 
 from . import report_charts as charts
+from .pace import in_words
 from .parsing import as_given
 from .report_noise import Difference, mean_and_deviation
 from .report_pictures import Color, Photo
@@ -293,7 +294,7 @@ def cost_section(comparison: Comparison) -> str:
         seconds, memory = group.mean_of("seconds"), group.mean_of("peak_memory")
         parameters, macs = group.mean_of("parameters"), group.mean_of("macs")
         cells = [
-            NOTHING if seconds is None else duration(seconds),
+            NOTHING if seconds is None else in_words(seconds),
             f"{seconds / base:.2f}" if seconds and base else NOTHING,
             NOTHING if memory is None else f"{memory / 1e9:.2f}",
             NOTHING if parameters is None else f"{parameters / 1e6:.2f}",
@@ -320,14 +321,6 @@ def cost_section(comparison: Comparison) -> str:
         f"<table class='cost'><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         f"{drawn if chart else ''}</div>"
     )
-
-
-def duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"
 
 
 def photos_section(comparison: Comparison, photos: Sequence[Photo], palette: Mapping[str, Color], hidden: int) -> str:
@@ -370,7 +363,7 @@ def runs_section(comparison: Comparison, left_out: Sequence[tuple[Path, str]]) -
     for i, group in enumerate(comparison.groups):
         for run in group.runs:
             cells = (str(value) if value is not None else NOTHING for value in (run.fold, run.seed, run.best_epoch))
-            seconds = NOTHING if run.seconds is None else duration(run.seconds)
+            seconds = NOTHING if run.seconds is None else in_words(run.seconds)
             rows += (
                 f'<tr data-g="{i}"><td>{escape(run.folder.name)}</td><td>{escape(comparison.name(i))}</td>'
                 + "".join(f"<td>{escape(cell)}</td>" for cell in cells)

@@ -29,9 +29,9 @@ MEANS = {"mean_accuracy": 0.5, "overall_accuracy": 0.75}
 COLORS = {"sky": (128, 128, 128), "building": (128, 0, 0)}  # CamVid's
 
 
-def make_run(folder, *flags, iou=0.5, scores="best/training.json", epochs=2, **record):
+def make_run(folder, *flags, iou=0.5, scores="best/training.json", epochs=2, seconds=30.0, **record):
     """Write what training writes of a complete run, with the project's own writers. `iou` is one for all classes, or a
-    dict. `record` are more entries of the file of scores."""
+    dict. `seconds` is what an epoch took, `record` are more entries of the file of scores."""
     iou = iou if isinstance(iou, dict) else {"sky": iou, "building": iou}
     known = [value for value in iou.values() if value is not None]
     found = {"mean_iou": sum(known) / len(known), **MEANS, "iou": iou}
@@ -39,7 +39,8 @@ def make_run(folder, *flags, iou=0.5, scores="best/training.json", epochs=2, **r
     (folder / scores).parent.mkdir(exist_ok=True)
     save_arguments(parse_arguments(TrainArguments, [*COMMON, *flags]), folder / "args.yaml")
     for epoch in range(1, epochs + 1):
-        row = {"epoch": epoch, "train_loss": 1 / epoch, "mean_iou": found["mean_iou"] * epoch / epochs, "seconds": 30.0}
+        row = {"epoch": epoch, "train_loss": 1 / epoch, "mean_iou": found["mean_iou"] * epoch / epochs}
+        row["seconds"] = seconds
         append_row(folder / "log_epoch.csv", row, COLUMNS)
     write_json(folder / "results.json", {"step": 20, "best_mean_iou": found["mean_iou"], "best_epoch": epochs})
     write_json(folder / scores, {"validation": found, **record} if scores.startswith("best") else {**found, **record})
@@ -362,6 +363,11 @@ def test_the_page_shows_what_differs_and_only_that(in_process, tmp_path):
     assert (evo["macs"], evo["seconds"], plain["macs"], plain["deviation"]) == ("4.93e+09", "60", "", "0.0141421")
     table = read_csv(tmp_path / "page" / "runs.csv")
     assert [row["run"] for row in table] == ["evo", "plain0", "plain1"] and table[2]["iou/sky"] == "0.52"
+
+
+def test_times_never_show_sixty_seconds(tmp_path):
+    page = report.page_of(compare([make_run(tmp_path / "r", epochs=2, seconds=59.85)]), [], [], False)
+    assert page.count(">2 min 00 s<") == 2 and "60 s" not in page
 
 
 def test_runs_that_were_validated_once_have_no_curve_of_their_score(tmp_path):
