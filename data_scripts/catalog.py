@@ -181,3 +181,8 @@ def data_note(dataset: str | None) -> DataNote:
     if dataset in DATASETS:
         return DATASETS[dataset].note
     return unknown_data(dataset or UNNAMED)
+
+
+def may_be_shown(dataset: str | None) -> bool:
+    """Whether a page may hold images of a data set without a warning. Of a folder of one's own, the owner knows."""
+    return dataset == "folder" or data_note(dataset).publishable

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from transformers.hf_argparser import HfArg
 
 from data_scripts.arguments import DivisionOptions
-from data_scripts.catalog import SPLITS, data_note, source_of
+from data_scripts.catalog import SPLITS, data_note, may_be_shown, source_of
 from data_scripts.fold_files import load_data
 from data_scripts.hub_data import columns_of
 from data_scripts.labels import DataError, LabelInfo
@@ -331,7 +331,7 @@ def write_gallery(
     options: ScoreOptions, split: Dataset, labels: LabelInfo, results: Results, measured: Measured
 ) -> None:
     """Write the page of the worst images and the most confident mistakes."""
-    path, data = Path(options.gallery), data_note(options.dataset)
+    path = Path(options.gallery)
     chosen = gallery.worst_images(measured.counts)
     mistakes = gallery.worst_mistakes(measured.mistakes)
     legend = gallery.Legend(labels.names, labels.palette)
@@ -342,8 +342,8 @@ def write_gallery(
         _, _, prediction, label = read_pair(row, labels, results)
         pictures[i] = gallery.Pictures(row["name"], read_image(row["image"]), label, prediction)
     warning = ""
-    if not data.publishable and options.dataset != "folder":  # its owner knows what may be shown
-        title = options.path if options.dataset == "hub" else data.title
+    if not may_be_shown(options.dataset):
+        title = options.path if options.dataset == "hub" else data_note(options.dataset).title
         warning = f"This page holds pictures of {title}: show it only where these may be shown."
     sections = [
         gallery.header(f"Failures of {results.name}", measured.counts, warning),

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_scripts.catalog import DATASETS, data_note
+from data_scripts.catalog import DATASETS, data_note, may_be_shown
 from script_arguments import TrainArguments
 from web_page import document, is_page_of
 
@@ -149,6 +149,14 @@ def _data_name(flags: dict) -> str:
     return str(own) if own else data_note(flags.get("dataset")).title
 
 
+def scored_data(flags: dict) -> tuple[str | None, str]:
+    """Return the data set whose images a run is validated on, which its pictures show, and its title."""
+    if flags.get("eval_dataset"):
+        dataset = str(flags["eval_dataset"][0])
+        return dataset, data_note(dataset).title
+    return flags.get("dataset"), _data_name(flags)
+
+
 def warnings_of(comparison: Comparison, pictures: bool) -> list[str]:
     """Return what a reader of the page must know first."""
     warnings = []
@@ -165,14 +173,12 @@ def warnings_of(comparison: Comparison, pictures: bool) -> list[str]:
     settings = {str(run.settings) for group in comparison.groups for run in group.runs}
     if len(settings) > 1:
         warnings.append("Not all scores were measured with the same scales and flips: they do not compare.")
-    notes = {group.flags.get("dataset"): data_note(group.flags.get("dataset")) for group in comparison.groups}
-    private = [
-        note.title for dataset, note in notes.items() if not note.publishable and dataset not in ("folder", "hub")
-    ]
+    scored = dict.fromkeys(scored_data(group.flags) for group in comparison.groups)
+    private = [title for dataset, title in scored if not may_be_shown(dataset)]
     if private and pictures:
         warnings.append(
-            f"This page holds pictures of {private[0]}: show it only where these may be shown, or write it with "
-            "--no_pictures."
+            f"This page holds pictures of {' and '.join(private)}: show it only where these may be shown, or write it "
+            "with --no_pictures."
         )
     return warnings
 

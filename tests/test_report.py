@@ -433,6 +433,20 @@ def test_pictures_of_data_that_may_not_be_shown_are_mentioned(in_process, tmp_pa
     assert "MiniCity:" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--dataset", "hub", "--dataset_name", "gated/streets"), "gated/streets"),  # its owner is another
+        (("--eval_dataset", "minicity", "./minicity"), "MiniCity"),  # the pictures are of what is scored
+        (("--dataset", "minicity", "--eval_dataset", "camvid", "./camvid"), None),
+        (("--dataset", "folder", "--dataset_path", "mine"), None),  # whoever writes the page is the owner
+    ],
+)
+def test_whose_pictures_may_be_shown(tmp_path, flags, named):
+    found = report.warnings_of(compare([make_run(tmp_path / "a", *flags)]), pictures=True)
+    assert [text.split(":")[0] for text in found] == ([f"This page holds pictures of {named}"] if named else [])
+
+
 def test_the_page_of_many_groups_names_the_best(in_process, tmp_path):
     first, runs = make_run(tmp_path / "r0", "--learning_rate", "0.001", iou=0.3), []
     picture = sheet_of(0)[0]
