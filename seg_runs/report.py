@@ -10,11 +10,13 @@ every room, and nothing imports it.
 """
 
 import csv
+import dataclasses
 import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_scripts.arguments import DivisionOptions, ScoringOptions
 from data_scripts.catalog import DATASETS, data_note, may_be_shown
 from script_arguments import TrainArguments
 from web_page import document, is_page_of
@@ -71,12 +73,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def known_flags() -> Flags:
-    """Return what the fields of train_seg.py's flags say: defaults, which flag details which, which change no score."""
+    """Return what the fields of train_seg.py's flags say: defaults, and what each flag bears on."""
     fields = flags_of(TrainArguments)
     needs = {name: (*f.metadata.get("needs", ()), *f.metadata.get("needs_one_of", ())) for name, f in fields.items()}
     defaults = {name: default_of(f) for name, f in fields.items() if not f.metadata.get("of_launch")}
     idle = {name for name, f in fields.items() if f.metadata.get("of_launch") or f.metadata.get("no_score")}
-    return Flags(defaults, needs, idle)
+    data = {f.name for options in (ScoringOptions, DivisionOptions) for f in dataclasses.fields(options)}
+    return Flags(defaults, needs, [name for name in fields if name in data - idle], idle)
 
 
 def refuse_foreign(out: Path) -> None:
@@ -170,9 +173,12 @@ def warnings_of(comparison: Comparison, pictures: bool) -> list[str]:
         )
     if len({frozenset(run.images for run in group.runs) for group in comparable}) > 1:
         warnings.append("Not all groups have the same folds: their means do not compare, but the gains do.")
-    settings = {str(run.settings) for group in comparison.groups for run in group.runs}
-    if len(settings) > 1:
-        warnings.append("Not all scores were measured with the same scales and flips: they do not compare.")
+    settings = [run.settings for group in comparison.groups for run in group.runs]
+    keys = dict.fromkeys(key for found in settings for key in found)
+    if differing := [key for key in keys if any(found.get(key) != settings[0].get(key) for found in settings)]:
+        warnings.append(
+            f"Not all scores were measured in the same way ({', '.join(differing)}): this may be why they differ."
+        )
     scored = dict.fromkeys(scored_data(group.flags) for group in comparison.groups)
     private = [title for dataset, title in scored if not may_be_shown(dataset)]
     if private and pictures:

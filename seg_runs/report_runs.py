@@ -15,23 +15,11 @@ from .launch import RunError, os_reason
 from .parsing import as_given
 from .recipes import read_recipe
 from .report_noise import Difference, Fit, mean_and_deviation
+from .temperatures import relevant
 
 RECORD = "best/training.json"  # has the scores on the validation images of the run
 MEANS = {"mean_iou": "mean IoU", "mean_accuracy": "mean accuracy", "overall_accuracy": "pixel accuracy"}
 REPEATS = ("fold", "seed")  # flags by which runs of one group differ
-VIEWS = ("scales", "flip")
-IMAGES = (  # flags that say which images a run is scored on
-    "dataset",
-    "dataset_path",
-    "dataset_name",
-    "eval_dataset",
-    "class_map",
-    "folds",
-    "fold",
-    "train_on",
-    "val_share",
-    "group_by",
-)
 
 
 @dataclass(frozen=True)
@@ -40,11 +28,13 @@ class Flags:
 
     defaults        {flag: default}; an older run may lack a flag, and behaved as its default does
     needs           {flag: other flags}: the flag has an effect only if the others have certain values
+    images          flags that say which images and labels a run is scored on
     without_effect  flags that change no score
     """
 
     defaults: Mapping[str, Any]
     needs: Mapping[str, Sequence[str]]
+    images: Sequence[str]
     without_effect: Collection[str] = ()
 
 
@@ -60,7 +50,7 @@ class FinishedRun:
     iou         IoU by class, nan where undefined
     epochs      the rows of log_epoch.csv
     best_epoch  epoch of the weights in best/
-    settings    the scales and flips with which predict_seg.py measured the scores; {} if training did
+    settings    how predict_seg.py measured the scores, such as the scales and --crf; {} if training did
     record      the other entries of training.json
     """
 
@@ -178,12 +168,11 @@ def read_run(folder: Path, scores: str, flags: Flags) -> FinishedRun:
         raise RunError("it has no mean IoU")
     given = filled_in(public_arguments(read_recipe(folder / "args.yaml")), flags)
     own = {key: value for key, value in given.items() if key not in (*REPEATS, *flags.without_effect)}
-    images = tuple(str(given.get(key)) for key in IMAGES)
+    images = tuple(str(given.get(key)) for key in flags.images)
     fold = None if given.get("fold") is None else str(given["fold"])
     epochs, best = read_epochs(folder / "log_epoch.csv"), results.get("best_epoch")
     best = best if isinstance(best, int) else None
-    settings = found.get("settings") if isinstance(found.get("settings"), dict) else {}
-    settings = {key: value for key, value in settings.items() if key in VIEWS}
+    settings = relevant(found["settings"]) if isinstance(found.get("settings"), dict) else {}
     return FinishedRun(folder, own, fold, given.get("seed"), images, means, iou, epochs, best, settings, record)
 
 

@@ -7,7 +7,7 @@ from .launch import RunError
 from .state import is_number
 
 FILE = "calibration.json"
-OTHER = ("model", "precision", "turn")  # settings of a prediction that a temperature does not depend on
+IRRELEVANT = ("model", "precision", "turn")  # settings of a prediction that do not tell how a model sees an image
 
 
 def stored_temperature(folder: Path, settings: dict) -> float | None:
@@ -53,7 +53,9 @@ def is_entry(entry: object) -> bool:
 
 
 def relevant(settings: dict) -> dict:
-    """Return the settings that a temperature depends on, as JSON gives them back: lists, no tuples."""
+    """Return the settings that temperatures and scores depend on, as JSON gives them back: lists, no tuples."""
     return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in settings.items() if key not in OTHER
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in settings.items()
+        if key not in IRRELEVANT
     }

@@ -229,13 +229,26 @@ def test_scores_of_a_prediction_can_be_compared(in_process, tmp_path, capsys):
     assert rows_of(capsys.readouterr().out)["road"] == ["0.2500", "-", "0.2500", "0.2500", "1"]
 
 
-def test_scores_at_several_scales_do_not_compare_with_others(in_process, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"flip": True}, "flip"),
+        ({"crf": True, "window": [32, 64]}, "window, crf"),
+        ({"size": [64, 128]}, "size"),
+        ({"model": ["other", 2.0], "precision": "bf16", "turn": True}, None),
+    ],
+)
+def test_scores_that_were_measured_in_other_ways_have_a_warning(tmp_path, changed, named):
+    usual = {"model": ["r", 1.0], "size": None, "flip": False, "window": None, "turn": False, "crf": False}
     runs = [
-        make_run(tmp_path / f"r{flip}", "--seed", str(flip), scores="scores_val.json", settings={"flip": bool(flip)})
-        for flip in range(2)
+        make_run(tmp_path / f"r{i}", "--seed", str(i), scores="scores_val.json", settings=settings)
+        for i, settings in enumerate((usual, usual | changed))
     ]
-    in_process("seg_runs.report", *runs, "--scores", "scores_val.json", "--out", "page")
-    assert "note: Not all scores were measured with the same scales and flips" in capsys.readouterr().out
+    flags = report.known_flags()
+    found = report.warnings_of(Comparison(read_runs(runs, "scores_val.json", flags)[0], flags), pictures=False)
+    assert found == (
+        [f"Not all scores were measured in the same way ({named}): this may be why they differ."] if named else []
+    )
 
 
 def test_the_same_data_elsewhere_are_the_same_images(tmp_path):
@@ -409,6 +422,10 @@ def test_runs_on_other_images_have_no_gain(in_process, tmp_path, capsys):
     runs = seeds(tmp_path, "a", (0.5, 0.51)) + seeds(tmp_path, "b", (0.7, 0.9), "--dataset", "toycity")
     noise = compare(runs, runs[0]).fits[None]
     assert noise.freedom == 1 and noise.deviation == pytest.approx(0.01 / math.sqrt(2))  # not that of ToyCity
+    columns = ("--dataset", "hub", "--dataset_name", "streets", "--label_column")
+    assert make_run(tmp_path / "c", *columns, "coarse") and make_run(tmp_path / "d", *columns, "fine")
+    coarse = compare([tmp_path / "c", tmp_path / "d"])
+    assert len(coarse.groups) == 2 and len(coarse.comparable) == 1  # the masks are others
     in_process("seg_runs.report", *runs, "--out", "page")
     assert "note: 1 of 2 groups is scored on other images" in capsys.readouterr().out
     assert "other images</small>" in (tmp_path / "page" / "index.html").read_text()
