@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -29,11 +28,11 @@ import yaml
 from .catalog import UNNAMED, DataNote, unknown_data
 from .files import write_whole
 from .labels import IGNORE_INDEX, DataError, LabelInfo
+from .text_yaml import MOST_BYTES, load_text_yaml
 
 CLASS_FILE = "classes.yaml"
 KEYS = ("title", "classes", "ignore", "copyblob", "things", "licence", "link", "note")
 CLASS_KEYS = ("name", "id", "color", "weight", "ground")
-MOST_BYTES = 200_000  # 255 classes with long names and comments take a quarter of it
 LONGEST_NAME, LONGEST_TEXT = 100, 2000  # characters
 LARGEST_WEIGHT = 1e6
 DARKEST, BRIGHTEST, MOST_VIVID = 30, 92, 90  # lightness (CIELAB L) and chroma of default colours
@@ -77,7 +76,9 @@ def read_classes(path: Path | str) -> tuple[LabelInfo, About]:
 
 def parse_classes(content: bytes, path: Path | str) -> tuple[LabelInfo, About]:
     """Do what `read_classes` does, from the content of a file. `path` names it in messages."""
-    entries = _load(content, path)
+    entries = load_text_yaml(content, path)
+    if not isinstance(entries, dict):
+        raise DataError(f"{path} is not a list of 'key: value' lines: it needs classes, each with a name and an id")
     _check_keys(entries, KEYS, f"{path}")
     classes = entries.get("classes")
     if not isinstance(classes, list) or not classes:
@@ -106,55 +107,8 @@ def parse_classes(content: bytes, path: Path | str) -> tuple[LabelInfo, About]:
 
 def stated_colors(path: Path | str) -> dict[int, tuple[int, int, int]]:
     """Return {id: colour} of the classes that state one in a classes.yaml that `read_classes` accepts."""
-    classes = _load(Path(path).read_bytes(), path)["classes"]
+    classes = load_text_yaml(Path(path).read_bytes(), path)["classes"]
     return {int(row["id"]): tuple(map(int, row["color"])) for row in classes if "color" in row}
-
-
-class _Loader(yaml.BaseLoader):
-    """Read every scalar as text, so that a class may be called `no` or `1e3`.
-
-    Refuse repeated keys, tags, and aliases, with which a small file can fill all memory.
-    """
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, f"write out what *{event.anchor} means", event.start_mark)
-        if event.tag not in (None, "!"):
-            raise yaml.composer.ComposerError(None, None, f"remove the tag {event.tag}", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _load(content: bytes, path: Path | str) -> dict:
-    if len(content) > MOST_BYTES:
-        raise DataError(f"{path} has more than {MOST_BYTES} bytes: it is not a list of classes")
-    try:
-        entries = yaml.load(content.decode("utf-8-sig"), _Loader)  # noqa: S506 - it makes only text, lists and dicts
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: save it with that encoding") from error
-    except (yaml.constructor.ConstructorError, yaml.composer.ComposerError) as error:
-        reason = " ".join(filter(None, (error.context, error.problem)))
-        raise DataError(f"{path} cannot be read as YAML{_at(error)}: {reason}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        remedy = "indent the lines of one class equally, with spaces, close brackets and quotes, quote names with :"
-        raise DataError(f"{path} cannot be read as YAML{_at(error)}: {remedy}") from error
-    if not isinstance(entries, dict):
-        raise DataError(f"{path} is not a list of 'key: value' lines: it needs classes, each with a name and an id")
-    return entries
-
-
-def _at(error: Exception) -> str:
-    """Return where an error of YAML lies, or ""."""
-    mark = getattr(error, "problem_mark", None)
-    return f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
 
 
 def _check_keys(entries: dict, known: Sequence[str], where: str) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from .labels import IGNORE_INDEX, DataError, LabelInfo
+from .text_yaml import MOST_BYTES, load_text_yaml
 
 SYNONYMS = (
     {"vegetation", "tree", "vegetation misc"},
@@ -30,7 +30,7 @@ SYNONYMS = (
     {"rider", "bicyclist"},
     {"bicycle", "bicyclist"},
 )
-MOST_BYTES = 100_000  # of a class map
+NOTHING = ("", "null", "~")  # what YAML writes for none
 
 
 @dataclass(frozen=True)
@@ -133,16 +133,14 @@ def read_class_map(path: str, mine: tuple[str, ...], theirs: tuple[str, ...]) ->
     try:
         with Path(path).open("rb") as file:
             content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES} bytes")
-        entries = yaml.safe_load(content.decode())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DataError(f"cannot read --class_map {path}: {' '.join(str(error).split())[:300]}") from error
+    except OSError as error:
+        raise DataError(f"cannot read --class_map {path}: {error.strerror or error}") from error
+    entries = load_text_yaml(content, f"--class_map {path}")
     if not isinstance(entries, dict) or not entries:
         raise DataError(f"--class_map {path} is not a list of 'class of the network: class of the other data' lines")
     found = {}
     for name, value in entries.items():
-        others = [] if value is None else value if isinstance(value, list) else [value]
+        others = value if isinstance(value, list) else [] if value in NOTHING and value not in theirs else [value]
         for kind, given, known in (("the network", [name], mine), ("--eval_dataset", others, theirs)):
             if unknown := [item for item in given if item not in known]:
                 raise DataError(

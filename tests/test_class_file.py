@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
-from data_scripts.class_file import MOST_BYTES, About, default_palette, read_classes, write_classes
+from data_scripts.class_file import About, default_palette, read_classes, write_classes
 from data_scripts.labels import CITYSCAPES, DataError, LabelInfo
+from data_scripts.text_yaml import MOST_BYTES
 
 GOOD = """\
 title: Road damage

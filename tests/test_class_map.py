@@ -84,11 +84,14 @@ def test_a_file_replaces_the_rules_for_its_classes(tmp_path):
         ("car: [car, 3]", "map.yaml: 3 is not a class of --eval_dataset"),
         ("car: [[car]]", r"map.yaml: \['car'\] is not a class of --eval_dataset"),
         ("car: {car: car}", "is not a class of --eval_dataset"),
-        ("[car]: car", "cannot read --class_map|is not a class of the network"),
+        ("[car]: car", "map.yaml cannot be read as YAML at line 1, column 1: .* unhashable key"),
         ("- car", "map.yaml is not a list of 'class of the network"),
         ("", "map.yaml is not a list"),
-        ("car: [", "cannot read --class_map .*map.yaml"),
-        ("\x00", "cannot read --class_map .*map.yaml"),
+        ("car: [", "--class_map .*map.yaml cannot be read as YAML at line 1, column 7: .*close brackets"),
+        ("\x00", "--class_map .*map.yaml cannot be read as YAML"),
+        ("car: car\nvan: car\ncar: truck", "map.yaml cannot be read as YAML at line 3, column 1: car is there twice"),
+        ("car: &a car\nvan: *a", "map.yaml cannot be read as YAML at line 2, column 6: write out what"),
+        ("#" * 200_001, "map.yaml has more than 200000 bytes"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path, content, message):
@@ -97,6 +100,18 @@ def test_a_wrong_file_is_named(tmp_path, content, message):
     with pytest.raises(DataError, match=message) as error:
         make_class_map(VIRTUAL_KITTI, CITYSCAPES, str(path))
     assert "\n" not in str(error.value)
+
+
+def test_names_that_yaml_takes_for_other_values(tmp_path):
+    path = tmp_path / "map.yaml"
+    path.write_text("no: off\n1e3: [2024-01-01, 0x1]\ncar: null\nvan: ~\nbus:\n")
+    network, other = label_set("no", "1e3", "car", "van", "bus"), label_set("off", "2024-01-01", "0x1", "car")
+    labels, predictions = as_names(network, other, str(path))
+    assert labels == {"off": "no", "2024-01-01": "1e3", "0x1": "1e3", "car": None}
+    assert predictions == {"no": "no", "1e3": "1e3", "car": None, "van": None, "bus": None}
+    path.write_text("car: null")
+    labels, _ = as_names(label_set("car"), label_set("car", "null"), str(path))
+    assert labels == {"car": None, "null": "car"}  # a class of this name comes first
 
 
 def test_a_missing_file_is_named(tmp_path):
