@@ -227,7 +227,10 @@ def fit_and_store(job: PredictionJob, sampled: list[tuple[np.ndarray, np.ndarray
     """Fit a temperature on probabilities (N, C) and labels (N,) of each image, and store it. Returns a line on it."""
     probabilities, labels = (torch.from_numpy(np.concatenate(part)) for part in zip(*sampled, strict=True))
     if not len(labels):
-        raise RunError("--calibrate: no pixel of the validation images has a label")
+        raise RunError(
+            "--calibrate: no pixel of the validation images has a label: see with python -m data_scripts.check what "
+            "their masks hold"
+        )
     temperature = fit_temperature(probabilities, labels)
     nll = [negative_log_likelihood(probabilities, labels, value) for value in (1.0, temperature)]
     errors = []

@@ -17,6 +17,7 @@ from pathlib import Path
 from .class_file import CLASS_FILE, read_classes
 from .labels import DataError, LabelInfo
 from .listing import list_images, name_key, note, refuse_folder, some_of
+from .reader import FORMATS
 
 IMAGES, MASKS = ("images",), ("masks", "labels", "annotations")
 SPLIT_FOLDERS = {
@@ -159,7 +160,7 @@ def _stem(path: Path, folder: Path) -> str:
 
 def _no_pair(images: Path, masks: Path | None, photos: Sequence[Path], found: Sequence[Path]) -> str:
     if not photos:
-        return f"no image in {images}"
+        return f"no image in {images}: put images there, as {', '.join(FORMATS)} files"
     if not found:
         return f"no mask for the {len(photos)} images of {images}: put masks into a folder masks/ of the same names"
     return (

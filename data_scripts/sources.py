@@ -21,6 +21,7 @@ from .kitti import kitti_files
 from .labels import DataError, LabelInfo
 from .listing import label_of, list_images, name_key
 from .own_folder import load_folder
+from .reader import FORMATS
 from .virtual_kitti import virtual_kitti_colors, virtual_kitti_files
 
 Row = tuple[str, Path, Path | None, Path | None]  # name, image, label, instance map
@@ -160,10 +161,10 @@ def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None,
     if root.is_file():
         return from_files([(root.stem, root, None, None)], path)
     if not root.is_dir():
-        raise DataError(f"no folder and no image {path} ({flag})")
+        raise DataError(f"no folder and no image {path} ({flag}): correct the path")
     images = list_images(root, leave_out)
     if not images:
-        raise DataError(f"no image in {path} ({flag})")
+        raise DataError(f"no image in {path} ({flag}): images are {', '.join(FORMATS)} files")
     names = [image.stem for image in images]
     if len({name_key(name) for name in names}) < len(names):
         names = [image.relative_to(root).with_suffix("").as_posix() for image in images]

@@ -64,7 +64,10 @@ def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only
         report.refused.setdefault(f"{why} (their names)", []).append(key.rpartition(".")[0])
     if not report.loaded:
         names = ", ".join(list(weights.tensors)[:3])
-        raise ModelError(f"{title}: nothing in it fits this network; its first tensors are {names}")
+        raise ModelError(
+            f"{title}: nothing in it fits this network, so give the --model or --encoder of these weights; its first "
+            f"tensors are {names}"
+        )
     refuse_frozen_at_random(model, report, title)
     return describe(report, target, tensors, f"{title}{f' ({form})' if form else ''}")
 

@@ -204,7 +204,7 @@ class RunOptions:
         if len(set(self.report_to)) < len(self.report_to):
             raise RunError(f"--report_to {' '.join(self.report_to)} names a tracker twice")
         if "none" in self.report_to and len(self.report_to) > 1:
-            raise RunError(f"--report_to {' '.join(self.report_to)}: none stands alone")
+            raise RunError(f"--report_to {' '.join(self.report_to)}: give none without other trackers")
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,10 @@ def candidates(path: str) -> list[Path]:
         found = [folder]
     run = found[0].parent.parent
     if found == [folder] and missing(folder):
-        raise RunError(f"--resume_from_checkpoint {path} is not a checkpoint: it has no {missing(folder)}")
+        raise RunError(
+            f"--resume_from_checkpoint {path} is not a checkpoint: it has no {missing(folder)}; give "
+            "the folder of a run, or one of those in its folder checkpoints"
+        )
     if not (run / "args.yaml").is_file():
         raise RunError(f"--resume_from_checkpoint {path} is not in a run folder: {run} has no args.yaml")
     return found
@@ -246,7 +249,10 @@ def load_checkpoint(accelerator: "Accelerator", folder: Path, learner: "Learner"
         if rng is not None:  # None for an added process, which keeps the state from its seed
             set_rng_state(rng)
     except Exception as error:  # a state that does not fit can raise anything
-        raise RunError(f"checkpoint {folder} belongs to another model or optimizer: {os_reason(error)}") from error
+        raise RunError(
+            f"checkpoint {folder} belongs to another model or optimizer, so give the flags of its own run: "
+            f"{os_reason(error)}"
+        ) from error
 
 
 def load_optimizer(optimizer: "Optimizer", saved: dict) -> None:

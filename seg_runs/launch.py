@@ -171,7 +171,10 @@ def make_accelerator(
     not_yet_known = ProjectConfiguration(logging_dir=".")  # accelerate wants a folder before the run has one
     accelerator = Accelerator(log_with=list(trackers) or None, project_config=not_yet_known)
     if accelerator.num_processes != processes:
-        raise RunError(f"{processes} processes were launched but accelerate runs {accelerator.num_processes}")
+        raise RunError(
+            f"{processes} processes were launched but accelerate runs {accelerator.num_processes}: start them with "
+            "accelerate launch"
+        )
     if accelerator.gradient_accumulation_steps != 1:
         raise RunError("set accumulation with --gradient_accumulation_steps of this script, not in the launch settings")
     if accelerator.is_main_process and accelerator.mixed_precision == "bf16" and not gpu and not has_bf16():

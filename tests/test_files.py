@@ -178,7 +178,7 @@ def test_input_is_a_folder_or_a_photo(tmp_path):
     (tmp_path / "linked").symlink_to(tmp_path)
     assert len(folder_of_images(str(tmp_path / "linked"))) == 1
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no image in .*empty .--input"):
+    with pytest.raises(DataError, match="no image in .*empty .--input.: images are PNG, JPEG, .* files"):
         folder_of_images(str(tmp_path / "empty"))
     with pytest.raises(DataError, match="no folder and no image .*gone.*--input"):
         folder_of_images(str(tmp_path / "gone"))

@@ -208,7 +208,7 @@ def two_arrangements(root):
 def no_images(root):
     for path in (root / "images").iterdir():
         path.unlink()
-    return "no image in"
+    return "images: put images there, as PNG, JPEG, "
 
 
 @pytest.mark.parametrize(

@@ -408,7 +408,7 @@ def test_encoders_that_cannot_be_had_are_one_line(name, said):
 
 
 def test_what_fits_nothing_is_refused(imagenet):
-    with pytest.raises(ModelError, match="nothing in it fits this network"):
+    with pytest.raises(ModelError, match="nothing in it fits this network, so give the --model or --encoder of these"):
         start_weights(network("streetnet"), None, str(imagenet[0] / "resnet18.safetensors"))
 
 
