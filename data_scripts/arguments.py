@@ -17,7 +17,7 @@ SAMPLING = ("shuffle", "rare", "balanced")
 SHARE = {"least": 0, "most": 1}
 READ = (
     "data set to read; folder means your own images/, masks/ and classes.yaml, hub means --dataset_name (default: the "
-    "one that --dataset_path holds"
+    "one that --dataset_path holds, or {})"
 )
 
 
@@ -27,7 +27,7 @@ class SourceOptions:
 
     dataset: str | None = HfArg(
         default=None,
-        help=f"{READ}, or minicity without a path)",
+        help=READ.format("minicity without a path"),
         metadata={"choices": tuple(DATASETS), "instead": "your own folder goes to --dataset_path"},
     )
     dataset_path: str | None = HfArg(
@@ -286,7 +286,7 @@ class InputOptions(ScoringOptions):
 
     dataset: str | None = HfArg(
         default=None,
-        help=f"{READ}, or the one the model was trained on)",
+        help=READ.format("the one the model was trained on"),
         metadata={"choices": tuple(DATASETS), "instead": "your own folder goes to --dataset_path"},
     )
     dataset_path: str | None = HfArg(

@@ -39,7 +39,10 @@ class NetworkOptions:
         metadata={"added": "2026-11-21 18:12"},
     )
     norm: str = HfArg(
-        default="batch", help="normalisation of all layers; in SegFormer, of the head", metadata={"choices": NORMS}
+        default="batch",
+        help="normalisation of all layers, in SegFormer of the head; evo is EvoNorm-S0 and evo_b0 EvoNorm-B0, which "
+        "replace the activation too",
+        metadata={"choices": NORMS},
     )
     output_stride: int | None = HfArg(
         default=None,
@@ -207,7 +210,7 @@ class ViewOptions:
     )
     average: str = HfArg(
         default="probabilities",
-        help="what to average over several views",
+        help="average probabilities or logits over several views",
         metadata={"choices": AVERAGES, "needs_one_of": ("mst", "scales")},
     )
     window: list[int] | None = HfArg(

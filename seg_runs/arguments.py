@@ -55,7 +55,7 @@ class OptimizationOptions:
     )
     max_train_time: str | None = HfArg(
         default=None,
-        help="train as many steps as fit into this time with their validations, such as 2h, 90m, 1h30m or 45s; "
+        help="train as many steps as fit into this time, validations included, such as 2h, 90m, 1h30m or 45s; "
         "measured once, and recorded as --max_train_steps",
         metadata={
             "excludes": {
@@ -154,7 +154,8 @@ class RunOptions:
     )
     select: str = HfArg(
         default="best",
-        help="weights to keep in best/: those of the validation with the best mIoU, or of the last validation",
+        help="weights to keep in best/: those with the highest validation mIoU (best), or those of the last validation "
+        "(last)",
         metadata={"choices": SELECT, "added": "2026-11-25 22:04"},
     )
     checkpointing_steps: int | None = HfArg(
