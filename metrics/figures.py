@@ -1,10 +1,21 @@
 """Scores that follow from a confusion matrix: IoU, Dice / F1, precision, recall, and what they are averaged to.
 
-All functions take pixels (C, C), indexed [label, prediction]. A score without any pixel to rest on is nan, and means
-leave it out.
+All functions take pixels (C, C), indexed [label, prediction]; where it says so, any number of such matrices. A score
+without any pixel to rest on is nan, and means leave it out.
 """
 
 import numpy as np
+
+
+def unions(counts: np.ndarray) -> np.ndarray:
+    """Return how many pixels each class has in the label, the prediction or both, (..., C), of matrices (..., C, C)."""
+    return counts.sum(-1) + counts.sum(-2) - np.diagonal(counts, axis1=-2, axis2=-1)
+
+
+def iou(counts: np.ndarray) -> np.ndarray:
+    """Return the IoU of each class, float64 (..., C), of matrices (..., C, C)."""
+    with np.errstate(invalid="ignore"):  # 0 / 0 is nan
+        return np.diagonal(counts, axis1=-2, axis2=-1) / unions(counts)
 
 
 def class_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -12,7 +23,7 @@ def class_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
     hits, labelled, predicted = np.diagonal(counts), counts.sum(1), counts.sum(0)
     with np.errstate(invalid="ignore"):  # 0 / 0 is nan
         return {
-            "iou": hits / (labelled + predicted - hits),
+            "iou": iou(counts),
             "dice": 2 * hits / (labelled + predicted),
             "precision": hits / predicted,
             "recall": hits / labelled,
@@ -41,10 +52,11 @@ def mean_scores(counts: np.ndarray) -> dict[str, float]:
     }
 
 
-def mean_of_known(values: np.ndarray) -> float:
-    """Return the mean of the values that are not nan, or nan."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
+def mean_of_known(values: np.ndarray) -> np.ndarray | np.float64:
+    """Return the mean over the last axis of the values that are not nan; nan if all are."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return values.sum(axis=-1, where=known) / known.sum(axis=-1)
 
 
 def row_shares(counts: np.ndarray) -> np.ndarray:

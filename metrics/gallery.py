@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .figures import class_scores, mean_of_known
+from .figures import iou, mean_of_known, unions
 
 WIDTH = 480  # of a picture on the page, in pixels
 PER_CLASS, MISTAKES = 3, 24  # images of each class, and mistakes, on the page
@@ -165,15 +165,13 @@ def worst_images(counts: np.ndarray, per_class: int = PER_CLASS) -> list[int]:
 
 def image_ious(counts: np.ndarray) -> np.ndarray:
     """Return the IoU of each class in each image, float64 (N, C); nan where a class has too few pixels to count."""
-    hits = np.diagonal(counts, axis1=-2, axis2=-1)
-    union = counts.sum(-1) + counts.sum(-2) - hits
-    counted = (union > 0) & (union >= LEAST * counts.sum((-1, -2))[:, None])
-    return np.divide(hits, union, out=np.full(union.shape, np.nan), where=counted)
+    counted = unions(counts) >= LEAST * counts.sum((-1, -2))[:, None]
+    return np.where(counted, iou(counts), np.nan)
 
 
 def header(title: str, counts: np.ndarray, warning: str) -> str:
     """Return the top of the page. `counts` are the matrices (N, C, C) of all images."""
-    mean = mean_of_known(class_scores(counts.sum(0))["iou"])
+    mean = mean_of_known(iou(counts.sum(0)))
     note = f'<p class="warning">{escape(warning)}</p>' if warning else ""
     return f'<h1>{escape(title)}</h1><p class="soft">{len(counts)} images, mIoU {percent(mean)}</p>{note}'
 

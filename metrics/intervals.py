@@ -10,6 +10,8 @@ a video resemble their neighbours, so an interval over them is too narrow.
 
 import numpy as np
 
+from .figures import iou, mean_of_known
+
 BLOCK = 1000  # resamplings at a time: their matrices of 19 classes take 3 MB
 
 
@@ -30,11 +32,7 @@ def image_counts(prediction: np.ndarray, label: np.ndarray, num_labels: int) -> 
 
 def mean_iou(counts: np.ndarray) -> np.ndarray:
     """Return the mean IoU of confusion matrices (..., C, C), over the classes that occur in a label or a prediction."""
-    correct = np.diagonal(counts, axis1=-2, axis2=-1)
-    union = counts.sum(-1) + counts.sum(-2) - correct
-    occurs = union > 0
-    iou = np.divide(correct, union, out=np.zeros(union.shape), where=occurs)
-    return iou.sum(-1) / np.maximum(occurs.sum(-1), 1)
+    return mean_of_known(iou(counts))
 
 
 def bootstrap_mean_iou(counts: np.ndarray, repeats: int = 2000, seed: int = 0) -> np.ndarray:
@@ -50,6 +48,6 @@ def bootstrap_mean_iou(counts: np.ndarray, repeats: int = 2000, seed: int = 0) -
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the bounds of the central `level` of the values."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    """Return the bounds of the central `level` of the values. nan, the score of images without labels, is left out."""
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -36,7 +36,7 @@ from . import gallery
 from .boundary_iou.boundary import SHARE, boundary_counts, boundary_iou, distance_of
 from .calibration_error.reliability import expected_calibration_error, reliability_counts
 from .cityscapes import CityscapesCounts, table, tables
-from .figures import class_scores, mean_of_known, mean_scores
+from .figures import class_scores, iou, mean_of_known, mean_scores
 from .intervals import bootstrap_mean_iou, image_counts, interval
 from .score_plots import confusion_plot, reliability_plot
 from .score_text import compare, for_json, report
@@ -289,7 +289,7 @@ def summarize(names: list[str], measured: Measured, options: ScoreOptions) -> di
     """Return all scores, ready for JSON: None for what is undefined."""
     total = measured.counts.sum(0)
     classes = class_scores(total)
-    classes |= {"boundary_iou": boundary_iou(measured.boundary), "trimap_iou": class_scores(measured.trimap)["iou"]}
+    classes |= {"boundary_iou": boundary_iou(measured.boundary), "trimap_iou": iou(measured.trimap)}
     means = mean_scores(total)
     means |= {f"mean_{name}": mean_of_known(classes[name]) for name in ("boundary_iou", "trimap_iou")}
     low, high = interval(bootstrap_mean_iou(measured.counts, options.repeats, options.seed))
@@ -321,10 +321,10 @@ def official_text(names: list[str], measured: Measured) -> str:
     """Return the benchmark's tables; for other classes its table of classes, without instance-weighted IoU."""
     if measured.official is not None:
         return tables(measured.official.scores())
-    iou = class_scores(measured.counts.sum(0))["iou"]
+    scores = iou(measured.counts.sum(0))
     nothing = float("nan")
-    rows = {name: (value, nothing) for name, value in zip(names, iou, strict=True)}
-    return table("classes", rows, (mean_of_known(iou), nothing))
+    rows = {name: (value, nothing) for name, value in zip(names, scores, strict=True)}
+    return table("classes", rows, (mean_of_known(scores), nothing))
 
 
 def write_gallery(

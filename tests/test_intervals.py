@@ -55,6 +55,13 @@ def test_many_resamplings_take_little_memory_and_draw_the_same():
     assert peak < 2e6  # the matrices of all resamplings are 40,500 x 16 x 8 bytes: 5.2 MB
 
 
+def test_images_without_labels_do_not_pull_the_interval_to_zero():
+    counts = counts_of(*maps(np.random.default_rng(4)))[:1]
+    counts = np.concatenate([counts, np.zeros_like(counts)])  # a quarter of the drawings has no labelled pixel
+    assert interval(bootstrap_mean_iou(counts, repeats=50)) == pytest.approx([mean_iou(counts[0])] * 2)
+    assert np.isnan(mean_iou(counts[1]))
+
+
 def test_equal_images_have_an_interval_of_no_width():
     counts = np.repeat(counts_of(*maps(np.random.default_rng(2)))[:1], 5, axis=0)
     low, high = interval(bootstrap_mean_iou(counts, repeats=50))
