@@ -88,8 +88,10 @@ class ScoringOptions(SourceOptions):
         default=None,
         help="another data set and its folder: validate and score on its validation images",
         metadata={
-            **{"length": 2, "takes": "a data set and its folder, such as kitti ./kitti", "metavar": ("NAME", "PATH")},
-            **{"may_change": True, "added": "2026-11-26 05:45"},
+            "takes": "a data set and its folder, such as kitti ./kitti",
+            "metavar": ("NAME", "PATH"),
+            "may_change": True,
+            "added": "2026-11-26 05:45",
         },
     )
     class_map: str | None = HfArg(
@@ -292,7 +294,6 @@ class InputOptions(ScoringOptions):
     dataset_path: str | None = HfArg(
         default=None,
         help="folder of the data set (default: the one that the model's run read, or ./NAME-OF-THE-DATASET)",
-        metadata={"may_change": True},
     )
     splits: list[str] | None = HfArg(
         default=None,

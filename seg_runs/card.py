@@ -173,12 +173,12 @@ def make_card(
     )
     sections = [
         f"# {title}",
-        introduction(config, record, arguments, note, network),
+        introduction(config, record, note, network),
         loading(config, processor, name, carried_packages(folder) if config["model_type"] in facts.own_types else []),
-        data_section(config, arguments, note),
+        data_section(config, note),
         score_section(config, record, scored, pictures or {}),
         training_section(record, arguments, facts.defaults, pictures or {}),
-        limits_section(config, scores, note),
+        limits_section(scores, note),
     ]
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n", ignore_metadata_errors=True)
 
@@ -189,7 +189,7 @@ def base_model(pretrained: str | None) -> str | None:
     return name if name.count("/") == 1 and " " not in name and not Path(name).is_absolute() else None
 
 
-def introduction(config: dict, record: dict, arguments: dict, note: dict[str, Any], network: str) -> str:
+def introduction(config: dict, record: dict, note: dict[str, Any], network: str) -> str:
     start = "from scratch: nothing in it is pretrained"
     if config.get("pretrained", "none") != "none":
         start = f"from `{config['pretrained']}`, which has a licence of its own"
@@ -261,7 +261,7 @@ logits = model(**processor(images=image, return_tensors="pt")).logits
     return lines
 
 
-def data_section(config: dict, arguments: dict, note: dict[str, Any]) -> str:
+def data_section(config: dict, note: dict[str, Any]) -> str:
     title = f"[{note['title']}]({note['link']})" if note["link"] else note["title"]
     trained_on, images = config.get("trained_on", "train"), config.get("train_images")
     number = f", {images} images," if images else ""
@@ -346,7 +346,7 @@ def training_section(record: dict, arguments: dict, defaults: dict, pictures: di
     return "\n".join(lines).rstrip()
 
 
-def limits_section(config: dict, scores: dict | None, note: dict[str, Any]) -> str:
+def limits_section(scores: dict | None, note: dict[str, Any]) -> str:
     lines = (
         "## Intended use and limits\n\nFor research, teaching and comparison of training methods on little data, and "
         f"as initial weights for networks on similar images. {note['limits']} Every pixel gets one of the classes "
