@@ -90,7 +90,7 @@ def check_teachers(
 
 def note_on_start(args: TrainArguments, validates: bool, accelerator: Accelerator) -> None:
     """Print a note if a new run starts from a model that may know the validation images, if it `validates` on any."""
-    start = args.network.init_from or args.network.pretrained_encoder
+    start = args.network.start
     if not start or args.run.resume_from_checkpoint or not validates:
         return
     if note := start_note(start, args.data.scored_dataset, args.data.fold):

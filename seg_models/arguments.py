@@ -84,6 +84,11 @@ class NetworkOptions:
         metadata={"added": "2026-11-21 18:12"},
     )
 
+    @property
+    def start(self) -> str | None:
+        """What the initial weights come from; None: they are random."""
+        return self.init_from or self.pretrained_encoder
+
     def __post_init__(self):
         if self.init_from and self.pretrained_encoder:
             raise ModelError("--init_from and --pretrained_encoder exclude each other: a network includes its encoder")
