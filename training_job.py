@@ -169,7 +169,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         args = replace(args, optimization=replace(args.optimization, batch_size=plan.batch_size))
         objective = Objective(args.loss, model_entry(args.network.model).training.aux_weight, labels.class_weights)
         check_micro_batch(args, plan.micro_batch_size, accelerator)
-        pretrained = run_folder.started_from(args.network.init_from or args.network.pretrained_encoder, run.checkpoint)
+        pretrained = run_folder.started_from(args.network.start, run.checkpoint)
         teachers = [load_teacher(name, labels.names, accelerator) for name in args.distillation.teacher or ()]
         origin = provenance(args, pretrained, plan.num_images, val_share, teachers)
         origin |= describe_data(args.data, data, labels)
@@ -327,7 +327,7 @@ def make_model(
         say(accelerator, report)
         if bad := checkpoints.not_finite(model.state_dict()):
             flag = "--init_from" if options.init_from else "--pretrained_encoder"
-            raise RunError(f"{flag} {options.init_from or options.pretrained_encoder}: its {bad} is not finite")
+            raise RunError(f"{flag} {options.start}: its {bad} is not finite")
     torch.manual_seed(args.run.seed + accelerator.process_index)  # same weights, different dropout
     if options.sync_bn:
         from timm.layers import convert_sync_batchnorm  # torch's version would drop the activations in timm's norms

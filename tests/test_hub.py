@@ -80,7 +80,7 @@ def make_run(folder, network, size=None, scores=None, **flags):
     save_arguments(args, folder / "args.yaml")
     network.config.update(
         {
-            "pretrained": run_folder.started_from(args.network.init_from or args.network.pretrained_encoder),
+            "pretrained": run_folder.started_from(args.network.start),
             "trained_on": args.data.train_on,
             "fold": args.data.fold,
             "train_images": 6,
