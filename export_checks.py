@@ -196,7 +196,7 @@ def mean_iou(classes: Callable[[torch.Tensor], torch.Tensor], title: str, photos
     for item in progress_bar(accelerator, title, loader=eval_loader(items, 1, 0, 0, pin_memory=False)):
         prediction = classes(item["pixel_values"]).to(torch.uint8)
         metric.add_batch(predictions=scoring.counted(prediction), references=item["labels"])
-    scores = compute_scores(accelerator, metric, scoring.network)
+    scores = compute_scores(accelerator, metric, scoring.labels)
     return None if scores is None else scores["mean_iou"]
 
 

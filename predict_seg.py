@@ -83,7 +83,7 @@ def predict(args: PredictArguments) -> None:
             on_first_process(accelerator, write_summaries, job, split, folder)
             say(accelerator, "\n".join(f"{kind}: {path}" for kind, path in folder.folders.items()), flush=True)
             if args.results.zip and not unread:
-                path = on_first_process(accelerator, write_submission, split, scoring.network, folder.folders["ids"])
+                path = on_first_process(accelerator, write_submission, split, scoring.labels, folder.folders["ids"])
                 say(accelerator, f"for the server: {path}", flush=True)
         for folder in finished:
             on_first_process(accelerator, folder.end)
@@ -98,7 +98,7 @@ def report_scores(job: PredictionJob, name: str, scores: dict) -> None:
     )
     for note in dict.fromkeys(filter(None, notes)):
         print(f"note: {note}")
-    names = job.scoring.network.names
+    names = job.scoring.labels.names
     predictions.write_scores(job.output / f"scores_{name}.json", scores, names, job.settings)
     count = len(job.images.splits[name])
     print(f"{name}: {count} image{'s' * (count != 1)}", class_table(names, scores), sep="\n")
@@ -112,7 +112,7 @@ def predict_split(job: PredictionJob, split: Dataset, folder: predictions.Predic
     raises an error instead if the split has labels.
     """
     accelerator, scoring = job.accelerator, job.scoring
-    labelled, labels = "label" in split.column_names, scoring.network
+    labelled, labels = "label" in split.column_names, scoring.labels
     images = {row["name"]: [row["image"]["path"], *file_state(row["image"])] for row in split}
     temperature = job.temperature
     done = on_first_process(accelerator, folder.begin, {**job.settings, "temperature": temperature}, images)
@@ -170,7 +170,7 @@ def pictures_of(
     prediction   train ids (H, W)
     temperature  of confidence and entropy; None: 1
     """
-    ids, labels = prediction.cpu().numpy(), job.scoring.network
+    ids, labels = prediction.cpu().numpy(), job.scoring.labels
     pictures = {"ids": labels.to_source(ids), "color": labels.to_color(ids), "train_ids": ids}
     if "overlay" in job.pictures:
         pictures["overlay"] = overlay(image.permute(1, 2, 0).cpu().numpy(), pictures["color"])
@@ -188,7 +188,7 @@ def pictures_of(
 
 def write_summaries(job: PredictionJob, split: Dataset, folder: predictions.Predictions) -> None:
     """Write the legend and the shares of the classes, if --save names them. Name what is left of other predictions."""
-    labels = job.scoring.network
+    labels = job.scoring.labels
     if others := folder.others(split["name"]):
         print(f"note: {folder.folders['ids']} also holds {len(others)} other image(s), such as {others[0].name}")
     if "legend" in job.save:
@@ -214,7 +214,7 @@ def calibrate(job: PredictionJob) -> None:
             raise RunError(f"val: image {item['name']} {too_large}")
         probabilities = job.predictor.probabilities(item["pixel_values"].to(accelerator.device))
         target = job.scoring.for_loss(item["labels"]).flatten()
-        valid = (target < len(job.scoring.network.names)).nonzero()[:, 0].numpy()
+        valid = (target < len(job.scoring.labels.names)).nonzero()[:, 0].numpy()
         random = np.random.default_rng(zlib.crc32(item["name"].encode()))
         chosen = random.choice(valid, min(PIXELS, len(valid)), replace=False)
         sampled[item["name"]] = probabilities.flatten(1)[:, chosen].t().cpu().numpy(), target[chosen].numpy()
@@ -255,7 +255,7 @@ def predict_video(job: PredictionJob, source: Path, target: Path) -> None:
 
     def draw(frame: np.ndarray) -> np.ndarray:
         image = torch.from_numpy(frame.copy()).permute(2, 0, 1).to(job.accelerator.device)
-        return overlay(frame, job.scoring.network.to_color(job.predictor.labels(image).to(torch.uint8).cpu().numpy()))
+        return overlay(frame, job.scoring.labels.to_color(job.predictor.labels(image).to(torch.uint8).cpu().numpy()))
 
     unfinished = target.with_name(f".{target.stem}.unfinished{target.suffix}")
     expected, done = count_frames(source) or 0, 0

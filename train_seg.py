@@ -278,7 +278,7 @@ def evaluate_model(
         prediction, loss = predict_item(predictor, item, loss_function, scoring, device)
         metric.add_batch(predictions=scoring.counted(prediction), references=item["labels"].to(device))
         sums += torch.stack(loss).to(sums.device).double()
-    scores = compute_scores(accelerator, metric, scoring.network)
+    scores = compute_scores(accelerator, metric, scoring.labels)
     loss, weight = accelerator.reduce(sums).tolist()
     return scores | {"val_loss": loss / (weight or 1), "val_accuracy": scores["overall_accuracy"]}
 

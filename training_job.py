@@ -110,7 +110,7 @@ class Setup:
     @property
     def labels(self) -> LabelInfo:
         """The label set of the network."""
-        return self.scoring.network
+        return self.scoring.labels
 
     def training_mode(self) -> None:
         """Put the network into training mode, apart from frozen norms."""
@@ -161,7 +161,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
     """
     changes = check_arguments(args)
     data, scoring, val_share = load_training_data(args.data)
-    labels = scoring.network
+    labels = scoring.labels
     trackers = tracker_names(args.run)
     accelerator = make_accelerator(args.run.deterministic, args.network.gradient_checkpointing, trackers)
     with run_folder.locked_run(args.run, accelerator) as run:

@@ -17,12 +17,12 @@ from .sources import load_source
 class Scoring:
     """How predictions are scored on label files.
 
-    network  label set of the network; scores are in its train ids
+    labels   label set of the network; scores are in its train ids
     files    label set of the files
     classes  how the classes of both belong together; None: they are the same
     """
 
-    network: LabelInfo
+    labels: LabelInfo
     files: LabelInfo
     classes: ClassMap | None = None
 
@@ -44,9 +44,9 @@ class Scoring:
         if self.classes is None:
             return ""
         members = {}
-        for name, group in zip(self.network.names, self.classes.predictions.tolist(), strict=False):
-            if group != self.network.ignore_index:
-                members.setdefault(self.network.names[group], []).append(name)
+        for name, group in zip(self.labels.names, self.classes.predictions.tolist(), strict=False):
+            if group != self.labels.ignore_index:
+                members.setdefault(self.labels.names[group], []).append(name)
         names = ", ".join(" + ".join(group) for group in members.values())
         missing = ", ".join(self.classes.left_out) or "nothing"
         unused = f"; predictions of {', '.join(self.classes.unused)} count as wrong" if self.classes.unused else ""

@@ -107,7 +107,7 @@ def make_training_data(
     once  `once(function, *args)` calls a function in one process of each machine and returns its result, or raises its
           error, in all
     """
-    labels, rules = scoring.network, ()
+    labels, rules = scoring.labels, ()
     if augmentation.copyblob != "none":  # refuse wrong rules before the long check of the files
         rules = parse_rules(augmentation.copyblob_rules or labels.copyblob, labels)
     counts, sizes = once(check_data, data, labels, options.splits, True, scoring.files, check_command(options))
