@@ -2,7 +2,7 @@
 
     python -m data_scripts.prepare SOURCE DESTINATION
 
-SOURCE is a folder (masks beside or apart from photos, VOC / CVAT, Roboflow, COCO, labelme, Label Studio,
+SOURCE is a folder (masks beside or apart from photos, VOC / CVAT, Roboflow, COCO, YOLO, labelme, Label Studio,
 `save_to_disk`), a JSON file in such a folder, or the id of a data set on the hub. It is never changed. DESTINATION gets
 images/ and masks/, with the splits that SOURCE has, and classes.yaml, which you can correct; docs/prepare.md says how.
 """
@@ -74,8 +74,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--empty",
         choices=("background", "leave_out"),
-        help="treat photos that COCO or Label Studio list without regions, and photos without a labelme file, as all "
-        "background, or leave them out (default: background if listed, leave_out if without a file)",
+        help="treat photos that COCO, YOLO or Label Studio list without regions, and photos without a file of labelme "
+        "or YOLO, as all background, or leave them out (default: background if listed, leave_out if without a file)",
     )
     parser.add_argument(
         "--ignore_background",

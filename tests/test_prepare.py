@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
@@ -333,6 +334,193 @@ def test_coco_draws_on_the_upright_photo(source, out, orientation):
     assert run(source, out) == 0
     expected = painted((1, 0, 0, 3, 2), height=height, width=width)
     assert np.array_equal(read_label(str(out / "masks" / "a.png"), str(out / "images" / "a.jpg")), expected)
+
+
+# YOLO
+
+
+def yolo(path, *rows, height=6, width=8, **options) -> None:
+    """Write a photo and its label file. `rows` are lines, or a class and the corners in pixels."""
+    photo(path, height, width, **options)
+    lines = [
+        row if isinstance(row, str) else " ".join(map(str, [row[0], *(np.array(row[1]) / (width, height)).ravel()]))
+        for row in rows
+    ]
+    parts = ["labels" if part == "images" else part for part in path.with_suffix(".txt").parts]
+    Path(*parts).parent.mkdir(parents=True, exist_ok=True)
+    Path(*parts).write_text("".join(f"{line}\n" for line in lines))
+
+
+def data_yaml(folder, names="[car, road]", **keys) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"{key}: {value}" for key, value in keys.items()]
+    (folder / "data.yaml").write_text("\n".join([*lines, f"names: {names}"]) + "\n")
+
+
+LEFT, RIGHT = square(0, 0, 4, 6), square(4, 0, 8, 6)
+
+
+@pytest.mark.parametrize("names", ["[car, road]", "{0: car, 1: road}", "\n  1: road\n  0: car", "\n- car\n- road"])
+def test_yolo_polygons_later_on_top(source, out, names, capsys):
+    data_yaml(source, names, path="C:\\Users\\me\\data", train="images/train", val="images/val", nc=2)
+    yolo(source / "images" / "train" / "a.jpg", (1, square(0, 0, 6, 4)), (0, square(4, 2, 8, 6)))
+    yolo(source / "images" / "val" / "a.jpg", (1, LEFT), "0.0\t0.5 0 1 0 1.0004 1 0.5 1 ")  # rounded
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "train/a"), painted((2, 0, 0, 6, 4), (1, 4, 2, 8, 6)))
+    assert np.array_equal(mask(out, "val/a"), halves(2, 1)) and classes(out) == {"background": 0, "car": 1, "road": 2}
+    report = capsys.readouterr().out
+    assert "YOLO segmentation" in report and "4 regions" in report and "the later one in the file is on top" in report
+
+
+def test_yolo_triangles_cover_the_pixels_whose_centres_lie_inside(source, out):
+    corners = np.array([(2.3, 1.1), (27.4, 9.6), (8.2, 18.7)])
+    data_yaml(source, train="images")
+    yolo(source / "images" / "a.jpg", (1, corners), height=20, width=30)
+    assert run(source, out) == 0
+    centres = np.stack(np.meshgrid(np.arange(30) + 0.5, np.arange(20) + 0.5), axis=-1)
+    sides = []
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        along, there = end - start, centres - start
+        sides.append(along[0] * there[..., 1] - along[1] * there[..., 0] > 0)
+    assert np.array_equal(mask(out, "train/a"), np.all(sides, axis=0) * 2) and np.all(sides, axis=0).sum() > 150
+
+
+def test_yolo_as_roboflow_writes_it(source, out, capsys):
+    """../train/images is train/images beside data.yaml, and the test folder that it names is often not there."""
+    keys = {"train": "../train/images", "val": "../valid/images", "test": "../test/images"}
+    data_yaml(source, **keys, roboflow="{license: CC BY 4.0}")
+    yolo(source / "train" / "images" / "a.jpg", (0, LEFT))
+    yolo(source / "valid" / "images" / "a.jpg", (1, RIGHT))
+    (source / "README.roboflow.txt").write_text("YOLOv8 format")
+    assert run(source, out) == 0 and read_classes(out / "classes.yaml")[1].licence == "CC BY 4.0"
+    assert np.array_equal(mask(out, "train/a"), halves(1, 0)) and np.array_equal(mask(out, "val/a"), halves(0, 2))
+    assert "data.yaml names ../test/images (test), which is not there" in capsys.readouterr().out
+
+
+def test_yolo_splits_from_lists_as_cvat_writes_them(source, out, capsys):
+    data_yaml(source, path="./", train="train.txt", val="[val.txt]")
+    for name in "abc":
+        yolo(source / "images" / "train" / f"{name}.jpg", (0, LEFT))
+    (source / "train.txt").write_text("data/images/train/a.jpg\n./images/train/x.jpg\n")
+    (source / "val.txt").write_text("data/images/train/b.jpg\n")
+    assert run(source, out) == 0
+    assert {path for path in files(out) if path.startswith("masks")} == {"masks/train/a.png", "masks/val/b.png"}
+    report = capsys.readouterr().out
+    assert "photos that data.yaml does not name: 1 (images/train/c.jpg)" in report
+    assert "photos that train.txt names and are missing: 1 (./images/train/x.jpg)" in report
+
+
+def test_yolo_photos_without_outlines(source, out, capsys):
+    data_yaml(source, path="../datasets", train="images/train", test="images/test")
+    folder = source / "images" / "train"
+    yolo(folder / "a.jpg", (0, LEFT), "1 0.5 0.5 0.1 0.1")
+    yolo(folder / "boxes.jpg", "1 0.5 0.5 0.1 0.1")
+    yolo(folder / "empty.jpg")
+    for path in (folder / "none.jpg", source / "images" / "test" / "t.jpg"):
+        photo(path)
+    (source / "labels" / "train" / "gone.txt").write_text("")
+    expected = {"leave_out": {"a"}, "background": {"a", "empty", "none"}, None: {"a", "empty"}}
+    for choice, names in expected.items():
+        assert run(source, out, "--overwrite", *(["--empty", choice] if choice else [])) == 0
+        assert {path.stem for path in (out / "masks" / "train").iterdir()} == names
+        assert "images/test/t.jpg" in files(out) and "masks/test/t.png" not in files(out)
+    assert np.array_equal(mask(out, "train/a"), halves(1, 0)) and not mask(out, "train/empty").any()
+    report = capsys.readouterr().out
+    report = report[report.rindex("YOLO") :]
+    assert "photos with an empty label file are all background: 1 (images/train/empty.jpg)" in report
+    assert "keep them, all background): 1 (images/train/none.jpg)" in report
+    assert "test photos without labels, which get no masks: 1 (images/test/t.jpg)" in report
+    assert "boxes, which have no outline: 2 (labels/train/a.txt: line 2, labels/train/boxes.txt: line 1)" in report
+    assert "photos of which only boxes are labelled: 1 (images/train/boxes.jpg)" in report
+    assert "label files without a photo: 1 (labels/train/gone.txt)" in report
+
+
+@pytest.mark.parametrize("listed", ["classes.txt", None])
+def test_yolo_without_data_yaml(source, out, listed, capsys):
+    yolo(source / "train" / "a.jpg", (0, LEFT), (2, RIGHT))  # side by side
+    yolo(source / "val" / "a.jpg", (2, LEFT))
+    if listed:
+        (source / listed).write_text("car\nroad\ntree\n")
+    assert run(source, out) == 0
+    assert [*classes(out)] == ["background", *(["car", "road", "tree"] if listed else ["class_0", "class_2"])]
+    assert np.array_equal(mask(out, "train/a"), halves(1, 3 if listed else 2))
+    assert ("no data.yaml and no classes.txt names the classes" in capsys.readouterr().out) == (not listed)
+
+
+def test_yolo_on_a_rotated_photo(source, out):
+    data_yaml(source, train="images")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # upright, it has 8 rows and 6 columns
+    yolo(source / "images" / "a.jpg", "0 0 0 1 0 1 0.25 0 0.25", exif=exif)
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "train/a"), painted((1, 0, 0, 2, 6)))  # as stored: the upright top is left
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("2 0 0 1 0 1 1", "has class 2, which {yaml} does not name"),
+        ("-1 0 0 1 0 1 1", "has the class -1.0, which is not a whole number"),
+        ("0.5 0 0 1 0 1 1", "has the class 0.5, which is not a whole number"),
+        ("0 0 0 1 0 1 1.02", "has the coordinate 1.02: give shares of width and height, from 0 to 1"),
+        ("0 0 0 320 0 320 -240", "has the coordinate 320.0: give shares"),
+        ("0 0 0 1 0 1 nan", "has the coordinate nan"),
+        ("0 0 0 1 0 1 1 0.9", "has 7 coordinates, which are not pairs of x and y"),
+        ("0 0 0", "has 1 points: an outline needs 3"),
+        ("0", "has 0 points: an outline needs 3"),
+        ("car 0 0 1 0 1 1", "is not a class and coordinates: 'car 0 0 1 0 1 1'"),
+    ],
+)
+def test_wrong_yolo_lines(source, out, line, complaint, capsys):
+    data_yaml(source, train="images")
+    yolo(source / "images" / "a.jpg", (0, LEFT))
+    yolo(source / "images" / "b.jpg", (0, LEFT), "", line)
+    assert run(source, out) == 1 and not out.exists()
+    first, last = capsys.readouterr().err.splitlines()
+    complaint = complaint.format(yaml=source / "data.yaml")
+    assert f"{source}/labels/b.txt: line 3 {complaint}" in first and "1 bad files" in last
+    assert run(source, out, "--skip_bad") == 0 and [path.name for path in (out / "masks/train").iterdir()] == ["a.png"]
+    (source / "images" / "a.jpg").unlink()
+    assert run(source, out, "--skip_bad", "--overwrite") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("names: []", "names is []: give each class a name"),
+        ("names: car", "names is 'car': give each class a name"),
+        ("names: [car, '']", "give each class a name"),
+        ("names: {car: 0}", "data.yaml: names is not as YOLO writes it"),
+        ("names: [[car]]", "data.yaml: names is not as YOLO writes it"),
+        ("names: [car", "data.yaml cannot be read as YAML: while parsing a flow sequence in line 1"),
+        ("names: [car]\nkpt_shape: [17, 3]", "data.yaml is of keypoints (kpt_shape), not of outlines"),
+        ("names: [car]\ntrain: images\nval: images", "images/a.jpg is in train and in val: remove one of them"),
+        ("names: [car]\ntrain: other", "no photo that data.yaml names has outlines"),
+    ],
+)
+def test_wrong_data_yaml(source, out, content, complaint, capsys):
+    yolo(source / "images" / "a.jpg", (0, LEFT))
+    photo(source / "other" / "b.jpg")
+    (source / "data.yaml").write_text(content)
+    assert run(source, out) == 1 and not out.exists() and complaint in one_line(capsys)
+
+
+def test_two_yolo_data_sets_are_not_mixed(source, out, capsys):
+    for folder, names in (("one", "[car]"), ("two", "[road]")):
+        data_yaml(source / folder, names, train="images")
+        yolo(source / folder / "images" / "a.jpg", (0, LEFT))
+    assert run(source, out) == 1
+    assert "one/data.yaml and two/data.yaml, which differ: name the folder" in one_line(capsys)
+    assert run(source / "two", out) == 0 and classes(out) == {"background": 0, "road": 1}
+
+
+def test_yolo_boxes_alone_are_refused_and_do_not_hide_masks(source, out, capsys):
+    data_yaml(source, train="images")
+    yolo(source / "images" / "a.jpg", "1 0.5 0.5 0.1 0.1")
+    assert run(source, out) == 1
+    assert "labels/a.txt is a YOLO file of boxes, which have no outline: label outlines" in one_line(capsys)
+    save(source / "masks" / "a.png", halves(0, 1))
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(0, 1))
 
 
 # labelme
@@ -889,6 +1077,7 @@ def test_kind_overrides(source, out, capsys):
         ("voc", "--empty background"),
         ("roboflow", "--overlap later"),
         ("coco", "--mask_values levels"),
+        ("yolo", "--mask_values ids"),
         ("labelme", "--label_column label"),
         ("label_studio", "--mask_values ids"),
         ("datasets", "--overlap later"),
@@ -904,6 +1093,8 @@ def test_a_flag_that_a_kind_does_not_read_is_refused(source, out, tool, flag, ca
         save(source / "a_mask.png", halves(0, 1))
     elif tool == "coco":
         write_json(source / "a.json", coco([(7, 1, [flat(0, 0, 4, 6)])]))
+    elif tool == "yolo":
+        yolo(source / "a.jpg", (0, LEFT))
     elif tool == "labelme":
         labelme(source / "a.json", [("car", "polygon", square(0, 0, 4, 6), {})])
     elif tool == "label_studio":

@@ -774,8 +774,8 @@ def test_each_photo_may_have_a_folder_of_its_own(source, out, names):
 @pytest.mark.parametrize(
     "name, content, words",
     [
-        ("labels/a.txt", "0 0.1 0.1 0.5 0.1 0.5 0.5\n", "labels/a.txt is a YOLO file, which is not read"),
-        ("labels/a.txt", "3 .5 .5 1e-3 1\n", "labels/a.txt is a YOLO file, which is not read"),
+        ("labels/b.txt", "0 0.1 0.1 0.5 0.1 0.5 0.5\n", "labels/b.txt is of --kind yolo, but its photo is not"),
+        ("labels/a.txt", "3 .5 .5 1e-3 1\n", "labels/a.txt is a YOLO file of boxes, which have no outline: label"),
         ("ann/a.jpg.json", '{"objects": [{"classTitle": "road"}]}', "a.jpg.json is a file of Supervisely"),
         (
             "via.json",

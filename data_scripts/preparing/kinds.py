@@ -4,7 +4,7 @@ from dataclasses import asdict
 from types import ModuleType
 
 from ..labels import DataError
-from . import coco, hub, label_studio, labelme, masks, roboflow, voc
+from . import coco, hub, label_studio, labelme, masks, roboflow, voc, yolo
 from .annotated import Annotated, Options
 from .found import Found, some
 
@@ -13,6 +13,7 @@ KINDS: dict[str, ModuleType] = {
     "label_studio": label_studio,
     "labelme": labelme,
     "coco": coco,
+    "yolo": yolo,
     "voc": voc,
     "roboflow": roboflow,
     "masks": masks,

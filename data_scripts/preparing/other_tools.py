@@ -40,7 +40,9 @@ def unread_annotations(found: Found) -> str:
         except DataError:
             continue
         if lines and YOLO.fullmatch(lines[0].strip()):
-            return f"{path} is a YOLO file, which is not read: {REMEDY}"
+            if len(lines[0].split()) == 5:
+                return f"{path} is a YOLO file of boxes, which have no outline: label outlines, and export those"
+            return f"{path} is of --kind yolo, but its photo is not beside it, nor in images/ beside labels/"
     return ""
 
 
