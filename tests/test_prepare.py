@@ -492,7 +492,7 @@ def test_wrong_yolo_lines(source, out, line, complaint, capsys):
         ("names: [car, '']", "give each class a name"),
         ("names: {car: 0}", "data.yaml: names is not as YOLO writes it"),
         ("names: [[car]]", "data.yaml: names is not as YOLO writes it"),
-        ("names: [car", "data.yaml cannot be read as YAML: while parsing a flow sequence in line 1"),
+        ("names: [car", "data.yaml cannot be read as YAML at line 1, column "),
         ("names: [car]\nkpt_shape: [17, 3]", "data.yaml is of keypoints (kpt_shape), not of outlines"),
         ("names: [car]\ntrain: images\nval: images", "images/a.jpg is in train and in val: remove one of them"),
         ("names: [car]\ntrain: other", "no photo that data.yaml names has outlines"),

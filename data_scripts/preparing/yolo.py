@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from ..labels import DataError
 from ..listing import name_key
-from ..text_yaml import TextLoader
+from ..text_yaml import load_text_yaml
 from .annotated import Annotated, Item, Options, as_file
 from .class_lists import find_class_list
 from .drawing import Sheet, choose_overlap, explain_rest, number_classes
@@ -132,11 +131,7 @@ def _config(found: Found) -> tuple[Path | None, dict]:
     configs = {}
     for path in found.files:
         if path.suffix.lower() in (".yaml", ".yml") and re.search(r"^names\s*:", read_text(found.root / path), re.M):
-            try:
-                configs[path] = yaml.load(read_text(found.root / path), TextLoader)  # noqa: S506 - it makes only text
-            except (yaml.YAMLError, RecursionError) as error:
-                reason = " ".join(str(error).replace('"<unicode string>", ', "").split())
-                raise DataError(f"{found.root / path} cannot be read as YAML: {reason:.200}") from error
+            configs[path] = load_text_yaml((found.root / path).read_bytes(), found.root / path)
     configs = {path: content for path, content in configs.items() if isinstance(content, dict)}
     first = min(configs, key=lambda path: len(path.parts), default=None)
     for path, content in configs.items():
