@@ -283,8 +283,11 @@ def test_the_bar_shows_the_time_left_of_the_whole_run(toycity, in_process, monke
     shown = []
 
     class Bar:
-        def __init__(self, *_, **__):
-            pass
+        def __init__(self, *_, loader=(), **__):
+            self.loader = loader
+
+        def __iter__(self):
+            return iter(self.loader)
 
         def __enter__(self):
             return self
