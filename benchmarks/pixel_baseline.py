@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_scripts.reader import read_image, read_label  # noqa: E402
 from data_scripts.sources import load_source  # noqa: E402
-from metrics.figures import class_scores  # noqa: E402
+from metrics.figures import iou  # noqa: E402
 from metrics.intervals import image_counts  # noqa: E402
 
 BINS = ((16, 16, 8), (8, 8, 6), (8, 4, 4), (6, 1, 2), (1, 1, 2))  # (rows, columns, levels per colour), fine to coarse
@@ -57,7 +57,7 @@ class PixelBaseline:
 def score(pairs, num_classes: int) -> np.ndarray:
     """Return the IoU by class (C,) over (prediction, label) pairs of maps, with nan for classes that do not occur."""
     counts = sum(image_counts(prediction, label, num_classes) for prediction, label in pairs)
-    return class_scores(counts)["iou"]
+    return iou(counts)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -75,10 +75,10 @@ def main(argv: list[str] | None = None) -> None:
     baseline = PixelBaseline(len(labels.names))
     for image, label in pairs("train"):
         baseline.fit(image, label)
-    iou = score(((baseline.predict(image), label) for image, label in pairs("validation")), len(labels.names))
-    for name, value in zip(labels.names, iou, strict=True):
+    scores = score(((baseline.predict(image), label) for image, label in pairs("validation")), len(labels.names))
+    for name, value in zip(labels.names, scores, strict=True):
         print(f"{name:<14} {value:.4f}")
-    print(f"mIoU {np.nanmean(iou):.4f}")
+    print(f"mIoU {np.nanmean(scores):.4f}")
 
 
 if __name__ == "__main__":

@@ -34,9 +34,10 @@ from export_checks import (
 )
 from prediction_job import Trained, open_model
 from seg_runs.files import sync, writing
+from seg_runs.flag_checks import check_range
 from seg_runs.launch import RunError, one_line_errors
 from seg_runs.lock import locked
-from seg_runs.parsing import Parser, check_range
+from seg_runs.parsing import Parser
 from seg_runs.stop import ended_by_signals
 from trained_model import label_set, processor_size
 
