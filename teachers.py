@@ -14,7 +14,6 @@ from transformers import BaseImageProcessor, PreTrainedModel
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
 from model_paths import find_model
 from seg_models.names import OWN_TYPES
-from seg_models.short_heads import shorten_heads
 from seg_runs.files import read_json
 from seg_runs.launch import RunError
 from seg_runs.run_folder import public_name
@@ -49,7 +48,6 @@ def load_teacher(name: str, classes: Sequence[str], accelerator: Accelerator) ->
     _check_teacher(name, network, processor, classes)
     own = {"name": public_name(name)} | {key: getattr(network.config, key, None) for key in KEPT}
     about, digest = [own, *(getattr(network.config, "teachers", None) or [])], fingerprint(network)
-    shorten_heads(network, in_eval=True)
     network = network.eval().requires_grad_(False).to(accelerator.device, memory_format=torch.channels_last)
     return Teacher(network, accelerator.prepare_model(network, evaluation_mode=True), about, digest)
 

@@ -18,6 +18,7 @@ from data_scripts.pixels import free_memory
 from data_scripts.saved_classes import saved_labels
 from model_paths import HERE
 from seg_models.models import SegFormer, SegmentationModel  # registers them with transformers
+from seg_models.short_heads import shorten_heads
 from seg_runs.checkpoints import not_finite
 from seg_runs.files import CHECKSUMS, damage, read_json
 from seg_runs.launch import RunError, os_reason
@@ -58,6 +59,7 @@ def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTraine
         raise RunError(f"cannot load the model in {folder}: {line}") from error
     if bad := not_finite(model.state_dict()):
         raise RunError(f"cannot load the model in {folder}: its {bad} is not finite")
+    shorten_heads(model)
     return model, processor
 
 

@@ -10,7 +10,6 @@ from transformers import SwinPreTrainedModel
 
 from .errors import ModelError, first_line
 from .predictor import normalize, smallest_side
-from .short_heads import shorten_heads
 
 OUTPUTS = ("classes", "probabilities")
 INPUT = "image"
@@ -41,7 +40,6 @@ class PhotoGraph(nn.Module):
     ):
         super().__init__()
         self.model = deepcopy(model)
-        shorten_heads(self.model, in_eval=True)
         replace_pooling(self.model)
         if half:
             self.model.half()

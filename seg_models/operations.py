@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from .cost import on_meta
 from .predictor import refuse_smaller, smallest_side
-from .short_heads import shorten_heads
+from .short_heads import lengthen_heads
 
 
 def forward_macs(model: PreTrainedModel, size: tuple[int, int]) -> int:
@@ -24,15 +24,15 @@ def forward_macs(model: PreTrainedModel, size: tuple[int, int]) -> int:
     """
     least = smallest_side(model)
     images = torch.empty(1, 3, *(max(side, least) for side in size), device="meta")
-    twin = on_meta(model)
-    shorten_heads(twin, in_eval=False)  # also if a Predictor holds the model
-    return forward_flops(twin, images) // 2
+    return forward_flops(model, images) // 2
 
 
 def forward_flops(model: torch.nn.Module, images: torch.Tensor) -> int:
-    """Return the FLOPs of a forward pass over `images` (B, 3, H, W). Both are on the meta device."""
+    """Return the FLOPs of a forward pass over `images` (B, 3, H, W) on the meta device."""
+    twin = on_meta(model)
+    lengthen_heads(twin)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(images)
+        twin.eval()(images)
     return counter.get_total_flops()
 
 
@@ -67,11 +67,10 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
 def images_per_second(build: Callable[[], torch.nn.Module], size: tuple[int, int], repeats: int = 5) -> float:
     """Time forward passes of one image of `size` (H, W) in float32, on the GPU if there is one.
 
-    Shortens the heads, as `Predictor` does. Returns images per second of the fastest of `repeats` passes.
+    Returns images per second of the fastest of `repeats` passes.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build().to(device).eval()
-    shorten_heads(model, in_eval=True)
     images, best = torch.randn(1, 3, *size, device=device), float("inf")
     with torch.no_grad():
         for _ in range(repeats + 1):

@@ -9,7 +9,6 @@ from transformers import SegformerImageProcessor
 
 from .errors import ModelError
 from .layers import resize_logits
-from .short_heads import shorten_heads
 from .views import ONE_VIEW, Views, Window
 
 
@@ -67,12 +66,10 @@ class Predictor:
     The image is uint8 (3, H, W), of any size. `mean` and `std` normalise it. `views` are what the network sees of it.
 
     The scores of a single view are its logits, so one scale without flip equals the plain forward pass. Views smaller
-    than `smallest_side` are enlarged. Creating a Predictor makes SegFormer's heads take the short way (short_heads.py),
-    with the same logits up to rounding.
+    than `smallest_side` are enlarged.
     """
 
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], views: Views = ONE_VIEW):
-        shorten_heads(model, in_eval=True)
         self.model, self.mean, self.std, self.views = model, mean, std, views
 
     @torch.no_grad()

@@ -1,8 +1,4 @@
-"""Compute SegFormer's head (Xie et al., 2021, arXiv 2105.15203, section 3.2) with fewer operations.
-
-The short way is used in training, and in eval mode once a `Predictor` holds the network. Otherwise, eval mode computes
-the head as published, and operations.py counts it so.
-"""
+"""Compute SegFormer's head (Xie et al., 2021, arXiv 2105.15203, section 3.2) with fewer operations."""
 
 from typing import Any
 
@@ -25,26 +21,14 @@ class ShortHead(SegformerDecodeHead):
     random number for each: 7 % of SegFormer-B0's step on a CPU.
     """
 
-    in_eval = False
-
     def __init__(self, config: SegformerConfig, norm: str = "batch"):
         super().__init__(config)
         self.batch_norm = norm_layer(norm, config.decoder_hidden_size, act=True)
         self.activation = activation_after(self.batch_norm)
 
-    @classmethod
-    def of(cls, head: SegformerDecodeHead) -> "ShortHead":
-        """Return a short head that shares the layers of `head`."""
-        with torch.device("meta"):  # the loop below replaces these layers
-            short = cls(head.config)
-        for name, layer in head.named_children():
-            setattr(short, name, layer)
-        short.training = head.training
-        return short
-
     def forward(self, encoder_hidden_states: list[torch.Tensor], **kwargs: Any) -> torch.Tensor:
         """Map features (B, C_i, H_i, W_i), largest first, to logits (B, C, H_0, W_0)."""
-        if not (self.training or self.in_eval) or encoder_hidden_states[-1].ndim == 3:  # 3 dimensions: a flattened map
+        if encoder_hidden_states[-1].ndim == 3:  # a flattened map
             return super().forward(encoder_hidden_states, **kwargs)
         projections = [mlp.proj for mlp in next(m for m in self.children() if isinstance(m, nn.ModuleList))]
         fuse = self.linear_fuse.weight.flatten(1).chunk(len(projections), dim=1)[::-1]  # stored smallest map first
@@ -57,15 +41,27 @@ class ShortHead(SegformerDecodeHead):
         return self.classifier(x)
 
 
-def shorten_heads(model: nn.Module, in_eval: bool = False) -> None:
-    """Make the heads of `model` use the short way in training, and also in eval mode with `in_eval`, in place.
+def shorten_heads(model: nn.Module) -> None:
+    """Replace `transformers`' heads in `model` by short ones, in place. Saved weights and configuration stay the same.
 
-    This does not change the saved weights or the configuration.
+    A subclass of their head, which may compute something else, stays as it is.
     """
+    _replace_heads(model, SegformerDecodeHead, ShortHead)
+
+
+def lengthen_heads(model: nn.Module) -> None:
+    """Undo `shorten_heads`, so that the heads compute as published. operations.py counts them so."""
+    _replace_heads(model, ShortHead, SegformerDecodeHead)
+
+
+def _replace_heads(model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> None:
+    """Replace heads of the class `old` by heads of the class `new` that share their layers."""
     for parent in list(model.modules()):
-        for name, module in parent.named_children():
-            if type(module) is SegformerDecodeHead:  # not a subclass
-                setattr(parent, name, ShortHead.of(module))
-    for module in model.modules():
-        if hasattr(module, "in_eval"):  # not isinstance: a head loaded from a model's own code is another class
-            module.in_eval = in_eval
+        for name, head in parent.named_children():
+            if type(head) is not old:
+                continue
+            with torch.device("meta"):  # the loop below replaces these layers
+                replacement = new(head.config)
+            for part, layer in head.named_children():
+                setattr(replacement, part, layer)
+            setattr(parent, name, replacement.train(head.training))

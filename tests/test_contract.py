@@ -27,7 +27,6 @@ from seg_models.names import NORMS
 from seg_models.norms import freeze_batch_norm
 from seg_models.output_strides import at_output_stride, set_output_stride
 from seg_models.parts import DECODERS
-from seg_models.short_heads import shorten_heads
 from seg_models.unet import SHAPES
 
 # One of each kind, and the stride of its logits. Its siblings, deeper or wider, are the same code: here they are only
@@ -422,7 +421,6 @@ def test_compiled_without_code_generation_computes_the_same(name):
     # timm's smallest encoders with the same blocks, because many layers take long
     smaller = {"hrnet_w18": "hrnet_w18_small", "deeplabv3plus_resnest50": "resnest14d"}.get(name)
     model = (build(name, encoder=smaller) if smaller else fresh(name)).eval()
-    shorten_heads(model, in_eval=True)
     with torch.no_grad():
         expected = model(images()).logits
         torch._dynamo.reset()

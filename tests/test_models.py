@@ -28,10 +28,9 @@ from seg_models.modeling import SegmentationConfig, SegmentationModel, build_enc
 from seg_models.models import build_model
 from seg_models.names import NORMS
 from seg_models.norms import EvoNorm
-from seg_models.predictor import Predictor
 from seg_models.pspnet import PSPNetHead
 from seg_models.segformer import SegFormer
-from seg_models.short_heads import ShortHead, shorten_heads
+from seg_models.short_heads import ShortHead, lengthen_heads, shorten_heads
 
 ID2LABEL = {i: f"class {i}" for i in range(19)}
 NORM_LAYERS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, EvoNorm)
@@ -335,11 +334,14 @@ def test_our_segformer_with_batch_norm_computes_transformers_logits():
     images = torch.randn(2, 3, 65, 97)
     with torch.no_grad():
         assert torch.equal(ours(images).logits, theirs(images).logits)
+        lengthen_heads(theirs)
+        assert type(theirs.decode_head) is SegformerDecodeHead
+        torch.testing.assert_close(ours(images).logits, theirs(images).logits)
 
 
 @pytest.mark.parametrize("name", ["segformer_b0", "segformer_swin_tiny"])
 def test_short_heads_compute_what_was_published(name):
-    """Logits and gradients agree in training and for the predictor; in eval mode they are bit-identical."""
+    """Logits and gradients agree up to rounding."""
     torch.manual_seed(0)
     ours = randomise_norms(build_model(name, "batch", ID2LABEL).double())
     for layer in ours.modules():
@@ -364,10 +366,8 @@ def test_short_heads_compute_what_was_published(name):
     with torch.no_grad():
         with FlopCounterMode(display=False) as published:
             expected = theirs.eval()(images).logits
-        assert torch.equal(ours.eval()(images).logits, expected)
-        predictor = Predictor(ours, [0.5] * 3, [0.5] * 3)
         with FlopCounterMode(display=False) as short:
-            torch.testing.assert_close(predictor.model(images).logits, expected)
+            torch.testing.assert_close(ours.eval()(images).logits, expected)
     assert short.get_total_flops() < 0.97 * published.get_total_flops()
 
 
@@ -392,9 +392,9 @@ def test_a_short_head_is_as_exact_in_bf16():
         (features,) = heard
         exact = deepcopy(head).double()([x.double() for x in features])
         with torch.autocast("cpu", torch.bfloat16):
-            published = head(features).double()
-            shorten_heads(model, in_eval=True)
             short = head(features).double()
+            lengthen_heads(model)
+            published = model.decode_head(features).double()
     assert 0 < (short - exact).norm() < 1.5 * (published - exact).norm() < 0.1 * exact.norm()
 
 
@@ -404,7 +404,9 @@ def test_a_head_that_somebody_changed_stays_theirs():
 
     model = build_model("segformer_b0", "batch", ID2LABEL)
     model.decode_head = Theirs(model.config)
-    Predictor(model, [0.5] * 3, [0.5] * 3)
+    shorten_heads(model)
+    assert type(model.decode_head) is Theirs
+    lengthen_heads(model)
     assert type(model.decode_head) is Theirs
 
 
@@ -480,14 +482,14 @@ def test_complexity_counts_what_a_hand_does():
     assert larger["memory"] == pytest.approx(4 * cost["memory"], rel=0.01) and cost["memory"] > 2**20
 
 
-def test_operations_do_not_depend_on_a_predictor():
-    """A `Predictor` shortens SegFormer's heads, but the operations are counted as published."""
+def test_operations_are_counted_as_published():
     from seg_models.operations import forward_macs
 
     model = build_model("segformer_b0", "batch", ID2LABEL)
-    before = forward_macs(model, (64, 96))
-    Predictor(model, (0, 0, 0), (1, 1, 1))
-    assert forward_macs(model, (64, 96)) == before
+    counted = forward_macs(model, (64, 96))
+    assert type(model.decode_head) is ShortHead
+    lengthen_heads(model)
+    assert forward_macs(model, (64, 96)) == counted
 
 
 def test_complexity_is_the_published_one():
