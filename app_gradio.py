@@ -7,21 +7,21 @@
 
 The id image equals the one that predict_seg.py writes with the same scales and flips, byte for byte.
 
-What it does stands in the files beside it:
+This file lays the page out. What it does stands in seg_app/:
 
-- app_checks.py: what is refused before torch and gradio load
-- app_server.py: the server's folder, and the gate that keeps users from all but their own files
-- app_facts.py: what is known of a model before it is loaded
-- app_models.py: a loaded model
-- app_requests.py: from a request to an answer
-- app_viewer.py: the picture with its classes
-- app_space.py: `--export_space`
+- checks.py: what is refused before torch and gradio load
+- server.py: the server's folder, and the gate that keeps users from all but their own files
+- facts.py: what is known of a model before it is loaded
+- models.py: a loaded model
+- requests.py: from a request to an answer
+- viewer.py: the picture with its classes
+- space.py: `--export_space`
 
 The page is there as soon as gradio is. The models, and torch with them, load meanwhile. A photo waits for them.
 """
 
-from app_checks import cannot_listen, check_app
-from script_arguments import AppArguments, answer_early
+from seg_app.checks import cannot_listen, check_app
+from seg_jobs.arguments import AppArguments, answer_early
 
 answer_early(__name__, AppArguments, check_app)
 
@@ -31,17 +31,17 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app_server import API_NAME, KEPT_SECONDS, PAGE_NAME, Gate, server_folder, swept  # isort: skip
+from seg_app.server import API_NAME, KEPT_SECONDS, PAGE_NAME, Gate, server_folder, swept  # isort: skip
 
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app_facts import Facts, facts_of, models_by_name
-from app_requests import NOTHING, WINDOWS, Requests, refusal
-from app_space import export_space
-from app_viewer import sent, viewer
 from data_scripts.labels import DataError
 from data_scripts.listing import list_images
+from seg_app.facts import Facts, facts_of, models_by_name
+from seg_app.requests import NOTHING, WINDOWS, Requests, refusal
+from seg_app.space import export_space
+from seg_app.viewer import sent, viewer
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
 from seg_runs.launch import one_line_errors
@@ -49,7 +49,7 @@ from seg_runs.parsing import parse_arguments
 from seg_runs.stop import ended_by_signals
 
 if TYPE_CHECKING:
-    from app_models import Segmenter
+    from seg_app.models import Segmenter
 
 NUM_EXAMPLES = 6
 MOST_LINES = 2  # models that the header describes; the others are folded away
@@ -115,7 +115,7 @@ def launch(page: gr.Blocks, args: AppArguments, folder: Path, make_room: Callabl
 
 def load(models: dict[str, str], args: AppArguments) -> dict[str, "Segmenter"]:
     """Load the models. `models` maps names to run folders, saved models or hub ids."""
-    from app_models import Segmenter
+    from seg_app.models import Segmenter
     from seg_runs.launch import make_accelerator
 
     accelerator = make_accelerator()

@@ -12,8 +12,8 @@ Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size), res
 images.
 """
 
-from model_paths import check_models
-from script_arguments import PredictArguments, answer_early
+from seg_jobs.arguments import PredictArguments, answer_early
+from seg_jobs.model_paths import check_models
 
 answer_early(__name__, PredictArguments, lambda args: check_models(args.results.model_name_or_path))
 
@@ -37,7 +37,8 @@ from data_scripts.submission import write_submission
 from data_scripts.transforms import EvalTransform
 from data_scripts.video import count_frames, frame_size, rewrite
 from metrics.calibration_error.reliability import expected_calibration_error, reliability_counts
-from prediction_job import PredictionJob, lack_of_memory, note_on_scores, open_job
+from seg_jobs.prediction_job import PredictionJob, lack_of_memory, note_on_scores, open_job
+from seg_jobs.trained_model import compute_scores, load_metric
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
 from seg_models.errors import ModelError
 from seg_runs import predictions
@@ -46,7 +47,6 @@ from seg_runs.launch import RunError, on_first_process, one_line_errors, progres
 from seg_runs.parsing import parse_arguments
 from seg_runs.results import class_table
 from seg_runs.temperatures import store_temperature
-from trained_model import compute_scores, load_metric
 
 PIXELS = 10_000  # of each image, to fit a temperature on
 ROWS = 256  # of an image whose confidence and entropy are computed at a time, because all take as much as its scores

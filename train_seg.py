@@ -4,16 +4,16 @@
     accelerate launch --config_file accelerate_config.yaml train_seg.py --norm evo      # 4 GPUs, mixed precision
     accelerate launch train_seg.py --dataset camvid --dataset_path camvid --model streetnet --epochs 100
 
-Read it from top to bottom: `train` runs the epochs of the job that `training_job.py` builds, `train_one_epoch` runs the
-steps, `train_step` computes loss and gradient, and `validate` scores the model. `rehearse`, at the end, measures a few
-steps before the first epoch.
+Read it from top to bottom: `train` runs the epochs of the job that seg_jobs/training_job.py builds, `train_one_epoch`
+runs the steps, `train_step` computes loss and gradient, and `validate` scores the model. `rehearse`, at the end,
+measures a few steps before the first epoch.
 """
 
 import time
 
 STARTED = time.perf_counter()  # before the libraries load, which takes seconds
 
-from script_arguments import TrainArguments, answer_early, prediction_of
+from seg_jobs.arguments import TrainArguments, answer_early, prediction_of
 
 answer_early(__name__, TrainArguments)
 
@@ -29,13 +29,15 @@ from accelerate import Accelerator
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-import dry_run
 import predict_seg
-from card_facts import card_facts
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
 from data_scripts.evaluation import Scoring, evenly_spread
 from data_scripts.labels import IGNORE_INDEX, DataError, LabelInfo
 from data_scripts.recognition import with_dataset
+from seg_jobs import dry_run
+from seg_jobs.card_facts import card_facts
+from seg_jobs.trained_model import compute_scores, load_metric
+from seg_jobs.training_job import Job, Setup, description, fit_time, open_setup, start_job
 from seg_models.errors import ModelError
 from seg_models.layers import resize_logits
 from seg_models.losses import Sums
@@ -54,8 +56,6 @@ from seg_runs.parsing import parse_arguments
 from seg_runs.results import class_table, comparison
 from seg_runs.state import Totals
 from seg_runs.stop import StopRequest, stop_with_launcher
-from trained_model import compute_scores, load_metric
-from training_job import Job, Setup, description, fit_time, open_setup, start_job
 
 NUM_PICTURES = 3  # validation images to draw after each validation
 

@@ -26,14 +26,14 @@ import numpy as np
 import torch
 from timing import median_of
 
-from export_checks import Photos, classes_of, find_photos, mean_iou, resized
-from model_paths import SHIPPED, find_model
-from prediction_job import newest_change, open_model
+from seg_jobs.export_checks import Photos, classes_of, find_photos, mean_iou, resized
+from seg_jobs.model_paths import SHIPPED, find_model
+from seg_jobs.prediction_job import newest_change, open_model
+from seg_jobs.trained_model import label_set, processor_size
 from seg_models.exported import open_exported
 from seg_models.predictor import Predictor
 from seg_models.views import Views
 from seg_runs.launch import available_cores
-from trained_model import label_set, processor_size
 
 ROOT = Path(__file__).resolve().parent.parent
 EAGER = "PyTorch bf16"

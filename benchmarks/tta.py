@@ -24,13 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import torch.nn.functional as F
 
-from model_paths import SHIPPED
+from seg_jobs.model_paths import SHIPPED
+from seg_jobs.trained_model import load_model
 from seg_models.models import build_model
 from seg_models.names import MULTI_SCALE
 from seg_models.predictor import Predictor
 from seg_models.views import Views
 from seg_runs.launch import make_accelerator
-from trained_model import load_model
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -16,9 +16,9 @@ import numpy as np
 from datasets import DatasetDict
 from transformers.hf_argparser import HfArg
 
+from seg_jobs.web_page import document, is_page_of
 from seg_runs.launch import one_line_errors
 from seg_runs.parsing import parse_arguments
-from web_page import document, is_page_of
 
 from . import class_statistics as statistics
 from . import eda_charts as charts

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from data_scripts.labels import DataError, LabelInfo
-from export_checks import (
+from seg_jobs.export_checks import (
     Photos,
     check_photos,
     classes_of,
@@ -32,14 +32,14 @@ from export_checks import (
     resized,
     sizes_of,
 )
-from prediction_job import Trained, open_model
+from seg_jobs.prediction_job import Trained, open_model
+from seg_jobs.trained_model import label_set, processor_size
 from seg_runs.files import sync, writing
 from seg_runs.flag_checks import check_range
 from seg_runs.launch import RunError, one_line_errors
 from seg_runs.lock import locked
 from seg_runs.parsing import Parser
 from seg_runs.stop import ended_by_signals
-from trained_model import label_set, processor_size
 
 from .errors import ModelError
 from .export_graph import INPUT, LARGEST, OUTPUTS, PhotoGraph, least_side, trace

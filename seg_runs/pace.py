@@ -1,6 +1,6 @@
 """How fast a run goes: how long it takes, how many steps fit into a given time, and how long it still takes.
 
-Nothing here reads a clock. `dry_run.py` measures a run before it begins, and the training loop while it runs.
+Nothing here reads a clock. `seg_jobs/dry_run.py` measures a run before it begins, and the training loop while it runs.
 """
 
 import math

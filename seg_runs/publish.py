@@ -11,7 +11,7 @@ import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
-from card_facts import card_facts
+from seg_jobs.card_facts import card_facts
 
 from .arguments import check_hub_id
 from .files import replace_folder, writing

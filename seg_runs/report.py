@@ -18,8 +18,8 @@ from pathlib import Path
 
 from data_scripts.arguments import DivisionOptions, ScoringOptions
 from data_scripts.catalog import DATASETS, data_note, may_be_shown
-from script_arguments import TrainArguments
-from web_page import document, is_page_of
+from seg_jobs.arguments import TrainArguments
+from seg_jobs.web_page import document, is_page_of
 
 from . import report_page as html
 from .files import read_json, write_atomically, writing

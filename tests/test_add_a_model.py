@@ -14,7 +14,8 @@ from conftest import ROOT, rows_of
 
 PAGE = (ROOT / "docs" / "add_a_model.md").read_text()
 STEP = re.compile(r"^\*\*\d\. (.+?)\*\*, (.+?)(?=^\*\*\d\. |^## |\Z)", re.MULTILINE | re.DOTALL)
-COPIED = ("seg_models", "data_scripts", "seg_runs", "metrics", "tests", "setup.cfg", "pyproject.toml")
+PACKAGES = ("data_scripts", "metrics", "seg_app", "seg_jobs", "seg_models", "seg_runs")
+COPIED = (*PACKAGES, "tests", "setup.cfg", "pyproject.toml")
 
 
 def code_blocks(text: str) -> list[str]:

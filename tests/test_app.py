@@ -19,10 +19,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from app_facts import from_card, models_by_name
-from app_space import export_space
-from model_paths import SHIPPED
-from script_arguments import AppArguments
+from seg_app.facts import from_card, models_by_name
+from seg_app.space import export_space
+from seg_jobs.arguments import AppArguments
+from seg_jobs.model_paths import SHIPPED
 from seg_models.views import Views
 from seg_runs.launch import RunError
 from seg_runs.parsing import parse_arguments
@@ -154,7 +154,7 @@ def test_a_broken_photo_is_said_to_be_one(client, trained, photos, tmp_path):
 
 
 def test_only_this_machine_can_reach_it_by_default():
-    from script_arguments import AppArguments
+    from seg_jobs.arguments import AppArguments
     from seg_runs.parsing import parse_arguments
 
     assert parse_arguments(AppArguments, []).server_name == "127.0.0.1"
@@ -196,9 +196,9 @@ def test_the_page_needs_no_torch(tmp_path):
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from app_facts import models_by_name
+from seg_app.facts import models_by_name
 from app_gradio import build_page
-from app_requests import Requests
+from seg_app.requests import Requests
 page = build_page(models_by_name(None), Requests(dict, Path(), 30), None)
 print("11 classes, trained on CamVid" in str(page.config), "torch" in sys.modules, "transformers.models" in sys.modules)
 """
@@ -220,8 +220,8 @@ def test_a_model_that_cannot_be_loaded_ends_the_app_in_one_line(trained, tmp_pat
 
 
 def test_further_models_are_folded_away():
-    from app_facts import Facts
     from app_gradio import header
+    from seg_app.facts import Facts
 
     models = {f"m{i}": Facts(2, "<CamVid>") for i in range(4)}
     shown, _, folded = header(models).partition("<details>")
@@ -386,7 +386,7 @@ def test_names_stand_on_the_regions_of_their_classes(browser_page):
 
 
 def test_the_widest_spot_is_the_centre_of_the_largest_circle_inside():
-    from app_viewer import widest_spot
+    from seg_app.viewer import widest_spot
 
     mask = np.zeros((40, 60), bool)
     mask[5:8, :] = True  # long, but thin

@@ -371,7 +371,7 @@ def test_nothing_stays_after_the_end(model_folder, tmp_path, number):
 
 
 def test_old_files_are_deleted_and_the_oldest_when_there_are_too_many(tmp_path):
-    from app_server import sweep
+    from seg_app.server import sweep
 
     for name in ("example", "first", "second"):
         (tmp_path / name).mkdir()
@@ -389,7 +389,7 @@ def test_old_files_are_deleted_and_the_oldest_when_there_are_too_many(tmp_path):
 
 def test_a_temporary_folder_that_cannot_be_written_to_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    from app_server import server_folder
+    from seg_app.server import server_folder
 
     with pytest.raises(ValueError, match="cannot write to .*let TMPDIR name a folder with room"):
         with server_folder(tmp_path / "file" / "below" / "folder"):
@@ -416,7 +416,7 @@ class Few:
 
 
 def test_memory_that_would_not_suffice_is_refused_before_the_photo_is_decoded(tmp_path):
-    from app_requests import Requests
+    from seg_app.requests import Requests
 
     requests = Requests(lambda: {"m": Few(60_000_000_000, 20_000_000_000)}, tmp_path, 30)
     whole = photo(tmp_path, 1).read_bytes()
@@ -435,7 +435,7 @@ def test_memory_that_would_not_suffice_is_refused_before_the_photo_is_decoded(tm
     ],
 )
 def test_faults_of_the_server_are_one_sentence_without_paths(tmp_path, capfd, error, sentence, logged):
-    from app_requests import Requests
+    from seg_app.requests import Requests
 
     few = Few(0, 1)
     few.error = error
@@ -448,7 +448,7 @@ def test_faults_of_the_server_are_one_sentence_without_paths(tmp_path, capfd, er
 
 def test_direct_calls_of_the_function_are_one_at_a_time(tmp_path):
     """This holds even for a request that bypasses the queue."""
-    from app_requests import Requests
+    from seg_app.requests import Requests
 
     inside, most = [], []
 
@@ -475,7 +475,7 @@ def test_direct_calls_of_the_function_are_one_at_a_time(tmp_path):
 @pytest.mark.parametrize("loaded", [True, False])
 def test_a_photo_waits_for_the_models(tmp_path, loaded):
     """If they cannot be loaded, it does not wait forever."""
-    from app_requests import Requests
+    from seg_app.requests import Requests
 
     class Fine(Few):
         def __call__(self, image, views, calibrated):
@@ -496,14 +496,14 @@ def test_a_photo_waits_for_the_models(tmp_path, loaded):
 
 
 def test_the_gate_passes_on_what_was_not_sent_in_one_piece():
-    import app_server
+    from seg_app import server
 
     parts = [{"type": "http.request", "body": b"ab", "more_body": True}, {"type": "http.request", "body": b"c"}]
 
     async def receive():
         return parts.pop(0)
 
-    assert asyncio.run(app_server.body_of(receive)) == b"abc"
+    assert asyncio.run(server.body_of(receive)) == b"abc"
 
 
 @pytest.mark.parametrize("name", ["streetnet", "segformer_b0", "deeplabv3_resnet18"])
@@ -547,7 +547,7 @@ def test_attention_makes_no_map_of_all_pairs():
 @pytest.fixture
 def status(tmp_path):
     """`status(method, path, root, query, room)` returns the gate's status before an app that answers 200."""
-    import app_server
+    from seg_app import server
 
     async def everything(scope, receive, send):
         await receive()
@@ -563,7 +563,7 @@ def status(tmp_path):
         async def send(message):
             sent.append(message)
 
-        gate = app_server.Gate(everything, tmp_path, {}, 10**6, make_room=lambda: taken)
+        gate = server.Gate(everything, tmp_path, {}, 10**6, make_room=lambda: taken)
         scope = {"type": "http", "method": method, "path": root + path, "root_path": root, "query_string": query}
         asyncio.run(gate({**scope, "headers": []}, receive, send))
         return sent[0]["status"]
@@ -582,7 +582,7 @@ def test_the_gate_holds_below_the_root_path_of_a_proxy(status, root):
 
 
 def test_an_upload_without_room_is_refused(status):
-    from app_server import KEPT_BYTES
+    from seg_app.server import KEPT_BYTES
 
     assert status("POST", "/gradio_api/upload", taken=2 * KEPT_BYTES) == 200
     assert status("POST", "/gradio_api/upload", taken=2 * KEPT_BYTES + 1) == 507
@@ -614,7 +614,7 @@ def test_with_auth_nothing_is_open_without_the_password(model_folder, tmp_path):
 
 @pytest.mark.parametrize("entry", ["secret", "ann:", ":secret"])
 def test_a_wrong_auth_is_one_line_without_the_password(entry):
-    from script_arguments import AppArguments
+    from seg_jobs.arguments import AppArguments
     from seg_runs.launch import RunError
     from seg_runs.parsing import parse_arguments
 
@@ -625,7 +625,7 @@ def test_a_wrong_auth_is_one_line_without_the_password(entry):
 
 def test_the_second_view_shows_where_the_names_differ(tmp_path):
     """Classes are compared by name: the models number them in other ways."""
-    from app_viewer import add_differences
+    from seg_app.viewer import add_differences
 
     view, ids = {}, [np.array(rows, np.uint8) for rows in ([[0, 1], [1, 1]], [[1, 0], [0, 2]])]
     add_differences(view, ids, [("road", "car"), ("car", "road", "sky")], tmp_path)

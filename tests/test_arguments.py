@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from data_scripts.catalog import DATASETS
-from script_arguments import AppArguments, PredictArguments, TrainArguments, prediction_of
+from seg_jobs.arguments import AppArguments, PredictArguments, TrainArguments, prediction_of
 from seg_models.arguments import LossOptions
 from seg_models.catalog import MODELS
 from seg_runs import publish, report
@@ -217,23 +217,24 @@ def test_shipped_recipes_parse(path):
     assert path.name in (ROOT / "docs" / "recipes.md").read_text()
 
 
+JOBS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "seg_jobs").glob("*.py"))]
 SCRIPTS = {
-    TrainArguments: ["train_seg.py", "training_job.py", "training_checks.py", "dry_run.py", "script_arguments.py"],
-    PredictArguments: ["predict_seg.py", "prediction_job.py"],
+    TrainArguments: ["train_seg.py", *JOBS],
+    PredictArguments: ["predict_seg.py", *JOBS],
     AppArguments: ["app_gradio.py"],
 }
 
 
 @pytest.mark.parametrize("kind", SCRIPTS, ids=lambda kind: kind.__name__)
 def test_every_flag_is_read(kind):
-    """A module of its package or a script reads it as an attribute of its options. arguments.py does not count."""
+    """A module of its package or a script reads it as an attribute of its options. Its declaration does not count."""
     groups = {} if parts_of(kind) == [kind] else {field.name: field.type for field in dataclasses.fields(kind)}
     for part in parts_of(kind):
         room = ROOT / part.__module__.split(".")[0]
         files = [ROOT / script for script in SCRIPTS[kind]] + [path for path in room.glob("*.py")]
         read = set()
         for path in files:
-            if path.name != "arguments.py":
+            if path != room / "arguments.py":
                 read |= attributes_of(part, groups, ast.parse(path.read_text()))
         assert set(flags_of(part)) <= read, part
 

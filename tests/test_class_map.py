@@ -130,7 +130,7 @@ def test_scores_worked_out_by_hand():
     """The network has tree, vegetation, misc, road; the labels have vegetation, road, sidewalk."""
     import evaluate
 
-    from trained_model import METRIC
+    from seg_jobs.trained_model import METRIC
 
     network, other = label_set("tree", "vegetation", "misc", "road"), label_set("vegetation", "road", "sidewalk")
     found = make_class_map(network, other)

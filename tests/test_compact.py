@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from seg_jobs.trained_model import load_model
 from seg_models.models import build_model
 from seg_models.predictor import Predictor, normalize
 from seg_runs.compact import compact
 from seg_runs.launch import RunError
-from trained_model import load_model
 
 
 @pytest.fixture(scope="module")

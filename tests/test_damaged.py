@@ -15,10 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from transformers.utils import logging as transformers_logging
 
-import model_paths
-import trained_model
 from data_scripts.labels import CITYSCAPES, DataError
-from script_arguments import TrainArguments
+from seg_jobs import model_paths, trained_model
+from seg_jobs.arguments import TrainArguments
 from seg_models.errors import ModelError
 from seg_models.models import build_model
 from seg_models.predictor import Predictor

@@ -12,8 +12,8 @@ import yaml
 from conftest import launch, rows_of
 from safetensors.torch import load_file, save_file
 
-import dry_run
 import train_seg
+from seg_jobs import dry_run
 from seg_models.arguments import DistillOptions
 from seg_models.distillation import DEFAULTS, Distillation, distillation_loss
 from seg_models.losses import cross_entropy

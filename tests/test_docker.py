@@ -21,7 +21,7 @@ def test_hadolint_finds_nothing():
 @pytest.mark.skipif(not shutil.which("docker"), reason="docker is not here")
 def test_the_image_has_all_that_the_demo_needs():
     subprocess.run(["docker", "build", "--tag", "minicity-seg-test", ROOT], check=True)
-    code = "import app_gradio, app_models; app_models.Segmenter('checkpoints/camvid_streetnet', None, False, "
-    code += "app_models.Accelerator())"
+    code = "import app_gradio; from seg_app import models; "
+    code += "models.Segmenter('checkpoints/camvid_streetnet', None, False, models.Accelerator())"
     command = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "python", "minicity-seg-test", "-c", code]
     subprocess.run(command, check=True)

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 import yaml
 from conftest import assert_same_run, launch, rows_of
 
-import dry_run
 import train_seg
-from script_arguments import TrainArguments
+from seg_jobs import dry_run
+from seg_jobs.arguments import TrainArguments
 from seg_models.arguments import NetworkOptions
 from seg_models.cost import FusedAttention, LiveMemory, training_memory
 from seg_models.layers import resize_logits

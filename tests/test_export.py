@@ -18,8 +18,8 @@ from conftest import ROOT
 from PIL import Image
 from torch import nn
 
-import export_checks
 from data_scripts.labels import CAMVID
+from seg_jobs import export_checks
 from seg_models import export, exported
 from seg_models.catalog import MODELS
 from seg_models.errors import ModelError

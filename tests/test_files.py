@@ -203,7 +203,7 @@ def test_only_listed_formats_are_opened(tmp_path):
 def test_images_are_opened_in_one_place():
     """Only the reader opens users' files. The others open what the project wrote itself."""
     files = [*ROOT.glob("*.py")]
-    for folder in ("data_scripts", "seg_runs", "seg_models", "metrics"):
+    for folder in ("data_scripts", "seg_runs", "seg_models", "metrics", "seg_jobs", "seg_app"):
         files += (ROOT / folder).rglob("*.py")
     opening = {path.name: path.read_text() for path in files if "Image.open(" in path.read_text()}
     assert set(opening) == {"reader.py", "predictions.py", "report_pictures.py", "score_plots.py"}

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save
 from torchvision.models import resnet18
 from transformers import pipeline
 
-from card_facts import card_facts
 from data_scripts.catalog import data_note
 from data_scripts.labels import CITYSCAPES
-from script_arguments import TrainArguments
+from seg_jobs.arguments import TrainArguments
+from seg_jobs.card_facts import card_facts
 from seg_models.modeling import SegmentationConfig, SegmentationModel
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
@@ -210,7 +210,7 @@ def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, in_pr
     torch.save(encoders["nvidia/mit-b0"].state_dict(), tmp_path / "x.bin")
     hub.add("nvidia/mit-b0", {"config.json": b"{}", "pytorch_model.bin": (tmp_path / "x.bin").read_bytes()})
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom seg_models.errors import ModelError\n"
-    script += "from model_paths import find_model\n"
+    script += "from seg_jobs.model_paths import find_model\n"
     script += "from seg_models.weight_files import read_encoder\n"
     script += (
         "for name in ('resnet18.a1_in1k', 'nvidia/mit-b0'): print(read_encoder(name).tensors['fc.weight'].sum())\n"
@@ -231,7 +231,7 @@ def test_the_page_takes_a_hub_id(hub, tmp_path):
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom app_models import Accelerator, Segmenter\n"
     script += "page = Segmenter('user/page', None, False, Accelerator())\n"
     script += "print(page.labels.names[0], sum(p.numel() for p in page.model.parameters()))\n"
-    script += "from app_facts import facts_of; print(len(facts_of('user/page').limits) > 100)"
+    script += "from seg_app.facts import facts_of; print(len(facts_of('user/page').limits) > 100)"
     loaded = python(hub, tmp_path / "home", "-c", script)
     numbers = sum(p.numel() for p in streetnet().parameters())
     assert loaded.stdout.split()[-3:] == ["road", str(numbers), "True"], loaded.stderr
@@ -280,7 +280,7 @@ def test_a_failed_upload_loses_nothing_and_its_command_repeats_it(hub, tmp_path)
     run = make_run(tmp_path / "run", streetnet(), scores=SCORES)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     script = "from seg_runs import hub; from pathlib import Path; hub.PAUSE = 0.01; import sys; "
-    script += "from card_facts import card_facts; "
+    script += "from seg_jobs.card_facts import card_facts; "
     script += "print(hub.upload_with_retries(Path(sys.argv[1]), 'user/x', True, card_facts()))"
     hub.add("user/x", {})
     hub.faults["commit"] = [500, "hang up", 401]

@@ -282,7 +282,7 @@ def test_ohem_by_hand(threshold, min_kept, kept):
 
 @pytest.mark.parametrize(("loss", "kept", "said"), [("ce+ohem", 64 * 96, True), ("ohem", 64 * 96 - 1, False)])
 def test_ohem_that_takes_all_pixels_of_a_crop_says_so(loss, kept, said, capsys):
-    from training_checks import note_on_ohem
+    from seg_jobs.training_checks import note_on_ohem
 
     note_on_ohem(LossOptions(loss=loss, ohem_min_kept=kept), (64, 96), SimpleNamespace(is_main_process=True))
     assert ("note: ohem takes all 6144 pixels of a crop" in capsys.readouterr().out) == said

@@ -34,7 +34,7 @@ from data_scripts.pixels import Pixels
 from data_scripts.sampling import inverse_frequency, make_order, repeated, training_split
 from data_scripts.sources import from_files, load_source
 from data_scripts.transforms import RareClasses, SharedEpoch, TrainTransform, item_generator, sample_pixel
-from script_arguments import TrainArguments
+from seg_jobs.arguments import TrainArguments
 from seg_runs.parsing import flags_of
 
 SAME = Augmentation(1.0, 0, 0, False, 1.0, 1.0, 1.0, 0.0)

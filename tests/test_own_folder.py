@@ -555,9 +555,9 @@ def test_a_model_alone_predicts_with_its_own_names_and_colours(trained, in_proce
 
 
 def test_the_demo_shows_its_own_classes(trained, tmp_path):
-    from app_facts import facts_of
-    from app_models import Segmenter
-    from app_requests import NOTHING, Requests
+    from seg_app.facts import facts_of
+    from seg_app.models import Segmenter
+    from seg_app.requests import NOTHING, Requests
     from seg_runs.launch import make_accelerator
 
     root, run = trained

@@ -46,7 +46,7 @@ def ids_of(folder):
 @pytest.fixture
 def counted(monkeypatch):
     """Records the images that the predictor sees; it fails from the `counted.fail_at`-th on."""
-    import prediction_job
+    from seg_jobs import prediction_job
 
     class Counted(prediction_job.Predictor):
         seen, fail_at = [], 99
@@ -228,8 +228,7 @@ def test_damaged_photos_are_named_at_the_end_and_the_rest_is_predicted(predict, 
 def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicted(
     predict, tmp_path, counted, monkeypatch, capsys
 ):
-    import prediction_job
-    import trained_model
+    from seg_jobs import prediction_job, trained_model
 
     folder = tmp_path / "album"
     folder.mkdir()
@@ -245,11 +244,11 @@ def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicte
 
 
 def test_memory_grows_with_the_views(trained):
-    from model_paths import find_model
-    from prediction_job import memory_for
+    from seg_jobs.model_paths import find_model
+    from seg_jobs.prediction_job import memory_for
+    from seg_jobs.trained_model import load_model
     from seg_models.predictor import Predictor
     from seg_models.views import Views
-    from trained_model import load_model
 
     model, processor = load_model(find_model(str(trained))[1])
     small, large, several = (

@@ -11,14 +11,14 @@ from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
 import predict_seg
-from app_facts import facts_of
 from data_scripts.catalog import source_of
-from prediction_job import Trained, newest_change, turns_photos
+from seg_app.facts import facts_of
+from seg_jobs.prediction_job import Trained, newest_change, turns_photos
+from seg_jobs.trained_model import label_set, load_model
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
 from seg_runs.launch import RunError
-from trained_model import label_set, load_model
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ from conftest import ROOT
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
 from data_scripts.labels import CITYSCAPES
 from data_scripts.loading import BatchPlan
-from script_arguments import PredictArguments, TrainArguments
+from seg_jobs.arguments import PredictArguments, TrainArguments
+from seg_jobs.training_job import open_setup
 from seg_models.arguments import NetworkOptions
 from seg_models.models import build_network, model_entry
 from seg_models.objective import Objective
@@ -28,7 +29,6 @@ from seg_models.predictor import Predictor
 from seg_runs.optimization import chosen, make_schedule, total_steps
 from seg_runs.parsing import flat, parse_arguments
 from train_seg import train_step
-from training_job import open_setup
 
 RECIPES = ROOT / "recipes"
 OURS = {

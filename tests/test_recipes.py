@@ -14,7 +14,7 @@ import yaml
 from conftest import ROOT
 from safetensors.torch import load_file
 
-from script_arguments import AppArguments, PredictArguments, TrainArguments
+from seg_jobs.arguments import AppArguments, PredictArguments, TrainArguments
 from seg_runs.launch import RunError
 from seg_runs.parsing import changed_flags, flags_of, flat, parse_arguments, recipe_of, save_arguments
 from seg_runs.recipes import LARGEST_FILE, read_recipe
@@ -365,7 +365,7 @@ def names_in(line: str) -> list[str]:
     return [word for word in invocation.split() if word.startswith("--")]
 
 
-@pytest.mark.parametrize("package", ["seg_models", "seg_runs", "data_scripts"])
+@pytest.mark.parametrize("package", ["seg_models", "seg_runs", "data_scripts", "seg_jobs", "seg_app"])
 def test_a_package_costs_nothing(package):
     code = f"import sys; before = set(sys.modules); import {package}; print(sorted(set(sys.modules) - before))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ import yaml
 from conftest import browse
 from PIL import Image
 
-from script_arguments import TrainArguments
+from seg_jobs.arguments import TrainArguments
 from seg_runs import report
 from seg_runs.epoch_rows import COLUMNS, append_row
 from seg_runs.files import write_json, write_picture

@@ -12,9 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from data_scripts.labels import CITYSCAPES
+from seg_jobs.training_job import default_batch_size
 from seg_runs.epoch_rows import COLUMNS
 from seg_runs.run_folder import create_run, newest_run, restore_best
-from training_job import default_batch_size
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
 

@@ -12,10 +12,10 @@ from conftest import CAMVID, ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
-import model_paths
-from model_paths import SHIPPED, find_model
+from seg_jobs import model_paths
+from seg_jobs.model_paths import SHIPPED, find_model
+from seg_jobs.trained_model import load_model
 from seg_runs.launch import RunError
-from trained_model import load_model
 
 ON_BOTH = SHIPPED.with_name("camvid_streetnet_trainval")
 ON_DISK = sum(path.stat().st_size for path in SHIPPED.rglob("*"))
@@ -74,16 +74,16 @@ def test_photos_are_predicted_where_there_is_no_run(in_process, tmp_path, capsys
 
 
 def test_the_app_takes_it_where_there_is_no_run_and_shows_no_path(tmp_path, monkeypatch):
-    import app_facts
     import app_gradio
-    from app_requests import Requests
+    from seg_app import facts
+    from seg_app.requests import Requests
 
     monkeypatch.chdir(tmp_path)
-    assert app_facts.models_by_name(None) == {"camvid_streetnet": str(SHIPPED)}
-    assert app_facts.models_by_name(["a", "b"]) == {"a": "a", "b": "b"}
-    assert app_facts.example_images("camvid", {}) == [str(model_paths.STREET)]  # without the data set
-    assert app_facts.example_images("toycity", {}) == []
-    page = app_gradio.build_page(app_facts.models_by_name(None), Requests(dict, tmp_path, 30), None)
+    assert facts.models_by_name(None) == {"camvid_streetnet": str(SHIPPED)}
+    assert facts.models_by_name(["a", "b"]) == {"a": "a", "b": "b"}
+    assert facts.example_images("camvid", {}) == [str(model_paths.STREET)]  # without the data set
+    assert facts.example_images("toycity", {}) == []
+    page = app_gradio.build_page(facts.models_by_name(None), Requests(dict, tmp_path, 30), None)
     assert "camvid_streetnet" in str(page.config) and str(ROOT) not in str(page.config)
 
 

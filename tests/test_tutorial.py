@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT, make_toycity, rows_of
 
 from data_scripts.recognition import with_dataset
-from script_arguments import TrainArguments
+from seg_jobs.arguments import TrainArguments
 from seg_runs.parsing import flat, parse_arguments
 
 RUN = "--save_path baseline_run_deeplabv3_resnet50"

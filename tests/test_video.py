@@ -160,7 +160,7 @@ def test_what_cannot_be_written_is_refused(in_process, tmp_path, capsys, flags, 
 
 @pytest.mark.parametrize("share", [0.3, 0.8])
 def test_a_truncated_video_is_named(in_process, tmp_path, capsys, monkeypatch, share):
-    monkeypatch.setattr("prediction_job.Predictor.labels", lambda self, image: image[0] * 0)
+    monkeypatch.setattr("seg_jobs.prediction_job.Predictor.labels", lambda self, image: image[0] * 0)
     rng, path = np.random.default_rng(0), tmp_path / "drive.mkv"
     with av.open(str(path), "w") as video:
         pictures = video.add_stream("libx264", rate=10, options={"g": "1", "bf": "0"})
@@ -181,7 +181,7 @@ def test_a_truncated_video_is_named(in_process, tmp_path, capsys, monkeypatch, s
 
 
 def test_an_interrupted_video_leaves_nothing(in_process, tmp_path, monkeypatch):
-    import prediction_job
+    from seg_jobs import prediction_job
 
     def stopped(*args):
         raise KeyboardInterrupt

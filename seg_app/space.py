@@ -5,7 +5,6 @@ hf upload USER/my_space my_space --repo-type space
 """
 
 import shutil
-import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -13,11 +12,11 @@ from pathlib import Path
 import gradio
 import yaml
 
-from model_paths import HERE, STREET, find_model
+from seg_jobs.model_paths import HERE, STREET, find_model
 from seg_runs.files import current_umask, discard, replace_folder, writing
 from seg_runs.launch import RunError
 
-PACKAGES = ("data_scripts", "metrics", "seg_models", "seg_runs")
+PACKAGES = ("data_scripts", "metrics", "seg_app", "seg_jobs", "seg_models", "seg_runs")
 OF_A_MODEL = (  # not *.json: predictions may lie beside the model
     "*.safetensors",
     "model.safetensors.index.json",
@@ -55,8 +54,6 @@ def export_space(destination: Path, model: str | None) -> None:
     _, folder = find_model(model)
     if not any(folder.glob("*.safetensors")):
         raise RunError(f"--export_space: {folder} has no weights as .safetensors: save the model with save_pretrained")
-    import app_models  # noqa: F401 - `write_space` copies the modules that are loaded
-
     with writing(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
@@ -93,10 +90,7 @@ def additions(old: Path, new: Path) -> list[Path]:
 
 
 def write_space(folder: Path, model: Path) -> None:
-    modules = {Path(module.__file__) for module in sys.modules.values() if getattr(module, "__file__", None)}
-    modules = {path for path in modules if path.parent == HERE and path.suffix == ".py"}
-    for path in {*modules, HERE / "app_gradio.py"}:
-        shutil.copy(path, folder)
+    shutil.copy(HERE / "app_gradio.py", folder)
     for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__", ".*")
         shutil.copytree(HERE / package, folder / package, ignore=ignored)

@@ -3,8 +3,8 @@
 import socket
 from pathlib import Path
 
-from model_paths import check_models
-from script_arguments import AppArguments
+from seg_jobs.arguments import AppArguments
+from seg_jobs.model_paths import check_models
 from seg_runs.launch import RunError, os_reason
 
 

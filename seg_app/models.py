@@ -9,15 +9,16 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
-from app_viewer import Prediction, shown_size
-from prediction_job import open_model, settings_of, turns_photos
+from seg_jobs.prediction_job import open_model, settings_of, turns_photos
+from seg_jobs.trained_model import free_memory_of, label_set, processor_size
 from seg_models.arguments import ViewOptions
 from seg_models.calibration import at_temperature, confidence, entropy
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.predictor import Predictor
 from seg_models.views import Views
 from seg_runs.temperatures import stored_temperature
-from trained_model import free_memory_of, label_set, processor_size
+
+from .viewer import Prediction, shown_size
 
 
 class Segmenter:

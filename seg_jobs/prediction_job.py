@@ -20,8 +20,6 @@ from data_scripts.recognition import recognize
 from data_scripts.sources import folder_of_images, load_source
 from data_scripts.video import ENDINGS as VIDEO_ENDINGS
 from data_scripts.video import WRITTEN, is_video, require_av
-from model_paths import SHIPPED, find_model, read_arguments
-from script_arguments import PredictArguments
 from seg_models.arguments import ViewOptions
 from seg_models.cost import prediction_memory
 from seg_models.crf import CRF, Refined
@@ -34,7 +32,10 @@ from seg_runs.arguments import PICTURES, ResultOptions
 from seg_runs.launch import RunError, make_accelerator, say
 from seg_runs.lineage import may_have_seen, teachers_note, teachers_that_may_have_seen
 from seg_runs.temperatures import stored_temperature
-from trained_model import data_labels, free_memory_of, label_set, load_model, processor_size
+
+from .arguments import PredictArguments
+from .model_paths import SHIPPED, find_model, read_arguments
+from .trained_model import data_labels, free_memory_of, label_set, load_model, processor_size
 
 
 @dataclass(frozen=True)

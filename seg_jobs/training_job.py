@@ -25,7 +25,6 @@ from data_scripts.preview import preview_rows
 from data_scripts.saved_classes import describe_data
 from data_scripts.training import count_images, load_training_data, make_training_data
 from data_scripts.transforms import SharedEpoch, TrainTransform
-from script_arguments import TrainArguments
 from seg_models.distillation import Distillation
 from seg_models.models import build_network, in_head, model_entry, parts_to_freeze
 from seg_models.norms import freeze_batch_norm
@@ -52,8 +51,10 @@ from seg_runs.parsing import recipe_of
 from seg_runs.results import comparison
 from seg_runs.state import Conditions, RunState
 from seg_runs.trackers import Trackers, tracker_names
-from teachers import Teacher, entries_of, load_teacher
-from training_checks import (
+
+from .arguments import TrainArguments
+from .teachers import Teacher, entries_of, load_teacher
+from .training_checks import (
     check_arguments,
     check_crops,
     check_learning_head,

@@ -18,12 +18,13 @@ from data_scripts.pixels import Pixels
 from data_scripts.reader import read_image
 from data_scripts.sources import folder_of_images
 from data_scripts.transforms import EvalTransform
-from prediction_job import Trained, dataset_of, images_of
 from seg_models.cost import prediction_memory
 from seg_models.exported import Runner
 from seg_models.predictor import Predictor
 from seg_runs.launch import RunError, make_accelerator, progress_bar
-from trained_model import compute_scores, free_memory_of, load_metric
+
+from .prediction_job import Trained, dataset_of, images_of
+from .trained_model import compute_scores, free_memory_of, load_metric
 
 COMPARED = 3  # photos
 # The least share of the pixels that must have the network's class, and the most that a probability may differ. float16

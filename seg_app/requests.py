@@ -1,6 +1,6 @@
 """What the app does with a request: check it, read the photo, predict, write the answer.
 
-Whatever a client may send is checked here or by the gate in app_server.py. Only `Photo` reads photos.
+Whatever a client may send is checked here or by the gate in server.py. Only `Photo` reads photos.
 """
 
 import re
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
-from app_viewer import Prediction, add_differences, sent, shares_of, view_of
 from data_scripts.labels import DataError, LabelInfo
 from data_scripts.reader import number_of_pixels, read_image, upright_size
 from seg_models.names import MULTI_SCALE
@@ -24,8 +23,10 @@ from seg_models.views import Views
 from seg_runs.predictions import Predictions
 from seg_runs.run_folder import make_folders
 
+from .viewer import Prediction, add_differences, sent, shares_of, view_of
+
 if TYPE_CHECKING:  # it loads torch
-    from app_models import Segmenter
+    from .models import Segmenter
 
 NOTHING = "nothing"  # in the list of models to compare with
 WINDOWS = (0, 512, 1024)  # sides of windows in pixels; 0: the whole photo at once

@@ -22,8 +22,9 @@ from seg_models.cost import forward_memory, training_memory
 from seg_runs import checkpoints
 from seg_runs.launch import LESS_MEMORY, RunError, on_first_process
 from seg_runs.pace import Pace, in_words, seconds_of
-from trained_model import free_memory_of
-from training_job import Setup
+
+from .trained_model import free_memory_of
+from .training_job import Setup
 
 PAYS = 500  # steps of a run from which on it is measured unasked: with slow steps, this takes 1 % of its time
 WARM_UP = 1  # steps before the measured ones: they choose kernels and allocate memory

@@ -11,7 +11,7 @@ from data_scripts.catalog import UNNAMED, data_note, dataset_of_classes
 from data_scripts.fold_files import Division, divided
 from data_scripts.labels import DataError
 from data_scripts.sources import load_source
-from model_paths import STREET, default_model, find_model, read_arguments
+from seg_jobs.model_paths import STREET, default_model, find_model, read_arguments
 from seg_runs.files import read_json
 from seg_runs.temperatures import read_temperatures
 

@@ -12,12 +12,13 @@ from torch import nn
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
-from model_paths import find_model
 from seg_models.names import OWN_TYPES
 from seg_runs.files import read_json
 from seg_runs.launch import RunError
 from seg_runs.run_folder import public_name
-from trained_model import load_model
+
+from .model_paths import find_model
+from .trained_model import load_model
 
 KEPT = ("dataset", "trained_on", "fold", "pretrained")  # entries of a teacher's configuration that its student keeps
 

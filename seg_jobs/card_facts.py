@@ -3,10 +3,11 @@
 from dataclasses import asdict
 
 from data_scripts.saved_classes import note_of
-from script_arguments import TrainArguments
 from seg_models.names import OWN_TYPES
 from seg_runs.card import CardFacts
 from seg_runs.parsing import flat, recipe_of
+
+from .arguments import TrainArguments
 
 
 def card_facts() -> CardFacts:

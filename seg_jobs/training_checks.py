@@ -10,7 +10,6 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from data_scripts.labels import IGNORE_INDEX, DataError
-from script_arguments import TrainArguments
 from seg_models.arguments import LossOptions
 from seg_models.loss_terms import loss_terms
 from seg_models.models import model_entry, parts_to_freeze
@@ -20,7 +19,9 @@ from seg_runs.launch import RunError, check_batch_norm, say
 from seg_runs.lineage import start_note, teachers_note, teachers_that_may_have_seen
 from seg_runs.parsing import changed_flags
 from seg_runs.trackers import refuse_missing_trackers
-from teachers import Teacher, entries_of
+
+from .arguments import TrainArguments
+from .teachers import Teacher, entries_of
 
 
 def check_arguments(args: TrainArguments) -> list[str]:

@@ -16,13 +16,14 @@ from data_scripts.catalog import are_generic, dataset_of_classes, source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
 from data_scripts.saved_classes import saved_labels
-from model_paths import HERE
 from seg_models.models import SegFormer, SegmentationModel  # registers them with transformers
 from seg_models.short_heads import shorten_heads
 from seg_runs.checkpoints import not_finite
 from seg_runs.files import CHECKSUMS, damage, read_json
 from seg_runs.launch import RunError, os_reason
 from seg_runs.state import is_count, is_number
+
+from .model_paths import HERE
 
 if TYPE_CHECKING:
     from evaluate import EvaluationModule

@@ -9,7 +9,7 @@ from seg_runs import run_folder
 from seg_runs.launch import RunError, os_reason
 from seg_runs.parsing import read_options
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent.parent
 SHIPPED = HERE / "checkpoints" / "camvid_streetnet"  # the network that comes with the project
 STREET = HERE / "docs" / "images" / "street.jpg"  # a photo that comes with the project
 

@@ -1,0 +1,1 @@
+"""The browser demo: what `app_gradio.py` is made of."""
