@@ -18,7 +18,6 @@ from seg_jobs.model_paths import check_models
 answer_early(__name__, PredictArguments, lambda args: check_models(args.results.model_name_or_path))
 
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,31 +25,21 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
-from torch.utils.data import DataLoader
 
 from data_scripts.file_checks import check_split
 from data_scripts.labels import DataError
-from data_scripts.loading import eval_loader
-from data_scripts.pixels import Pixels
 from data_scripts.reader import file_state, read_label
 from data_scripts.submission import write_submission
-from data_scripts.transforms import EvalTransform
-from data_scripts.video import count_frames, frame_size, rewrite
-from metrics.calibration_error.reliability import expected_calibration_error, reliability_counts
+from seg_jobs.calibration import calibrate
 from seg_jobs.prediction_job import PredictionJob, lack_of_memory, note_on_scores, open_job
+from seg_jobs.prediction_pictures import pictures_of
+from seg_jobs.prediction_video import predict_video
 from seg_jobs.trained_model import compute_scores, load_metric
-from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
 from seg_models.errors import ModelError
 from seg_runs import predictions
-from seg_runs.files import writing
 from seg_runs.launch import RunError, on_first_process, one_line_errors, progress_bar, say
 from seg_runs.parsing import parse_arguments
 from seg_runs.results import class_table
-from seg_runs.temperatures import store_temperature
-
-PIXELS = 10_000  # of each image, to fit a temperature on
-ROWS = 256  # of an image whose confidence and entropy are computed at a time, because all take as much as its scores
-MEASURES = {"confidence": confidence, "entropy": entropy}  # kinds of pictures
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -119,7 +108,8 @@ def predict_split(job: PredictionJob, split: Dataset, folder: predictions.Predic
 
     damaged = []
     metric = load_metric()
-    for item in progress_bar(accelerator, f"Predicting {folder.name}", loader=eval_items(job, split, not labelled)):
+    loader = job.items(split, pass_errors=not labelled)
+    for item in progress_bar(accelerator, f"Predicting {folder.name}", loader=loader):
         name = item["name"]
         if "error" in item:
             damaged.append(item["error"])
@@ -152,40 +142,6 @@ def predict_image(
     return prediction
 
 
-def eval_items(job: PredictionJob, split: Dataset, pass_errors: bool = False) -> DataLoader:
-    """Return a loader of this process's images of a split."""
-    scoring, accelerator = job.scoring, job.accelerator
-    items = split.with_transform(EvalTransform(Pixels(split, scoring.files), pass_errors, scoring.table))
-    processes = (accelerator.num_processes, accelerator.process_index)
-    return eval_loader(items, *processes, job.num_workers, pin_memory=accelerator.device.type == "cuda")
-
-
-def pictures_of(
-    job: PredictionJob, image: torch.Tensor, scores: torch.Tensor, prediction: torch.Tensor, temperature: float | None
-) -> dict[str, np.ndarray]:
-    """Return the pictures of an image by kind, uint8: its ids, and what --save names.
-
-    image        uint8 (3, H, W)
-    scores       (C, H, W)
-    prediction   train ids (H, W)
-    temperature  of confidence and entropy; None: 1
-    """
-    ids, labels = prediction.cpu().numpy(), job.scoring.labels
-    pictures = {"ids": labels.to_source(ids), "color": labels.to_color(ids), "train_ids": ids}
-    if "overlay" in job.pictures:
-        pictures["overlay"] = overlay(image.permute(1, 2, 0).cpu().numpy(), pictures["color"])
-    measures = {kind: measure for kind, measure in MEASURES.items() if kind in job.pictures}
-    pictures |= {kind: np.empty_like(ids) for kind in measures}
-    for start in range(0, len(ids) if measures else 0, ROWS):
-        rows = slice(start, start + ROWS)
-        probabilities = job.predictor.as_probabilities(scores[:, rows], image.shape[-2:])
-        if temperature is not None:
-            probabilities = at_temperature(probabilities, temperature)
-        for kind, measure in measures.items():
-            pictures[kind][rows] = (measure(probabilities) * 255).round().to(torch.uint8).cpu().numpy()
-    return pictures
-
-
 def write_summaries(job: PredictionJob, split: Dataset, folder: predictions.Predictions) -> None:
     """Write the legend and the shares of the classes, if --save names them. Name what is left of other predictions."""
     labels = job.scoring.labels
@@ -201,85 +157,6 @@ def write_summaries(job: PredictionJob, split: Dataset, folder: predictions.Pred
                 ids = labels.train_ids[read_label(str(path))]
                 counts[name] = np.bincount(ids.reshape(-1), minlength=256)[: len(labels.names)]
         print(f"shares: {folder.write_shares(labels.names, counts)}", flush=True)
-
-
-def calibrate(job: PredictionJob) -> None:
-    """Fit the temperature on a sample of the pixels of the validation images, and store it with the model.
-
-    The sample depends on the images alone, not on the number of processes.
-    """
-    accelerator, split, sampled = job.accelerator, job.images.splits["val"], {}
-    for item in progress_bar(accelerator, "Calibrating", loader=eval_items(job, split)):
-        if too_large := lack_of_memory(job.predictor, item["pixel_values"].shape[-2:]):
-            raise RunError(f"val: image {item['name']} {too_large}")
-        probabilities = job.predictor.probabilities(item["pixel_values"].to(accelerator.device))
-        target = job.scoring.for_loss(item["labels"]).flatten()
-        valid = (target < len(job.scoring.labels.names)).nonzero()[:, 0].numpy()
-        random = np.random.default_rng(zlib.crc32(item["name"].encode()))
-        chosen = random.choice(valid, min(PIXELS, len(valid)), replace=False)
-        sampled[item["name"]] = probabilities.flatten(1)[:, chosen].t().cpu().numpy(), target[chosen].numpy()
-    samples = dict(gather_object(list(sampled.items())))
-    line = on_first_process(accelerator, fit_and_store, job, [samples[name] for name in sorted(samples)])
-    say(accelerator, line, flush=True)
-
-
-def fit_and_store(job: PredictionJob, sampled: list[tuple[np.ndarray, np.ndarray]]) -> str:
-    """Fit a temperature on probabilities (N, C) and labels (N,) of each image, and store it. Returns a line on it."""
-    probabilities, labels = (torch.from_numpy(np.concatenate(part)) for part in zip(*sampled, strict=True))
-    if not len(labels):
-        raise RunError(
-            "--calibrate: no pixel of the validation images has a label: see with python -m data_scripts.check what "
-            "their masks hold"
-        )
-    temperature = fit_temperature(probabilities, labels)
-    nll = [negative_log_likelihood(probabilities, labels, value) for value in (1.0, temperature)]
-    errors = []
-    for value in (1.0, temperature):
-        highest, predicted = at_temperature(probabilities.t(), value).max(0)
-        counts = reliability_counts(highest.numpy(), (predicted == labels).numpy())
-        errors.append(expected_calibration_error(counts))
-    entry = {"temperature": temperature, "images": len(sampled), "pixels": len(labels)}
-    path = store_temperature(job.models[0].folder, job.settings, entry | {"log_loss": nll, "calibration_error": errors})
-    return (
-        f"temperature {temperature:.3f} in {path}: log loss {nll[0]:.4f} -> {nll[1]:.4f}, expected calibration error "
-        f"{errors[0]:.4f} -> {errors[1]:.4f}, on {len(labels)} pixels of {len(sampled)} validation images"
-    )
-
-
-def predict_video(job: PredictionJob, source: Path, target: Path) -> None:
-    """Write the video `target`: the frames of `source` with the overlay, and its sound."""
-    if job.accelerator.num_processes > 1:
-        raise RunError("--output: the frames of a video follow each other, so start one process")
-    if too_large := lack_of_memory(job.predictor, frame_size(source)):
-        raise RunError(f"--input {source}: a frame {too_large}")
-
-    def draw(frame: np.ndarray) -> np.ndarray:
-        image = torch.from_numpy(frame.copy()).permute(2, 0, 1).to(job.accelerator.device)
-        return overlay(frame, job.scoring.labels.to_color(job.predictor.labels(image).to(torch.uint8).cpu().numpy()))
-
-    unfinished = target.with_name(f".{target.stem}.unfinished{target.suffix}")
-    expected, done = count_frames(source) or 0, 0
-    try:
-        with (
-            writing(target),
-            progress_bar(job.accelerator, f"Predicting {source.name}", total=expected or None) as bar,
-        ):
-            for done in rewrite(source, unfinished, draw):  # noqa: B007
-                bar.update()
-            unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    print(f"video: {target}", flush=True)
-    if done < 0.9 * expected:  # some formats only say how long they are, at what rate
-        line = f"{done} of about {expected} frames of {source} could be read"
-        if done < 0.5 * expected:
-            raise RunError(f"{line}: it is damaged")
-        print(f"note: {line}", flush=True)
-
-
-def overlay(photo: np.ndarray, color: np.ndarray) -> np.ndarray:
-    """Return the mean of a photo and the colours of its classes, both uint8 (H, W, 3)."""
-    return ((photo.astype(np.uint16) + color + 1) // 2).astype(np.uint8)
 
 
 def refuse_damaged(accelerator: Accelerator, damaged: list[str], images: int) -> None:

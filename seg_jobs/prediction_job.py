@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
+from torch.utils.data import DataLoader
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from data_scripts import hub_data
@@ -16,11 +17,14 @@ from data_scripts.catalog import SPLITS
 from data_scripts.evaluation import Scoring, load_evaluation
 from data_scripts.fold_files import Division, divided
 from data_scripts.labels import DataError, LabelInfo
+from data_scripts.loading import eval_loader
+from data_scripts.pixels import Pixels
 from data_scripts.recognition import recognize
 from data_scripts.sources import folder_of_images, load_source
-from data_scripts.video import ENDINGS as VIDEO_ENDINGS
-from data_scripts.video import WRITTEN, is_video, require_av
+from data_scripts.transforms import EvalTransform
+from data_scripts.video import is_video
 from seg_models.arguments import ViewOptions
+from seg_models.calibration import MEASURES
 from seg_models.cost import prediction_memory
 from seg_models.crf import CRF, Refined
 from seg_models.ensemble import Ensemble
@@ -35,6 +39,7 @@ from seg_runs.temperatures import stored_temperature
 
 from .arguments import PredictArguments
 from .model_paths import SHIPPED, find_model, read_arguments
+from .prediction_checks import check_video, refuse_calibration, refuse_missing_splits
 from .trained_model import data_labels, free_memory_of, label_set, load_model, processor_size
 
 
@@ -107,9 +112,18 @@ class PredictionJob:
     @property
     def temperature(self) -> float | None:
         """The temperature that --calibrate stored for these views, or None; None if --save asks for nothing of it."""
-        if len(self.models) > 1 or not {"confidence", "entropy"} & set(self.save):
+        if len(self.models) > 1 or not MEASURES.keys() & set(self.save):
             return None
         return stored_temperature(self.models[0].folder, self.settings)
+
+    def items(self, split: Dataset, pass_errors: bool = False) -> DataLoader:
+        """Return a loader of this process's images of a split.
+
+        With `pass_errors`, a damaged image is an item that holds the error.
+        """
+        items = split.with_transform(EvalTransform(Pixels(split, self.scoring.files), pass_errors, self.scoring.table))
+        processes = (self.accelerator.num_processes, self.accelerator.process_index)
+        return eval_loader(items, *processes, self.num_workers, pin_memory=self.accelerator.device.type == "cuda")
 
 
 def open_job(args: PredictArguments) -> PredictionJob:
@@ -125,7 +139,7 @@ def open_job(args: PredictArguments) -> PredictionJob:
             accelerator,
             f"note: there is no run in {run_folder.RUNS}/: using the network that comes with the project, {SHIPPED}",
         )
-    refuse_calibration(wanted, args.images, models)
+    refuse_calibration(wanted, args.images, len(models))
     dataset, labels = label_set(first.model, first.folder, dataset_of(args.images, first))
     output = output_folder(wanted, models)
     if wanted.output:  # the frames of a video
@@ -159,34 +173,6 @@ def open_model(name: str | None, trust_remote_code: bool, flag: str = "--model_n
     model, processor = load_model(folder, trust_remote_code)
     arguments = {"train_on": getattr(model.config, "trained_on", None) or "train", **read_arguments(results)}
     return Trained(results, folder, model, processor, arguments)
-
-
-def refuse_calibration(wanted: ResultOptions, images: InputOptions, models: Sequence[Trained]) -> None:
-    """Raise RunError if --calibrate has no single model in a folder, or no validation images."""
-    if not wanted.calibrate:
-        return
-    if len(models) > 1:
-        raise RunError("--calibrate fits the temperature of one model: give one --model_name_or_path")
-    if wanted.model_name_or_path and not Path(wanted.model_name_or_path[0]).exists():
-        raise RunError("--calibrate stores the temperature in the model's folder: download the model first")
-    if images.input or "val" not in (images.splits or ["val"]) or images.eval_dataset:
-        raise RunError(
-            "--calibrate needs validation images of the model's data set: leave out --input, --eval_dataset "
-            "and a --splits without val"
-        )
-
-
-def check_video(source: str, target: str) -> None:
-    """Raise an error if the video `source` cannot be read, or `target` cannot be written."""
-    if not is_video(source):
-        raise RunError(f"--output is a video, but --input {source} is none of {', '.join(VIDEO_ENDINGS)}")
-    if Path(target).suffix.lower() not in WRITTEN:
-        raise RunError(f"--output {target}: the name of the video to write must end in one of {', '.join(WRITTEN)}")
-    if Path(target).exists():
-        raise RunError(f"--output {target} exists: give another name, or delete it")
-    if not Path(target).resolve().parent.is_dir():
-        raise RunError(f"--output {target}: there is no folder {Path(target).resolve().parent}")
-    require_av()
 
 
 def output_folder(wanted: ResultOptions, models: Sequence[Trained]) -> Path:
@@ -273,14 +259,6 @@ def images_of(options: InputOptions, dataset: str | None, labels: LabelInfo, tra
     names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
     known = data_labels(labels, found, path or dataset)
     return Images({name: data[SPLITS[name]] for name in names}, Scoring(known, known), fold)
-
-
-def refuse_missing_splits(options: InputOptions, data: DatasetDict, path: str) -> None:
-    """Raise RunError if the data in `path` lack one of --splits."""
-    for name in options.splits or ():
-        if SPLITS[name] not in data:
-            known = ", ".join(split for split in SPLITS if SPLITS[split] in data)
-            raise RunError(f"--splits {name}: {path} has no such split: choose from {known}")
 
 
 def make_predictor(options: ViewOptions, accelerator: Accelerator, trained: Trained, photos: bool) -> Predictor:

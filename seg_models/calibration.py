@@ -52,3 +52,6 @@ def entropy(probabilities: torch.Tensor) -> torch.Tensor:
     """Return the entropy (H, W) of probabilities (C, H, W), divided by that of equal ones: from 0 to 1."""
     classes = max(2, len(probabilities))
     return torch.special.entr(probabilities).sum(0) / torch.log(torch.tensor(float(classes)))
+
+
+MEASURES = {"confidence": confidence, "entropy": entropy}  # by their names in --save

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
-import predict_seg
 from data_scripts.catalog import source_of
 from seg_app.facts import facts_of
+from seg_jobs import prediction_pictures
 from seg_jobs.prediction_job import Trained, newest_change, turns_photos
 from seg_jobs.trained_model import label_set, load_model
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
@@ -79,10 +79,10 @@ def test_what_save_names_is_written_and_nothing_else(predict, toycity):
 
 
 def test_confidence_and_entropy_do_not_depend_on_the_rows_at_a_time(predict, monkeypatch):
-    monkeypatch.setattr(predict_seg, "ROWS", 1000)
+    monkeypatch.setattr(prediction_pictures, "ROWS", 1000)
     output = predict("--save", "confidence", "entropy")
     whole = [pictures(output / f"results_{kind}_val") for kind in ("confidence", "entropy")]
-    monkeypatch.setattr(predict_seg, "ROWS", 7)
+    monkeypatch.setattr(prediction_pictures, "ROWS", 7)
     output = predict("--save", "confidence", "entropy", "--output_dir", output / "parts")
     for kind, expected in zip(("confidence", "entropy"), whole, strict=True):
         found = pictures(output / "parts" / f"results_{kind}_val")

@@ -1,0 +1,59 @@
+"""Fit a model's temperature on its validation images (`predict_seg.py --calibrate`)."""
+
+import zlib
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+
+from metrics.calibration_error.reliability import expected_calibration_error, reliability_counts
+from seg_models.calibration import at_temperature, fit_temperature, negative_log_likelihood
+from seg_runs.launch import RunError, on_first_process, progress_bar, say
+from seg_runs.temperatures import store_temperature
+
+from .prediction_job import PredictionJob, lack_of_memory
+
+PIXELS = 10_000  # of each image, to fit a temperature on
+
+
+def calibrate(job: PredictionJob) -> None:
+    """Fit the temperature on a sample of the pixels of the validation images, and store it with the model.
+
+    The sample depends on the images alone, not on the number of processes.
+    """
+    accelerator, split, sampled = job.accelerator, job.images.splits["val"], {}
+    for item in progress_bar(accelerator, "Calibrating", loader=job.items(split)):
+        if too_large := lack_of_memory(job.predictor, item["pixel_values"].shape[-2:]):
+            raise RunError(f"val: image {item['name']} {too_large}")
+        probabilities = job.predictor.probabilities(item["pixel_values"].to(accelerator.device))
+        target = job.scoring.for_loss(item["labels"]).flatten()
+        valid = (target < len(job.scoring.labels.names)).nonzero()[:, 0].numpy()
+        random = np.random.default_rng(zlib.crc32(item["name"].encode()))
+        chosen = random.choice(valid, min(PIXELS, len(valid)), replace=False)
+        sampled[item["name"]] = probabilities.flatten(1)[:, chosen].t().cpu().numpy(), target[chosen].numpy()
+    samples = dict(gather_object(list(sampled.items())))
+    line = on_first_process(accelerator, fit_and_store, job, [samples[name] for name in sorted(samples)])
+    say(accelerator, line, flush=True)
+
+
+def fit_and_store(job: PredictionJob, sampled: list[tuple[np.ndarray, np.ndarray]]) -> str:
+    """Fit a temperature on probabilities (N, C) and labels (N,) of each image, and store it. Returns a line on it."""
+    probabilities, labels = (torch.from_numpy(np.concatenate(part)) for part in zip(*sampled, strict=True))
+    if not len(labels):
+        raise RunError(
+            "--calibrate: no pixel of the validation images has a label: see with python -m data_scripts.check what "
+            "their masks hold"
+        )
+    temperature = fit_temperature(probabilities, labels)
+    nll = [negative_log_likelihood(probabilities, labels, value) for value in (1.0, temperature)]
+    errors = []
+    for value in (1.0, temperature):
+        highest, predicted = at_temperature(probabilities.t(), value).max(0)
+        counts = reliability_counts(highest.numpy(), (predicted == labels).numpy())
+        errors.append(expected_calibration_error(counts))
+    entry = {"temperature": temperature, "images": len(sampled), "pixels": len(labels)}
+    path = store_temperature(job.models[0].folder, job.settings, entry | {"log_loss": nll, "calibration_error": errors})
+    return (
+        f"temperature {temperature:.3f} in {path}: log loss {nll[0]:.4f} -> {nll[1]:.4f}, expected calibration error "
+        f"{errors[0]:.4f} -> {errors[1]:.4f}, on {len(labels)} pixels of {len(sampled)} validation images"
+    )
