@@ -44,7 +44,7 @@ from seg_app.space import export_space
 from seg_app.viewer import sent, viewer
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
-from seg_runs.launch import one_line_errors
+from seg_runs.errors import one_line_errors
 from seg_runs.parsing import parse_arguments
 from seg_runs.stop import ended_by_signals
 

@@ -37,8 +37,9 @@ from seg_jobs.prediction_video import predict_video
 from seg_jobs.trained_model import compute_scores, load_metric
 from seg_models.errors import ModelError
 from seg_runs import predictions
-from seg_runs.launch import RunError, on_first_process, one_line_errors, progress_bar, say
+from seg_runs.errors import RunError, one_line_errors
 from seg_runs.parsing import parse_arguments
+from seg_runs.processes import on_first_process, progress_bar, say
 from seg_runs.results import class_table
 
 

@@ -46,13 +46,14 @@ from seg_models.output_strides import at_output_stride
 from seg_models.predictor import Predictor, normalize
 from seg_models.views import Views
 from seg_runs import checkpoints, run_folder
+from seg_runs.errors import one_line_errors
 from seg_runs.files import write_picture, writing
 from seg_runs.hub import HubUploads, hub_flags
-from seg_runs.launch import on_first_process, one_line_errors, progress_bar, say
 from seg_runs.log import iou_column
 from seg_runs.optimization import set_learning_rate
 from seg_runs.pace import Pace
 from seg_runs.parsing import parse_arguments
+from seg_runs.processes import on_first_process, progress_bar, say
 from seg_runs.results import class_table, comparison
 from seg_runs.state import Totals
 from seg_runs.stop import StopRequest, stop_with_launcher

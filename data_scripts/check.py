@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from seg_runs.launch import one_line_errors
+from seg_runs.errors import one_line_errors
 from seg_runs.parsing import parse_arguments
 
 from .arguments import DivisionOptions, with_folder

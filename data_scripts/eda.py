@@ -17,7 +17,7 @@ from datasets import DatasetDict
 from transformers.hf_argparser import HfArg
 
 from seg_jobs.web_page import document, is_page_of
-from seg_runs.launch import one_line_errors
+from seg_runs.errors import one_line_errors
 from seg_runs.parsing import parse_arguments
 
 from . import class_statistics as statistics

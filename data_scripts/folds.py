@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seg_runs.launch import one_line_errors
+from seg_runs.errors import one_line_errors
 from seg_runs.parsing import Parser
 
 from .catalog import DATASETS, TRAIN_ON

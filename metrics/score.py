@@ -28,8 +28,8 @@ from data_scripts.recognition import with_dataset
 from data_scripts.sources import load_source
 from data_scripts.training import division_of
 from seg_jobs.web_page import document, is_page_of
+from seg_runs.errors import RunError, one_line_errors
 from seg_runs.files import read_json, write_atomically, write_json, write_picture, writing
-from seg_runs.launch import RunError, one_line_errors
 from seg_runs.parsing import parse_arguments
 
 from . import gallery

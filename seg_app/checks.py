@@ -5,7 +5,7 @@ from pathlib import Path
 
 from seg_jobs.arguments import AppArguments
 from seg_jobs.model_paths import check_models
-from seg_runs.launch import RunError, os_reason
+from seg_runs.errors import RunError, os_reason
 
 
 def check_app(args: AppArguments) -> None:

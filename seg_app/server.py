@@ -39,7 +39,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 
 KEPT_SECONDS, KEPT_BYTES = 3600, 2 * 10**9  # limits for photos and predictions; the oldest are deleted first
 MAX_CALL = 2**20  # bytes of a request other than an upload

@@ -13,8 +13,8 @@ import gradio
 import yaml
 
 from seg_jobs.model_paths import HERE, STREET, find_model
+from seg_runs.errors import RunError
 from seg_runs.files import current_umask, discard, replace_folder, writing
-from seg_runs.launch import RunError
 
 PACKAGES = ("data_scripts", "metrics", "seg_app", "seg_jobs", "seg_models", "seg_runs")
 OF_A_MODEL = (  # not *.json: predictions may lie beside the model

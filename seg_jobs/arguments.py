@@ -16,7 +16,7 @@ from data_scripts.labels import DataError
 from seg_models.arguments import DistillOptions, LossOptions, NetworkOptions, ViewOptions
 from seg_models.errors import ModelError
 from seg_runs.arguments import HubOptions, OptimizationOptions, ResultOptions, RunOptions
-from seg_runs.launch import RunError, one_line_errors
+from seg_runs.errors import RunError, one_line_errors
 from seg_runs.parsing import parse_arguments
 
 

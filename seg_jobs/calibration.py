@@ -8,7 +8,8 @@ from accelerate.utils import gather_object
 
 from metrics.calibration_error.reliability import expected_calibration_error, reliability_counts
 from seg_models.calibration import at_temperature, fit_temperature, negative_log_likelihood
-from seg_runs.launch import RunError, on_first_process, progress_bar, say
+from seg_runs.errors import RunError
+from seg_runs.processes import on_first_process, progress_bar, say
 from seg_runs.temperatures import store_temperature
 
 from .prediction_job import PredictionJob, lack_of_memory

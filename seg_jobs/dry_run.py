@@ -20,8 +20,9 @@ import torch
 from data_scripts.evaluation import evenly_spread
 from seg_models.cost import forward_memory, training_memory
 from seg_runs import checkpoints
-from seg_runs.launch import LESS_MEMORY, RunError, on_first_process
+from seg_runs.errors import LESS_MEMORY, RunError
 from seg_runs.pace import Pace, in_words, seconds_of
+from seg_runs.processes import on_first_process
 
 from .trained_model import free_memory_of
 from .training_job import Setup

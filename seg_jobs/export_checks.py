@@ -21,7 +21,9 @@ from data_scripts.transforms import EvalTransform
 from seg_models.cost import prediction_memory
 from seg_models.exported import Runner
 from seg_models.predictor import Predictor
-from seg_runs.launch import RunError, make_accelerator, progress_bar
+from seg_runs.errors import RunError
+from seg_runs.launch import make_accelerator
+from seg_runs.processes import progress_bar
 
 from .prediction_job import Trained, dataset_of, images_of
 from .trained_model import compute_scores, free_memory_of, load_metric

@@ -6,7 +6,7 @@ from pathlib import Path
 from data_scripts.arguments import DataOptions
 from seg_models.hub_folders import hub_folder
 from seg_runs import run_folder
-from seg_runs.launch import RunError, os_reason
+from seg_runs.errors import RunError, os_reason
 from seg_runs.parsing import read_options
 
 HERE = Path(__file__).resolve().parent.parent

@@ -8,7 +8,7 @@ from data_scripts.arguments import InputOptions
 from data_scripts.catalog import SPLITS
 from data_scripts.video import ENDINGS, WRITTEN, is_video, require_av
 from seg_runs.arguments import ResultOptions
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 
 
 def check_video(source: str, target: str) -> None:

@@ -33,8 +33,10 @@ from seg_models.predictor import Predictor
 from seg_models.views import Views, make_views
 from seg_runs import predictions, run_folder
 from seg_runs.arguments import PICTURES, ResultOptions
-from seg_runs.launch import RunError, make_accelerator, say
+from seg_runs.errors import RunError
+from seg_runs.launch import make_accelerator
 from seg_runs.lineage import may_have_seen, teachers_note, teachers_that_may_have_seen
+from seg_runs.processes import say
 from seg_runs.temperatures import stored_temperature
 
 from .arguments import PredictArguments

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from data_scripts.video import count_frames, frame_size, rewrite
+from seg_runs.errors import RunError
 from seg_runs.files import writing
-from seg_runs.launch import RunError, progress_bar
+from seg_runs.processes import progress_bar
 
 from .prediction_job import PredictionJob, lack_of_memory
 from .prediction_pictures import overlay

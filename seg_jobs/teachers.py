@@ -13,8 +13,8 @@ from transformers import BaseImageProcessor, PreTrainedModel
 
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
 from seg_models.names import OWN_TYPES
+from seg_runs.errors import RunError
 from seg_runs.files import read_json
-from seg_runs.launch import RunError
 from seg_runs.run_folder import public_name
 
 from .model_paths import find_model

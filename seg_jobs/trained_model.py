@@ -19,8 +19,8 @@ from data_scripts.saved_classes import saved_labels
 from seg_models.models import SegFormer, SegmentationModel  # registers them with transformers
 from seg_models.short_heads import shorten_heads
 from seg_runs.checkpoints import not_finite
+from seg_runs.errors import RunError, os_reason
 from seg_runs.files import CHECKSUMS, damage, read_json
-from seg_runs.launch import RunError, os_reason
 from seg_runs.state import is_count, is_number
 
 from .model_paths import HERE

@@ -15,9 +15,11 @@ from seg_models.loss_terms import loss_terms
 from seg_models.models import model_entry, parts_to_freeze
 from seg_models.predictor import check_sides, refuse_smaller, smallest_side
 from seg_runs import checkpoints, run_folder
-from seg_runs.launch import RunError, check_batch_norm, say
+from seg_runs.errors import RunError
+from seg_runs.launch import check_batch_norm
 from seg_runs.lineage import start_note, teachers_note, teachers_that_may_have_seen
 from seg_runs.parsing import changed_flags
+from seg_runs.processes import say
 from seg_runs.trackers import refuse_missing_trackers
 
 from .arguments import TrainArguments

@@ -35,19 +35,14 @@ from seg_models.weights import start_weights
 from seg_runs import checkpoints, run_folder
 from seg_runs.arguments import BATCH_SIZE, OptimizationOptions
 from seg_runs.card import public_arguments
+from seg_runs.errors import RunError
 from seg_runs.files import write_picture, writing
-from seg_runs.launch import (
-    RunError,
-    let_gloo_finish,
-    make_accelerator,
-    on_each_machine,
-    on_first_process,
-    say,
-)
+from seg_runs.launch import let_gloo_finish, make_accelerator
 from seg_runs.log import TrainingLog
 from seg_runs.optimization import Learner, Schedule, make_ema, make_schedule, optimizer_from_flags, total_steps
 from seg_runs.pace import Calendar, Pace, in_words, seconds_of, steps_within
 from seg_runs.parsing import recipe_of
+from seg_runs.processes import on_each_machine, on_first_process, say
 from seg_runs.results import comparison
 from seg_runs.state import Conditions, RunState
 from seg_runs.trackers import Trackers, tracker_names

@@ -34,9 +34,9 @@ from seg_jobs.export_checks import (
 )
 from seg_jobs.prediction_job import Trained, open_model
 from seg_jobs.trained_model import label_set, processor_size
+from seg_runs.errors import RunError, one_line_errors
 from seg_runs.files import sync, writing
 from seg_runs.flag_checks import check_range
-from seg_runs.launch import RunError, one_line_errors
 from seg_runs.lock import locked
 from seg_runs.parsing import Parser
 from seg_runs.stop import ended_by_signals

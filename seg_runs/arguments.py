@@ -9,7 +9,7 @@ from typing import ClassVar
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers.hf_argparser import HfArg
 
-from .launch import RunError
+from .errors import RunError
 from .pace import seconds_of
 
 OPTIMIZERS = ("sgd", "adamw")

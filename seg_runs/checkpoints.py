@@ -19,6 +19,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import RunError, os_reason
 from .files import (
     announce,
     damage,
@@ -29,7 +30,7 @@ from .files import (
     write_json,
     writing,
 )
-from .launch import RunError, on_first_process, os_reason
+from .processes import on_first_process
 from .state import RunState, is_number
 
 if TYPE_CHECKING:

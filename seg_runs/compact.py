@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .errors import RunError, one_line_errors
 from .files import CHECKSUMS, damage, read_json, replace_folder, write_checksums, write_json, writing
-from .launch import RunError, one_line_errors
 from .lock import locked
 from .parsing import Parser
 

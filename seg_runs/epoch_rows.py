@@ -5,8 +5,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from .errors import RunError, os_reason
 from .files import write_atomically
-from .launch import RunError, os_reason
 
 COLUMNS = (  # of log_epoch.csv, before those of the classes
     "epoch",

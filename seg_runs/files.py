@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-from .launch import RunError, os_reason
+from .errors import RunError, os_reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image

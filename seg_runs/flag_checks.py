@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-from .launch import RunError
+from .errors import RunError
 
 KINDS = {"size": {"least": 1, "most": 2**16, "metavar": ("H", "W"), "takes": "a height and a width"}}
 LARGEST = 2**53  # largest absolute value of a number

@@ -20,8 +20,8 @@ import yaml
 
 from .arguments import HubOptions
 from .card import CardFacts, make_card, public_arguments, read_card_files
+from .errors import RunError, is_first_process, os_line
 from .files import damage, write_atomically
-from .launch import RunError, is_first_process, os_line
 from .run_folder import BEST_IS_WHOLE
 
 ATTEMPTS = 3

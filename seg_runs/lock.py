@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .launch import RunError, os_reason
+from .errors import RunError, os_reason
 
 PREDICTING = ".predicting.lock"  # held by a prediction, so that a run can be trained and predicted at once
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .arguments import OptimizationOptions
-from .launch import RunError
+from .errors import RunError
 
 if TYPE_CHECKING:
     from timm.utils import ModelEmaV3

@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from .launch import RunError
+from .errors import RunError
 
 UNITS = {"h": 3600, "m": 60, "s": 1}
 LONGEST = 10_000 * 3600  # seconds: longer times are typing errors

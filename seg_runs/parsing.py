@@ -40,6 +40,7 @@ import yaml
 from transformers.hf_argparser import HfArgumentParser
 
 from .checkpoints import run_of
+from .errors import RunError, fail
 from .files import write_atomically, writing
 from .flag_checks import (
     check_excludes,
@@ -51,7 +52,6 @@ from .flag_checks import (
     meets,
     needs_another,
 )
-from .launch import RunError, fail
 from .recipes import read_recipe
 
 FOR_ARGPARSE = ("help", "aliases", "metavar", "nargs", "const")

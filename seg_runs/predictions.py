@@ -12,8 +12,8 @@ from PIL import Image
 
 from .arguments import PICTURES
 from .files import write_atomically, write_json, writing
-from .launch import on_first_process
 from .lock import PREDICTING, locked
+from .processes import on_first_process
 from .results import comparison, score_summary
 from .run_folder import make_folders
 

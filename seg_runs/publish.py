@@ -14,9 +14,9 @@ from pathlib import Path
 from seg_jobs.card_facts import card_facts
 
 from .arguments import check_hub_id
+from .errors import RunError, one_line_errors
 from .files import replace_folder, writing
 from .hub import make_repository, reason, stage, upload
-from .launch import RunError, one_line_errors
 from .lock import locked
 from .parsing import Parser
 

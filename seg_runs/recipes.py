@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from .launch import RunError, os_reason
+from .errors import RunError, os_reason
 
 LARGEST_FILE = 100_000  # bytes; a recipe with every flag has 2,000
 LARGEST_NUMBER = 10**100

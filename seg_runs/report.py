@@ -22,9 +22,9 @@ from seg_jobs.arguments import TrainArguments
 from seg_jobs.web_page import document, is_page_of
 
 from . import report_page as html
+from .errors import RunError, one_line_errors
 from .files import read_json, write_atomically, writing
 from .flag_checks import default_of
-from .launch import RunError, one_line_errors
 from .parsing import Parser, as_given, flags_of
 from .report_noise import mean_and_deviation
 from .report_pictures import MOST_GROUPS, Color, photos_of

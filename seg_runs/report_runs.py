@@ -10,8 +10,8 @@ from typing import Any
 
 from .card import public_arguments
 from .epoch_rows import read_rows
+from .errors import RunError, os_reason
 from .files import read_json
-from .launch import RunError, os_reason
 from .parsing import as_given
 from .recipes import read_recipe
 from .report_noise import Difference, Fit, mean_and_deviation

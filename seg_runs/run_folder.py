@@ -36,6 +36,7 @@ from .checkpoints import (
     run_of,
 )
 from .epoch_rows import cut_rows, read_rows
+from .errors import RunError
 from .files import (
     damage,
     discard,
@@ -46,9 +47,9 @@ from .files import (
     write_json,
     writing,
 )
-from .launch import RunError, on_first_process, refuse_private_folder, say
 from .lock import PREDICTING, locked
 from .parsing import save_arguments
+from .processes import on_first_process, refuse_private_folder, say
 from .state import Conditions, RunState, read_state
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .errors import RunError
 from .files import read_json
-from .launch import RunError
 
 
 def new_tracking_id() -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from .launch import is_first_process, say
+from .errors import is_first_process
+from .processes import say
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

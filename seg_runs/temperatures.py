@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from .errors import RunError
 from .files import read_json, write_json, writing
-from .launch import RunError
 from .state import is_number
 
 FILE = "calibration.json"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .arguments import RunOptions
+from .errors import RunError, os_line, os_reason
 from .files import writing
-from .launch import RunError, os_line, os_reason
 from .state import RunState
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from seg_app.space import export_space
 from seg_jobs.arguments import AppArguments
 from seg_jobs.model_paths import SHIPPED
 from seg_models.views import Views
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 from seg_runs.parsing import parse_arguments
 from seg_runs.temperatures import store_temperature
 

@@ -615,7 +615,7 @@ def test_with_auth_nothing_is_open_without_the_password(model_folder, tmp_path):
 @pytest.mark.parametrize("entry", ["secret", "ann:", ":secret"])
 def test_a_wrong_auth_is_one_line_without_the_password(entry):
     from seg_jobs.arguments import AppArguments
-    from seg_runs.launch import RunError
+    from seg_runs.errors import RunError
     from seg_runs.parsing import parse_arguments
 
     with pytest.raises(RunError, match="--auth: user number 2 is not of the form NAME:PASSWORD") as refused:

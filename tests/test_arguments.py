@@ -16,7 +16,7 @@ from seg_models.arguments import LossOptions
 from seg_models.catalog import MODELS
 from seg_runs import publish, report
 from seg_runs.arguments import HubOptions, OptimizationOptions, RunOptions
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 from seg_runs.optimization import WEIGHT_DECAY
 from seg_runs.parsing import flags_of, flat, parse_arguments, parts_of, save_arguments
 

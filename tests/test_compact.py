@@ -10,7 +10,7 @@ from seg_jobs.trained_model import load_model
 from seg_models.models import build_model
 from seg_models.predictor import Predictor, normalize
 from seg_runs.compact import compact
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 
 
 @pytest.fixture(scope="module")

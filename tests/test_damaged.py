@@ -22,7 +22,7 @@ from seg_models.errors import ModelError
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
 from seg_runs import checkpoints, files
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 from seg_runs.optimization import Learner
 from seg_runs.parsing import parse_arguments, save_arguments
 from seg_runs.state import Conditions, RunState, Totals, read_state

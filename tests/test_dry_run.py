@@ -18,7 +18,7 @@ from seg_models.arguments import NetworkOptions
 from seg_models.cost import FusedAttention, LiveMemory, training_memory
 from seg_models.layers import resize_logits
 from seg_models.models import build_network
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 from seg_runs.pace import Calendar, Pace, in_words, seconds_of, steps_within
 from seg_runs.parsing import parse_arguments
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from seg_models.exported import save_torch
-from seg_runs import checkpoints, files
-from seg_runs import launch as launching
-from seg_runs.launch import RunError
+from seg_runs import checkpoints, errors, files, launch
+from seg_runs.errors import RunError
 from seg_runs.optimization import Learner
 from seg_runs.state import Conditions, RunState
 
@@ -159,7 +158,7 @@ def test_what_tensorboards_thread_is_refused_is_one_line(tmp_path, monkeypatch):
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    trackers = Trackers(launching.make_accelerator(trackers=["tensorboard"]), tmp_path)
+    trackers = Trackers(launch.make_accelerator(trackers=["tensorboard"]), tmp_path)
     trackers.start(RunState(CONDITIONS), {})
 
     def refuse(*_):
@@ -172,13 +171,13 @@ def test_what_tensorboards_thread_is_refused_is_one_line(tmp_path, monkeypatch):
 
 def test_a_copy_that_is_refused_names_the_copy():
     error = OSError(errno.ENOSPC, "No space left on device", "/data/source", None, "/disk/copy")
-    assert launching.os_line(error) == "cannot write /disk/copy: No space left on device"
+    assert errors.os_line(error) == "cannot write /disk/copy: No space left on device"
 
 
 def test_a_refusal_without_a_path_is_a_whole_sentence():
-    line = launching.os_line(OSError(errno.ENOSPC, "No space left on device"))
+    line = errors.os_line(OSError(errno.ENOSPC, "No space left on device"))
     assert line == "cannot write: No space left on device; the files written before are complete"
-    line = launching.os_line(OSError(errno.EIO, "Input/output error"))
+    line = errors.os_line(OSError(errno.EIO, "Input/output error"))
     assert line == "Input/output error; the files written before are complete"
 
 
@@ -207,12 +206,12 @@ MESSAGES = {
 
 @pytest.mark.parametrize("message", MESSAGES)
 def test_too_little_memory_is_one_line_that_names_flags(message, capsys):
-    with pytest.raises(SystemExit) as stop, launching.one_line_errors():
+    with pytest.raises(SystemExit) as stop, errors.one_line_errors():
         raise RuntimeError(message)
     said = capsys.readouterr().err
     assert stop.value.code == 1 and said.startswith("error: ") and said.count("\n") == 1 and MESSAGES[message] in said
 
 
 def test_another_error_of_torch_is_a_bug_and_stays_one():
-    with pytest.raises(RuntimeError, match="shapes"), launching.one_line_errors():
+    with pytest.raises(RuntimeError, match="shapes"), errors.one_line_errors():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

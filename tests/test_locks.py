@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import ROOT, launch, rows_of
 
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 from seg_runs.lock import locked
 from seg_runs.publish import publish
 from seg_runs.run_folder import holds_run

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seg_runs.arguments import SCHEDULES, OptimizationOptions
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 from seg_runs.optimization import (
     Schedule,
     make_ema,

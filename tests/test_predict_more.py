@@ -18,7 +18,7 @@ from seg_jobs.trained_model import label_set, load_model
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 
 
 @pytest.fixture(scope="module")

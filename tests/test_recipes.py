@@ -15,7 +15,7 @@ from conftest import ROOT
 from safetensors.torch import load_file
 
 from seg_jobs.arguments import AppArguments, PredictArguments, TrainArguments
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 from seg_runs.parsing import changed_flags, flags_of, flat, parse_arguments, recipe_of, save_arguments
 from seg_runs.recipes import LARGEST_FILE, read_recipe
 

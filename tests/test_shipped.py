@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from seg_jobs import model_paths
 from seg_jobs.model_paths import SHIPPED, find_model
 from seg_jobs.trained_model import load_model
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 
 ON_BOTH = SHIPPED.with_name("camvid_streetnet_trainval")
 ON_DISK = sum(path.stat().st_size for path in SHIPPED.rglob("*"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 from seg_runs.state import Conditions, RunState, Totals, read_state
 
 STATE = RunState(

@@ -11,7 +11,7 @@ import pytest
 from conftest import launch, rows_of, scalars_of
 
 from seg_runs.arguments import RunOptions
-from seg_runs.launch import RunError
+from seg_runs.errors import RunError
 from seg_runs.state import Conditions, RunState
 from seg_runs.trackers import PROJECT, Trackers, refuse_missing_trackers
 
