@@ -160,14 +160,14 @@ def train_step(
         pixels = normalize(batch["pixel_values"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
         target = batch["labels"].to(device, non_blocking=True)
         with nullcontext() if i == len(micro_batches) else accelerator.no_sync(model):
-            teacher_logits = criterion.teach(pixels)
+            teacher_logits = criterion.teacher_logits(pixels)
             output = model(pixel_values=pixels)
             logits = resize_logits(output.logits, target.shape[-2:])
             loss, weight = criterion.loss_function(logits, target)
-            objective = criterion.objective((loss, weight), output, teacher_logits, target)
+            total = criterion.total((loss, weight), output, teacher_logits, target)
             # The exact denominator, the weight of all micro-batches and processes, is not known yet. Dividing by the
             # number of pixels keeps fp16 gradients in range. The factor below corrects for the difference.
-            accelerator.backward(objective / own_pixels)
+            accelerator.backward(total / own_pixels)
         correct, valid = (logits.detach().argmax(1) == target).sum(), (target != IGNORE_INDEX).sum()
         sums += torch.stack([value.detach().to(sums.device).double() for value in (loss, weight, correct, valid)])
     totals = Totals(*accelerator.reduce(sums).tolist())

@@ -65,7 +65,7 @@ def example(margin: float, noise: float, images: int = 2) -> tuple[torch.Tensor,
 
 def loss_named(name: str) -> objective.LossFunction:
     options = LossOptions(loss=name)
-    return objective.Objective(options).loss_function([1 + 2 ** (CLASSES - i) for i in range(CLASSES)], 200)
+    return objective.loss_from_flags(options, (), [1 + 2 ** (CLASSES - i) for i in range(CLASSES)], 200)
 
 
 def both_ways(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], logits: torch.Tensor, labels: torch.Tensor):

@@ -28,7 +28,7 @@ from data_scripts.transforms import SharedEpoch, TrainTransform
 from seg_models.distillation import Distillation
 from seg_models.models import build_network, in_head, model_entry, parts_to_freeze
 from seg_models.norms import freeze_batch_norm
-from seg_models.objective import Criterion, Objective
+from seg_models.objective import Criterion, aux_weight_of, check_class_weights, loss_from_flags
 from seg_models.operations import forward_macs
 from seg_models.output_strides import at_output_stride
 from seg_models.weights import start_weights
@@ -163,13 +163,14 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
     with run_folder.locked_run(args.run, accelerator) as run:
         plan = make_plan(args.optimization, count_images(args.data, data), accelerator)
         args = replace(args, optimization=replace(args.optimization, batch_size=plan.batch_size))
-        objective = Objective(args.loss, model_entry(args.network.model).training.aux_weight, labels.class_weights)
+        check_class_weights(args.loss, labels.class_weights)
+        aux_weight = aux_weight_of(args.loss, model_entry(args.network.model).training.aux_weight)
         check_micro_batch(args, plan.micro_batch_size, accelerator)
         pretrained = run_folder.started_from(args.network.start, run.checkpoint)
         teachers = [load_teacher(name, labels.names, accelerator) for name in args.distillation.teacher or ()]
         origin = provenance(args, pretrained, plan.num_images, val_share, teachers)
         origin |= describe_data(args.data, data, labels)
-        learner = make_learner(args, labels, plan, objective.aux_weight > 0, origin, accelerator)
+        learner = make_learner(args, labels, plan, aux_weight > 0, origin, accelerator)
         check_learning_head(args, learner.model, plan.micro_batch_size, accelerator)
         schedule = None if args.optimization.max_train_time else schedule_from_flags(args, plan)
         feed = make_feed(args, data, scoring, plan, accelerator)
@@ -177,7 +178,8 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         check_teachers(args, teachers, feed.crop_size, feed.validates, accelerator)
         note_on_ohem(args.loss, feed.crop_size, accelerator)
         note_on_start(args, feed.validates, accelerator)
-        loss_function = objective.loss_function(feed.counts.sum(0), len(feed.counts), accelerator.device)
+        pixels, images = feed.counts.sum(0), len(feed.counts)
+        loss_function = loss_from_flags(args.loss, labels.class_weights, pixels, images, accelerator.device)
         prepared = [teacher.prepared for teacher in teachers]
         distillation = Distillation.from_flags(args.distillation, prepared) if prepared else None
         yield Setup(
@@ -189,7 +191,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
             feed=feed,
             learner=learner,
             schedule=schedule,
-            criterion=Criterion(loss_function, objective.aux_weight, distillation),
+            criterion=Criterion(loss_function, aux_weight, distillation),
             teachers=teachers,
             run=run,
             pretrained=pretrained,

@@ -54,23 +54,23 @@ class Distillation:
         return cls(teachers, options.distill, weight, temperature)
 
     @torch.no_grad()
-    def teach(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+    def teacher_logits(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Return the logits (B, C, h, w) of each teacher, at its own stride."""
         return [teacher(pixel_values=pixel_values).logits for teacher in self.teachers]
 
-    def loss(self, logits: torch.Tensor, taught: Sequence[torch.Tensor], labels: torch.Tensor) -> Sums:
+    def loss(self, logits: torch.Tensor, teacher_logits: Sequence[torch.Tensor], labels: torch.Tensor) -> Sums:
         """Return the sum over images of divergence times valid pixels, and the number of valid pixels.
 
-        logits  (B, C, h, w) of the network
-        taught  logits of the teachers for the same images
-        labels  (B, H, W) at any size
+        logits          (B, C, h, w) of the network
+        teacher_logits  of the same images, at any size
+        labels          (B, H, W) at any size
         """
-        return distillation_loss(logits, taught, labels, self.method, self.temperature)
+        return distillation_loss(logits, teacher_logits, labels, self.method, self.temperature)
 
 
 def distillation_loss(
     logits: torch.Tensor,
-    taught: Sequence[torch.Tensor],
+    teacher_logits: Sequence[torch.Tensor],
     labels: torch.Tensor,
     method: str,
     temperature: float,
@@ -84,7 +84,8 @@ def distillation_loss(
     valid = labels != ignore_index
     inside = F.interpolate(valid[:, None].float(), logits.shape[-2:], mode="nearest-exact")[:, 0] > 0
     with torch.no_grad():
-        theirs = [log_distribution(resize_logits(x, logits.shape[-2:]), inside, method, temperature) for x in taught]
+        resized = [resize_logits(x, logits.shape[-2:]) for x in teacher_logits]
+        theirs = [log_distribution(x, inside, method, temperature) for x in resized]
         theirs = theirs[0] if len(theirs) == 1 else torch.stack(theirs).logsumexp(0) - math.log(len(theirs))
     ours = log_distribution(logits, inside, method, temperature)
     terms = torch.where(inside[:, None], theirs.exp() * (theirs - ours), 0).flatten(1).sum(1)

@@ -38,59 +38,56 @@ from .losses import Sums, cross_entropy
 LossFunction = Callable[[torch.Tensor, torch.Tensor], Sums]  # of logits and labels
 
 
-@dataclass(frozen=True)
-class Objective:
-    """The loss of the logits plus `aux_weight` times the loss of each map of auxiliary logits.
+def aux_weight_of(options: LossOptions, default: float) -> float:
+    """Return the weight of each auxiliary loss: the flag's, or the model's `default`. With 0, no head is needed."""
+    return default if options.aux_weight is None else options.aux_weight
 
-    options             flags
-    default_aux_weight  the model's weight of auxiliary losses
-    published           loss weights by train id that were published for the classes; () if there are none
 
-    Raises ModelError if the flags ask for published weights and there are none.
+def check_class_weights(options: LossOptions, published: Sequence[float]) -> None:
+    """Raise ModelError if the flags ask for published class weights and there are none."""
+    if options.class_weights == "challenge" and not published:
+        raise ModelError("--class_weights challenge needs the Cityscapes classes, or weights in classes.yaml: use enet")
+
+
+def loss_from_flags(
+    options: LossOptions,
+    published: Sequence[float],
+    pixels: Sequence[int],
+    images: int,
+    device: torch.device | None = None,
+) -> LossFunction:
+    """Return the loss as a function (logits, labels) -> (sum, weight).
+
+    published  loss weights by train id that were published for the classes; () if there are none
+    pixels     training pixels of each class
+    images     number of training images
+    device     where the class weights are kept
     """
+    losses = []
+    for name, factor in loss_terms(options.loss).items():
+        weights = class_weights_of(name, options, published, pixels, images)
+        on_device = None if weights is None else torch.tensor(weights, device=device)
+        losses.append((factor, make_loss(name, options, on_device)))
+    return losses[0][1] if len(losses) == 1 else partial(weighted_sum, losses)
 
-    options: LossOptions
-    default_aux_weight: float = 0.0
-    published: Sequence[float] = ()
 
-    def __post_init__(self):
-        if self.options.class_weights == "challenge" and not self.published:
-            raise ModelError(
-                "--class_weights challenge needs the Cityscapes classes, or weights in classes.yaml: use enet"
-            )
+def class_weights_of(
+    name: str, options: LossOptions, published: Sequence[float], pixels: Sequence[int], images: int
+) -> Sequence[float] | None:
+    """Return the class weights of the loss `name`, or None. Those of weighted_ce are ENet's unless some are published.
 
-    @property
-    def aux_weight(self) -> float:
-        """The weight of each auxiliary loss. If it is 0, the network needs no auxiliary head."""
-        given = self.options.aux_weight
-        return self.default_aux_weight if given is None else given
-
-    def loss_function(self, pixels: Sequence[int], images: int, device: torch.device | None = None) -> LossFunction:
-        """Return the loss as a function (logits, labels) -> (sum, weight).
-
-        pixels  training pixels of each class
-        images  number of training images
-        device  where the class weights are kept
-        """
-        terms, losses = loss_terms(self.options.loss), []
-        for name, factor in terms.items():
-            weights = self._class_weights(name, pixels, images)
-            on_device = None if weights is None else torch.tensor(weights, device=device)
-            losses.append((factor, make_loss(name, self.options, on_device)))
-        return losses[0][1] if len(losses) == 1 else partial(weighted_sum, losses)
-
-    def _class_weights(self, name: str, pixels: Sequence[int], images: int) -> Sequence[float] | None:
-        """Return the class weights of the loss `name`. Those of weighted_ce are ENet's unless others are published."""
-        defaults = {"class_balanced": "class_balanced", "weighted_ce": "challenge" if self.published else "enet"}
-        given = self.options.class_weights if name in TAKE_WEIGHTS else None
-        match given or defaults.get(name):
-            case "challenge":
-                return self.published
-            case "enet":
-                return enet_class_weights(pixels, self.options.class_weights_constant)
-            case "class_balanced":
-                return class_balanced_weights(pixels, images, self.options.class_balanced_beta)
-        return None
+    `loss_from_flags` explains the parameters.
+    """
+    defaults = {"class_balanced": "class_balanced", "weighted_ce": "challenge" if published else "enet"}
+    given = options.class_weights if name in TAKE_WEIGHTS else None
+    match given or defaults.get(name):
+        case "challenge":
+            return published
+        case "enet":
+            return enet_class_weights(pixels, options.class_weights_constant)
+        case "class_balanced":
+            return class_balanced_weights(pixels, images, options.class_balanced_beta)
+    return None
 
 
 def make_loss(name: str, options: LossOptions, class_weights: torch.Tensor | None = None) -> LossFunction:
@@ -147,24 +144,24 @@ class Criterion:
     aux_weight: float = 0.0
     distillation: Distillation | None = None
 
-    def teach(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+    def teacher_logits(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Return the logits of the teachers. Before the network's own forward pass, they take less memory."""
-        return self.distillation.teach(pixel_values) if self.distillation else []
+        return self.distillation.teacher_logits(pixel_values) if self.distillation else []
 
-    def objective(
-        self, loss: Sums, output: ModelOutput, taught: Sequence[torch.Tensor], labels: torch.Tensor
+    def total(
+        self, loss: Sums, output: ModelOutput, teacher_logits: Sequence[torch.Tensor], labels: torch.Tensor
     ) -> torch.Tensor:
-        """Return the sum of the loss with auxiliary losses and distillation. Its weight is that of the loss.
+        """Return the sum of the loss, the auxiliary losses and the distillation. Its weight is that of the loss.
 
-        loss    the loss of the logits
-        output  of the network
-        taught  logits of the teachers
-        labels  (B, H, W)
+        loss            the loss of the logits
+        output          of the network
+        teacher_logits  of the same images
+        labels          (B, H, W)
         """
         total, weight = loss
         for more in (output.aux_logits or ()) if self.aux_weight else ():
             total = total + self.aux_weight * self.loss_function(resize_logits(more, labels.shape[-2:]), labels)[0]
         if self.distillation:
-            sums = self.distillation.loss(output.logits, taught, labels)
+            sums = self.distillation.loss(output.logits, teacher_logits, labels)
             total = total + self.distillation.weight * at_weight(sums, weight)
         return total

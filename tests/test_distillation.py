@@ -177,7 +177,7 @@ def test_the_objective_is_the_loss_plus_what_is_weighted(method):
     for loss_function in (cross_entropy, halved):
         criterion = Criterion(loss_function, 0.4, Distillation([], method, 3.0, 2.0))
         value, weight = loss_function(F.interpolate(logits, (8, 12), mode="bilinear"), labels)
-        given = criterion.objective((value, weight), output, taught, labels)
+        given = criterion.total((value, weight), output, taught, labels)
         torch.testing.assert_close(given / weight, 1.4 * value / weight + 3 * total / count)
 
 
@@ -266,7 +266,7 @@ def test_a_run_learns_from_teachers_and_says_so(teacher, toycity, in_process, tm
 
 def test_a_step_learns_what_the_teacher_says(teacher, toycity, in_process, tmp_path, monkeypatch):
     """The teacher sees the images that the network sees, in evaluation mode, and does not change."""
-    seen, teach = [], Distillation.teach
+    seen, teach = [], Distillation.teacher_logits
 
     def watched(self, pixel_values):
         taught = teach(self, pixel_values)
@@ -283,7 +283,7 @@ def test_a_step_learns_what_the_teacher_says(teacher, toycity, in_process, tmp_p
         shown.extend([pixel_values] if self.training and pixel_values.device.type != "meta" else [])
         return forward(self, pixel_values)
 
-    monkeypatch.setattr(Distillation, "teach", watched)
+    monkeypatch.setattr(Distillation, "teacher_logits", watched)
     monkeypatch.setattr(StreetNetEncoder, "forward", watched_forward)
     in_process(*flags_of(toycity, tmp_path / "r", teacher, "--max_train_steps", 2))
     assert len(seen) == 2 and [x is y for (x, *_), y in zip(seen, shown, strict=True)] == [True, True]

@@ -24,7 +24,7 @@ from seg_models.loss_regions import descending, dice_loss, focal_tversky_loss, l
 from seg_models.loss_terms import loss_terms
 from seg_models.losses import cross_entropy
 from seg_models.names import LOSSES
-from seg_models.objective import Objective, make_loss
+from seg_models.objective import aux_weight_of, check_class_weights, loss_from_flags, make_loss
 
 CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 3.0, 0.25])
 PIXELS, IMAGES = [50, 30, 15, 5, 0], 10
@@ -46,7 +46,7 @@ ALL = {
 
 
 def loss_of(options):
-    return Objective(options, published=CLASS_WEIGHTS.tolist()).loss_function(PIXELS, IMAGES)
+    return loss_from_flags(options, CLASS_WEIGHTS.tolist(), PIXELS, IMAGES)
 
 
 @pytest.fixture(params=ALL)
@@ -174,26 +174,26 @@ def test_enet_class_weights():
 )
 def test_the_flags_choose_the_class_weights(options, published, expected):
     options = LossOptions(**{"loss": "weighted_ce", **options})
-    given = Objective(options, published=published).loss_function(PIXELS, IMAGES)
+    given = loss_from_flags(options, published, PIXELS, IMAGES)
     wanted = make_loss(options.loss, LossOptions(), torch.as_tensor(expected))
     assert all(map(torch.equal, given(*batch()), wanted(*batch())))
 
 
 @pytest.mark.parametrize("options", [{"loss": "ce"}, {"loss": "focal", "focal_gamma": 1.5}])
 def test_the_flags_choose_the_loss(options):
-    given = Objective(LossOptions(**options), published=CLASS_WEIGHTS.tolist()).loss_function(PIXELS, IMAGES)
+    given = loss_from_flags(LossOptions(**options), CLASS_WEIGHTS.tolist(), PIXELS, IMAGES)
     expected = focal_loss(*batch(), gamma=1.5) if options["loss"] == "focal" else cross_entropy(*batch())
     assert all(map(torch.equal, given(*batch()), expected))
 
 
 def test_the_flag_of_the_auxiliary_weight_wins_over_the_models():
-    weights = [Objective(LossOptions(aux_weight=given), 0.6).aux_weight for given in (None, 0.0, 0.4)]
+    weights = [aux_weight_of(LossOptions(aux_weight=given), 0.6) for given in (None, 0.0, 0.4)]
     assert weights == [0.6, 0.0, 0.4]
 
 
 def test_published_weights_that_do_not_exist_are_refused():
     with pytest.raises(ModelError, match="--class_weights challenge"):
-        Objective(LossOptions(loss="weighted_ce", class_weights="challenge"))
+        check_class_weights(LossOptions(loss="weighted_ce", class_weights="challenge"), ())
 
 
 def test_ignored_pixels_get_a_gradient_of_exactly_zero(loss):
@@ -429,8 +429,7 @@ def test_absent_classes_do_not_count(loss):
 
 def test_a_sum_adds_the_means():
     logits, labels = batch()
-    objective = Objective(LossOptions(loss="weighted_ce + 0.5*lovasz+2*ohem"), published=CLASS_WEIGHTS.tolist())
-    total, weight = objective.loss_function(PIXELS, IMAGES)(logits, labels)
+    total, weight = loss_of(LossOptions(loss="weighted_ce + 0.5*lovasz+2*ohem"))(logits, labels)
     parts = [loss_of(ALONE[name])(logits, labels) for name in ("weighted_ce", "lovasz", "ohem")]
     means = [value / count for value, count in parts]
     torch.testing.assert_close(total / weight, means[0] + 0.5 * means[1] + 2 * means[2])

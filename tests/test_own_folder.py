@@ -596,11 +596,11 @@ def test_another_folder_is_scored_by_its_own_ids_if_the_classes_agree(trained, i
 
 def test_weights_of_the_file_reach_the_loss(trained):
     from seg_models.arguments import LossOptions
-    from seg_models.objective import Objective
+    from seg_models.objective import loss_from_flags
 
     _, labels = load_source("folder", str(trained[0]))
     for options in (LossOptions(loss="weighted_ce"), LossOptions(loss="weighted_ce", class_weights="challenge")):
-        loss = Objective(options, published=labels.class_weights).loss_function([9, 9, 9], 3)
+        loss = loss_from_flags(options, labels.class_weights, [9, 9, 9], 3)
         _, weight = loss(torch.zeros(1, 3, 1, 3), torch.tensor([[[0, 1, 2]]]))
         assert weight == 1 + 2 + 4
 

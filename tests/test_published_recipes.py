@@ -24,7 +24,7 @@ from seg_jobs.arguments import PredictArguments, TrainArguments
 from seg_jobs.training_job import open_setup
 from seg_models.arguments import NetworkOptions
 from seg_models.models import build_network, model_entry
-from seg_models.objective import Objective
+from seg_models.objective import aux_weight_of
 from seg_models.predictor import Predictor
 from seg_runs.optimization import chosen, make_schedule, total_steps
 from seg_runs.parsing import flat, parse_arguments
@@ -147,9 +147,8 @@ def header(name: str) -> str:
     return "\n".join(line.removeprefix("#") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
-def aux_weight_of(args: TrainArguments) -> float:
-    default = model_entry(args.network.model).training.aux_weight
-    return Objective(args.loss, default, CITYSCAPES.class_weights).aux_weight
+def aux_weight(args: TrainArguments) -> float:
+    return aux_weight_of(args.loss, model_entry(args.network.model).training.aux_weight)
 
 
 def commands(text: str) -> list[list[str]]:
@@ -181,7 +180,7 @@ def test_a_recipe_has_the_published_settings(name):
         crop=tuple(args.augmentation.crop_size),
         batch=options.batch_size,
         loss=args.loss.loss,
-        aux_weight=aux_weight_of(args),
+        aux_weight=aux_weight(args),
     )
     assert found == expected
     for flag, value in FLAGS.get(name, {}).items():
@@ -225,7 +224,7 @@ def shapes_on_meta(model: str, norm: str, output_stride: int | None, auxiliary: 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_network_takes_the_published_crop(name):
-    args, auxiliary = recipe(name), aux_weight_of(recipe(name)) > 0
+    args, auxiliary = recipe(name), aux_weight(recipe(name)) > 0
     network, (height, width) = args.network, args.augmentation.crop_size
     logits, more = shapes_on_meta(network.model, network.norm, network.output_stride, auxiliary, (height, width))
     assert logits[:2] == (2, 19) and height // 16 <= logits[2] <= height and width // 16 <= logits[3] <= width
