@@ -45,12 +45,14 @@ from seg_models.objective import Criterion, LossFunction
 from seg_models.output_strides import at_output_stride
 from seg_models.predictor import Predictor, normalize
 from seg_models.views import Views
-from seg_runs import checkpoints, run_folder
+from seg_runs import checkpoints
+from seg_runs.best_model import save_best
 from seg_runs.errors import one_line_errors
 from seg_runs.files import write_picture, writing
 from seg_runs.hub import HubUploads, hub_flags
 from seg_runs.log import iou_column
 from seg_runs.optimization import set_learning_rate
+from seg_runs.outcome import outcome, refuse_endless_skipping, refuse_worthless
 from seg_runs.pace import Pace
 from seg_runs.parsing import parse_arguments
 from seg_runs.processes import on_first_process, progress_bar, say
@@ -86,11 +88,11 @@ def train(args: TrainArguments, started: float) -> None:
                 train_one_epoch(job, stop, number, begun)
                 end_epoch(job, number, begun)
                 hub.saved(job.folder, better=job.state.best_epoch == number)
-        run_folder.refuse_worthless(job.folder, job.state)
+        refuse_worthless(job.folder, job.state)
         job.log.finish(job.state.results())
         hub.finish(job.folder)
         job.log.trackers.end_training()
-        say(job.accelerator, run_folder.outcome(job.folder, job.state, args.run.select))
+        say(job.accelerator, outcome(job.folder, job.state, args.run.select))
 
 
 def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> None:
@@ -121,7 +123,7 @@ def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> N
                     learner.ema.update(learner.model, step=state.step)
             else:
                 state.skip_step()
-                run_folder.refuse_endless_skipping(job.folder, state, learner.model)
+                refuse_endless_skipping(job.folder, state, learner.model)
             last = state.step == steps.stop
             loss = totals.loss / (totals.weight or 1)
             job.log.step({"loss": loss, "learning_rate": rate, "grad_norm": grad_norm}, last)
@@ -258,7 +260,7 @@ def keep_best(job: Job, number: int, predictor: Predictor, scores: dict | None) 
     if job.accelerator.is_main_process:
         measured = {"operations": job.operations, "peak_memory": dry_run.peak_memory(job.accelerator.device)}
         processor = predictor.image_processor()
-        run_folder.save_best(job.folder, predictor.model, processor, job.state, card_facts(), scores, measured)
+        save_best(job.folder, predictor.model, processor, job.state, card_facts(), scores, measured)
 
 
 def evaluate_model(

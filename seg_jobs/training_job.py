@@ -44,6 +44,7 @@ from seg_runs.pace import Calendar, Pace, in_words, seconds_of, steps_within
 from seg_runs.parsing import recipe_of
 from seg_runs.processes import on_each_machine, on_first_process, say
 from seg_runs.results import comparison
+from seg_runs.resuming import resume_run
 from seg_runs.state import Conditions, RunState
 from seg_runs.trackers import Trackers, tracker_names
 
@@ -243,7 +244,7 @@ def start_job(setup: Setup, pace: Pace) -> Job:
     if run.checkpoint is None:
         folder, state = run_folder.begin_run(args, run, run_name(args), setup.pretrained, now)
     else:
-        folder, state = run_folder.resume_run(args, run, setup.learner, setup.changes, now)
+        folder, state = resume_run(args, run, setup.learner, setup.changes, now)
     say(accelerator, f"{description(setup)}, in {folder}")
     if args.run.preview and accelerator.is_main_process:
         write_preview(folder / "preview.png", setup.feed, args.run.preview, setup.labels)

@@ -19,10 +19,10 @@ from pathlib import Path
 import yaml
 
 from .arguments import HubOptions
+from .best_model import BEST_IS_WHOLE
 from .card import CardFacts, make_card, public_arguments, read_card_files
 from .errors import RunError, is_first_process, os_line
 from .files import damage, write_atomically
-from .run_folder import BEST_IS_WHOLE
 
 ATTEMPTS = 3
 PAUSE = 10.0  # seconds before the second attempt, six times as long before the third

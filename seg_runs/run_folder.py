@@ -1,4 +1,4 @@
-"""Create, resume and find run folders.
+"""Create and find run folders.
 
 runs/camvid_streetnet_batch_20260101-120000/
     args.yaml            a recipe that reproduces the run
@@ -18,50 +18,23 @@ import os
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from .arguments import OTHER_GROUPS, RunOptions
-from .card import CardFacts, make_card, training_record
-from .checkpoints import (
-    find_checkpoint,
-    last_checkpoint,
-    list_checkpoints,
-    load_checkpoint,
-    not_finite,
-    remove_later,
-    run_of,
-)
-from .epoch_rows import cut_rows, read_rows
+from .arguments import RunOptions
+from .checkpoints import find_checkpoint, list_checkpoints, run_of
 from .errors import RunError
-from .files import (
-    damage,
-    discard,
-    flush,
-    read_json,
-    sync,
-    write_checksums,
-    write_json,
-    writing,
-)
+from .files import discard, writing
 from .lock import PREDICTING, locked
 from .parsing import save_arguments
-from .processes import on_first_process, refuse_private_folder, say
+from .processes import on_first_process, refuse_private_folder
 from .state import Conditions, RunState, read_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch.nn import Module
-    from transformers import BaseImageProcessor, PreTrainedModel
-
-    from .optimization import Learner
 
 RUNS = Path("runs")
-BEST_IS_WHOLE = Lock()  # keeps training from replacing best/ while a background upload copies it
-MAX_SKIPPED_STEPS = 10  # in a row, without a finite gradient; fp16 skips a few until it has found its scale
 
 
 @contextmanager
@@ -146,151 +119,6 @@ def public_name(name: str) -> str:
     return path.absolute().parent.name if path.name == "best" else path.name
 
 
-def refuse_worthless(run: Path, state: RunState) -> None:
-    """Raise RunError at the end of a run that has no weights worth keeping."""
-    if state.skipped and state.skipped >= state.step:
-        raise RunError(f"none of the {state.step} steps had a finite gradient: nothing was learned. {REMEDY}")
-    if state.best_epoch is None:
-        raise RunError(f"no validation had a finite loss, so there is no {run}/best. {REMEDY}. {last_checkpoint(run)}")
-
-
-def outcome(run: Path, state: RunState, select: str) -> str:
-    """Return the last line that a run prints. `select` is `--select`."""
-    score, skipped = state.best_mean_iou, state.skipped
-    if score is None:
-        what = "the last weights"
-    elif select == "last":
-        what = f"the weights of epoch {state.best_epoch}, validation mIoU {score:.4f},"
-    else:
-        what = f"best validation mIoU {score:.4f} in epoch {state.best_epoch}"
-    begin = "done"
-    if skipped:
-        begin = f"ended, but the last {skipped} steps changed nothing, because their gradient was not finite"
-    command = f"accelerate launch predict_seg.py --model_name_or_path {shlex.quote(str(run))} --mst"
-    return f"{begin}: {what} in {run}/best. Next: {command}"
-
-
-def resume_run(
-    arguments: Any,
-    old: LockedRun,
-    learner: "Learner",
-    changes: list[str],
-    now: Conditions,
-) -> tuple[Path, RunState]:
-    """Load the checkpoint of `old` and prepare its run to continue. Returns its folder and its state.
-
-    arguments  written to args.yaml
-    learner    gets the checkpoint's weights and moments
-    changes    lines from `changed_flags`, printed together with changed conditions
-    now        conditions of the launch
-
-    Raises RunError if the data changed, the checkpoint is damaged, or nothing is left to do.
-    """
-    accelerator, checkpoint = old.accelerator, old.checkpoint
-    run = checkpoint.parent.parent
-    given = old.options.output_dir
-    if given and Path(given).resolve() != run.resolve():
-        raise RunError(f"--output_dir {given}: a resumed run stays in its own folder, {run}: leave --output_dir out")
-    state = read_state(checkpoint)
-    before = state.conditions
-    refuse_other_sources(run, before, now)
-    wrong = on_first_process(accelerator, damage_of_best, run, state)
-    lines = [f"resumed {checkpoint}: step {state.step} is done", *old.notes, *changes]
-    if wrong:
-        lines.append(f"note: {run}/best {wrong}: the next validation replaces it")
-        state.lose_best()
-    refuse_finished(checkpoint, state, now, f"{run}/best {wrong}, and " if wrong else "")
-    load_checkpoint(accelerator, checkpoint, learner)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        remove_later(checkpoint)
-        with writing(run):
-            cut_rows(run / "log_epoch.csv", state.epoch)
-            remove(*run.glob(".push-*"), *run.glob(".*.old"))  # left by killed uploads and deletions
-            save_arguments(arguments, run / "args.yaml")
-            if state.step < now.steps:
-                (run / "results.json").unlink(missing_ok=True)
-    say(accelerator, "\n".join([*lines, *changed_conditions(before, now)]))
-    return run, replace(state, conditions=now)
-
-
-def refuse_finished(checkpoint: Path, state: RunState, now: Conditions, damaged: str) -> None:
-    """Raise RunError if a run that resumes from `checkpoint` has nothing to do. Its message begins with `damaged`.
-
-    If all epochs are complete but best/ is missing, no validation is left that could write it.
-    """
-    complete = state.epoch * now.steps_per_epoch >= now.steps
-    if state.step > now.steps or (complete and state.best_epoch is None):
-        raise RunError(
-            f"{damaged}{checkpoint} leaves nothing to do in a run of {now.steps} steps: give more --epochs, or more "
-            "--max_train_steps if the run counts steps"
-        )
-
-
-def changed_conditions(before: Conditions, now: Conditions) -> list[str]:
-    """Return a line for each condition of a run that may change when it resumes, and has changed."""
-    lines = []
-    if now.steps != before.steps:
-        lines.append(f"{now.steps} steps in total instead of {before.steps}: the learning rate follows the new length")
-    if now.precision != before.precision:
-        lines.append(f"precision {now.precision} instead of {before.precision}")
-    if now.processes != before.processes:
-        lines.append(f"{now.processes} process(es) instead of {before.processes}: {OTHER_GROUPS}")
-    return lines
-
-
-def damage_of_best(run: Path, state: RunState) -> str:
-    """Return what is wrong with best/, or "" if it is intact or not written yet."""
-    with writing(run):
-        restore_best(run)
-    if state.best_epoch is None:
-        return ""
-    if not (run / "best").is_dir():
-        return "is missing"
-    record = run / "best" / "training.json"
-    if record.is_file() and read_json(record).get("epoch") != state.best_epoch:
-        return f"is not from epoch {state.best_epoch}, which the checkpoint names"
-    return damage(run / "best")
-
-
-def refuse_other_sources(run: Path, before: Conditions, now: Conditions) -> None:
-    """Raise RunError if a resumed run has other data or other teachers than `before`.
-
-    Older runs did not store a fingerprint of their data.
-    """
-    if now.steps_per_epoch != before.steps_per_epoch:
-        raise RunError(
-            f"{run} started with {before.steps_per_epoch} steps per epoch, but the images given make "
-            f"{now.steps_per_epoch}: a resumed run keeps its data"
-        )
-    old, new = before.data or {}, now.data
-    changed = [f"{what} ({old[what]} then, {new[what]} now)" for what in old.keys() & new if old[what] != new[what]]
-    if changed:
-        raise RunError(
-            f"{run} started with other data, which differ in {', '.join(sorted(changed))}. A resumed run keeps its "
-            "data: give it the same files, or start a new run"
-        )
-    if before.teachers != now.teachers:
-        raise RunError(
-            f"--teacher: {run} started with other teachers, or their weights have changed since. A resumed run keeps "
-            "its teachers: give it the same models, or start a new run"
-        )
-
-
-REMEDY = "Lower --learning_rate or give --max_grad_norm"
-
-
-def refuse_endless_skipping(run: Path, state: RunState, model: "Module") -> None:
-    """Raise RunError after `MAX_SKIPPED_STEPS` steps in a row without a finite gradient."""
-    if state.skipped >= MAX_SKIPPED_STEPS:
-        bad = not_finite(model.state_dict())
-        weights = f"the weights are not finite either ({bad})" if bad else "none of them changed a weight"
-        raise RunError(
-            f"the gradient was not finite in {MAX_SKIPPED_STEPS} steps in a row, from step "
-            f"{state.step - MAX_SKIPPED_STEPS + 1} on; {weights}. {REMEDY}. {last_checkpoint(run)}"
-        )
-
-
 def new_folder(name: str) -> Path:
     """Create a folder in runs/ and return it. Its name is unique even if several runs start in the same second."""
     folder = RUNS / f"{name}_{time.strftime('%Y%m%d-%H%M%S')}"
@@ -350,58 +178,6 @@ def newest_run(runs: Path = RUNS) -> Path | None:
     results = sorted(runs.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
     complete = [path.parent for path in results if (path.parent / "best" / "config.json").exists()]
     return complete[-1] if complete else None
-
-
-def restore_best(run: Path) -> None:
-    """Restore best/ if the run was killed between the two renames that replace it."""
-    if not (run / "best").exists() and (run / ".best.old").exists():
-        (run / ".best.old").rename(run / "best")
-
-
-def save_best(
-    run: Path,
-    model: "PreTrainedModel",
-    processor: "BaseImageProcessor",
-    state: RunState,
-    facts: CardFacts,
-    scores: dict | None = None,
-    measured: dict | None = None,
-) -> None:
-    """Replace best/ with `model`, its image processor and a card. A failure leaves the old folder intact.
-
-    facts     facts for the card
-    scores    `mean_iou` scores on the validation split, or None without validation
-    measured  more entries of training.json: operations and peak memory
-    """
-    restore_best(run)
-    new, old, best = run / ".best.new", run / ".best.old", run / "best"
-    remove(new, old)
-    try:
-        with writing(best, f". {last_checkpoint(run)}"):
-            model.save_pretrained(new)
-            processor.save_pretrained(new)
-            record = training_record(model, state, seconds_until_now(run, state), scores, measured or {})
-            write_json(new / "training.json", record)
-            make_card(new, run, facts).save(new / "README.md")
-            write_checksums(new, [path.name for path in new.glob("*.safetensors")])
-            flush(new)
-            with BEST_IS_WHOLE:
-                if best.exists():
-                    best.rename(old)
-                new.rename(best)
-            sync(run)
-            remove(old)
-    except RunError:
-        with suppress(OSError):  # report the first error, not one from cleaning up
-            remove(new)
-            restore_best(run)
-        raise
-
-
-def seconds_until_now(run: Path, state: RunState) -> float:
-    """Return the seconds of training so far: of the logged epochs, and of the steps of the current one."""
-    path = run / "log_epoch.csv"
-    return state.seconds + sum(row["seconds"] or 0.0 for row in (read_rows(path) if path.exists() else ()))
 
 
 def make_folders(*folders: Path) -> None:

@@ -420,7 +420,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_says_how_to_begin_it_again
 def test_printed_commands_can_be_pasted(tmp_path):
     import shlex
 
-    from seg_runs.run_folder import outcome
+    from seg_runs.outcome import outcome
 
     run = tmp_path / "my runs; rm x"
     words = shlex.split(outcome(run, STATE, "best").partition("Next: ")[2])
@@ -454,7 +454,7 @@ def test_absurd_flags_of_a_run_are_one_line_in_prediction(tmp_path, entries, wor
 
 
 def test_a_best_model_of_another_epoch_than_the_checkpoints_is_not_trusted(run):
-    from seg_runs.run_folder import damage_of_best
+    from seg_runs.best_model import damage_of_best
 
     (run / "best").mkdir(exist_ok=True)
     (run / "best" / "training.json").write_text('{"epoch": 4}')

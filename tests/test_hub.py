@@ -27,6 +27,7 @@ from seg_models.models import build_model
 from seg_models.predictor import Predictor
 from seg_models.views import Views
 from seg_runs import run_folder
+from seg_runs.best_model import save_best
 from seg_runs.card import make_card, public_arguments, training_command
 from seg_runs.parsing import parse_arguments, save_arguments
 from seg_runs.state import Conditions, RunState
@@ -89,7 +90,7 @@ def make_run(folder, network, size=None, scores=None, **flags):
         }
     )
     predictor = Predictor(network, MEAN, STD, Views(size))
-    run_folder.save_best(folder, network, predictor.image_processor(), STATE, card_facts(), scores)
+    save_best(folder, network, predictor.image_processor(), STATE, card_facts(), scores)
     return folder
 
 

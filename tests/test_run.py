@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from data_scripts.labels import CITYSCAPES
 from seg_jobs.training_job import default_batch_size
+from seg_runs.best_model import restore_best
 from seg_runs.epoch_rows import COLUMNS
-from seg_runs.run_folder import create_run, newest_run, restore_best
+from seg_runs.run_folder import create_run, newest_run
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
 

@@ -1,0 +1,112 @@
+"""Resume a run: what may have changed since, and what is left to do."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .arguments import OTHER_GROUPS
+from .best_model import damage_of_best
+from .checkpoints import load_checkpoint, remove_later
+from .epoch_rows import cut_rows
+from .errors import RunError
+from .files import writing
+from .parsing import save_arguments
+from .processes import on_first_process, say
+from .run_folder import LockedRun, remove
+from .state import Conditions, RunState, read_state
+
+if TYPE_CHECKING:
+    from .optimization import Learner
+
+
+def resume_run(
+    arguments: Any,
+    old: LockedRun,
+    learner: "Learner",
+    changes: list[str],
+    now: Conditions,
+) -> tuple[Path, RunState]:
+    """Load the checkpoint of `old` and prepare its run to continue. Returns its folder and its state.
+
+    arguments  written to args.yaml
+    learner    gets the checkpoint's weights and moments
+    changes    lines from `changed_flags`, printed together with changed conditions
+    now        conditions of the launch
+
+    Raises RunError if the data changed, the checkpoint is damaged, or nothing is left to do.
+    """
+    accelerator, checkpoint = old.accelerator, old.checkpoint
+    run = checkpoint.parent.parent
+    given = old.options.output_dir
+    if given and Path(given).resolve() != run.resolve():
+        raise RunError(f"--output_dir {given}: a resumed run stays in its own folder, {run}: leave --output_dir out")
+    state = read_state(checkpoint)
+    before = state.conditions
+    refuse_other_sources(run, before, now)
+    wrong = on_first_process(accelerator, damage_of_best, run, state)
+    lines = [f"resumed {checkpoint}: step {state.step} is done", *old.notes, *changes]
+    if wrong:
+        lines.append(f"note: {run}/best {wrong}: the next validation replaces it")
+        state.lose_best()
+    refuse_finished(checkpoint, state, now, f"{run}/best {wrong}, and " if wrong else "")
+    load_checkpoint(accelerator, checkpoint, learner)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        remove_later(checkpoint)
+        with writing(run):
+            cut_rows(run / "log_epoch.csv", state.epoch)
+            remove(*run.glob(".push-*"), *run.glob(".*.old"))  # left by killed uploads and deletions
+            save_arguments(arguments, run / "args.yaml")
+            if state.step < now.steps:
+                (run / "results.json").unlink(missing_ok=True)
+    say(accelerator, "\n".join([*lines, *changed_conditions(before, now)]))
+    return run, replace(state, conditions=now)
+
+
+def refuse_finished(checkpoint: Path, state: RunState, now: Conditions, damaged: str) -> None:
+    """Raise RunError if a run that resumes from `checkpoint` has nothing to do. Its message begins with `damaged`.
+
+    If all epochs are complete but best/ is missing, no validation is left that could write it.
+    """
+    complete = state.epoch * now.steps_per_epoch >= now.steps
+    if state.step > now.steps or (complete and state.best_epoch is None):
+        raise RunError(
+            f"{damaged}{checkpoint} leaves nothing to do in a run of {now.steps} steps: give more --epochs, or more "
+            "--max_train_steps if the run counts steps"
+        )
+
+
+def changed_conditions(before: Conditions, now: Conditions) -> list[str]:
+    """Return a line for each condition of a run that may change when it resumes, and has changed."""
+    lines = []
+    if now.steps != before.steps:
+        lines.append(f"{now.steps} steps in total instead of {before.steps}: the learning rate follows the new length")
+    if now.precision != before.precision:
+        lines.append(f"precision {now.precision} instead of {before.precision}")
+    if now.processes != before.processes:
+        lines.append(f"{now.processes} process(es) instead of {before.processes}: {OTHER_GROUPS}")
+    return lines
+
+
+def refuse_other_sources(run: Path, before: Conditions, now: Conditions) -> None:
+    """Raise RunError if a resumed run has other data or other teachers than `before`.
+
+    Older runs did not store a fingerprint of their data.
+    """
+    if now.steps_per_epoch != before.steps_per_epoch:
+        raise RunError(
+            f"{run} started with {before.steps_per_epoch} steps per epoch, but the images given make "
+            f"{now.steps_per_epoch}: a resumed run keeps its data"
+        )
+    old, new = before.data or {}, now.data
+    changed = [f"{what} ({old[what]} then, {new[what]} now)" for what in old.keys() & new if old[what] != new[what]]
+    if changed:
+        raise RunError(
+            f"{run} started with other data, which differ in {', '.join(sorted(changed))}. A resumed run keeps its "
+            "data: give it the same files, or start a new run"
+        )
+    if before.teachers != now.teachers:
+        raise RunError(
+            f"--teacher: {run} started with other teachers, or their weights have changed since. A resumed run keeps "
+            "its teachers: give it the same models, or start a new run"
+        )
