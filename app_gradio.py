@@ -42,6 +42,7 @@ from seg_app.facts import Facts, facts_of, models_by_name
 from seg_app.requests import NOTHING, WINDOWS, Requests, refusal
 from seg_app.space import export_space
 from seg_app.viewer import sent, viewer
+from seg_jobs.model_paths import note_on_default
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
 from seg_runs.errors import one_line_errors
@@ -72,6 +73,8 @@ def main(argv: list[str] | None = None) -> None:
             terms = f"read the terms in {card}" if card.is_file() else "ask for the terms of the model: it has no card"
             print(f"wrote {space}. Before you publish it, {terms}")
             return
+        if not args.model_name_or_path and (note := note_on_default()):
+            print(note, flush=True)
         with ended_by_signals(), server_folder() as folder:
             models = models_by_name(args.model_name_or_path)
             loading = Future()

@@ -22,6 +22,8 @@ from .sampling import inverse_frequency, make_order, repeated, training_split
 from .sources import load_source
 from .transforms import EvalTransform, RareClasses, SharedEpoch, TrainTransform
 
+STRETCHED = 1.2  # change of an image's shape that the user should know of
+
 
 @dataclass
 class TrainingData:
@@ -111,6 +113,8 @@ def make_training_data(
     if augmentation.copyblob != "none":  # refuse wrong rules before the long check of the files
         rules = parse_rules(augmentation.copyblob_rules or labels.copyblob, labels)
     counts, sizes = once(check_data, data, labels, options.splits, True, scoring.files, check_command(options))
+    if options.train_size:
+        note_on_shape(options.train_size, sizes)
     images = training_split(*(data[name] for name in options.splits))
     pixels = pixels_of(images, labels, options.train_size, "training", options.cache, once)
     weights, blobs = inverse_frequency(counts.sum(0)), None
@@ -134,6 +138,17 @@ def make_training_data(
         seen = pixels_of(split, scoring.files, None, "validation", options.cache, once)
         validation = split.with_transform(EvalTransform(seen, table=scoring.table))
     return TrainingData(items.with_transform(transform), order, validation, transform, counts)
+
+
+def note_on_shape(size: Sequence[int], sizes: np.ndarray) -> None:
+    """Print a note if resizing images of `sizes` (N, 2) to `size` (H, W) makes some visibly wider or narrower."""
+    factors = sizes[:, 0] / sizes[:, 1] * size[1] / size[0]
+    stretched = (np.maximum(factors, 1 / factors) > STRETCHED).sum()
+    if stretched:
+        note(
+            f"--train_size {size[0]} {size[1]} (height, width) changes the shape of {stretched} of {len(sizes)} "
+            "training images by more than a fifth: choose the shape of your images"
+        )
 
 
 def pixels_of(

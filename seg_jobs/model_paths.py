@@ -1,5 +1,6 @@
 """Find the folder of a trained model. Needs no torch, so that a wrong name is refused at once."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def find_model(name: str | None, flag: str = "--model_name_or_path") -> tuple[Pa
         return Path("predictions") / name.replace("/", "--"), Path(hub_folder(name, flag))
     if folder.resolve().parent == HERE / "checkpoints":  # write no results into the repository's own files
         return Path("predictions") / folder.resolve().name, folder
-    if (folder / "best" / "config.json").is_file():
+    if has_best(folder):
         return folder, folder / "best"
     if not (folder / "config.json").is_file():
         raise RunError(f"{flag} {folder} is neither a run folder with best/ nor a saved model")
@@ -48,6 +49,27 @@ def default_model() -> Path:
             f"no complete run in {run_folder.RUNS}/: train one with train_seg.py, or give --model_name_or_path"
         )
     return run or SHIPPED
+
+
+def note_on_default() -> str | None:
+    """Return what to say to a user who named no model, if `default_model` may not be what she expects."""
+    model, unfinished = default_model(), run_folder.newest_unfinished_run()
+    if unfinished:
+        name = shlex.quote(str(unfinished))
+        as_it_is = f", or use its best weights so far: --model_name_or_path {name}" if has_best(unfinished) else ""
+        return (
+            f"note: {unfinished} is not finished, so this uses {model}. Finish it: accelerate launch train_seg.py "
+            f"--resume_from_checkpoint {name}{as_it_is}"
+        )
+    if model == SHIPPED:
+        return (
+            f"note: {run_folder.RUNS}/ holds no complete run: using the network that comes with the project, {SHIPPED}"
+        )
+    return None
+
+
+def has_best(run: Path) -> bool:
+    return (run / "best" / "config.json").is_file()
 
 
 def is_there(folder: Path, flag: str) -> bool:

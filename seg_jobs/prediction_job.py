@@ -31,7 +31,7 @@ from seg_models.ensemble import Ensemble
 from seg_models.output_strides import set_output_stride
 from seg_models.predictor import Predictor
 from seg_models.views import Views, make_views
-from seg_runs import predictions, run_folder
+from seg_runs import predictions
 from seg_runs.arguments import PICTURES, ResultOptions
 from seg_runs.errors import RunError
 from seg_runs.launch import make_accelerator
@@ -40,7 +40,7 @@ from seg_runs.processes import say
 from seg_runs.temperatures import stored_temperature
 
 from .arguments import PredictArguments
-from .model_paths import SHIPPED, find_model, read_arguments
+from .model_paths import find_model, note_on_default, read_arguments
 from .prediction_checks import check_video, refuse_calibration, refuse_missing_splits
 from .trained_model import data_labels, free_memory_of, label_set, load_model, processor_size
 
@@ -136,11 +136,8 @@ def open_job(args: PredictArguments) -> PredictionJob:
     accelerator = make_accelerator()
     models = [open_model(name, wanted.trust_remote_code) for name in wanted.model_name_or_path or [None]]
     first = models[0]
-    if not wanted.model_name_or_path and first.folder == SHIPPED:
-        say(
-            accelerator,
-            f"note: there is no run in {run_folder.RUNS}/: using the network that comes with the project, {SHIPPED}",
-        )
+    if not wanted.model_name_or_path and (note := note_on_default()):
+        say(accelerator, note)
     refuse_calibration(wanted, args.images, len(models))
     dataset, labels = label_set(first.model, first.folder, dataset_of(args.images, first))
     output = output_folder(wanted, models)

@@ -180,6 +180,20 @@ def newest_run(runs: Path = RUNS) -> Path | None:
     return complete[-1] if complete else None
 
 
+def newest_unfinished_run(runs: Path = RUNS) -> Path | None:
+    """Return the newest run in `runs` that has a checkpoint but is not complete, if it is newer than `newest_run`."""
+    complete = newest_run(runs)
+    since = (complete / "results.json").stat().st_mtime if complete else 0.0
+    newest = None
+    for folder in runs.glob("*/checkpoints"):
+        checkpoints = list_checkpoints(folder)
+        if not checkpoints or (folder.parent / "results.json").exists():
+            continue
+        if (changed := checkpoints[-1].stat().st_mtime) > since:
+            newest, since = folder.parent, changed
+    return newest
+
+
 def make_folders(*folders: Path) -> None:
     for folder in folders:
         with writing(folder):

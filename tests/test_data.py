@@ -16,6 +16,7 @@ from data_scripts.loading import BatchPlan, TrainBatches, eval_loader, train_loa
 from data_scripts.pixels import Pixels
 from data_scripts.reader import read_image, read_label, upright_size
 from data_scripts.sources import folder_of_images, load_source
+from data_scripts.training import note_on_shape
 from data_scripts.transforms import EvalTransform, SharedEpoch, TrainTransform, item_generator
 
 SAME = {
@@ -428,3 +429,14 @@ def test_train_size_resizes_before_the_crop(toycity):
     train, _ = items(data["train"], labels, size=(48, 96), scale_range=(1, 1))
     label = train[0]["labels"]
     assert label.shape == (32, 48) and (label != 255).any()
+
+
+def test_train_size_of_another_shape_is_said(capsys):
+    sizes = np.array([[480, 640], [640, 480], [512, 640]])
+    note_on_shape((768, 1024), sizes)
+    line = (
+        "note: --train_size 768 1024 (height, width) changes the shape of 1 of 3 training images by more than a fifth"
+    )
+    assert capsys.readouterr().out.startswith(line)
+    note_on_shape((768, 1024), sizes[[0, 2]])
+    assert not capsys.readouterr().out

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from data_scripts.labels import CITYSCAPES
+from seg_jobs.model_paths import note_on_default
 from seg_jobs.training_job import default_batch_size
 from seg_runs.best_model import restore_best
 from seg_runs.epoch_rows import COLUMNS
@@ -251,7 +252,7 @@ def test_a_folder_of_photos_of_any_size(trained, in_process, tmp_path):
     assert Image.open(tmp_path / "o" / "results_color_photos" / "b.png").size == (40, 64)
 
 
-def test_the_newest_complete_run_is_the_default(trained, in_process, tmp_path, toycity):
+def test_the_newest_complete_run_is_the_default(trained, in_process, tmp_path, toycity, capsys):
     for i, name in enumerate(("old", "new", "half")):
         shutil.copytree(trained, tmp_path / "runs" / name)
         import os
@@ -261,6 +262,26 @@ def test_the_newest_complete_run_is_the_default(trained, in_process, tmp_path, t
     assert newest_run(tmp_path / "runs").name == "new"
     in_process("predict_seg", "--splits", "val", "--num_workers", 0)
     assert (tmp_path / "runs" / "new" / "scores_val.json").exists()
+    said = capsys.readouterr().out
+    assert "note: runs/half is not finished, so this uses runs/new. Finish it: accelerate launch train_seg.py " in said
+    assert "--resume_from_checkpoint runs/half, or use its best weights so far: --model_name_or_path runs/half" in said
+
+
+def test_what_is_said_of_the_default_model(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert note_on_default().startswith(
+        "note: runs/ holds no complete run: using the network that comes with the project"
+    )
+    run = tmp_path / "runs" / "a b"
+    shutil.copytree(trained, run)
+    assert note_on_default() is None
+    (run / "results.json").unlink()
+    shutil.rmtree(run / "best")
+    note = note_on_default()
+    assert note.startswith("note: runs/a b is not finished, so this uses ") and "camvid_streetnet" in note
+    assert note.endswith("--resume_from_checkpoint 'runs/a b'")
+    shutil.rmtree(run / "checkpoints")
+    assert note_on_default().startswith("note: runs/ holds no complete run")
 
 
 def test_default_names_of_runs(toycity, in_process, tmp_path):
