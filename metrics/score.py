@@ -1,15 +1,15 @@
 """Score predictions that predict_seg.py wrote, with intervals, outlines, calibration, plots and a page of failures.
 
-    python -m metrics.score --results runs/NAME --dataset camvid --dataset_path my_camvid
-    python -m metrics.score --results runs/A --against runs/B --dataset camvid --dataset_path my_camvid
-    python -m metrics.score --results runs/NAME --dataset cityscapes --dataset_path cityscapes --gallery failures.html
+    python -m metrics.score --results runs/NAME --gallery failures.html
+    python -m metrics.score --results runs/A --against runs/B
+    python -m metrics.score --results predictions/NAME --dataset_path roads             # a model without a run
 
 Writes to score_SPLIT/ beside results_SPLIT/: results.txt (the benchmark's table), scores.json, confusion.png, and
 reliability.png if predict_seg.py also wrote the confidence (--save confidence). Needs the files only, no network. This
 is a script: it may use every room, and nothing imports it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,6 +27,7 @@ from data_scripts.reader import read_image, read_instances, read_label
 from data_scripts.recognition import with_dataset
 from data_scripts.sources import load_source
 from data_scripts.training import division_of
+from seg_jobs.model_paths import read_arguments
 from seg_jobs.web_page import document, is_page_of
 from seg_runs.errors import RunError, one_line_errors
 from seg_runs.files import read_json, write_atomically, write_json, write_picture, writing
@@ -45,6 +46,7 @@ from .trimap import trimap_counts
 GENERATOR = "metrics.score"
 USAGE = "%(prog)s --results FOLDER [--FLAG VALUE] ..."
 SETTINGS = ("boundary_share", "trimap", "repeats", "seed", "folds", "fold", "val_share", "group_by")
+MAKE_VAL = ("fold", "val_share", "group_by")  # flags that say which images the split val has
 LACK_ROOM = "; make room or allow writing there, or name another folder"
 
 
@@ -91,7 +93,7 @@ class ScoreOptions(DivisionOptions):
 
     results: str = HfArg(help="folder that holds results_SPLIT, such as a run folder", metadata={"metavar": "FOLDER"})
     against: str | None = HfArg(
-        default=None, help="the same of another model, to compare with", metadata={"metavar": "FOLDER"}
+        default=None, help="such a folder of another model, to compare with", metadata={"metavar": "FOLDER"}
     )
     split: str = HfArg(default="val", help="split to score", metadata={"choices": tuple(SPLITS)})
     output_dir: str | None = HfArg(
@@ -119,18 +121,33 @@ class ScoreOptions(DivisionOptions):
         super().__post_init__()
         if self.split == "val":
             return
-        for name in ("fold", "val_share", "group_by"):
+        for name in MAKE_VAL:
             if getattr(self, name) is not None:
                 raise DataError(f"--{name} and --split {self.split} exclude each other: it makes the val split")
 
 
 def main(argv: list[str] | None = None) -> None:
     with one_line_errors(DataError):
-        options = with_dataset(parse_arguments(ScoreOptions, argv, prog="python -m metrics.score", usage=USAGE))
+        options = parse_arguments(ScoreOptions, argv, prog="python -m metrics.score", usage=USAGE)
+        options = with_dataset(with_data_of_run(options))
         page = None if options.gallery is None else Path(options.gallery)
         if page is not None and page.exists() and not (page.is_file() and is_page_of(GENERATOR, page)):
             raise RunError(f"--gallery {page} exists and was not written by this program: choose another name")
         score(options)
+
+
+def with_data_of_run(options: ScoreOptions) -> ScoreOptions:
+    """Return `options` with the data that the run in --results was trained on, unless flags name a data set."""
+    folder = Path(options.results)
+    run = folder if (folder / "args.yaml").is_file() else folder.parent
+    trained = read_arguments(run)
+    if not trained or options.dataset or options.dataset_path or options.dataset_name:
+        return options
+    print(f"the data are those of {run / 'args.yaml'}")
+    unset = [option.name for option in fields(DivisionOptions) if getattr(options, option.name) == option.default]
+    if options.split != "val":
+        unset = [name for name in unset if name not in ("folds", *MAKE_VAL)]
+    return replace(options, **{name: trained[name] for name in unset})
 
 
 def score(options: ScoreOptions) -> None:

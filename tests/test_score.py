@@ -51,6 +51,25 @@ def score(in_process, tmp_path):
     return run
 
 
+def test_a_run_knows_its_data(own, in_process, capsys):
+    """Also the share that was held out; a flag wins over it."""
+    shutil.rmtree(own / "data" / "images" / "val")
+    shutil.rmtree(own / "data" / "masks" / "val")
+    rng = np.random.default_rng(0)
+    for name in ("one", "two", "three", "four"):
+        save(own / "data" / "images" / "train" / f"{name}.png", rng.integers(0, 256, (40, 60, 3)))
+        save(own / "data" / "masks" / "train" / f"{name}.png", np.arange(60)[None].repeat(40, 0) // 30 + 1)
+        save(own / "a" / "results_val" / f"{name}.png", np.ones((40, 60)))
+    (own / "a" / "args.yaml").write_text(f"dataset: folder\ndataset_path: {own / 'data'}\nval_share: 0.5\n")
+    in_process("metrics.score", "--results", own / "a", "--repeats", 50)
+    assert f"the data are those of {own / 'a' / 'args.yaml'}" in capsys.readouterr().out
+    settings = json.loads((own / "a" / "score_val" / "scores.json").read_text())["settings"]
+    assert settings["val_share"] == 0.5
+    in_process("metrics.score", "--results", own / "a" / "results_val", "--repeats", 50, "--val_share", 0.25)
+    settings = json.loads((own / "a" / "score_val" / "scores.json").read_text())["settings"]
+    assert settings["val_share"] == 0.25
+
+
 def test_scores_of_ones_own_data_by_hand(own, score, capsys):
     found = score(own / "data", own / "a")
     road, car = 2400 / (2400 + 400), 2000 / 2400
