@@ -62,9 +62,7 @@ NON_COMMERCIAL = (
 )
 STREETS = "It has seen daylight and dry weather in German and Swiss cities, from one car's camera, and nothing else."
 CAMVID_RELEASE = "the folders 701_StillsRaw_full and LabeledApproved_full of the original CamVid"
-CAMVID_HELP = (
-    f"it needs the folders train, trainannot, val, valannot (and test) of SegNet's CamVid, or {CAMVID_RELEASE}"
-)
+CAMVID_HELP = f"the folder needs train, trainannot, val, valannot (and test) of SegNet's CamVid, or {CAMVID_RELEASE}"
 CAMVID_NOTE = DataNote(
     "CamVid",
     "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
@@ -94,7 +92,7 @@ DATASETS = {
         ),
     ),
     "camvid": Source("camvid", CAMVID, (360, 480), CAMVID_HELP, CAMVID_NOTE),
-    "camvid32": Source("camvid", CAMVID32, (360, 480), f"it needs {CAMVID_RELEASE}", CAMVID_NOTE),
+    "camvid32": Source("camvid", CAMVID32, (360, 480), f"the folder needs {CAMVID_RELEASE}", CAMVID_NOTE),
     "kitti": Source(
         "kitti",
         CITYSCAPES,
@@ -142,7 +140,7 @@ DATASETS = {
         "folder",
         None,
         (768, 768),  # whole photos up to this size: as many pixels as a crop of MiniCity
-        "it needs images/, masks/ and classes.yaml, and `python -m data_scripts.prepare SOURCE FOLDER` makes such a "
+        "the folder needs images/, masks/ and classes.yaml, and `python -m data_scripts.prepare SOURCE FOLDER` makes such a "
         "folder",
         unknown_data(UNNAMED),
     ),

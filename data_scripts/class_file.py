@@ -91,7 +91,8 @@ def parse_classes(content: bytes, path: Path | str) -> tuple[LabelInfo, About]:
     names, ids = [row["name"] for row in rows], [row["id"] for row in rows]
     for key, values in (("name", names), ("id", ids)):
         if twice := _twice(values):
-            raise DataError(f"{path}: classes: {key} {twice[0]} is there twice: each class needs its own")
+            merging = "; to make one class of two names, run data_scripts.prepare again" if key == "name" else ""
+            raise DataError(f"{path}: classes: {key} {twice[0]} is there twice: each class needs its own{merging}")
     return LabelInfo(
         name=str(path),
         names=tuple(names),

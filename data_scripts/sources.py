@@ -86,8 +86,10 @@ def load_source(
     flag = flag or "--dataset_path"
     root = Path(path or dataset)
     if not root.is_dir():
-        given = f"{root} ({flag})" if path else f"./{root}, and no {flag} was given"
-        raise DataError(f"no folder {given}: {source.help}")
+        if path:
+            raise DataError(f"no folder {root} ({flag}): {source.help}")
+        own = "for your own photos, give --dataset_path to train, or --input to predict"
+        raise DataError(f"no folder ./{root}, and no {flag} was given: {source.help}; {own}")
     if (root / UNFINISHED).exists():
         raise DataError(f"{root} ({flag}) is incomplete: {(root / UNFINISHED).read_text().strip()}")
     if source.labels is None:

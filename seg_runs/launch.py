@@ -30,7 +30,9 @@ def make_accelerator(
     on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     gpu = torch.cuda.is_available() and not on_cpu
     if os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16" and not gpu:
-        raise RunError("mixed precision fp16 needs a GPU: launch with --mixed_precision bf16 or no")
+        raise RunError(
+            "mixed precision fp16 needs a GPU: leave out --mixed_precision, or give bf16 if this CPU supports it"
+        )
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1 and not gpu and not on_cpu:
         raise RunError(
