@@ -140,8 +140,8 @@ DATASETS = {
         "folder",
         None,
         (768, 768),  # whole photos up to this size: as many pixels as a crop of MiniCity
-        "the folder needs images/, masks/ and classes.yaml, and `python -m data_scripts.prepare SOURCE FOLDER` makes such "
-        "a folder",
+        "the folder needs images/, masks/ and classes.yaml, and `python -m data_scripts.prepare SOURCE FOLDER` makes "
+        "such a folder",
         unknown_data(UNNAMED),
     ),
     "hub": Source(

@@ -1,4 +1,4 @@
-"""Bad input, in subprocesses with one and two processes: one line that names the culprit, once, and an exit code."""
+"""Bad input: one line that names the culprit, once, and an exit code, also of launches with one and two processes."""
 
 import shutil
 
@@ -134,31 +134,50 @@ FAULTS = [
     more_images_than_there_are,
 ]
 # One case for each place that finds it: before any process group, every process, the first process for all.
-ON_TWO_PROCESSES = [no_folder, unknown_model, batch_that_does_not_divide, truncated_label, output_below_a_file]
-LAUNCHES = [(fault, 1) for fault in FAULTS] + [(fault, 2) for fault in ON_TWO_PROCESSES]
+LAUNCHED = [no_folder, unknown_model, batch_that_does_not_divide, truncated_label, output_below_a_file]
 
 
-def refusal(fault, toycity, folder, processes):
-    """Launch with a fault. Returns the culprit, the output of the launch, and the existing files that changed."""
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def broken(fault, toycity, folder, processes):
+    """Make a data set with a fault. Returns the flags of the training and the culprit that an error must name."""
     data = folder / "data"
     shutil.copytree(toycity, data)
     flags, culprit = fault(data)
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    flags = [*TRAIN, "--batch_size", 2 * processes, "--dataset_path", data, *flags]
-    result = launch("train_seg.py", *flags, processes=processes, cwd=folder)
-    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return culprit, result, {path for path in {**before, **after} if before.get(path) != after.get(path)}
+    return [*TRAIN, "--batch_size", 2 * processes, "--dataset_path", data, *flags], culprit
 
 
-@pytest.mark.parametrize(("fault", "processes"), LAUNCHES, ids=lambda value: getattr(value, "__name__", value))
-def test_bad_input_is_refused_in_one_line(fault, processes, toycity, tmp_path):
-    culprit, result, changed = refusal(fault, toycity, tmp_path, processes)
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert result.returncode != 0
-    assert len(lines) == 1, result.stderr
-    assert culprit in lines[0]
+def the_error(stderr):
+    """Return the only line that begins with `error: `."""
+    lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in FAULTS if fault not in LAUNCHED], ids=lambda fault: fault.__name__
+)
+def test_bad_input_is_refused_in_one_line(fault, toycity, tmp_path, in_process, capsys):
+    flags, culprit = broken(fault, toycity, tmp_path, 1)
+    before = contents(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        in_process("train_seg", *flags)
+    assert stop.value.code == 1
+    assert culprit in the_error(capsys.readouterr().err.replace("\r", "\n"))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("fault", LAUNCHED, ids=lambda fault: fault.__name__)
+def test_a_launch_shows_the_line_once(fault, processes, toycity, tmp_path):
+    flags, culprit = broken(fault, toycity, tmp_path, processes)
+    before = contents(tmp_path)
+    result = launch("train_seg.py", *flags, processes=processes, cwd=tmp_path)
+    assert result.returncode != 0 and culprit in the_error(result.stderr)
     assert_no_traceback_of_the_script(result.stderr)
-    assert not changed
+    assert contents(tmp_path) == before
 
 
 def assert_no_traceback_of_the_script(stderr: str) -> None:

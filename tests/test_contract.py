@@ -429,7 +429,9 @@ def test_compiled_without_code_generation_computes_the_same(name):
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
-@pytest.mark.parametrize(("name", "norm"), [("streetnet", "evo"), ("unet_resnet18", "batch")])
+@pytest.mark.parametrize(
+    ("name", "norm"), [pytest.param("streetnet", "evo", marks=pytest.mark.slow), ("unet_resnet18", "batch")]
+)
 def test_compiled_by_inductor_computes_the_same(name, norm):
     model = build(name, norm).eval()
     with torch.no_grad():
