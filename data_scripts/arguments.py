@@ -41,12 +41,12 @@ class SourceOptions:
     )
     image_column: str | None = HfArg(
         default=None,
-        help="column of images in --dataset_name (default: the one whose name tells, or the only one)",
+        help="column of images in --dataset_name (default: the one with a usual name such as image, or the only one)",
         metadata={"needs_one_of": ("dataset_name",), "metavar": "NAME", "added": "2026-11-26 06:36"},
     )
     label_column: str | None = HfArg(
         default=None,
-        help="column of masks in --dataset_name (default: the one whose name tells, or the only other one)",
+        help="column of masks in --dataset_name (default: the one with a usual name such as mask, or the only other)",
         metadata={"needs_one_of": ("dataset_name",), "metavar": "NAME", "added": "2026-11-26 06:36"},
     )
     folds: str | None = HfArg(
@@ -139,7 +139,7 @@ class DivisionOptions(SourceOptions):
     val_share: float | None = HfArg(
         default=None,
         help="share of the training images to validate on, if there are no validation images (default: 0.2 for "
-        "your own data; none for a benchmark, which is then refused)",
+        "your own data; a benchmark without validation images needs it)",
         metadata={"above": 0, "below": 1, "added": "2026-11-26 05:00"},
     )
     group_by: str | None = HfArg(
@@ -156,7 +156,8 @@ class DataOptions(DivisionOptions, ScoringOptions):
 
     train_size: list[int] | None = HfArg(
         default=None,
-        help="resize training images to this height and width before augmentation (default: do not resize)",
+        help="resize training images to exactly this height and width before augmentation; give --test_size too "
+        "(default: do not resize)",
         metadata={"kind": "size"},
     )
     sampling: str = HfArg(

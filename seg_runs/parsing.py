@@ -86,7 +86,8 @@ def _parse(kind: type[Arguments], argv: list[str], **named: str) -> Arguments:
             argv, return_remaining_strings=True, look_for_args_file=False
         )
         if unknown:
-            parser.error(f"unknown argument {unknown[0]}")
+            recipe = ": a recipe must be the first argument" if unknown[0].endswith(".yaml") else ""
+            parser.error(f"unknown argument {unknown[0]}{recipe}")
         return parts[0] if parts_of(kind) == [kind] else kind(*parts)
     except ValueError as error:  # from a dataclass: options that contradict each other
         raise error if isinstance(error, RunError) else RunError(str(error)) from error

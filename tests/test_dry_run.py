@@ -234,7 +234,7 @@ def test_a_time_that_is_too_short_is_one_line(given, toycity, in_process, paced,
         in_process("train_seg", *FAST, "--dataset_path", toycity, "--max_train_time", given)
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"error: --max_train_time {given} is too short: ")
-    assert " are over, a step takes 10 h 00 min and a validation 1 h 00 min. Give more than " in line
+    assert ", a step takes 10 h 00 min and a validation 1 h 00 min. Give more than " in line
     assert 660 <= int(re.search("Give more than ([0-9]+)m, or a smaller --train_size", line)[1]) < 720
     assert not (tmp_path / "runs").exists()
 

@@ -434,3 +434,9 @@ def test_the_notebooks_second_stage_goes_on_from_the_first(toycity, in_process, 
     strides = [json.loads((model / "config.json").read_text())["output_stride"] for model in models]
     changed = {key for key, value in weights[0].items() if not torch.equal(value, weights[1][key])}
     assert strides == [16, 8] and changed and not [key for key in changed if "running" in key or ".bn" in key]
+
+
+def test_a_recipe_that_does_not_come_first_is_named(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(TrainArguments, ["--seed", "1", "a.yaml"])
+    assert "unknown argument a.yaml: a recipe must be the first argument" in capsys.readouterr().err
