@@ -321,6 +321,18 @@ def test_coco_two_files_for_a_photo(source, out, capsys):
     assert run(source, out) == 1 and "both annotate a.jpg" in one_line(capsys)
 
 
+def test_coco_ids_that_are_there_twice_are_refused(source, out, capsys):
+    for name in "ab":
+        photo(source / f"{name}.jpg")
+    box, images = [flat(0, 0, 4, 6)], [{"id": 7, "file_name": name} for name in ("a.jpg", "b.jpg")]
+    write_json(source / "a.json", coco([(7, 1, box)], images=images))
+    assert run(source, out) == 1 and "'a.jpg' and 'b.jpg' have the same id 7: change one" in one_line(capsys)
+    write_json(source / "a.json", coco([(7, 1, box), (8, 1, box)], images=[images[0], images[0] | {"id": 8}]))
+    assert run(source, out) == 1 and "a.json lists a.jpg twice: keep one of them" in one_line(capsys)
+    write_json(source / "a.json", coco([(7, 1, box)], [{"id": 1, "name": name} for name in ("car", "road")]))
+    assert run(source, out) == 1 and "'car' and 'road' have the same id 1: change one" in one_line(capsys)
+
+
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_coco_draws_on_the_upright_photo(source, out, orientation):
     from data_scripts.reader import read_label
@@ -877,6 +889,11 @@ def test_roboflow_lists_must_agree(source, out, capsys):
     roboflow(source)
     (source / "valid" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, car\n2, road")
     assert run(source, out) == 1 and "list different classes" in one_line(capsys)
+
+
+def test_roboflow_values_that_are_there_twice_are_refused(source, out, capsys):
+    roboflow(source, "Pixel Value, Class\n0, background\n2, road\n2, car")
+    assert run(source, out) == 1 and "_classes.csv: 'road' and 'car' have the same id 2" in one_line(capsys)
 
 
 def test_roboflow_export_of_another_task(source, out, capsys):

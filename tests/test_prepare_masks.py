@@ -275,6 +275,17 @@ def test_names_in_id2label_that_are_no_text_are_one_line(source, out, name, caps
     assert error.count("\n") == 1 and "id2label.json does not list classes: write" in error
 
 
+@pytest.mark.parametrize(
+    "content",
+    ['{"0": "sky", "1": "a", "01": "b"}', '{"sky": 0, "a": 1, "b": 1}', '[{"name": "a", "id": 1}, {"name": "b"}]'],
+)
+def test_ids_that_are_there_twice_in_id2label_are_refused(source, out, content, capsys):
+    one_pair(source, halves(0, 1))
+    (source / "id2label.json").write_text(content)
+    assert run(source, out) == 1 and not out.exists()
+    assert "id2label.json: 'a' and 'b' have the same id 1: change one" in capsys.readouterr().err
+
+
 def test_a_list_that_is_not_utf8_is_one_line(source, out, capsys):
     one_pair(source, halves(0, 1))
     (source / "classes.txt").write_bytes("Straße\nGrün".encode("latin-1"))

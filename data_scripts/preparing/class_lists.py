@@ -10,7 +10,7 @@ from pathlib import Path
 from ..class_file import read_classes, stated_colors
 from ..labels import CITYSCAPES, IGNORE_INDEX, DataError
 from .annotated import BACKGROUND, is_background
-from .found import Found, read_json, read_lines, read_text
+from .found import Found, by_id, read_json, read_lines, read_text
 
 Color = tuple[int, int, int]
 # Forms of lines: the one that most lines of a file have counts, and of several, the first. Names may hold numbers.
@@ -97,15 +97,15 @@ def _read_class_dict(path: Path) -> ClassList:
 
 def read_roboflow(path: Path) -> ClassList:
     """Read Roboflow's _classes.csv: the columns Pixel Value and Class."""
-    names = {}
+    names = []
     for row in _rows(path):
         value, name = row.get("pixel value"), row.get("class")
         if value is None or name is None:
             raise DataError(f"{path} has no columns 'Pixel Value' and 'Class': export 'Semantic Segmentation Masks'")
         if not value.isdigit() or int(value) > 65535:
             raise DataError(f"{path}: pixel value {value!r:.80} is not a whole number")
-        names[int(value)] = name
-    return _checked(path, names, {})
+        names.append((int(value), name))
+    return _checked(path, by_id(names, path), {})
 
 
 def read_names(path: Path) -> ClassList:
@@ -127,19 +127,19 @@ def read_id2label(path: Path) -> ClassList:
         content = content["id2label"]
     try:
         if isinstance(content, dict):
-            by_id = all(str(key).isdigit() for key in content)
-            entries = {int(key if by_id else value): value if by_id else key for key, value in content.items()}
+            ids_first = all(str(key).isdigit() for key in content)
+            entries = [(int(key), value) if ids_first else (int(value), key) for key, value in content.items()]
         else:
-            entries = {int(entry.get("id", number)): entry for number, entry in enumerate(content)}
-        names = {number: _name(entry) for number, entry in entries.items()}
+            entries = [(int(entry.get("id", number)), entry) for number, entry in enumerate(content)]
+        names = [(number, _name(entry)) for number, entry in entries]
         colors = {
             number: _color(entry["color"], path, str(entry))
-            for number, entry in entries.items()
+            for number, entry in entries
             if isinstance(entry, dict) and entry.get("color")
         }
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DataError(f'{path} does not list classes: write {{"0": "background", "1": "road"}}') from error
-    return _checked(path, names, colors)
+    return _checked(path, by_id(names, path), colors)
 
 
 def _name(entry: object) -> str:

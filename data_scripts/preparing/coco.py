@@ -11,7 +11,7 @@ import numpy as np
 from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
 from .drawing import Sheet, choose_overlap, explain_rest, number_classes
-from .found import SEVERAL, Found, as_written_by, count, json_head, refuse_several, some, split_of
+from .found import SEVERAL, Found, as_written_by, by_id, count, json_head, refuse_several, some, split_of
 from .regions import Region, Shape, pixels, polygon
 from .rle import decode_coco
 
@@ -126,7 +126,8 @@ def _names(files: dict[Path, dict], found: Found, annotated: Annotated) -> dict[
     names, twice = {}, {}
     for path, content in files.items():
         with as_written_by("COCO", f"categories or annotations of {found.root / path}"):
-            categories = {entry["id"]: str(entry["name"]).strip() for entry in content["categories"]}
+            rows = [(entry["id"], str(entry["name"]).strip()) for entry in content["categories"]]
+            categories = by_id(rows, f"categories of {found.root / path}")
             used = {entry.get("category_id") for entry in content["annotations"]}
             groups = {entry.get("supercategory") for entry in content["categories"]}
             top = [entry["id"] for entry in content["categories"] if entry.get("supercategory") in ("none", None, "")]
@@ -182,10 +183,12 @@ def _read_file(
         sheet = Sheet(as_file(found.root / photo), own, size if all(size) else None, where)
         if photo in sheets:
             if sheets[photo][0].regions and sheet.regions:
-                raise DataError(f"{where} and {sheets[photo][0].where} both annotate {photo}: keep one of them")
+                other = sheets[photo][0].where
+                both = f"lists {photo} twice" if other == where else f"and {other} both annotate {photo}"
+                raise DataError(f"{where} {both}: keep one of them")
             sheet = max(sheets[photo][0], sheet, key=lambda each: len(each.regions))
         sheets[photo] = (sheet, split or split_of(photo.parent))
-    listed = {entry["id"] for entry in content["images"]}
+    listed = by_id([(entry["id"], entry["file_name"]) for entry in content["images"]], f"images of {where}")
     strays = [f"{path}: image_id {image!r:.40}" for image, own in regions.items() if image not in listed for _ in own]
     annotated.pass_over(STRAY, strays)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property, lru_cache
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from ..labels import DataError
 from ..listing import IMAGE_SUFFIXES, OTHER_SUFFIXES, name_key, visible_files
@@ -19,6 +20,7 @@ SPLITS = {
 SIDECARS = {"thumbs.db", "desktop.ini"}
 SEVERAL = "photos of whose name there are several (give folders in the annotations, or rename the photos)"
 HEAD = 4096  # bytes of a JSON file that show what it is
+T = TypeVar("T")
 
 
 class Found:
@@ -156,6 +158,15 @@ def json_head(path: Path) -> str:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     return re.sub(r"\s", "", content.decode("utf-16" if utf16 else "utf-8-sig", errors="ignore"))
+
+
+def by_id(pairs: Iterable[tuple[object, T]], where: object) -> dict[object, T]:
+    """Return {id: value}. Raises `DataError`, which names the file, if two different values have one id."""
+    values = {}
+    for number, value in pairs:
+        if (other := values.setdefault(number, value)) != value:
+            raise DataError(f"{where}: {other!r:.60} and {value!r:.60} have the same id {number!r:.40}: change one")
+    return values
 
 
 def count(names: Iterable[object]) -> str:
