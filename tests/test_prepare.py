@@ -547,6 +547,17 @@ def labelme(path, shapes, image="a.jpg", size=(6, 8), **more) -> None:
     write_json(path, {**content, "imageHeight": size[0], "imageWidth": size[1], **more})
 
 
+def test_labelme_folders_of_the_photos_are_the_splits(source, out):
+    for name, split in (("a", "train"), ("b", "val")):
+        photo(source / "images" / split / f"{name}.jpg")
+        labelme(
+            source / "json" / f"{name}.json",
+            [("car", "polygon", square(0, 0, 4, 6), {})],
+            image=f"../images/{split}/{name}.jpg",
+        )
+    assert run(source, out) == 0 and {*files(out)} >= {"masks/train/a.png", "masks/val/b.png"}
+
+
 def test_labelme_shapes(source, out, capsys):
     photo(source / "a.jpg", 40, 60)
     bitmap = io.BytesIO()
@@ -831,6 +842,20 @@ def test_voc_lists_are_the_splits(source, out, capsys):
         and "e.jpg" in report
         and "names in lists without a photo: 1 (missing)" in report
     )
+
+
+@pytest.mark.parametrize("form", ["{split}/{kind}", "{kind}/{split}"])
+def test_voc_folders_are_the_splits_without_lists(source, out, form):
+    for split, names in (("train", "ab"), ("valid", "a"), ("test", "c")):
+        for name in names:
+            photo(source / form.format(split=split, kind="JPEGImages") / f"{name}.jpg")
+            if split != "test":
+                mask_file = source / form.format(split=split, kind="SegmentationClass") / f"{name}.png"
+                save(mask_file, halves(0, 1) if split == "train" else halves(1, 0))
+    assert run(source, out) == 0
+    written = {"masks/train/a.png", "masks/train/b.png", "masks/val/a.png", "images/test/c.jpg"}
+    assert {name for name in files(out) if "masks" in name or "test" in name} == written
+    assert np.array_equal(mask(out, "val/a"), halves(1, 0))
 
 
 def test_cvat_colours_and_folders(source, out):

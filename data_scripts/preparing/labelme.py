@@ -67,7 +67,8 @@ def read(found: Found, options: Options) -> Annotated:
             raise DataError(f"{found.root / path} and {found.root / used[name]} both annotate {name}: remove one")
         used[name] = path
         sheet = Sheet(image, _regions(content, ids, path, annotated), content["size"], str(found.root / path))
-        annotated.items.append(Item(name, split_of(path.parent), image, sheet.maker(options.overlap or "later")))
+        split = split_of(Path(name).parent) or split_of(path.parent)
+        annotated.items.append(Item(name, split, image, sheet.maker(options.overlap or "later")))
     _without_file(found, options, annotated, {*used})
     if not annotated.items:
         refuse_several(annotated.passed_over)

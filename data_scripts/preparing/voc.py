@@ -1,4 +1,7 @@
-"""Pascal VOC's layout, which CVAT and labelme export: JPEGImages, SegmentationClass, ImageSets/Segmentation."""
+"""Pascal VOC's layout, which CVAT and labelme export: JPEGImages, SegmentationClass, ImageSets/Segmentation.
+
+The lists in ImageSets are the splits. Without them, the names of folders tell the splits.
+"""
 
 import re
 from collections import defaultdict
@@ -22,29 +25,31 @@ def looks_like(found: Found) -> bool:
 
 
 def read(found: Found, options: Options) -> Annotated:
-    masks, photos = _by_name(found, MASKS), _by_name(found, PHOTOS)
-    splits, where = _splits(found)
+    listed, where = _splits(found)
+    divided = not listed and all(_has_splits(found, folder) for folder in (MASKS, PHOTOS))
+    masks, photos = _by_name(found, MASKS, divided), _by_name(found, PHOTOS, divided)
+    splits = listed or {stem: split for stem, photo in photos.items() if (split := split_of(photo.parent))}
     test_has_masks = any(stem in masks for stem, split in splits.items() if split == "test")
     pairs, missing = [], defaultdict(list)
     for stem, photo in sorted(photos.items()):
         if stem not in masks and (splits.get(stem) != "test" or test_has_masks):
             missing["photos without a mask"].append(photo)
-        elif splits and stem not in splits:
+        elif listed and stem not in listed:
             missing[f"photos in no list of {where}"].append(photo)
         else:
             pairs.append(Pair(photo, masks.get(stem), splits.get(stem)))
     if not any(pair.mask for pair in pairs):
         raise DataError(
             f"no photo of {found.root} has a mask of its name in SegmentationClass: photos are {some(photos, 2)}, "
-            f"masks {some(masks, 2)}{f'; the lists in {where} name {some(splits, 2)}' if splits else ''}"
+            f"masks {some(masks, 2)}{f'; the lists in {where} name {some(listed, 2)}' if listed else ''}"
         )
     annotated = from_pairs(found, options, "VOC / CVAT masks", pairs, find_class_list(found))
-    if splits:
+    if listed:
         annotated.facts.insert(0, f"splits are those of {where}")
     for reason, paths in missing.items():
         annotated.pass_over(reason, paths)
     annotated.pass_over("masks without a photo", [path for stem, path in sorted(masks.items()) if stem not in photos])
-    annotated.pass_over("names in lists without a photo", sorted(splits.keys() - photos.keys()))
+    annotated.pass_over("names in lists without a photo", sorted(listed.keys() - photos.keys()))
     return annotated
 
 
@@ -52,13 +57,22 @@ def _folders(path: Path) -> list[str]:
     return [part.lower() for part in path.parent.parts]
 
 
-def _by_name(found: Found, folder: str) -> dict[str, Path]:
-    """Return {path below the folder, without suffix: image}. Raises `DataError` if two images have one name."""
+def _has_splits(found: Found, folder: str) -> bool:
+    return any(folder in _folders(path) and split_of(path.parent) for path in found.images)
+
+
+def _by_name(found: Found, folder: str, divided: bool) -> dict[str, Path]:
+    """Return {path below the folder, without suffix: image}. If `divided`, the path begins with the split.
+
+    Raises `DataError` if two images have one name.
+    """
     images: dict[str, Path] = {}
     for path in found.images:
         if folder in _folders(path):
+            split = [split_of(path.parent) or ""] if divided else []
             below = path.parts[_folders(path).index(folder) + 1 : -1]
-            if (other := images.setdefault(normalize("NFC", "/".join([*below, stem_of(path)])), path)) != path:
+            name = normalize("NFC", "/".join([*split, *below, stem_of(path)]))
+            if (other := images.setdefault(name, path)) != path:
                 raise DataError(f"{other} and {path} in {found.root} have the same name: remove or rename one")
     return images
 
