@@ -973,6 +973,13 @@ def test_datasets_arrays(source, out, nested):
     assert classes(out) == ({"background": 0, "road": 1, "car": 2} if nested else {"background": 0, "class_2": 2})
 
 
+def test_datasets_with_ragged_arrays(source, out, capsys):
+    saved(source, [halves(0, 2).tolist(), [[0, 1], [2]]], feature=List(List(Value("uint8"))))
+    assert run(source, out) == 1 and not out.exists()
+    assert "row 1 of split train, column label is not as datasets writes it" in capsys.readouterr().err
+    assert run(source, out, "--skip_bad") == 0 and np.array_equal(mask(out, "row_000000"), halves(0, 2))
+
+
 def test_datasets_without_masks(source, out, capsys):
     features = Features({"image": ImageColumn(), "label": ClassLabel(names=["cat", "dog"]), "text": Value("string")})
     rows = {"image": [png(RGB)], "label": [0], "text": ["a"]}

@@ -140,6 +140,15 @@ def test_a_palette_gives_ids_and_colours(source, out):
     assert colors(out) == {"background": [0, 0, 0], "class_2": [0, 255, 0]}
 
 
+def test_many_grey_masks_before_those_of_short_palettes(source, out):
+    for number in range(20):
+        one_pair(source, halves(0, 2), f"grey{number:02}")
+        one_pair(source, halves(0, 1), f"palette{number:02}")
+        with_palette(halves(0, 1), BLACK, RED).save(source / "masks" / f"palette{number:02}.png")
+    assert run(source, out) == 0 and [*classes(out).values()] == [0, 1, 2]
+    assert np.array_equal(mask(out, "grey03"), halves(0, 2)) and np.array_equal(mask(out, "palette03"), halves(0, 1))
+
+
 def test_palettes_that_differ_are_colours(source, out, capsys):
     for name, palette in (("a", (BLACK, RED)), ("b", (RED, BLACK))):
         photo(source / "images" / f"{name}.png")

@@ -14,7 +14,7 @@ from PIL import Image as Picture
 from ..labels import DataError
 from .annotated import Annotated, File, Options
 from .class_lists import ClassList, find_class_list, read_id2label
-from .found import Found, some, split_of
+from .found import Found, as_written_by, some, split_of
 from .masks import from_files
 
 READS = ("mask_values", "image_column", "label_column")
@@ -179,7 +179,8 @@ def cell_of(rows: Dataset, number: int, column: str, split: str) -> File:
             return {"path": content["path"] if content["bytes"] is None else where, "bytes": content["bytes"]}
         if content is None:
             raise DataError(f"{where} is empty")
-        ids = np.asarray(content)
+        with as_written_by("datasets", where):
+            ids = np.asarray(content)
         if ids.ndim != 2 or ids.size == 0 or ids.min() < 0 or ids.max() > 65535:
             raise DataError(f"{where} is no array (height, width) of ids from 0 to 65535")
         file = io.BytesIO()

@@ -30,7 +30,7 @@ class Scan:
     form     "palette", "grey" or "colour"
     counts   {value: pixels}; values are ids, or colours as 0xRRGGBB
     flat     values that fill at least one square of 3x3 pixels
-    palette  {index: colour} of a palette
+    palette  {index: colour} of a palette; of several masks, it may lack the values of grey ones
     lossy    whether a file is a JPEG
     clear    whether a file has transparent pixels, which count as black
     """
@@ -133,7 +133,7 @@ def total(scans: Sequence[Scan]) -> Scan:
     forms = {found.form for found in scans}
     palette: dict[int, int] = {}
     for found in scans:
-        for index in found.counts if found.palette else ():
+        for index in found.counts.keys() & (found.palette or {}).keys():
             if palette.setdefault(index, found.palette[index]) != found.palette[index]:
                 forms.add("colour")
     if "colour" in forms and forms != {"colour"}:
@@ -149,8 +149,8 @@ def total(scans: Sequence[Scan]) -> Scan:
 
 
 def as_table(found: Scan) -> dict[int, int]:
-    """Return {value: 0xRRGGBB} of a palette or of grey values."""
-    return found.palette if found.form == "palette" else {value: min(value, 255) * 0x010101 for value in found.counts}
+    """Return {value: 0xRRGGBB} of a palette, and of grey values."""
+    return {value: min(value, 255) * 0x010101 for value in found.counts} | (found.palette or {})
 
 
 def as_colors(found: Scan) -> Scan:
