@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from seg_runs.errors import os_line
+
 from .class_file import CLASS_FILE, About, write_classes
 from .labels import DataError
 from .preparing import hub
@@ -43,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a folder that may not be looked into, or a name that is too long
+        print(f"error: {os_line(error)}; name another folder, or allow reading and writing it", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: give the same command again", file=sys.stderr)

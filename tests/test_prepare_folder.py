@@ -246,6 +246,8 @@ def test_the_result_of_another_source_is_refused(source, out, tmp_path, capsys):
     shutil.copytree(source, tmp_path / "two")
     before = files(out)
     assert run(tmp_path / "two", out) == 1 and files(out) == before and f"was made from {source}" in error(capsys)
+    (tmp_path / "link").symlink_to(source)
+    assert run(tmp_path / "link", out) == 0
 
 
 @pytest.mark.parametrize("place", [".", "out", "images/../out", ".."])
@@ -257,6 +259,18 @@ def test_a_destination_inside_the_source_is_refused(source, place, capsys):
 def test_a_destination_that_is_a_file(source, out, capsys):
     out.write_text("x")
     assert run(source, out) == 1 and "is a file" in error(capsys) and out.read_text() == "x"
+    assert run(source, out / "sub" / "x") == 1 and f"lies below {out}, which is a file" in error(capsys)
+
+
+def test_folders_that_the_system_refuses_are_one_line(source, out, tmp_path, capsys):
+    assert run(source, tmp_path / ("x" * 300)) == 1 and "name too long; name another folder" in error(capsys)
+    assert run(tmp_path / ("x" * 300), out) == 1 and "name too long; name another folder" in error(capsys)
+
+
+def test_folders_above_a_destination_that_fails_are_removed(source, tmp_path):
+    (tmp_path / "kept").mkdir()
+    (source / "images" / "b.jpg").write_bytes((source / "images" / "b.jpg").read_bytes()[:-9])
+    assert run(source, tmp_path / "kept" / "new" / "out") == 1 and not [*(tmp_path / "kept").iterdir()]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"source": 1}'])

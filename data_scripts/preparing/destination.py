@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -40,8 +40,10 @@ class Destination:
 
     def __init__(self, root: Path, source: str, overwrite: bool):
         """Raise `DataError` if the folder holds anything that an earlier run from the same source did not write."""
-        if root.exists() and not root.is_dir():
-            raise DataError(f"{root} (DESTINATION) is a file: name a folder")
+        existing = next(path for path in (root, *root.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            below = "" if existing == root else f" lies below {existing}, which"
+            raise DataError(f"{root} (DESTINATION){below} is a file: name a folder")
         self.root, self.record, self._replacing = root, {} if overwrite else _record(root), False
         if self.record:
             self._check_record(source)
@@ -56,7 +58,7 @@ class Destination:
         return sorted(names - OURS if UNFINISHED in names else names - {LOCK, TEMPORARY})
 
     def _check_record(self, source: str) -> None:
-        if self.record["source"] != source:
+        if not _is_same(self.record["source"], source):
             raise DataError(
                 f"{self.root} (DESTINATION) was made from {self.record['source']}: name another folder, or give "
                 "--overwrite"
@@ -90,12 +92,12 @@ class Destination:
 
         One program at a time may do this. If the block fails before `replace`, the folder is as it was.
         """
-        fresh = not self.root.exists()
+        made = [path for path in (self.root, *self.root.absolute().parents) if not path.exists()]
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / LOCK, timeout=0, fallback_to_soft=False):
                 marked = (self.root / UNFINISHED).exists()
-                if fresh or {path.name for path in self.root.iterdir()} <= {LOCK, TEMPORARY}:
+                if made or {path.name for path in self.root.iterdir()} <= {LOCK, TEMPORARY}:
                     self._mark(command)
                 try:
                     shutil.rmtree(self.root / TEMPORARY, ignore_errors=True)
@@ -106,8 +108,9 @@ class Destination:
                     if not self._replacing and not marked:
                         (self.root / UNFINISHED).unlink(missing_ok=True)
                     (self.root / LOCK).unlink(missing_ok=True)
-                    if fresh and not any(self.root.iterdir()):
-                        self.root.rmdir()
+                    with suppress(OSError):  # what is not empty stays
+                        for path in made:
+                            path.rmdir()
         except Timeout as error:
             raise DataError(f"{self.root} is being written by another program: wait for it") from error
         except OSError as error:
@@ -150,6 +153,12 @@ def _record(root: Path) -> dict:
     if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in kinds.items()):
         raise DataError(f"{path} is not what this program wrote: give --overwrite to write everything anew")
     return content
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Return whether two sources, absolute paths or ids on the hub, are the same, also through links."""
+    both = os.path.isabs(one) and os.path.isabs(other)
+    return one == other or both and os.path.realpath(one) == os.path.realpath(other)
 
 
 def _digest(content: bytes) -> str:
