@@ -79,8 +79,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--empty",
         choices=("background", "leave_out"),
-        help="treat photos that COCO, YOLO or Label Studio list without regions, and photos without a file of labelme "
-        "or YOLO, as all background, or leave them out (default: background if listed, leave_out if without a file)",
+        help="treat photos that are listed without regions, and photos without a file of labelme or YOLO, as all "
+        "background, or leave them out (default: background if listed, leave_out if without a file)",
     )
     parser.add_argument(
         "--ignore_background",

@@ -401,4 +401,5 @@ def _is_pointer(file: dict | str) -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r" ?<_io\.BytesIO object at \w+>", "", str(error))
+    return " ".join(text.split()) or type(error).__name__

@@ -16,6 +16,7 @@ from preparing import REAL, classes, colors, files, halves, ignored, mask, photo
 from test_regions import compress, pack
 
 from data_scripts.class_file import read_classes
+from data_scripts.preparing import drawing
 
 disable_progress_bar()
 real = pytest.mark.skipif(not REAL.exists(), reason="the samples of real data are not here")
@@ -260,7 +261,7 @@ def test_coco_shapes_that_cover_nothing_are_counted(source, out, capsys):
 def test_wrong_coco_annotations(source, out, annotation, complaint, capsys):
     photo(source / "a.jpg")
     write_json(source / "a.json", coco([annotation]))
-    assert run(source, out) == 1 and not out.exists() and complaint in one_line(capsys)
+    assert run(source, out) == 1 and not out.exists() and complaint in capsys.readouterr().err.splitlines()[0]
 
 
 @pytest.mark.parametrize(
@@ -319,6 +320,24 @@ def test_coco_two_files_for_a_photo(source, out, capsys):
     for name in ("one", "two"):
         write_json(source / f"{name}.json", coco([(7, 1, [flat(0, 0, 4, 6)])]))
     assert run(source, out) == 1 and "both annotate a.jpg" in one_line(capsys)
+
+
+def test_coco_category_without_a_name(source, out, capsys):
+    photo(source / "a.jpg")
+    for name in (None, " "):
+        write_json(source / "a.json", coco([(7, 1, [flat(0, 0, 4, 6)])], [{"id": 1, "name": name}]))
+        assert run(source, out) == 1 and "a.json: 1 has no name: give it one" in one_line(capsys)
+
+
+def test_no_more_photos_are_drawn_to_see_overlaps_than_said(source, out, monkeypatch):
+    seen = []
+    monkeypatch.setattr(drawing, "SAMPLE", 2)
+    monkeypatch.setattr(drawing, "in_threads", lambda function, rows: seen.append(len(rows)) or map(function, rows))
+    images = [{"id": name, "file_name": f"{name}.jpg"} for name in "abc"]
+    for name in "abc":
+        photo(source / f"{name}.jpg")
+    write_json(source / "a.json", coco([(name, 1, [flat(0, 0, 4, 6)]) for name in "abc"], images=images))
+    assert run(source, out) == 0 and seen == [2]
 
 
 def test_coco_ids_that_are_there_twice_are_refused(source, out, capsys):
@@ -545,6 +564,18 @@ def labelme(path, shapes, image="a.jpg", size=(6, 8), **more) -> None:
     ]
     content = {"version": "5.2.1", "flags": {}, "shapes": entries, "imagePath": image, "imageData": None}
     write_json(path, {**content, "imageHeight": size[0], "imageWidth": size[1], **more})
+
+
+def test_labelme_files_and_shapes_without_labels(source, out, capsys):
+    shape = ("polygon", square(0, 0, 4, 6), {})
+    for name, labels in (("a", ["car", None, " "]), ("b", [])):
+        photo(source / f"{name}.jpg")
+        labelme(source / f"{name}.json", [(label, *shape) for label in labels], image=f"{name}.jpg")
+    assert run(source, out) == 0 and classes(out) == {"background": 0, "car": 1}
+    report = capsys.readouterr().out
+    assert "photos without shapes are all background: 1 (b.jpg) (--empty leave_out: omit them)" in report
+    assert "shapes without a label: 2 (a.json: shape 2 (), a.json: shape 3 ())" in report
+    assert run(source, out, "--overwrite", "--empty", "leave_out") == 0 and not (out / "images" / "b.jpg").exists()
 
 
 def test_labelme_folders_of_the_photos_are_the_splits(source, out):
@@ -804,6 +835,24 @@ def test_wrong_label_studio_results(source, out, result, complaint, capsys):
     assert complaint in line and "export.json" in line
 
 
+def test_label_studio_photos_without_regions(source, out, capsys):
+    tasks = [task([region("polygonlabels", "car", points=percent(0, 0, 4, 6))], "a.jpg"), task([], "b.jpg")]
+    for name in "ab":
+        photo(source / f"{name}.jpg")
+    write_json(source / "export.json", tasks)
+    assert run(source, out) == 0 and not mask(out, "b").any()
+    assert "photos without regions are all background: 1 (b.jpg) (--empty leave_out" in capsys.readouterr().out
+    assert run(source, out, "--empty", "leave_out", "--overwrite") == 0 and "masks/b.png" not in files(out)
+
+
+def test_label_studio_regions_on_photos_of_two_sizes(source, out, capsys):
+    photo(source / "a.jpg")
+    regions = [region("polygonlabels", "car", size, points=percent(0, 0, 4, 6)) for size in ((12, 16), (6, 8))]
+    write_json(source / "export.json", [task(regions, "a.jpg")])
+    assert run(source, out) == 1
+    assert "6x8 (height x width), other regions on 12x16" in capsys.readouterr().err.splitlines()[0]
+
+
 def test_label_studio_without_its_photos(source, out, capsys):
     write_json(source / "export.json", [task([region("polygonlabels", "car", points=percent(0, 0, 4, 6))])])
     assert run(source, out) == 1 and "put them beside the file" in one_line(capsys)
@@ -1059,6 +1108,33 @@ def test_a_name_that_several_photos_have_is_not_called_missing(source, out, tool
 
 
 # Damaged annotations
+
+
+@pytest.mark.parametrize("tool", ["coco", "labelme", "label_studio"])
+def test_photos_with_bad_annotations_can_be_left_out(source, out, tool, capsys):
+    good, wrong = [0, 0, 4, 0, 4, 6], [0, 0, 4, 0, 4]
+    for name in "abc":
+        photo(source / f"{name}.jpg")
+    if tool == "coco":
+        images = [{"id": name, "file_name": f"{name}.jpg"} for name in "abc"]
+        rows = [("a", 1, [good]), ("b", 1, [wrong]), ("b", 1, [good]), ("c", 9, [good])]
+        write_json(source / "a.json", coco(rows, images=images))
+    elif tool == "labelme":
+        for name, points in (("a", good), ("b", wrong)):
+            labelme(source / f"{name}.json", [("car", "polygon", points, {})], image=f"{name}.jpg")
+        (source / "c.json").write_text('{"version": "5", "shapes": [')
+    else:
+        tasks = [task([region("polygonlabels", "car", points=each)], "a.jpg") for each in (good, wrong)]
+        tasks[1]["data"]["image"] = "b.jpg"
+        write_json(source / "export.json", [*tasks, task(None, "c.jpg", result=3)])
+    assert run(source, out) == 1 and not out.exists()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and "[0, 0, 4, 0, 4] is no list of points x, y; correct it" in "".join(lines[:2])
+    assert run(source, out, "--skip_bad") == 0 and [path.name for path in (out / "images").iterdir()] == ["a.jpg"]
+    report = capsys.readouterr().out
+    assert report.count("bad file (--skip_bad): ") == 2 and "b.jpg, c.jpg" not in report
+    if tool == "labelme":
+        assert run(source, out, "--skip_bad", "--empty", "background") == 0 and not (out / "images" / "c.jpg").exists()
 
 
 def mutated(content: object, rng: np.random.Generator) -> object:

@@ -100,6 +100,16 @@ def test_stored_pixels_are_placed_and_cut():
         drawn(pixels(lambda: bits, whole=True))
 
 
+def test_of_stored_pixels_only_their_box_is_kept():
+    bits = np.zeros((6, 8), bool)
+    bits[2:4, 5] = True
+    top, left, inside = pixels(lambda: bits, 1, 1)(6, 8)
+    assert (top, left, inside.tolist()) == (3, 6, [[True], [True]]) and inside.base is None
+    assert not drawn(pixels(lambda: bits, 20, 0)).any()
+    with pytest.raises(ValueError, match="not a number"):
+        pixels(lambda: bits, float("inf"), 0)
+
+
 def test_the_later_region_is_on_top_or_the_smaller_one():
     small, large = Region(1, rectangle(2, 2, 2, 2)), Region(2, rectangle(0, 0, 8, 6))
     later = draw_regions([small, large], 6, 8, "later")

@@ -106,6 +106,11 @@ class Annotated:
         if names := [str(name) for name in names]:
             self.passed_over.setdefault(reason, []).extend(names)
 
+    def refuse_bad(self) -> None:
+        """Raise `BadFiles` if there are bad files: a reader that found nothing else calls it first."""
+        if self.errors:
+            raise BadFiles(self.errors)
+
 
 def as_file(path: object) -> File:
     return lambda: {"path": str(path), "bytes": None}

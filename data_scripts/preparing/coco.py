@@ -6,13 +6,11 @@ Categories of the same name are one class, across and within files. COCO's own t
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import numpy as np
-
 from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
-from .drawing import Sheet, choose_overlap, explain_rest, number_classes
+from .drawing import Sheet, choose_overlap, explain_rest, left_out, number_classes
 from .found import SEVERAL, Found, as_written_by, by_id, count, json_head, refuse_several, some, split_of
-from .regions import Region, Shape, pixels, polygon
+from .regions import Region, Shape, pixels, points_of, polygon
 from .rle import decode_coco
 
 READS = ("overlap", "empty")
@@ -62,30 +60,28 @@ def read(found: Found, options: Options) -> Annotated:
     )
     annotated.guesses += explain_rest(ids)
     sheets: dict[Path, tuple[Sheet, str | None]] = {}
+    bad: set[Path] = set()
     for path, content in files.items():
-        _read_file(path, content, {key: ids[name] for key, name in names[path].items()}, found, annotated, sheets)
+        numbers = {key: ids[name] for key, name in names[path].items()}
+        bad |= _read_file(path, content, numbers, found, annotated, sheets)
+    sheets = {path: row for path, row in sheets.items() if path not in bad}
     if not sheets:
+        annotated.refuse_bad()
         refuse_several(annotated.passed_over)
         raise DataError(_no_photo(files, found))
     without = {str(found.root / path) for path, content in files.items() if not content["annotations"]}
     unlabelled = {path for path, (sheet, split) in sheets.items() if split == "test" and sheet.where in without}
     empty = [path for path, (sheet, _) in sheets.items() if not sheet.regions and path not in unlabelled]
     if not any(sheet.regions for sheet, _ in sheets.values()):
+        annotated.refuse_bad()
         if strays := annotated.passed_over.get(STRAY):
             raise DataError(f"no annotation has the image_id of a photo, but {count(strays)}: correct these ids")
         raise DataError(
             f"{some(files)} outline no object in a photo: export polygons or masks"
             + (", not boxes" if NO_OUTLINE in annotated.passed_over else "")
         )
-    if options.empty == "leave_out":
-        annotated.pass_over("photos without annotations (--empty leave_out)", empty)
-        sheets = {
-            path: (sheet, split) for path, (sheet, split) in sheets.items() if sheet.regions or path in unlabelled
-        }
-    elif empty:
-        annotated.guesses.append(
-            f"photos without annotations are all background: {count(empty)} (--empty leave_out: omit them)"
-        )
+    omitted = left_out(empty, "without annotations", options, annotated)
+    sheets = {path: row for path, row in sheets.items() if path not in omitted}
     number = sum(len(sheet.regions) for sheet, _ in sheets.values())
     annotated.facts = [f"{number} regions in {some(files)}"]
     annotated.licence = _licence(files)
@@ -97,7 +93,8 @@ def read(found: Found, options: Options) -> Annotated:
         Item(path.as_posix(), split, sheet.image, None if path in unlabelled else sheet.maker(overlap))
         for path, (sheet, split) in sorted(sheets.items())
     ]
-    annotated.pass_over("photos that no annotation file lists", [path for path in found.images if path not in sheets])
+    known = {*sheets, *bad, *omitted}
+    annotated.pass_over("photos that no annotation file lists", [path for path in found.images if path not in known])
     return annotated
 
 
@@ -126,9 +123,10 @@ def _names(files: dict[Path, dict], found: Found, annotated: Annotated) -> dict[
     names, twice = {}, {}
     for path, content in files.items():
         with as_written_by("COCO", f"categories or annotations of {found.root / path}"):
-            rows = [(entry["id"], str(entry["name"]).strip()) for entry in content["categories"]]
+            rows = [(entry["id"], entry["name"]) for entry in content["categories"]]
+            rows = [(number, "" if name is None else str(name).strip()) for number, name in rows]
             categories = by_id(rows, f"categories of {found.root / path}")
-            used = {entry.get("category_id") for entry in content["annotations"]}
+            used = [entry.get("category_id") for entry in content["annotations"] if isinstance(entry, dict)]
             groups = {entry.get("supercategory") for entry in content["categories"]}
             top = [entry["id"] for entry in content["categories"] if entry.get("supercategory") in ("none", None, "")]
         for key in top:
@@ -138,6 +136,8 @@ def _names(files: dict[Path, dict], found: Found, annotated: Annotated) -> dict[
                     annotated.pass_over("categories above others, without annotations", [name])
                 else:
                     twice[name] = None
+        if nameless := [number for number, name in categories.items() if not name]:
+            raise DataError(f"categories of {found.root / path}: {nameless[0]!r:.40} has no name: give it one")
         twice |= {name: None for name, number in Counter(categories.values()).items() if number > 1}
         names[path] = categories
     if twice:
@@ -152,26 +152,38 @@ def _read_file(
     found: Found,
     annotated: Annotated,
     sheets: dict[Path, tuple[Sheet, str | None]],
-) -> None:
-    """Add the photos of an annotation file to `sheets`, {photo: (sheet, split)}."""
-    regions, where = defaultdict(list), str(found.root / path)
+) -> set[Path]:
+    """Add the photos of an annotation file to `sheets`, {photo: (sheet, split)}. Return those with bad annotations."""
+    regions, wrong, where = defaultdict(list), set(), str(found.root / path)
     for number, entry in enumerate(content["annotations"]):
         name = f"{path}: annotation {entry.get('id', number) if isinstance(entry, dict) else number}"
-        with as_written_by("COCO", found.root / name):
-            if entry["category_id"] not in ids:
-                raise DataError(
-                    f"{found.root / name} has category {entry['category_id']}, which categories does not list"
-                )
-            shape, reason = _shape(entry.get("segmentation"))
-            if shape is None:
-                annotated.pass_over(reason, [name])
-            else:
-                regions[entry["image_id"]].append(Region(ids[entry["category_id"]], shape))
-    split = split_of(path.with_suffix(""))
+        image = None
+        try:
+            with as_written_by("COCO", found.root / name):
+                image, own = entry["image_id"], regions[entry["image_id"]]
+                if entry["category_id"] not in ids:
+                    raise DataError(
+                        f"{found.root / name} has category {entry['category_id']}, which categories does not list: "
+                        "correct it, or export it again"
+                    )
+                shape, reason = _shape(entry.get("segmentation"))
+                if shape is None:
+                    annotated.pass_over(reason, [name])
+                else:
+                    own.append(Region(ids[entry["category_id"]], shape))
+        except DataError as error:
+            annotated.errors.append(str(error))
+            wrong.add(image)
+    split, listed, bad = split_of(path.with_suffix("")), [], set()
     for entry in content["images"]:
-        with as_written_by("COCO", f"{where}: image {entry!r:.80}"):
-            name, own = str(entry["file_name"]), regions.get(entry["id"], [])
-            size = (int(entry.get("height") or 0), int(entry.get("width") or 0))
+        try:
+            with as_written_by("COCO", f"{where}: image {entry!r:.80}"):
+                name, own = str(entry["file_name"]), regions.get(entry["id"], [])
+                size = (int(entry.get("height") or 0), int(entry.get("width") or 0))
+        except DataError as error:
+            annotated.errors.append(str(error))
+            continue
+        listed.append((entry["id"], name))
         photos = found.images_called(name, path)
         if len(photos) > 1:
             annotated.pass_over(SEVERAL, [f"{name} ({some(photos)})"])
@@ -180,6 +192,9 @@ def _read_file(
             annotated.pass_over("photos that are missing", [f"{name} ({len(own)} annotation{'s' * (len(own) != 1)})"])
             continue
         photo = photos[0]
+        if entry["id"] in wrong:
+            bad.add(photo)
+            continue
         sheet = Sheet(as_file(found.root / photo), own, size if all(size) else None, where)
         if photo in sheets:
             if sheets[photo][0].regions and sheet.regions:
@@ -188,9 +203,10 @@ def _read_file(
                 raise DataError(f"{where} {both}: keep one of them")
             sheet = max(sheets[photo][0], sheet, key=lambda each: len(each.regions))
         sheets[photo] = (sheet, split or split_of(photo.parent))
-    listed = by_id([(entry["id"], entry["file_name"]) for entry in content["images"]], f"images of {where}")
+    listed = by_id(listed, f"images of {where}")
     strays = [f"{path}: image_id {image!r:.40}" for image, own in regions.items() if image not in listed for _ in own]
     annotated.pass_over(STRAY, strays)
+    return bad
 
 
 def _shape(segmentation: object) -> tuple[Shape | None, str]:
@@ -199,8 +215,7 @@ def _shape(segmentation: object) -> tuple[Shape | None, str]:
         return pixels(lambda: decode_coco(segmentation), whole=True), ""
     if not segmentation:
         return None, NO_OUTLINE
-    rings = [np.asarray(ring, float).reshape(-1, 2) for ring in segmentation]
-    rings = [ring for ring in rings if len(ring) >= 3]
+    rings = [ring for ring in map(points_of, segmentation) if len(ring) >= 3]
     if not rings:
         return None, TOO_FEW
     return polygon(rings), ""

@@ -1,15 +1,31 @@
 """Make masks from the regions that labelling tools write."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+from tqdm import tqdm
+
+from ..cache import in_threads
 from ..labels import IGNORE_INDEX, DataError
 from ..reader import decoding, describe, open_photo, stored_size, turned_with, upright_size
-from .annotated import BACKGROUND, MOST_CLASSES, Drawn, File, FoundClass, is_background, is_nothing
-from .found import some
+from .annotated import (
+    BACKGROUND,
+    MOST_CLASSES,
+    Annotated,
+    Drawn,
+    File,
+    FoundClass,
+    Options,
+    is_background,
+    is_nothing,
+)
+from .found import count, some
 from .regions import ALL, HIDDEN, Region, draw_regions
 
-SAMPLE = 200  # photos that are drawn to see what the order of regions hides
+T = TypeVar("T")
+SAMPLE = 200  # at most so many photos that are drawn to see what the order of regions hides
 FEW_HIDDEN, MOST_HIDDEN = 4, 0.03  # number and share of regions: if a file's own order hides more, it is no order
 
 
@@ -67,6 +83,16 @@ def number_classes(names: Sequence[str], where: str) -> tuple[dict[str, int], li
     return ids, classes + [FoundClass(name, ids[name]) for name in things]
 
 
+def left_out(empty: Collection[T], what: str, options: Options, annotated: Annotated) -> set[T]:
+    """Return which of the photos without regions are left out. The report says what becomes of them."""
+    if options.empty == "leave_out":
+        annotated.pass_over(f"photos {what} (--empty leave_out)", empty)
+        return {*empty}
+    if empty:
+        annotated.guesses.append(f"photos {what} are all background: {count(empty)} (--empty leave_out: omit them)")
+    return set()
+
+
 def choose_overlap(sheets: Sequence[Sheet], asked: str | None) -> tuple[str, list[str]]:
     """Return which of overlapping regions is on top, in a file whose order may mean nothing, and what to tell the user.
 
@@ -74,14 +100,17 @@ def choose_overlap(sheets: Sequence[Sheet], asked: str | None) -> tuple[str, lis
     """
     if asked:
         return asked, []
-    hidden = total = 0
-    for sheet in sheets[:: max(1, len(sheets) // SAMPLE)]:
+
+    def remarks(sheet: Sheet) -> Counter:
         try:
-            remarks = sheet.draw("later").remarks
+            return sheet.draw("later").remarks
         except DataError:
-            continue  # it is reported when the mask is made
-        hidden += remarks[HIDDEN]
-        total += remarks[ALL]
+            return Counter()  # it is reported when the mask is made
+
+    sample = sheets[:: -(-len(sheets) // SAMPLE) or 1]
+    drawn = in_threads(remarks, sample)
+    found = sum(tqdm(drawn, "Looking at overlaps", len(sample), leave=False, disable=None, unit="photo"), Counter())
+    hidden, total = found[HIDDEN], found[ALL]
     if hidden <= max(FEW_HIDDEN, MOST_HIDDEN * total):
         return "later", [
             "where regions overlap, the later one in the file is on top (--overlap smaller: the smaller one)"

@@ -145,7 +145,8 @@ def as_written_by(tool: str, where: object) -> Iterator[None]:
         raise
     except (TypeError, KeyError, ValueError, AttributeError, IndexError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise DataError(f"{where} is not as {tool} writes it: {reason:.200}") from error
+        remedy = "correct it, or export it again"
+        raise DataError(f"{where} is not as {tool} writes it: {reason:.200}; {remedy}") from error
 
 
 @lru_cache(maxsize=16384)

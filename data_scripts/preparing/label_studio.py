@@ -13,10 +13,10 @@ import numpy as np
 
 from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
-from .drawing import Sheet, explain_rest, number_classes
+from .drawing import Sheet, explain_rest, left_out, number_classes
 from .found import SEVERAL, Found, as_written_by, json_head, read_json, refuse_several, some, split_of
 from .other_tools import CREATE_ML
-from .regions import Region, Shape, ellipse, pixels, polygon, rectangle
+from .regions import Region, Shape, ellipse, pixels, points_of, polygon, rectangle
 from .rle import decode_label_studio
 
 READS = ("overlap", "empty")
@@ -43,13 +43,20 @@ def read(found: Found, options: Options) -> Annotated:
     annotated.facts.append("where regions overlap, the later one is on top, as in Label Studio")
     tasks = [(path, task) for path in files for task in _tasks(found.root / path)]
     sheets: dict[Path, tuple[list[dict], Path]] = {}
-    waiting = []
+    waiting, bad = [], set()
     for path, task in tasks:
-        with as_written_by("Label Studio", f"task {task.get('id')!r:.40} of {found.root / path}"):
-            name, results = _image_name(task), _results(task, annotated)
-            for result in results or ():
-                _labels(result)
-        photo, several = _photo(found, name, path)
+        photo = None
+        try:
+            with as_written_by("Label Studio", f"task {task.get('id')!r:.40} of {found.root / path}"):
+                name = _image_name(task)
+                photo, several = _photo(found, name, path)
+                results = _results(task, annotated)
+                for result in results or ():
+                    _labels(result)
+        except DataError as error:
+            annotated.errors.append(str(error))
+            bad.add(photo)
+            continue
         if several:
             annotated.pass_over(SEVERAL, [f"{name} ({some(several)})"])
         elif photo is None:
@@ -61,6 +68,7 @@ def read(found: Found, options: Options) -> Annotated:
         else:
             sheets[photo] = (results, path)
     if not sheets:
+        annotated.refuse_bad()
         refuse_several(annotated.passed_over)
         names = [*filter(None, (_image_name(task) for _, task in tasks))]
         if not names:
@@ -72,19 +80,24 @@ def read(found: Found, options: Options) -> Annotated:
     labels = sorted({label for results, _ in sheets.values() for result in results for label in _labels(result)[:1]})
     ids, annotated.classes = number_classes(labels, "Label Studio")
     annotated.guesses += explain_rest(ids)
+    drawn: dict[Path, Sheet] = {}
     for photo, (results, path) in sorted(sheets.items()):
-        regions, size = _regions(results, ids, f"{found.root / path}: {photo.name}", annotated)
-        if not regions and options.empty == "leave_out":
-            annotated.pass_over("photos without regions (--empty leave_out)", [photo])
-            continue
-        sheet = Sheet(as_file(found.root / photo), regions, size, str(found.root / path))
-        annotated.items.append(
-            Item(photo.as_posix(), split_of(photo.parent), sheet.image, sheet.maker(options.overlap or "later"))
-        )
-    if not any(_labels(result) for results, _ in sheets.values() for result in results):
+        try:
+            regions, size = _regions(results, ids, f"{found.root / path}: {photo.name}", annotated)
+            drawn[photo] = Sheet(as_file(found.root / photo), regions, size, str(found.root / path))
+        except DataError as error:
+            annotated.errors.append(str(error))
+    omitted = left_out([photo for photo in drawn if not drawn[photo].regions], "without regions", options, annotated)
+    annotated.items = [
+        Item(photo.as_posix(), split_of(photo.parent), sheet.image, sheet.maker(options.overlap or "later"))
+        for photo, sheet in drawn.items()
+        if photo not in omitted
+    ]
+    if not labels:
+        annotated.refuse_bad()
         raise DataError(f"{some(files)} has no polygon, brush, rectangle or ellipse with a label")
     annotated.pass_over("photos that nobody has annotated yet", waiting)
-    done = {*sheets, *waiting}
+    done = {*sheets, *waiting, *bad}
     annotated.pass_over("photos in no task", [path for path in found.images if path not in done])
     return annotated
 
@@ -157,7 +170,10 @@ def _regions(
             skipped[result.get("type", "?")] += not is_other
             continue
         with as_written_by("Label Studio", f"{where}: region {result.get('id')!r:.40}"):
-            size = (int(result["original_height"]), int(result["original_width"]))
+            own = (int(result["original_height"]), int(result["original_width"]))
+            if own != (size := size or own):
+                sizes = f"{own[0]}x{own[1]} (height x width), other regions on {size[0]}x{size[1]}"
+                raise ValueError(f"it was drawn on a photo of {sizes}")
             if len(labels) > 1:
                 skipped["further labels of one region"] += 1
             if shape := _shape(value, size):
@@ -173,7 +189,7 @@ def _shape(value: dict, size: tuple[int, int]) -> Shape | None:
     height, width = size
     percent = np.array([width, height]) / 100
     if "points" in value:
-        points = np.array(value["points"], float).reshape(-1, 2) * percent
+        points = points_of(value["points"]) * percent
         return polygon([points]) if len(points) >= 3 else None
     if "rle" in value:
         return pixels(lambda: decode_label_studio(value["rle"], height, width), whole=True)

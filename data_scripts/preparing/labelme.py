@@ -14,9 +14,9 @@ from ..labels import DataError
 from ..reader import read_mask_ids
 from .annotated import Annotated, File, Item, Options, as_file
 from .class_lists import read_names
-from .drawing import Sheet, explain_rest, number_classes
+from .drawing import Sheet, explain_rest, left_out, number_classes
 from .found import SEVERAL, Found, as_written_by, count, json_head, read_json, refuse_several, some, split_of
-from .regions import Region, Shape, ellipse, line, pixels, polygon, rectangle
+from .regions import Region, Shape, ellipse, line, pixels, points_of, polygon, rectangle
 
 READS = ("overlap", "empty")
 LINE_WIDTH, POINT_WIDTH = 10, 10  # pixels, as in labelme's shape_to_mask
@@ -41,10 +41,17 @@ def read(found: Found, options: Options) -> Annotated:
     annotated = Annotated("labelme files", [], [])
     files = [path for path in found.json_files if _is_labelme(found, path)]
     annotated.pass_over("JSON files that are not labelme's", sorted({*found.json_files} - {*files}))
-    contents = {path: _read(found, path) for path in files}
-    if not any(content["shapes"] for content in contents.values()):
+    contents, bad = {}, []
+    for path in files:
+        try:
+            contents[path] = _read(found, path)
+        except DataError as error:
+            annotated.errors.append(str(error))
+            bad.append(path)
+    labels = sorted({shape["label"] for content in contents.values() for shape in content["shapes"]} - {""})
+    if not labels:
+        annotated.refuse_bad()
         raise DataError(f"{some(files)} outline no object: draw polygons in labelme, then run this again")
-    labels = sorted({shape["label"] for content in contents.values() for shape in content["shapes"]})
     listed = [read_names(found.root / path) for path in found.named(*LISTS)[:1]]
     names = list(listed[0].names.values()) if listed else []
     if listed:
@@ -54,6 +61,7 @@ def read(found: Found, options: Options) -> Annotated:
     ids, annotated.classes = number_classes([*names, *labels], "labelme")
     annotated.guesses += explain_rest(ids)
     annotated.facts.append("where shapes overlap, the later one is on top, as in labelme")
+    sheets: dict[str, Sheet] = {}
     used = {}
     for path, content in contents.items():
         name, image = content["photo"]
@@ -66,11 +74,20 @@ def read(found: Found, options: Options) -> Annotated:
         if name in used:
             raise DataError(f"{found.root / path} and {found.root / used[name]} both annotate {name}: remove one")
         used[name] = path
-        sheet = Sheet(image, _regions(content, ids, path, annotated), content["size"], str(found.root / path))
-        split = split_of(Path(name).parent) or split_of(path.parent)
-        annotated.items.append(Item(name, split, image, sheet.maker(options.overlap or "later")))
-    _without_file(found, options, annotated, {*used})
+        try:
+            regions = _regions(content, ids, path, found.root, annotated)
+            sheets[name] = Sheet(image, regions, content["size"], str(found.root / path))
+        except DataError as error:
+            annotated.errors.append(str(error))
+    omitted = left_out([name for name in sheets if not sheets[name].regions], "without shapes", options, annotated)
+    for name in sheets.keys() - omitted:
+        split = split_of(Path(name).parent) or split_of(used[name].parent)
+        annotated.items.append(Item(name, split, sheets[name].image, sheets[name].maker(options.overlap or "later")))
+    stems = {path.stem for path in bad}  # their photos are not known
+    of_bad = {path.as_posix() for path in found.images if path.stem in stems}
+    _without_file(found, options, annotated, {*used} | of_bad)
     if not annotated.items:
+        annotated.refuse_bad()
         refuse_several(annotated.passed_over)
         raise DataError(f"the photos of the labelme files in {found.root} are missing: put them beside the files")
     annotated.items.sort(key=lambda item: item.name)
@@ -98,8 +115,10 @@ def _read(found: Found, path: Path) -> dict:
     content, where = read_json(found.root / path), found.root / path
     with as_written_by("labelme", where):
         for shape in content["shapes"]:
-            shape["label"], shape["shape_type"] = str(shape["label"]).strip(), str(shape.get("shape_type") or "polygon")
-            shape["points"] = np.array(shape["points"], float).reshape(-1, 2)
+            label = shape["label"]
+            shape["label"] = "" if label is None else str(label).strip()
+            shape["shape_type"] = str(shape.get("shape_type") or "polygon")
+            shape["points"] = points_of(shape["points"])
         size = int(content.get("imageHeight") or 0), int(content.get("imageWidth") or 0)
         content["size"] = size if all(size) else None
     content["photo"] = _photo(found, path, content)
@@ -126,16 +145,18 @@ def _photo(found: Found, path: Path, content: dict) -> tuple[str, File | None]:
     return path.with_suffix("").as_posix(), lambda: image
 
 
-def _regions(content: dict, ids: dict[str, int], path: Path, annotated: Annotated) -> list[Region]:
+def _regions(content: dict, ids: dict[str, int], path: Path, root: Path, annotated: Annotated) -> list[Region]:
     regions = []
     for number, shape in enumerate(content["shapes"], start=1):
         kind, points, name = shape["shape_type"], shape["points"], f"{path}: shape {number} ({shape['label']:.40})"
-        if kind not in FEWEST:
+        if not shape["label"]:
+            annotated.pass_over("shapes without a label", [name])
+        elif kind not in FEWEST:
             annotated.pass_over(f"shapes of the type {kind:.40}", [name])
         elif len(points) < FEWEST[kind]:
             annotated.pass_over("shapes with too few points", [name])
         else:
-            with as_written_by("labelme", name):
+            with as_written_by("labelme", root / name):
                 regions.append(Region(ids[shape["label"]], _shape(kind, points, shape, name)))
     return regions
 
@@ -150,8 +171,7 @@ def _shape(kind: str, points: np.ndarray, shape: dict, name: str) -> Shape:
         radius = math.dist(points[0], points[1])
         return ellipse(*points[0], radius, radius)
     if kind == "mask":
-        left, top = np.floor(points[0]).astype(int).tolist()
-        return pixels(lambda: _bitmap(shape.get("mask"), name), left, top)
+        return pixels(lambda: _bitmap(shape.get("mask"), name), *points[0])
     return line(points, POINT_WIDTH if kind == "point" else LINE_WIDTH)
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from ..labels import DataError
@@ -32,6 +33,19 @@ class Region:
 
     id: int
     shape: Shape
+
+
+def points_of(numbers: object) -> np.ndarray:
+    """Return points (N, 2) from [x, y, x, y, ...] or [[x, y], ...]. Raises `ValueError` for anything else."""
+    try:
+        array = np.array(numbers, float)
+    except (TypeError, ValueError):
+        array = np.zeros(())
+    if array.ndim == 2 and array.shape[1] == 2:
+        return array
+    if array.ndim != 1 or len(array) % 2:
+        raise ValueError(f"{numbers!r:.60} is no list of points x, y")
+    return array.reshape(-1, 2)
 
 
 def polygon(rings: Sequence[np.ndarray]) -> Shape:
@@ -113,18 +127,25 @@ def line(points: np.ndarray, width: float) -> Shape:
     return _where(inside, points.min(0) - width / 2, points.max(0) + width / 2)
 
 
-def pixels(decode: Callable[[], np.ndarray], left: int = 0, top: int = 0, whole: bool = False) -> Shape:
-    """Return pixels that are stored as such. `decode` gives bool (h, w), placed at (left, top).
+def pixels(decode: Callable[[], np.ndarray], left: float = 0, top: float = 0, whole: bool = False) -> Shape:
+    """Return pixels that are stored as such. `decode` gives bool (h, w), placed at (left, top), rounded down.
 
     With `whole`, drawing raises `DataError` if they have another size than the image.
     """
+    left, top = np.floor(np.clip(_finite([left, top]), -FAR, FAR)).astype(int).tolist()
 
     def draw(height: int, width: int) -> Patch:
         mask = decode()
         if whole and mask.shape != (height, width):
             raise DataError(f"a region of {mask.shape[0]}x{mask.shape[1]} pixels on an image of {height}x{width}")
         y, x = max(-top, 0), max(-left, 0)
-        return max(top, 0), max(left, 0), mask[y : max(height - top, 0), x : max(width - left, 0)]
+        inside = np.ascontiguousarray(mask[y : max(height - top, 0), x : max(width - left, 0)])
+        if not inside.any():
+            return 0, 0, np.zeros((0, 0), bool)
+        # A small region is often stored as a whole image: keep only its box, because a photo may have hundreds.
+        column, row, wide, high = cv2.boundingRect(inside.view(np.uint8))
+        box = inside[row : row + high, column : column + wide].copy()
+        return max(top, 0) + row, max(left, 0) + column, box
 
     return draw
 

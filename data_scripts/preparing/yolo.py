@@ -15,7 +15,7 @@ from ..listing import name_key
 from ..text_yaml import load_text_yaml
 from .annotated import Annotated, Item, Options, as_file
 from .class_lists import find_class_list
-from .drawing import Sheet, choose_overlap, explain_rest, number_classes
+from .drawing import Sheet, choose_overlap, explain_rest, left_out, number_classes
 from .found import SPLITS, Found, as_written_by, count, read_lines, read_text, split_of
 from .regions import Region, Shape, polygon
 
@@ -81,7 +81,8 @@ def read(found: Found, options: Options) -> Annotated:
     annotated.guesses += guesses
     number = sum(len(sheet.regions) for sheet in sheets.values())
     if not number:
-        raise DataError([*annotated.errors, f"no photo that {config} names has outlines: correct its paths"][0])
+        annotated.refuse_bad()
+        raise DataError(f"no photo that {config} names has outlines: correct its paths")
     annotated.facts.insert(0, f"{number} regions" + (f", classes are those of {where}" if where else ""))
     if isinstance(about := content.get("roboflow"), dict) and isinstance(about.get("license"), str):
         annotated.licence = about["license"] or None
@@ -105,14 +106,8 @@ def _without_outlines(
 ) -> None:
     """Decide about photos with an empty label file, and about those with none: they are probably not labelled yet."""
     empty = [photo for photo, sheet in sheets.items() if not sheet.regions]
-    if options.empty == "leave_out":
-        annotated.pass_over("photos with an empty label file (--empty leave_out)", empty)
-        for photo in empty:
-            del sheets[photo]
-    elif empty:
-        annotated.guesses.append(
-            f"photos with an empty label file are all background: {count(empty)} (--empty leave_out: omit them)"
-        )
+    for photo in left_out(empty, "with an empty label file", options, annotated):
+        del sheets[photo]
     alone = [photo for photo in splits if photo not in labelled]
     tests = [photo for photo in alone if splits[photo] == "test"]
     if tests and not any(splits.get(photo) == "test" for photo in labelled):
