@@ -133,10 +133,10 @@ def file_state(file: dict | str) -> list:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def read_image(file: dict | str) -> np.ndarray:
-    """Return an upright RGB image, uint8 (H, W, 3)."""
-    image = open_photo(file)
-    with decoding(file):
+def read_image(file: dict | str, what: str = "image") -> np.ndarray:
+    """Return an upright RGB image, uint8 (H, W, 3). Messages call the file `what`."""
+    image = open_photo(file, what)
+    with decoding(file, what):
         bits, inverted = 16, False  # for a grey image with more than 8 bits
         if image.format == "TIFF":
             bits, inverted = image.tag_v2.get(258, (16,))[0], image.tag_v2.get(262) == 0  # WhiteIsZero
@@ -192,13 +192,13 @@ def upright_size(file: dict | str) -> tuple[int, int]:
         return (width, height) if orientation(image) >= 5 else (height, width)
 
 
-def open_photo(file: dict | str) -> Image.Image:
+def open_photo(file: dict | str, what: str = "image") -> Image.Image:
     """Open an image that can become 8-bit RGB. Raises `DataError` for any other."""
-    image = open_image(file)
+    image = open_image(file, what)
     if image.mode in PHOTO_MODES or image.mode in DEEP_MODES and (image.mode != "I" or image.format == "PPM"):
         return image
     kind = {"F": "floating-point numbers", "I": "32-bit numbers"}.get(image.mode, f"{image.mode} colours")
-    raise DataError(f"image {describe(file)} holds {kind}: save it with 8 or 16 bits, grey or RGB")
+    raise DataError(f"{what} {describe(file)} holds {kind}: save it with 8 or 16 bits, grey or RGB")
 
 
 def _read_ids(file: dict | str, image: dict | str | None, what: str, ids_are: str, kind: type) -> np.ndarray:

@@ -391,6 +391,12 @@ def data_yaml(folder, names="[car, road]", **keys) -> None:
 LEFT, RIGHT = square(0, 0, 4, 6), square(4, 0, 8, 6)
 
 
+def test_yolo_beside_a_yaml_of_another_program(source, out):
+    yolo(source / "images" / "a.jpg", (0, LEFT))
+    (source / "settings.yaml").write_bytes("names: Straße".encode("latin-1"))
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), halves(1, 0))
+
+
 @pytest.mark.parametrize("names", ["[car, road]", "{0: car, 1: road}", "\n  1: road\n  0: car", "\n- car\n- road"])
 def test_yolo_polygons_later_on_top(source, out, names, capsys):
     data_yaml(source, names, path="C:\\Users\\me\\data", train="images/train", val="images/val", nc=2)
@@ -1011,6 +1017,12 @@ def test_datasets_columns(source, out, capsys):
     assert run(source, out, "--overwrite", "--label_column", "nope") == 1
     assert "has no column nope of images: give --label_column, one of pixel_values, strange" in one_line(capsys)
     assert run(source, out, "--overwrite", "--image_column", "strange", "--label_column", "pixel_values") == 1
+
+
+def test_datasets_with_one_column_for_both(source, out, capsys):
+    saved(source, [png(halves(0, 1))])
+    assert run(source, out, "--label_column", "image", "--image_column", "image") == 1
+    assert "--image_column and --label_column are both image: name the column of masks" in one_line(capsys)
 
 
 @pytest.mark.parametrize("nested", [True, False])

@@ -112,6 +112,13 @@ def test_a_corrected_file_is_kept(source, out, capsys):
     assert np.array_equal(mask(out, "b"), halves(2, 3))
 
 
+def test_names_that_were_given_are_not_asked_for(source, out, capsys):
+    (source / "classes.txt").unlink()
+    assert run(source, out) == 0 and "give the classes names" in capsys.readouterr().out
+    correct(out, *((f"class_{number}", name) for number, name in ((1, "road"), (2, "bus"), (3, "truck"))))
+    assert run(source, out) == 0 and "give the classes names" not in capsys.readouterr().out
+
+
 def test_classes_of_one_name_become_one(source, out, capsys):
     assert run(source, out) == 0
     correct(out, ("name: bus", "name: vehicle"), ("name: truck", "name: vehicle"))

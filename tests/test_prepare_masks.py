@@ -471,6 +471,18 @@ def test_jpeg_masks_of_two_levels(source, out, quality, capsys):
     assert "smoothed or compressed edges" in capsys.readouterr().out
 
 
+def test_jpeg_masks_of_ids_are_refused(source, out, capsys):
+    one_pair(source, disc() * 2, suffix=".jpg")
+    assert run(source, out) == 1 and not out.exists()
+    assert "the masks are JPEGs, which change class ids: save them as PNG" in capsys.readouterr().err
+
+
+def test_a_mask_of_fractions_is_called_a_mask(source, out, capsys):
+    one_pair(source, halves(0, 1).astype(np.float32), suffix=".tif")
+    assert run(source, out) == 1
+    assert capsys.readouterr().err.startswith(f"error: mask {source}/masks/a.tif holds floating-point numbers")
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_colours_that_were_compressed(source, out, suffix, tmp_path):
     """Also as a PNG that was a JPEG once."""

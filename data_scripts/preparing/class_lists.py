@@ -35,7 +35,10 @@ class ClassList:
 
 
 def find_class_list(found: Found) -> ClassList | None:
-    """Return the first list of classes that the source has, or None. Lists that contradict each other are an error."""
+    """Return the list of classes that the source has, or None. Of several kinds, the first in `READERS` counts.
+
+    Lists of one kind that contradict each other are an error.
+    """
     for names, read in READERS:
         lists = [read(found.root / path) for path in found.named(*names)]
         for other in lists[1:]:
@@ -183,7 +186,7 @@ def _color(numbers: Sequence[object], path: Path, line: str) -> Color:
 
 def _checked(path: Path, names: dict[int, str], colors: dict[int, Color]) -> ClassList:
     if not names:
-        raise DataError(f"{path} lists no class: write one name a line, or remove the file")
+        raise DataError(f"{path} lists no class: add the classes, or remove the file")
     if nameless := [number for number, name in names.items() if not name.strip()]:
         raise DataError(f"{path}: class {nameless[0]} has no name")
     seen = {}

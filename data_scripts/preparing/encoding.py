@@ -21,7 +21,17 @@ from ..cache import PARTS_AT_ONCE, in_threads
 from ..class_file import CLASS_FILE
 from ..labels import IGNORE_INDEX, DataError
 from ..reader import describe, is_turned_untold
-from .annotated import BACKGROUND, MOST_CLASSES, BadFiles, Drawn, File, FoundClass, is_background, is_nothing
+from .annotated import (
+    BACKGROUND,
+    GIVE_NAMES,
+    MOST_CLASSES,
+    BadFiles,
+    Drawn,
+    File,
+    FoundClass,
+    is_background,
+    is_nothing,
+)
 from .class_colors import FEW, NEAR, RARE, channels, class_colors, frequent, packed, rgb
 from .class_lists import ClassList, Color
 from .found import some
@@ -36,6 +46,7 @@ TURNED = (
     "masks that are rotated with their photo, because only the photo has an orientation tag; if they look wrong "
     "(python -m data_scripts.eda), save the photos without the tag"
 )
+JPEGS = "the masks are JPEGs, which change class ids: save them as PNG from the original"
 REACH = np.ones((5, 5), np.uint8)
 
 
@@ -160,7 +171,7 @@ def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
     facts = [f"masks hold {'indices into a palette' if whole.form == 'palette' else 'class ids'}"]
     names, values, guesses = dict(listed.names) if listed else {}, sorted(whole.counts), []
     if whole.lossy:
-        raise DataError("the masks are JPEGs, which change class ids: save them as PNG from the original")
+        raise DataError(JPEGS)
     if listed and _starts_at_one(names, values):
         names = {0: BACKGROUND} | {number + 1: name for number, name in names.items()}
         guesses.append(f"{listed.where} lists no background, so its first class is id 1 and id 0 the background")
@@ -180,7 +191,7 @@ def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
             two if {*unnamed} <= {*two} else {value: two[0] if value == 0 else f"class_{value}" for value in unnamed}
         )
         guesses.append(
-            f"the masks do not say what their ids mean: give the classes names{_if(0 in ids, '; 0 is the background')}"
+            f"the masks do not say what their ids mean: {GIVE_NAMES}{_if(0 in ids, '; 0 is the background')}"
         )
     elif unnamed:
         guesses.append(f"{listed.where} has no name for {some(f'id {value}' for value in unnamed)}{NAME_THEM}")
@@ -246,6 +257,8 @@ def _levels(whole: Scan, listed: ClassList | None) -> Encoding:
     colors = as_colors(whole)
     centres, smooth = class_colors(colors)
     levels = sorted(color & 255 for color in centres)
+    if whole.lossy and len(levels) < 2 <= len(whole.counts):  # ids such as 0, 1, 2 blur into one
+        raise DataError(JPEGS)
     listed_names = [listed.names[key] for key in sorted(listed.names)] if listed else []
     if len(listed_names) == len(levels):
         names = listed_names
@@ -275,7 +288,7 @@ def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
         new = some(f"{rgb(color)}, now {_color_name(color, True)}" for color in unlisted)
         guesses.append(f"{listed.where} has no name for the colours {new}{NAME_THEM}")
     elif unlisted:
-        guesses.append("the masks do not say what their colours mean: give the classes names")
+        guesses.append(f"the masks do not say what their colours mean: {GIVE_NAMES}")
         if 0 in unlisted:
             guesses.append("black is the background")
     named = listed.names.items() if listed else ()

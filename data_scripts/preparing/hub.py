@@ -137,6 +137,8 @@ def find_columns(features: Features, options: Options, where: str) -> tuple[str,
         if name not in features or name not in usable:
             what = f"has no column {name} of images" if name else "does not say which column"
             raise DataError(f"{where} {what}: give {flag}, one of {some(usable) or 'no column of images'}")
+    if photo == mask:
+        raise DataError(f"{where}: --image_column and --label_column are both {photo}: name the column of masks")
     return photo, mask
 
 
@@ -160,7 +162,7 @@ def class_names(feature: object) -> list[str]:
 
 
 def names_of(rows: Dataset, photo: str, split: str) -> list[str]:
-    """Return the photos' file names, or numbers where they have none or share one."""
+    """Return the photos' file names, or numbers for all if one has none or two share one."""
     names = []
     for batch in rows.select_columns([photo]).with_format("arrow").iter(ROWS):
         cells = batch[photo].combine_chunks()

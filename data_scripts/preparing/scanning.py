@@ -65,7 +65,7 @@ def read_values(mask: dict, image: dict | None, in_colors: bool) -> tuple[np.nda
         return table[ids], form
     with decoding(mask, "mask"):
         own = orientation(opened)
-    pixels = read_image(mask)
+    pixels = read_image(mask, "mask")
     if "A" in opened.mode:
         pixels = np.where(_alpha(mask)[..., None] > 0, pixels, 0)
     colors = packed_colors(pixels)

@@ -13,7 +13,7 @@ import numpy as np
 from ..labels import DataError
 from ..listing import name_key
 from ..text_yaml import load_text_yaml
-from .annotated import Annotated, Item, Options, as_file
+from .annotated import GIVE_NAMES, Annotated, Item, Options, as_file
 from .class_lists import find_class_list
 from .drawing import Sheet, choose_overlap, explain_rest, left_out, number_classes
 from .found import SPLITS, Found, as_written_by, count, read_lines, read_text, split_of
@@ -21,19 +21,21 @@ from .regions import Region, Shape, polygon
 
 READS = ("overlap", "empty")
 OUTLINE = re.compile(r"^[ \t]*\d+(\.0*)?([ \t]+-?[\d.]+(e[-+]?\d+)?){6,}[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
+NAMES = re.compile(r"^names\s*:", re.MULTILINE)
 SLACK = 0.01  # of width and height: tools round, and Ultralytics takes as much
 Line = tuple[int, int, np.ndarray | None]  # its number, the class, and the corners (N, 2), or None for a box
 
 
 def looks_like(found: Found) -> bool:
-    return any(_has_outline(found.root / path) for path in _label_files(found).values())
+    return any(_has(OUTLINE, found.root / path) for path in _label_files(found).values())
 
 
-def _has_outline(path: Path) -> bool:
+def _has(form: re.Pattern, path: Path) -> bool:
+    """Return whether a text file has a line of a form. One that cannot be read has none: it may be of another tool."""
     try:
-        return bool(OUTLINE.search(read_text(path)))
+        return bool(form.search(read_text(path)))
     except DataError:
-        return False  # it is reported when it is read
+        return False
 
 
 def _label_files(found: Found) -> dict[Path, Path]:
@@ -61,7 +63,7 @@ def read(found: Found, options: Options) -> Annotated:
     names, where = _names(found, config, content)
     if not names:
         names = {number: f"class_{number}" for number in sorted({line[1] for each in lines.values() for line in each})}
-        annotated.guesses.append("no data.yaml and no classes.txt names the classes: give them names")
+        annotated.guesses.append(f"no data.yaml and no classes.txt names the classes: {GIVE_NAMES}")
     ids, annotated.classes = number_classes([*names.values()], where)
     annotated.guesses += explain_rest(ids)
     sheets = {}
@@ -125,7 +127,7 @@ def _config(found: Found) -> tuple[Path | None, dict]:
     """Return data.yaml, which may have another name, and its content; None and {} if there is none."""
     configs = {}
     for path in found.files:
-        if path.suffix.lower() in (".yaml", ".yml") and re.search(r"^names\s*:", read_text(found.root / path), re.M):
+        if path.suffix.lower() in (".yaml", ".yml") and _has(NAMES, found.root / path):
             configs[path] = load_text_yaml((found.root / path).read_bytes(), found.root / path)
     configs = {path: content for path, content in configs.items() if isinstance(content, dict)}
     first = min(configs, key=lambda path: len(path.parts), default=None)
