@@ -24,7 +24,7 @@ def read(found: Found, options: Options) -> Annotated:
     if listed is None and any(_are_train_ids(one.mask) for one in pairs.pairs if one.mask):
         listed = cityscapes_train_list("Cityscapes' list of training ids")
     annotated = from_pairs(found, options, "mask files", pairs.pairs, listed)
-    annotated.facts.insert(0, f"{pairs.how}")
+    annotated.facts.insert(0, pairs.how)
     annotated.guesses += pairs.guesses
     lists = [path for path in found.files if path.suffix.lower() == ".txt" and split_of(Path(path.stem))]
     if lists and not any(one.split for one in pairs.pairs):

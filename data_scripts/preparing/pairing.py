@@ -54,8 +54,16 @@ class Pair:
     split: str | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pairs:
+    """The photos of a source with their masks.
+
+    pairs        in the order of the photos
+    how          what told photos and masks apart, for the report
+    passed_over  {reason: files}
+    guesses      what the user should check, one line each
+    """
+
     pairs: list[Pair]
     how: str
     passed_over: dict[str, list[Path]]

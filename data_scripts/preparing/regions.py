@@ -173,12 +173,12 @@ def _turn(degrees: float) -> np.ndarray:
     return np.array([(cosine, sine), (-sine, cosine)])
 
 
-def draw_regions(regions: Sequence[Region], height: int, width: int, overlap: str, background: int = 0) -> Drawn:
+def draw_regions(regions: Sequence[Region], height: int, width: int, overlap: str) -> Drawn:
     """Return the ids of regions drawn in order. Under "smaller", larger ones are drawn first."""
     patches = [(region.id, region.shape(height, width)) for region in regions]
     if overlap == "smaller":
         patches.sort(key=lambda drawn: -np.count_nonzero(drawn[1][2]))  # stable: of equal ones, the later is on top
-    ids, owner = np.full((height, width), background, np.uint8), np.full((height, width), -1, np.int32)
+    ids, owner = np.zeros((height, width), np.uint8), np.full((height, width), -1, np.int32)
     for number, (value, (top, left, inside)) in enumerate(patches):
         place = np.s_[top : top + inside.shape[0], left : left + inside.shape[1]]
         ids[place][inside] = value
