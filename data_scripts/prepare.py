@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"error: {line}", file=sys.stderr)
         shown = f" ({MOST_ERRORS} shown)" if len(error.lines) > MOST_ERRORS else ""
         remedy = "repair them, or give --skip_bad to leave them out"
-        print(f"error: {len(error.lines)} bad files{shown}: nothing was written; {remedy}", file=sys.stderr)
+        files = "bad file" if len(error.lines) == 1 else "bad files"
+        print(f"error: {len(error.lines)} {files}{shown}: nothing was written; {remedy}", file=sys.stderr)
         return 1
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -515,7 +515,7 @@ def test_wrong_yolo_lines(source, out, line, complaint, capsys):
     assert run(source, out) == 1 and not out.exists()
     first, last = capsys.readouterr().err.splitlines()
     complaint = complaint.format(yaml=source / "data.yaml")
-    assert f"{source}/labels/b.txt: line 3 {complaint}" in first and "1 bad files" in last
+    assert f"{source}/labels/b.txt: line 3 {complaint}" in first and "1 bad file:" in last
     assert run(source, out, "--skip_bad") == 0 and [path.name for path in (out / "masks/train").iterdir()] == ["a.png"]
     (source / "images" / "a.jpg").unlink()
     assert run(source, out, "--skip_bad", "--overwrite") == 1
@@ -841,6 +841,14 @@ def test_wrong_label_studio_results(source, out, result, complaint, capsys):
     assert complaint in line and "export.json" in line
 
 
+def test_label_studio_one_label_without_a_list(source, out):
+    photo(source / "a.jpg")
+    write_json(source / "export.json", [task([region("labels", "car", points=percent(0, 0, 4, 6))], "a.jpg")])
+    text = (source / "export.json").read_text()
+    (source / "export.json").write_text(text.replace('["car"]', '"car"'))
+    assert run(source, out) == 0 and classes(out) == {"background": 0, "car": 1}
+
+
 def test_label_studio_photos_without_regions(source, out, capsys):
     tasks = [task([region("polygonlabels", "car", points=percent(0, 0, 4, 6))], "a.jpg"), task([], "b.jpg")]
     for name in "ab":
@@ -1037,8 +1045,14 @@ def test_datasets_arrays(source, out, nested):
 def test_datasets_with_ragged_arrays(source, out, capsys):
     saved(source, [halves(0, 2).tolist(), [[0, 1], [2]]], feature=List(List(Value("uint8"))))
     assert run(source, out) == 1 and not out.exists()
-    assert "row 1 of split train, column label is not as datasets writes it" in capsys.readouterr().err
+    assert "row 1 of split train, column label is no array (height, width) of ids" in capsys.readouterr().err
     assert run(source, out, "--skip_bad") == 0 and np.array_equal(mask(out, "row_000000"), halves(0, 2))
+
+
+@pytest.mark.parametrize(("kind", "value"), [("string", "x"), ("float32", 0.5), ("float32", float("nan"))])
+def test_datasets_with_arrays_of_no_ids(source, out, kind, value, capsys):
+    saved(source, [[[value] * 8] * 6], feature=List(List(Value(kind))))
+    assert run(source, out) == 1 and "column label is no array (height, width) of ids" in capsys.readouterr().err
 
 
 def test_datasets_without_masks(source, out, capsys):
@@ -1129,7 +1143,7 @@ def test_photos_with_bad_annotations_can_be_left_out(source, out, tool, capsys):
         photo(source / f"{name}.jpg")
     if tool == "coco":
         images = [{"id": name, "file_name": f"{name}.jpg"} for name in "abc"]
-        rows = [("a", 1, [good]), ("b", 1, [wrong]), ("b", 1, [good]), ("c", 9, [good])]
+        rows = [("a", 1, [good]), ("b", 1, [wrong]), ("b", 1, [wrong]), ("b", 1, [good]), ("c", "1", [good])]
         write_json(source / "a.json", coco(rows, images=images))
     elif tool == "labelme":
         for name, points in (("a", good), ("b", wrong)):

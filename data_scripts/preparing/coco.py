@@ -9,7 +9,7 @@ from pathlib import Path
 from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
 from .drawing import Sheet, choose_overlap, explain_rest, left_out, number_classes
-from .found import SEVERAL, Found, as_written_by, by_id, count, json_head, refuse_several, some, split_of
+from .found import EXPORT, SEVERAL, Found, as_written_by, by_id, count, json_head, refuse_several, some, split_of
 from .regions import Region, Shape, pixels, points_of, polygon
 from .rle import decode_coco
 
@@ -163,8 +163,8 @@ def _read_file(
                 image, own = entry["image_id"], regions[entry["image_id"]]
                 if entry["category_id"] not in ids:
                     raise DataError(
-                        f"{found.root / name} has category {entry['category_id']}, which categories does not list: "
-                        "correct it, or export it again"
+                        f"{found.root / name} has category {entry['category_id']!r:.40}, which categories does not "
+                        f"list: {EXPORT}"
                     )
                 shape, reason = _shape(entry.get("segmentation"))
                 if shape is None:
@@ -172,7 +172,8 @@ def _read_file(
                 else:
                     own.append(Region(ids[entry["category_id"]], shape))
         except DataError as error:
-            annotated.errors.append(str(error))
+            if image is None or image not in wrong:  # a line for each photo
+                annotated.errors.append(str(error))
             wrong.add(image)
     split, listed, bad = split_of(path.with_suffix("")), [], set()
     for entry in content["images"]:

@@ -21,7 +21,7 @@ from .annotated import (
     is_background,
     is_nothing,
 )
-from .found import count, some
+from .found import EXPORT, count, some
 from .regions import ALL, HIDDEN, Region, draw_regions
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class Sheet:
         try:
             drawn = draw_regions(self.regions, *size, overlap)
         except DataError as error:
-            raise DataError(f"{self.where}: {describe(image)}: {error}") from error
+            raise DataError(f"{self.where}: {describe(image)}: {error}; {EXPORT}") from error
         return drawn if size == upright else Drawn(turned_with(drawn.ids, image), drawn.remarks)
 
     def maker(self, overlap: str) -> Callable[[], Drawn]:

@@ -20,6 +20,7 @@ SPLITS = {
 SIDECARS = {"thumbs.db", "desktop.ini"}
 SEVERAL = "photos of whose name there are several (give folders in the annotations, or rename the photos)"
 HEAD = 4096  # bytes of a JSON file that show what it is
+EXPORT = "correct it, or export it again"
 T = TypeVar("T")
 
 
@@ -133,7 +134,7 @@ def read_json(path: Path) -> object:
     try:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {' '.join(str(error).split())}") from error
+        raise DataError(f"{path} is not JSON: {' '.join(str(error).split())}; {EXPORT}") from error
 
 
 @contextmanager
@@ -145,8 +146,9 @@ def as_written_by(tool: str, where: object) -> Iterator[None]:
         raise
     except (TypeError, KeyError, ValueError, AttributeError, IndexError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        remedy = "correct it, or export it again"
-        raise DataError(f"{where} is not as {tool} writes it: {reason:.200}; {remedy}") from error
+        if isinstance(error, (TypeError, AttributeError)):  # Python's words tell users nothing
+            reason = "a value has the wrong type"
+        raise DataError(f"{where} is not as {tool} writes it: {reason:.200}; {EXPORT}") from error
 
 
 @lru_cache(maxsize=16384)

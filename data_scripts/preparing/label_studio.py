@@ -153,7 +153,8 @@ def _results(task: dict, annotated: Annotated) -> list[dict] | None:
 def _labels(result: dict) -> list[str]:
     value = result.get("value", result)
     keys = (*LABELS, "labels") if SHAPES & value.keys() else LABELS
-    return next(([str(label) for label in value[key]] for key in keys if value.get(key)), [])
+    labels = next((value[key] for key in keys if value.get(key)), [])
+    return [labels] if isinstance(labels, str) else [str(label) for label in labels]
 
 
 def _regions(
