@@ -288,6 +288,11 @@ def test_a_damaged_record(source, out, content, capsys):
     assert run(source, out, "--overwrite") == 0
 
 
+def test_a_record_that_cannot_be_read(source, out, capsys):
+    (out / "prepared.json").mkdir(parents=True)
+    assert run(source, out) == 1 and "json: Is a directory; make room or allow reading" in error(capsys)
+
+
 def test_an_error_leaves_a_first_result_alone(source, out, capsys):
     assert run(source, out) == 0
     before = files(out)

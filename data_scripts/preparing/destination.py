@@ -28,7 +28,7 @@ from .found import some
 RECORD, TEMPORARY, LOCK = "prepared.json", ".prepare.tmp", ".lock"
 FOLDERS = ("images", "masks")
 OURS = {*FOLDERS, CLASS_FILE, RECORD, TEMPORARY, LOCK, UNFINISHED, *(f".{name}.old" for name in FOLDERS)}
-ROOM = "make room or allow writing there, or name another DESTINATION"
+ROOM = "make room or allow reading and writing there, or name another DESTINATION"
 
 
 class Destination:
@@ -147,7 +147,9 @@ def _record(root: Path) -> dict:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}; {ROOM}") from error
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}): give --overwrite to write everything anew") from error
     kinds = {"source": str, "files": list, "names": dict, "merged": dict, "corrected": bool, "classes": str}
     if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in kinds.items()):
