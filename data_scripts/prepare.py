@@ -69,7 +69,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--mask_values",
         choices=FORMS,
-        help="mask values are class ids, grey levels such as 0, 128, 255 (levels), or colours (default: recognised)",
+        help="mask values are class ids, grey levels such as 0, 128, 255 (levels), colours, or numbers of objects "
+        "(default: recognised, apart from the last); objects become one class",
     )
     parser.add_argument(
         "--overlap",

@@ -457,7 +457,7 @@ def test_the_program(source, out):
     assert result.returncode == 0 and not result.stderr, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0] == f"{source}: mask files" and lines[1] == "  photos: 2 (not divided into splits)"
-    assert lines[-1].split("  #")[0].endswith(f"train_seg.py --dataset_path {out}") and "a fifth" in lines[-1]
+    assert f"train_seg.py --dataset_path {out} --model streetnet" in lines[-1] and "a fifth" in lines[-1]
     again = subprocess.run(command(source / "nothing", out), cwd=ROOT, capture_output=True, text=True)
     assert (
         again.returncode == 1

@@ -104,6 +104,33 @@ def test_16_bit_ids_are_numbered_anew(source, out, capsys):
     assert "300 became 1, 1000 became 2" in capsys.readouterr().out
 
 
+def test_numbers_of_objects_become_one_class(source, out, capsys):
+    """Cellpose, ImageJ and others number cells; 255 is one too."""
+    cells = np.zeros((6, 8), np.uint16)
+    cells[:4] = np.arange(32).reshape(4, 8) * 40
+    cells[0, 3] = 255
+    one_pair(source, cells)
+    assert run(source, out) == 0
+    assert "there are 32 ids: if they number objects, such as cells, run again with --mask_values objects" in (
+        capsys.readouterr().out
+    )
+    assert run(source, out, "--mask_values", "objects", "--overwrite") == 0
+    assert np.array_equal(mask(out, "a"), np.minimum(cells, 1)) and classes(out) == {"background": 0, "object": 1}
+    assert "masks number objects: 31 different values became one class" in capsys.readouterr().out
+
+
+def test_objects_in_colours_and_without_a_background(source, out, capsys):
+    painted = paint(halves(0, 1), (0, 0, 0), (9, 200, 30))
+    painted[0, -1] = (250, 1, 2)
+    one_pair(source, painted)
+    (source / "classes.txt").write_text("nothing here\ncell\n")
+    assert run(source, out, "--mask_values", "objects") == 0
+    assert np.array_equal(mask(out, "a"), halves(0, 1)) and classes(out) == {"nothing here": 0, "cell": 1}
+    save(source / "masks" / "a.png", halves(3, 7))
+    assert run(source, out, "--mask_values", "objects", "--overwrite") != 0
+    assert "--mask_values objects: the masks hold no background: no pixel is 0" in capsys.readouterr().err
+
+
 def test_16_bit_levels(source, out):
     one_pair(source, halves(0, 1).astype(np.uint16) * 65535)
     assert run(source, out, "--mask_values", "levels") == 0
@@ -119,7 +146,7 @@ def test_more_than_254_ids_are_refused(source, out, capsys):
     one_pair(source, np.arange(400, dtype=np.uint16).reshape(20, 20))
     assert run(source, out) == 1 and not out.exists()
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "400 different values" in error and "instances" in error
+    assert error.count("\n") == 1 and "400 different values" in error and "--mask_values objects" in error
 
 
 def with_palette(array: np.ndarray, *palette) -> Image.Image:

@@ -4,6 +4,7 @@ All masks are looked at once before any is written, because only all of them tog
 
     ids         Grey levels or palette indices are kept as they are if they fit into 0 to 254.
     levels      0 and 255 become 0 and 1, and levels that divide 0 to 255 evenly (0, 128, 255) become 0, 1, 2, ...
+    objects     Masks that number cells or other objects: 0 is the background, everything else is one class.
     colours     One class for each colour; black is the background. A palette that differs between files is read so too.
     blends      Where masks were smoothed, or saved as JPEG, pixels between two classes have a colour of neither. They
                 take the class, among those within 2 pixels, whose colour is nearest.
@@ -40,7 +41,9 @@ from .scanning import Scan, as_colors, as_table, read_values, scan, total
 UNEVEN = 3  # levels differ from an even division of 0 to 255 by at most so much
 MANY_LEVELS, MANY_COLORS = 17, 65  # so many grey levels or colours may be the noise of a JPEG
 MOST_BLENDS = 0.2  # share of a mask's pixels
-FORMS = ("ids", "levels", "colors")
+FORMS = ("ids", "levels", "colors", "objects")
+MANY_IDS = 30  # so many ids without a name may number objects
+OBJECTS = "if they number objects, such as cells, run again with --mask_values objects"
 NAME_THEM = ": rename them in the new classes.yaml, or give them another class's name there and run again"
 TURNED = (
     "masks that are rotated with their photo, because only the photo has an orientation tag; if they look wrong "
@@ -123,6 +126,8 @@ def understand(
     if not scans:
         raise BadFiles(filter(None, errors))
     whole = total(scans)
+    if asked == "objects":
+        return _objects(whole, listed), errors
     if _is_noisy(whole, listed):
         whole = replace(whole, lossy=True)
     if asked == "colors" or asked is None and _are_colors(whole, listed):
@@ -182,7 +187,7 @@ def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
         guesses.append(f"255 always means ignored, and ids go up to 254, so ids have changed: {some(changed)}")
     elif len(values) > MOST_CLASSES:
         raise DataError(
-            f"the masks hold {len(values)} different values: these are not class ids (photos? depth? instances?)"
+            f"the masks hold {len(values)} different values: these are not class ids (photos? depth?); {OBJECTS}"
         )
     unnamed = [value for value in values if value not in names and ids[value] != IGNORE_INDEX]
     if listed is None:
@@ -193,6 +198,8 @@ def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
         guesses.append(
             f"the masks do not say what their ids mean: {GIVE_NAMES}{_if(0 in ids, '; 0 is the background')}"
         )
+        if len(unnamed) > MANY_IDS:
+            guesses.append(f"there are {len(unnamed)} ids: {OBJECTS}")
     elif unnamed:
         guesses.append(f"{listed.where} has no name for {some(f'id {value}' for value in unnamed)}{NAME_THEM}")
         names |= {value: f"class_{value}" for value in unnamed}
@@ -207,6 +214,23 @@ def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
     table = np.array([ids[value] for value in values], np.uint8)
     strange = {ids[value]: f"pixels of ids that {listed.where} does not name" for value in unnamed} if listed else {}
     return Encoding("ids", np.array(values), table, {}, classes, facts, guesses, strange)
+
+
+def _objects(whole: Scan, listed: ClassList | None) -> Encoding:
+    """Make one class of all objects. 0, or black, is the background."""
+    values = sorted(whole.counts)
+    if whole.lossy:
+        raise DataError(JPEGS)
+    if values[0] != 0 or len(values) < 2:
+        missing = "background: no pixel is 0" if values[0] else "object: every pixel is 0"
+        raise DataError(f"--mask_values objects: the masks hold no {missing}")
+    names, guesses = [BACKGROUND, "object"], [f"the objects have no name: {GIVE_NAMES}"]
+    if listed and len(listed.names) == 2:
+        names, guesses = [listed.names[key] for key in sorted(listed.names)], []
+    classes = [FoundClass(name, number) for number, name in enumerate(names)]
+    facts = [f"masks number objects: {len(values) - 1} different values became one class"]
+    form = "colour" if whole.form == "colour" else "ids"
+    return Encoding(form, np.array(values), np.minimum(values, 1).astype(np.uint8), {}, classes, facts, guesses, {})
 
 
 def _starts_at_one(names: dict[int, str], values: list[int]) -> bool:
@@ -224,7 +248,7 @@ def _number(values: list[int], names: dict[int, str]) -> dict[int, int]:
     if len(wanted) > MOST_CLASSES:
         raise DataError(
             f"the masks hold {len(values)} different values up to {values[-1]}: these are not class ids, of which at "
-            f"most {MOST_CLASSES} fit (photos? depth? instances?)"
+            f"most {MOST_CLASSES} fit (photos? depth?); {OBJECTS}"
         )
     return {value: number for number, value in enumerate(wanted)}
 

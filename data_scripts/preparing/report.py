@@ -92,5 +92,5 @@ def _next(root: Path, written: Written) -> list[str]:
     return [
         f"Wrote {root}: images/, masks/ and classes.yaml. Next:",
         f"  python -m data_scripts.check {folder}",
-        f"  accelerate launch train_seg.py --dataset_path {folder}{held_out}",
+        f"  accelerate launch train_seg.py --dataset_path {folder} --model streetnet --max_train_time 2h{held_out}",
     ]
