@@ -138,7 +138,15 @@ def read_runs(folders: Iterable[Path], scores: str, flags: Flags) -> tuple[list[
 
 def is_repeated(run: FinishedRun, other: FinishedRun) -> bool:
     """Whether two runs are one experiment: equal flags, seed and scores, which tell nothing about noise."""
-    return (run.flags, run.images, run.seed) == (other.flags, other.images, other.seed) and run.iou == other.iou
+    same = (run.flags, run.images, run.seed) == (other.flags, other.images, other.seed)
+    if not same or run.iou.keys() != other.iou.keys():
+        return False
+    return all(is_equal(score, other.iou[name]) for name, score in run.iou.items())
+
+
+def is_equal(score: float, other: float) -> bool:
+    """Whether two scores are equal; two undefined ones (nan) are."""
+    return score == other or (math.isnan(score) and math.isnan(other))
 
 
 def read_run(folder: Path, scores: str, flags: Flags) -> FinishedRun:

@@ -183,8 +183,9 @@ def test_without_a_second_seed_no_noise_is_known(in_process, tmp_path, capsys):
     assert [row["margin"] for row in read_csv(tmp_path / "page" / "groups.csv")] == ["", ""]
 
 
-def test_equal_numbers_of_an_equal_seed_are_one_run(tmp_path):
-    one = make_run(tmp_path / "one", iou=0.5)
+@pytest.mark.parametrize("iou", [0.5, {"sky": 0.5, "building": None}], ids=["all classes", "a class is absent"])
+def test_equal_numbers_of_an_equal_seed_are_one_run(iou, tmp_path):
+    one = make_run(tmp_path / "one", iou=iou)
     shutil.copytree(one, tmp_path / "copy")
     runs, left_out = read_runs([one, tmp_path / "copy", one], "best/training.json", report.known_flags())
     assert len(runs) == 1
