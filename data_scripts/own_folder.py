@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .class_file import CLASS_FILE, read_classes
 from .labels import DataError, LabelInfo
-from .listing import list_images, name_key, note, refuse_folder, some_of
+from .listing import IMAGE_SUFFIXES, list_images, name_key, note, refuse_folder, some_of, visible_files
 from .reader import FORMATS
 
 IMAGES, MASKS = ("images",), ("masks", "labels", "annotations")
@@ -66,6 +66,7 @@ def load_folder(root: Path, flag: str) -> tuple[dict[str, list[Row]], LabelInfo]
             f"that has one with {prepare_command(root)}"
         )
     labels, _ = read_classes(root / CLASS_FILE)
+    _name_others(root, places)
     found = {split: _pair(split, *folders) for split, folders in places.items()}
     note(f"{root} has {', '.join(f'{len(rows)} {split}' for split, rows in found.items())} images")
     command = prepare_command(root)
@@ -81,45 +82,57 @@ def _places(root: Path) -> dict[str, tuple[Path, Path | None]]:
     """Return the folders of images and masks by split. Without folders of splits, all images are "train"."""
     images, above, below = _child(root, IMAGES), {}, {}
     for split, names in SPLIT_FOLDERS.items():
-        folder = _child(root, names)
-        if folder is not None and (inside := _child(folder, IMAGES)) is not None:
-            above[split] = (inside, _masks(folder))
+        folder = _one_of([path for path in _children(root, names) if _children(path, IMAGES)])
+        if folder is not None:
+            above[split] = (_child(folder, IMAGES), _child(folder, MASKS))
         if images is not None and (folder := _child(images, names)) is not None:
-            masks = _masks(root)
+            masks = _child(root, MASKS)
             below[split] = (folder, masks and _child(masks, names))
     if above and images is not None:
         raise DataError(f"{root} has both {images} and {next(iter(above.values()))[0]}: keep one arrangement of splits")
-    if below:
-        _name_others(images, [folder for folder, _ in below.values()])
     if above or below or images is None:
         return above or below
-    return {"train": (images, _masks(root))}
+    return {"train": (images, _child(root, MASKS))}
+
+
+def _children(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return the subfolders with one of `names`, in upper or lower case, in the order of `names`."""
+    try:
+        children = [path for path in sorted(folder.iterdir()) if path.name.casefold() in names and path.is_dir()]
+    except OSError as error:
+        refuse_folder(error)
+    return sorted(children, key=lambda path: names.index(path.name.casefold()))
 
 
 def _child(folder: Path, names: Sequence[str]) -> Path | None:
-    """Return the subfolder with the first of `names`, in upper or lower case, or None."""
-    try:
-        children = {path.name.casefold(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir()}
-    except OSError as error:
-        refuse_folder(error)
-    return next((children[name] for name in names if name in children), None)
+    """Return the subfolder with one of `names`, or None. Raises `DataError` if several hold images."""
+    return _one_of(_children(folder, names))
 
 
-def _masks(folder: Path) -> Path | None:
-    """Return the subfolder that holds masks, or None. Raises `DataError` if several do."""
-    there = [path for path in (_child(folder, [name]) for name in MASKS) if path is not None]
-    if len(there) > 1:
-        there = [path for path in there if list_images(path)]
-    if len(there) > 1:
-        raise DataError(f"{folder} has masks in {' and in '.join(path.name for path in there)}: rename all but one")
-    return there[0] if there else None
+def _one_of(folders: Sequence[Path]) -> Path | None:
+    """Return the only one of `folders`, or of several the only one that holds images, or None without any."""
+    if len(folders) < 2:
+        return folders[0] if folders else None
+    filled = [folder for folder in folders if _holds_images(folder)]
+    if len(filled) > 1:
+        both = " and in ".join(folder.name for folder in filled)
+        raise DataError(f"{filled[0].parent} has files in {both}: merge these folders, or rename all but one")
+    return (filled or folders)[0]
 
 
-def _name_others(images: Path, parts: Sequence[Path]) -> None:
-    """Name the images beside the folders of the splits."""
-    others = [path for path in list_images(images) if not any(part in path.parents for part in parts)]
-    if others:
-        note(f"images of {images} in no split are left out ({len(others)}): {_names(others, images)}")
+def _holds_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in visible_files(folder))
+
+
+def _name_others(root: Path, places: dict[str, tuple[Path, Path | None]]) -> None:
+    """Name the images and masks beside the folders of the splits: in `images/extra`, or in `extra/images`."""
+    parts = [folder for pair in places.values() for folder in pair if folder is not None]
+    beside = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name.casefold() not in IMAGES + MASKS]
+    for kind, names in (("images", IMAGES), ("masks", MASKS)):
+        for folder in [path for place in (root, *beside) for path in _children(place, names) if path not in parts]:
+            others = [path for path in list_images(folder) if not any(part in path.parents for part in parts)]
+            if others:
+                note(f"{kind} of {folder} in no split are left out ({len(others)}): {_names(others, folder)}")
 
 
 def _pair(split: str, images: Path, masks: Path | None) -> list[Row]:

@@ -133,6 +133,28 @@ def test_what_is_left_out_is_counted_and_named(tmp_path, capsys):
     assert "Thumbs" not in said and "._a" not in said and "notes" not in said
 
 
+def test_whole_folders_that_are_left_out_are_named_once(tmp_path, capsys):
+    pairs = {f"{split}/images/{split}.jpg": f"{split}/masks/{split}.png" for split in ("train", "train2")}
+    root = own(tmp_path / "above", pairs)
+    other = own(tmp_path / "below", {"images/train/a.jpg": "masks/train/a.png"})
+    write_mask(other / "masks/extra/x.png")
+    assert recognize(str(root)) == recognize(str(other)) == "folder"
+    assert names(root) == {"train": ["train"]} and names(other) == {"train": ["a"]}
+    said = capsys.readouterr().out
+    for line in (
+        f"note: images of {root}/train2/images in no split are left out (1): train2.jpg\n",
+        f"note: masks of {root}/train2/masks in no split are left out (1): train2.png\n",
+        f"note: masks of {other}/masks in no split are left out (1): extra/x.png\n",
+    ):
+        assert said.count(line) == 1, said
+
+
+def test_two_folders_of_one_split_are_refused_above_images_too(tmp_path):
+    pairs = {f"{split}/images/{split}.jpg": f"{split}/masks/{split}.png" for split in ("train", "training")}
+    with pytest.raises(DataError, match="has files in train and in training: merge these folders"):
+        names(own(tmp_path, pairs))
+
+
 def test_an_image_whose_name_ends_like_a_mask_keeps_its_own_mask(tmp_path):
     pairs = {"images/a.jpg": "masks/a.png", "images/a_mask.jpg": "masks/a_mask.png", "images/b.jpg": "masks/b_mask.png"}
     data, _ = load_source("folder", str(own(tmp_path, pairs)))
@@ -197,7 +219,15 @@ def other_names(root):
 
 def two_mask_folders(root):
     shutil.copytree(root / "masks", root / "labels")
-    return "masks and in labels: rename all but one"
+    return "masks and in labels: merge these folders, or rename all but one"
+
+
+def two_splits_of_a_kind(root):
+    for path in sorted((root / "images").iterdir()):
+        for name in ("train", "training"):
+            (root / "images" / name).mkdir(exist_ok=True)
+            shutil.copy(path, root / "images" / name)
+    return "train and in training: merge these folders, or rename all but one"
 
 
 def two_arrangements(root):
@@ -212,7 +242,11 @@ def no_images(root):
 
 
 @pytest.mark.parametrize(
-    "damage", [no_classes, no_masks, only_tests, other_names, two_mask_folders, two_arrangements, no_images]
+    "damage",
+    [
+        *(no_classes, no_masks, only_tests, other_names, two_mask_folders, two_splits_of_a_kind, two_arrangements),
+        no_images,
+    ],
 )
 def test_a_folder_that_cannot_be_read_is_refused_in_one_line(damage, tmp_path):
     root = own(tmp_path / "a b", {f"images/{i}.jpg": f"masks/{i}.png" for i in range(3)})
