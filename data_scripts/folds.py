@@ -11,6 +11,7 @@ may use every room, and nothing imports it.
 """
 
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -53,8 +54,13 @@ def refuse_repeated(names: list[str], splits: str) -> None:
     """Raise DataError if two images share a name, because a folds file could not tell them apart."""
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-
         raise DataError(f"several images of {splits} are named {twice}, so a fold cannot hold one out: rename one")
+
+
+def refuse_more_than(available: int, what: str, number: int) -> None:
+    """Raise DataError if there are fewer images, or groups of them, than folds."""
+    if number > available:
+        raise DataError(f"--number {number} is more than there are {what} ({available}): give a smaller one")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -80,6 +86,8 @@ def main(argv: list[str] | None = None) -> None:
             raise DataError(f"--number {args.number} is too small: give 2 or more")
         if args.file.exists():
             raise DataError(f"{args.file} exists already: delete it or choose another name")
+        if not os.access(args.file.parent, os.W_OK):
+            raise DataError(f"cannot write {args.file}: choose a folder that exists and can be written")
         dataset = args.dataset or recognize(args.folder, flag="FOLDER", on_hub="--dataset hub")
         columns = args.image_column, args.label_column
         if any(columns) and dataset != "hub":
@@ -87,7 +95,9 @@ def main(argv: list[str] | None = None) -> None:
         data, labels = load_source(dataset, args.folder, columns, "FOLDER")
         images = training_split(*(data[split] for split in TRAIN_ON[args.train_on] if split in data))
         refuse_repeated(images["name"], args.train_on)
+        refuse_more_than(len(images), "images", args.number)
         counts, groups = counts_and_groups(images, labels, args.group_by)
+        refuse_more_than(len(np.unique(groups)), "groups of images that belong together", args.number)
         folds = make_folds(images["name"], counts, groups, args.number)
         text = json.dumps(folds, indent=1) + "\n"
         write_whole(args.file, lambda path: path.write_text(text), "choose a folder that can be written")

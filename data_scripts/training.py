@@ -12,7 +12,7 @@ from .catalog import TRAIN_ON, source_of
 from .copyblob import BlobBank, build_bank, parse_rules
 from .evaluation import Scoring, load_evaluation
 from .file_checks import check_data, fit_crop
-from .fold_files import Division, divided, load_data
+from .fold_files import Division, divided
 from .hub_data import columns_of
 from .labels import DataError, LabelInfo
 from .listing import note
@@ -21,6 +21,7 @@ from .pixels import Pixels, build_decoded
 from .sampling import inverse_frequency, make_order, repeated, training_split
 from .sources import load_source
 from .transforms import EvalTransform, RareClasses, SharedEpoch, TrainTransform
+from .val_share import sequences_of
 
 STRETCHED = 1.2  # change of an image's shape that the user should know of
 
@@ -70,15 +71,21 @@ def load_to_look_at(options: DivisionOptions) -> tuple[DatasetDict, LabelInfo, s
     """Return the splits of a data set to look at, their label set, and an empty string.
 
     If a bad file prevents the division into training and validation images, return the splits as they are in the
-    folder, and the reason. So each file can still be looked at. Raises `DataError` if a flag has no effect.
+    folder, and the reason. So each file can still be looked at. Raises `DataError`, before any image is read, if a flag
+    is wrong or has no effect.
     """
     if options.train_on != "train" and options.fold is None:
         raise DataError(f"--train_on {options.train_on} has no effect without --fold: every split is looked at anyway")
+    data, labels = load_source(options.dataset, options.path, columns_of(options))
+    division = division_of(options)
+    division.refuse_unused(data, options.path or options.dataset)
+    if division.group_by is not None:
+        sequences_of(data["train"]["name"], division.group_by)
     try:
-        data, labels = load_data(options.dataset, options.path, division_of(options), columns_of(options))
-        return data, labels, ""
+        return divided(data, labels, division, options.dataset, options.path), labels, ""
     except DataError as error:
-        data, labels = load_source(options.dataset, options.path, columns_of(options))
+        if division.fold is not None:  # which reads no image
+            raise
         return data, labels, str(error)
 
 

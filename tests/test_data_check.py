@@ -372,6 +372,30 @@ def test_splits_to_train_on_matter_for_a_fold_only(own, capsys):
     assert "--train_on train+val has no effect without --fold" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--val_share 0.2", "--val_share has no effect"),
+        ("--folds none.json --fold 1", "cannot read --folds none.json"),
+        ("--folds {folds} --fold a", "names nobody: there is no such image"),
+        ("--group_by (", "--group_by ( is not a regular expression"),
+        ("--group_by x(y)", "--group_by x(y) does not match the image"),
+    ],
+)
+@pytest.mark.parametrize("program", [check, eda])
+def test_a_wrong_flag_is_one_line_before_any_file_is_read(program, flags, message, own, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(program, "take_survey", None)
+    (tmp_path / "folds.json").write_text('{"a": ["nobody"]}')
+    if "--group_by" in flags:
+        for folder in ("images", "masks"):
+            shutil.rmtree(own / folder / "val")
+    flags = flags.format(folds=tmp_path / "folds.json").split()
+    with pytest.raises(SystemExit):
+        program.main([str(own), *([str(tmp_path / "page")] if program is eda else []), *flags])
+    said = capsys.readouterr()
+    assert message in said.err and said.err.count("\n") == 1 and said.out.count("note: ") == 1
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
 def test_an_unreadable_file_is_a_finding(own, looked):
     (own / "images/train/photo 00.png").chmod(0)

@@ -206,7 +206,8 @@ def test_images_that_look_alike_share_a_fold(in_process, city, tmp_path):
     ("flags", "message"),
     [
         (["--number", 1], "--number 1 is too small: give 2 or more"),
-        (["--number", 13], "cannot be divided into 13 parts"),
+        (["--number", 13], "--number 13 is more than there are images (12)"),
+        (["--number", 2, "--group_by", "(t)oycity"], "--number 2 is more than there are groups of images that"),
         (["--group_by", "("], "--group_by ( is not a regular expression"),
         (["--group_by", "x(y)"], "--group_by x(y) does not match the image"),
         (["--dataset", "kitti"], "(FOLDER) lacks the train folder of a kitti data set"),
@@ -218,6 +219,13 @@ def test_wrong_flags_of_the_program_are_one_line(in_process, city, tmp_path, cap
         in_process("data_scripts.folds", city, tmp_path / "folds.json", *flags)
     said = capsys.readouterr().err
     assert stop.value.code and message in said and said.count("\n") == 1 and not (tmp_path / "folds.json").exists()
+
+
+def test_what_cannot_be_written_is_refused_before_the_images_are_read(in_process, city, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("data_scripts.folds.counts_and_groups", None)
+    with pytest.raises(SystemExit):
+        in_process("data_scripts.folds", city, tmp_path / "missing" / "folds.json")
+    assert "choose a folder that exists and can be written" in capsys.readouterr().err
 
 
 def test_folds_of_a_data_set_of_the_datasets_library(in_process, tmp_path, capsys):
