@@ -11,13 +11,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from datasets import DatasetDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data_scripts.catalog import DATASETS  # noqa: E402
+from data_scripts.fold_files import load_data  # noqa: E402
+from data_scripts.labels import DataError, LabelInfo  # noqa: E402
 from data_scripts.reader import read_image, read_label  # noqa: E402
-from data_scripts.sources import load_source  # noqa: E402
 from metrics.figures import iou  # noqa: E402
 from metrics.intervals import image_counts  # noqa: E402
+from seg_runs.errors import one_line_errors  # noqa: E402
 
 BINS = ((16, 16, 8), (8, 8, 6), (8, 4, 4), (6, 1, 2), (1, 1, 2))  # (rows, columns, levels per colour), fine to coarse
 
@@ -62,10 +66,15 @@ def score(pairs, num_classes: int) -> np.ndarray:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="minicity")
+    parser.add_argument("--dataset", default="minicity", choices=tuple(DATASETS))
     parser.add_argument("--dataset_path")
-    args = parser.parse_args(argv)
-    data, labels = load_source(args.dataset, args.dataset_path)
+    with one_line_errors(DataError):
+        args = parser.parse_args(argv)
+        print_scores(*load_data(args.dataset, args.dataset_path))
+
+
+def print_scores(data: DatasetDict, labels: LabelInfo) -> None:
+    """Fit the training split, and print the scores on the validation split."""
 
     def pairs(split):
         for row in data[split]:

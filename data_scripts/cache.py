@@ -199,9 +199,16 @@ def main() -> None:
     )
     parser.add_argument("--clear", action="store_true", help="delete the cached folders")
     asked, root = parser.parse_args().clear, cache_root()
-    for folder in folders(root):
-        size = size_of(folder) / 1e6
-        print(f"{size:10.1f} MB  {folder}{f'  {clear(folder)}' if asked else ''}")
+    try:
+        for folder in folders(root):
+            size = size_of(folder) / 1e6
+            print(f"{size:10.1f} MB  {folder}{f'  {clear(folder)}' if asked else ''}")
+    except OSError as error:
+        work, need = ("clear", "writable") if asked else ("read", "readable")
+        raise SystemExit(
+            f"error: cannot {work} the cache {root}: {error.strerror or error}; make it {need}, or "
+            "MINICITY_SEG_CACHE=FOLDER names another"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import yaml
 from conftest import ROOT, launch
 from PIL import Image
 
+from benchmarks import pixel_baseline
 from data_scripts import prepare
 from data_scripts.arguments import DataOptions
 from data_scripts.class_file import default_palette
@@ -434,6 +435,15 @@ def test_a_division_without_effect_is_refused(options, flag, tmp_path):
     assert held_out(root) == ["v"]
     with pytest.raises(DataError, match=f"{flag} has no effect, because .* has validation images"):
         held_out(root, *options)
+
+
+def test_the_baseline_of_pixels_is_scored_on_the_images_that_are_held_out(tmp_path, capsys):
+    flags = ["--dataset", "folder", "--dataset_path"]
+    pixel_baseline.main([*flags, str(yards(tmp_path))])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("mIoU 0.")
+    with pytest.raises(SystemExit):
+        pixel_baseline.main([*flags, str(tmp_path / "nowhere")])
+    assert capsys.readouterr().err.startswith("error: no folder ")
 
 
 def test_a_damaged_mask_ends_the_division_in_one_line(tmp_path):

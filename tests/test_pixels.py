@@ -286,6 +286,14 @@ def test_clearing_leaves_folders_that_are_not_the_caches(tmp_path, monkeypatch):
     assert {path.name for path in root.iterdir()} == {".locks", "my_thesis", f"{OTHER}_{'3' * 16}"}
 
 
+@pytest.mark.parametrize("flags,done", [([], "read"), (["--clear"], "clear")])
+def test_a_cache_that_cannot_be_looked_at_is_one_line(flags, done, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINICITY_SEG_CACHE", str(tmp_path / ("x" * 300)))  # as a locked folder, which root may enter
+    monkeypatch.setattr("sys.argv", ["cache", *flags])
+    with pytest.raises(SystemExit, match=f"^error: cannot {done} the cache .*MINICITY_SEG_CACHE=FOLDER names another$"):
+        cache.main()
+
+
 def test_a_folder_without_its_files_is_made_again(capsys):
     folder = cache.cached_folder(GROUP, FOLDER, lambda folder: (folder / "value").write_text("first"))
     (folder / "value").unlink()

@@ -100,7 +100,9 @@ def test_refuses_a_full_folder_and_overwrites_only_its_own_names(tmp_path, capsy
     assert (tmp_path / "mine.txt").read_text() == "keep" and len(files(tmp_path)) == 4
 
 
-@pytest.mark.parametrize("flags", [["--train", "-1"], ["--size", "8", "64"], ["--seed", "-2"]])
+@pytest.mark.parametrize(
+    "flags", [["--train", "-1"], ["--size", "8", "64"], ["--size", "32", "4096"], ["--seed", "-2"]]
+)
 def test_bad_arguments_get_one_line(tmp_path, capsys, flags):
     assert main([str(tmp_path / "toy"), *flags]) == 1
     assert capsys.readouterr().err.count("\n") == 1
@@ -156,6 +158,12 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path, capsys):
     assert main([str(tmp_path / "file" / "toy"), "--train", "1"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: cannot write ") and said.count("\n") == 1 and str(tmp_path / "file") in said
+
+
+def test_a_folder_that_cannot_be_looked_at_is_one_line(tmp_path, capsys):
+    assert main([str(tmp_path / ("x" * 300)), "--train", "1"]) == 1  # as with a locked folder, which root may enter
+    said = capsys.readouterr().err
+    assert said.startswith("error: cannot read ") and said.endswith("; name another folder\n") and said.count("\n") == 1
 
 
 def test_ctrl_c_is_one_line(tmp_path, capsys, monkeypatch):

@@ -14,6 +14,8 @@ from ..files import UNFINISHED, write_whole
 from ..labels import DataError
 from .scene import make_scene
 
+WIDEST = 20  # width divided by height; far wider ones cannot be drawn
+
 
 def save(path: Path, image: np.ndarray) -> None:
     """Write a PNG atomically, so that a killed run leaves no half-written file."""
@@ -100,25 +102,36 @@ def main(argv: list[str] | None = None) -> int:
     add("--size", type=int, nargs=2, default=size, metavar=("H", "W"), help="pixels (default 512 1024)")
     add("--seed", type=int, default=0, help="same seed, same bytes (default 0)")
     add("--overwrite", action="store_true", help="write into a folder that is not empty")
-    args, problem = parser.parse_args(argv), None
-    if min(args.train, args.val, args.test, args.seed) < 0:
-        problem = "--train, --val, --test and --seed must be 0 or more"
-    elif not all(32 <= value <= 4096 for value in args.size):
-        problem = f"--size {args.size[0]} {args.size[1]}: height and width must lie in 32..4096"
-    elif args.out.exists() and not args.out.is_dir():
-        problem = f"{args.out} is a file; name a folder"
-    elif not args.overwrite and not free_to_draw(args.out):
-        problem = f"{args.out} is not empty; name another folder or add --overwrite"
+    args = parser.parse_args(argv)
     try:
+        problem = problem_of(args)
         if not problem:
             write_toycity(args.out, args.train, args.val, args.test, tuple(args.size), args.seed)
     except DataError as error:
         problem = error
+    except OSError as error:
+        problem = f"cannot read {error.filename or args.out}: {error.strerror or error}; name another folder"
     except KeyboardInterrupt:
         problem = f"interrupted; {args.out} is incomplete"
     if problem:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if problem else 0
+
+
+def problem_of(args: argparse.Namespace) -> str | None:
+    """Return what is wrong with the command line, in one line, or None."""
+    height, width = args.size
+    if min(args.train, args.val, args.test, args.seed) < 0:
+        return "--train, --val, --test and --seed must be 0 or more"
+    if not all(32 <= value <= 4096 for value in args.size):
+        return f"--size {height} {width}: height and width must lie in 32..4096"
+    if width > WIDEST * height:
+        return f"--size {height} {width}: the width must be at most {WIDEST} times the height"
+    if args.out.exists() and not args.out.is_dir():
+        return f"{args.out} is a file; name a folder"
+    if not args.overwrite and not free_to_draw(args.out):
+        return f"{args.out} is not empty; name another folder or add --overwrite"
+    return None
 
 
 def free_to_draw(out: Path) -> bool:
