@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from .temperatures import relevant
 
 RECORD = "best/training.json"  # has the scores on the validation images of the run
 MEANS = {"mean_iou": "mean IoU", "mean_accuracy": "mean accuracy", "overall_accuracy": "pixel accuracy"}
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/name; any other --dataset_name is a folder
 REPEATS = ("fold", "seed")  # flags by which runs of one group differ
 
 
@@ -218,7 +220,8 @@ def filled_in(given: dict, flags: Flags) -> dict:
         values.pop("epochs", None)
     if values.get("dataset") != "folder":  # elsewhere, --dataset names the data
         values.pop("dataset_path", None)
-    for key in ("dataset_path", "folds", "class_map"):  # the same file may lie elsewhere on another machine
+    folders = [] if HUB_ID.fullmatch(str(values.get("dataset_name"))) else ["dataset_name"]
+    for key in (*folders, "dataset_path", "folds", "class_map"):  # the same file may lie elsewhere on another machine
         values[key] = Path(values[key]).name if values.get(key) else None
     if values.get("eval_dataset"):
         values["eval_dataset"] = values["eval_dataset"][:1]

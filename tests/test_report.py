@@ -263,6 +263,15 @@ def test_the_same_data_elsewhere_are_the_same_images(tmp_path):
     assert found.gain(0) is None or found.gain(1) is None
 
 
+def test_a_saved_data_set_elsewhere_is_the_same_and_an_id_of_the_hub_is_kept(tmp_path):
+    runs = []
+    for i, name in enumerate(("saved", "../x/saved", "someone/saved", "another/saved")):
+        runs.append(make_run(tmp_path / str(i), iou=0.4 + i / 10))
+        args = yaml.safe_load((runs[i] / "args.yaml").read_text())
+        (runs[i] / "args.yaml").write_text(yaml.safe_dump({**args, "dataset": "hub", "dataset_name": name}))
+    assert [len(group.runs) for group in compare(runs).groups] == [1, 1, 2]
+
+
 # what is no complete run
 
 
