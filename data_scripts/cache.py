@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from .files import sync
 from .labels import DataError
@@ -158,6 +159,13 @@ def in_threads(function: Callable, rows: Sequence) -> Iterator:
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(rows), PARTS_AT_ONCE):
             yield from pool.map(function, rows[start : start + PARTS_AT_ONCE])
+
+
+def mapped(function: Callable, rows: Sequence, title: str, progress: bool) -> list:
+    """Return `function` of each row, computed in threads under a progress bar. An error ends the rows that wait."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found, off = pool.map(function, rows), None if progress else True  # None: on in a terminal
+        return list(tqdm(found, title, len(rows), leave=False, disable=off, unit="image"))
 
 
 def size_of(folder: Path) -> int:

@@ -1,14 +1,12 @@
 """Check every file of a split before any long work starts, and count the pixels of each class."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, DatasetDict
-from tqdm import tqdm
 
+from .cache import mapped
 from .findings import SMOOTHED, rare_classes
 from .labels import IGNORE_INDEX, DataError, LabelInfo, MaskError
 from .near_duplicates import equal_files
@@ -92,14 +90,7 @@ def check_split(
 
 
 def _check_rows(split: Dataset, labels: LabelInfo, name: str, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        rows = pool.map(lambda row: _check_row(row, labels), split)
-        bar = tqdm(rows, f"Checking {name}", len(split), leave=False, disable=not progress, unit="image")
-        try:
-            counts, sizes = zip(*bar, strict=True)
-        except DataError:
-            pool.shutdown(cancel_futures=True)
-            raise
+    counts, sizes = zip(*mapped(lambda row: _check_row(row, labels), split, f"Checking {name}", progress), strict=True)
     return np.stack(counts), np.array(sizes)
 
 

@@ -10,13 +10,12 @@ brighter. It does not recognise a photo that was mirrored, rotated or cropped.
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from .cache import mapped
 from .reader import read_grey
 
 SIDE, FREQUENCIES = 32, 16  # an image is reduced to SIDE x SIDE; the lowest FREQUENCIES in each direction are hashed
@@ -40,14 +39,8 @@ def hashes(files: Sequence[dict | str], progress: bool = False) -> np.ndarray:
 
     files  paths, or the {"path", "bytes"} of an undecoded `datasets.Image` column
     """
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = pool.map(lambda file: perceptual_hash(read_grey(file, SIDE)), files)
-        bar = tqdm(found, "Comparing images", len(files), leave=False, disable=not progress, unit="image")
-        try:
-            return np.array(list(bar), np.uint64).reshape(len(files), BITS // 64)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    found = mapped(lambda file: perceptual_hash(read_grey(file, SIDE)), files, "Comparing images", progress)
+    return np.array(found, np.uint64).reshape(len(files), BITS // 64)
 
 
 def groups(files: Sequence[dict | str], progress: bool = False) -> np.ndarray:

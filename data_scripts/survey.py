@@ -1,16 +1,14 @@
 """Look at every file of a data set once, without stopping at a bad one: sizes, ids, regions, brightness, hashes."""
 
 import hashlib
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from datasets import DatasetDict
-from tqdm import tqdm
 
+from .cache import mapped
 from .labels import DataError, LabelInfo
 from .near_duplicates import content_hash, perceptual_hash
 from .reader import (
@@ -100,16 +98,10 @@ class Survey:
         return np.concatenate([np.zeros(0, np.int64), *found])
 
 
-def take_survey(data: DatasetDict, labels: LabelInfo, progress: bool = True) -> Survey:
+def take_survey(data: DatasetDict, labels: LabelInfo) -> Survey:
     """Decode every image and label of `data`. What is wrong with a file goes into its row; nothing is raised."""
     jobs = [(FOLDER_NAMES.get(name, name), rows, i) for name, rows in data.items() for i in range(len(rows))]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        rows = pool.map(lambda job: _look(job[0], job[1][job[2]], labels), jobs)
-        try:
-            found = list(tqdm(rows, "Looking at every file", len(jobs), disable=not progress, unit="image"))
-        except BaseException:  # interrupted: do not decode the rest
-            pool.shutdown(cancel_futures=True)
-            raise
+    found = mapped(lambda job: _look(job[0], job[1][job[2]], labels), jobs, "Looking at every file", True)
     return Survey(labels, found)
 
 

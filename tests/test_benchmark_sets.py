@@ -415,7 +415,7 @@ def test_the_check_looks_at_labels_in_colours(tmp_path):
     name = FRAMES["val"][0]
     save(tmp_path / "LabeledApproved_full" / f"{name}_L.png", np.full((*SIZE, 3), (1, 2, 3), np.uint8))
     data, labels = load_source("camvid", str(tmp_path))
-    rows = {row.name: row for row in take_survey(data, labels, progress=False).rows}
+    rows = {row.name: row for row in take_survey(data, labels).rows}
     assert "holds colour 1 2 3 in 240 pixels" in rows[name].faults["label"] and len(rows[name].faults) == 1
     sky = [name for name, _, _ in CAMVID_CLASSES].index("Sky")
     other = FRAMES["train"][0]

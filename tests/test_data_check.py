@@ -336,7 +336,7 @@ def test_images_in_memory_are_surveyed(own):
         return {key: {"path": None, "bytes": open(row[key]["path"], "rb").read()} for key in ("image", "label")}
 
     bytes_only = type(data)({name: split.map(in_memory) for name, split in data.items()})
-    survey = take_survey(bytes_only, labels, progress=False)
+    survey = take_survey(bytes_only, labels)
     assert findings_of(survey) == [] and len(survey.rows) == 13
     assert [row.image for row in survey.of("val")] == [f"photo {i}" for i in range(10, 15)]
 

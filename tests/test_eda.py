@@ -21,7 +21,7 @@ from data_scripts.survey import take_survey
 @pytest.fixture
 def survey(own):  # noqa: F811
     data, labels = load_source("folder", str(own))
-    return take_survey(data, labels, progress=False)
+    return take_survey(data, labels)
 
 
 def strict(text):
@@ -72,7 +72,7 @@ def test_pictures_show_rare_classes_and_no_scene_twice(own):  # noqa: F811
     save(own / "masks/train/photo 04.png", ids)
     shutil.copy(own / "images/train/photo 04.png", own / "images/train/photo 05.png")
     data, labels = load_source("folder", str(own))
-    survey = take_survey(data, labels, progress=False)
+    survey = take_survey(data, labels)
     chosen = statistics.choose_pictures(survey, 100)
     assert survey.rows[chosen[0]].name == "photo 04" and len(chosen) == 12  # all but the copy
     assert "photo 05" not in {survey.rows[i].name for i in chosen}
@@ -82,7 +82,7 @@ def test_pictures_show_rare_classes_and_no_scene_twice(own):  # noqa: F811
 def test_look_alikes_are_paired_across_splits(own):  # noqa: F811
     save(own / "images/val/photo 12.png", scene(3, SIZE) // 2 + 60)
     data, labels = load_source("folder", str(own))
-    survey = take_survey(data, labels, progress=False)
+    survey = take_survey(data, labels)
     alike = statistics.look_alikes(survey)
     ((other, training, bits),) = alike.pairs
     assert (survey.rows[other].name, survey.rows[training].name) == ("photo 12", "photo 03") and bits > 0
