@@ -211,10 +211,9 @@ def palette_of(comparison: Comparison) -> dict[str, Color]:
 
 def group_rows(comparison: Comparison) -> list[dict]:
     """Return the rows of groups.csv. Scores are shares, not per cents; what is not known is empty."""
-    rows = []
+    rows, (best, ties) = [], comparison.best()
     for i, group in enumerate(comparison.groups):
         (mean, deviation), gain = mean_and_deviation(group.scores()), comparison.gain(i)
-        best, ties = comparison.best()
         row = {"group": comparison.name(i), "runs": len(group.runs), "mean_iou": mean, "deviation": deviation}
         row |= {"gain": None if gain is None else gain.value, "margin": None if gain is None else gain.margin}
         row |= {"within_noise": None if gain is None else gain.is_noise, "best_or_tie": i == best or i in ties}
@@ -298,7 +297,8 @@ def ranking(comparison: Comparison) -> str:
         spread = " " * 9 if math.isnan(deviation) else f"+- {deviation:.4f}"
         difference = " " * 17
         if gain is not None and i != comparison.baseline:
-            difference = f"{gain.value:+.4f}" + (f" +- {gain.margin:.4f}" if gain.margin is not None else " " * 10)
+            value = round(gain.value, 4) + 0.0  # -0.0 + 0.0 is 0.0
+            difference = f"{value:+.4f}" + (f" +- {gain.margin:.4f}" if gain.margin is not None else " " * 10)
         lines.append(f"{mean:.4f} {spread}    {difference:<17}  {comparison.name(i)}; {group.repeats}")
     noise = comparison.fits[None].deviation
     known = f"a run deviates by {noise:.4f}" if noise is not None else "one seed: no noise is known"

@@ -14,6 +14,7 @@ from .report_runs import Comparison, Group
 
 EPOCH = "<p class='axis-name'>epoch</p>"
 NOTHING = "\u2013"  # stands for a number that is not known
+MOST_NAMES = 6  # of changes in one line
 TIMES, MINUS, PLUS_MINUS = "\u00d7", "\u2212", "\u00b1"
 
 
@@ -21,7 +22,8 @@ def points(value: float, sign: bool = False) -> str:
     """Return a share as per cent with one decimal."""
     if math.isnan(value):
         return NOTHING
-    text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
+    value = round(100 * value, 1) + 0.0  # -0.0 + 0.0 is 0.0
+    text = f"{value:+.1f}" if sign else f"{value:.1f}"
     return text.replace("-", MINUS)
 
 
@@ -104,9 +106,9 @@ def findings(comparison: Comparison) -> list[str]:
     return [*lines, noise_line(comparison)]
 
 
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    shown = " \u00b7 ".join(map(escape, names[:most]))
-    return shown + (f" \u00b7 and {len(names) - most} more" if len(names) > most else "")
+def _listed(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+    return " \u00b7 ".join([*map(escape, names[:MOST_NAMES]), *more])
 
 
 def noise_line(comparison: Comparison) -> str:
@@ -143,12 +145,12 @@ def ranking(comparison: Comparison) -> str:
     for i, group in enumerate(groups):
         mean, deviation = mean_and_deviation(group.scores())
         is_base = i == comparison.baseline
-        gain, strip = (None, charts.gain_strip(gain_axis, None)) if is_base else (gains[i], "")
-        strip = strip or charts.gain_strip(gain_axis, gain)
+        gain = None if is_base else gains[i]
         rows += (
             f'<tr class="{keys[i]}" data-g="{i}"><th>{who(comparison, i)}</th><td>{count_of(group)}</td>'
             f'<td class="num">{points(mean)}{spread(deviation)}</td><td>{charts.score_strip(axis, group.scores())}</td>'
-            f'<td class="num">{"" if is_base else gain_text(gain)}</td><td>{strip}</td></tr>'
+            f'<td class="num">{"" if is_base else gain_text(gain)}</td>'
+            f"<td>{charts.gain_strip(gain_axis, gain)}</td></tr>"
         )
     titles = "<th>change</th><th>runs</th><th class='num'>mIoU, %</th><th class='when'>each run, and the mean</th>"
     titles += "<th class='num'>gain</th><th class='when'>over the baseline, with its 95 % interval</th>"

@@ -19,6 +19,7 @@ from seg_runs.files import write_json, write_picture
 from seg_runs.parsing import parse_arguments, save_arguments
 from seg_runs.report_charts import Axis, spread
 from seg_runs.report_noise import Fit, quantile
+from seg_runs.report_page import points
 from seg_runs.report_pictures import photos_of
 from seg_runs.report_runs import Comparison, read_runs
 from seg_runs.results import comparison as draw_comparison
@@ -222,6 +223,13 @@ def test_the_ranking_ends_the_text(in_process, tmp_path, capsys):
     assert evo.startswith("0.7150 +- 0.0071    +0.2000 +- 0.0304  norm evo; 2 runs; seeds 0, 1")
     assert plain.startswith("0.5150 +- 0.0071") and plain.endswith("  baseline; 2 runs; seeds 0, 1")
     assert noise == "noise: a run deviates by 0.0071"
+
+
+def test_a_gain_that_rounds_to_zero_has_no_minus(in_process, tmp_path, capsys):
+    in_process("seg_runs.report", make_run(tmp_path / "a", iou=0.5), make_run(tmp_path / "b", "--cutmix", iou=0.499999))
+    said = capsys.readouterr().out
+    assert "+0.0000" in said and "-0.0000" not in said
+    assert [points(value, sign=True) for value in (-1e-5, 1e-5, -0.004)] == ["+0.0", "+0.0", "\N{MINUS SIGN}0.4"]
 
 
 def test_scores_of_a_prediction_can_be_compared(in_process, tmp_path, capsys):
