@@ -17,7 +17,7 @@ Anything else in the file is refused with one line that names the file and the k
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -266,18 +266,16 @@ def write_classes(
     labels: LabelInfo,
     about: About = About(),  # noqa: B008 - frozen
     head: Sequence[str] = (),
-    comments: Mapping[str, str] | None = None,
 ) -> None:
     """Write a classes.yaml for the user to read and correct. Replaces the file atomically.
 
-    labels    of these, names, ids, colours, ignored ids, weights, CopyBlob's rules, ground and things are written
-    head      lines of comment at the top
-    comments  {name of a class: comment after it}
+    labels  of these, names, ids, colours, ignored ids, weights, CopyBlob's rules, ground and things are written
+    head    lines of comment at the top
 
     Raises `DataError` if the file cannot be written, or if `read_classes` would refuse it or read something else.
     """
     path = Path(path)
-    content = format_classes(labels, about, head, comments or {}).encode(errors="replace")
+    content = format_classes(labels, about, head).encode(errors="replace")
     read, said = parse_classes(content, path)
     written = ("names", "source_ids", "palette", "class_weights", "copyblob", "things")
     same = all(getattr(read, key) == getattr(labels, key) for key in written)
@@ -291,7 +289,7 @@ def write_classes(
     )
 
 
-def format_classes(labels: LabelInfo, about: About, head: Sequence[str], comments: Mapping[str, str]) -> str:
+def format_classes(labels: LabelInfo, about: About, head: Sequence[str]) -> str:
     """Return the text of a classes.yaml, one line for each class."""
     lines = [f"# {' '.join(line.split())}" for line in head]
     lines += [f"{key}: {_scalar(value)}" for key, value in asdict(about).items() if value is not None]
@@ -300,8 +298,7 @@ def format_classes(labels: LabelInfo, about: About, head: Sequence[str], comment
         fields = [f"name: {_scalar(name)}", f"id: {labels.source_ids[i]}", f"color: {list(labels.palette[i])}"]
         fields += [f"weight: {labels.class_weights[i]}"] if labels.class_weights else []
         fields += ["ground: true"] if name in labels.ground else []
-        comment = f"  # {' '.join(comments[name].split())}" if name in comments else ""
-        lines.append(f"  - {{{', '.join(fields)}}}{comment}")
+        lines.append(f"  - {{{', '.join(fields)}}}")
     lines.append(f"ignore: {list(labels.void_ids)}  # values in the masks that belong to no class")
     if labels.copyblob:
         lines.append(f"copyblob: [{', '.join(json.dumps(rule, ensure_ascii=False) for rule in labels.copyblob)}]")

@@ -47,7 +47,7 @@ def bootstrap_mean_iou(counts: np.ndarray, repeats: int = 2000, seed: int = 0) -
     return means
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the bounds of the central `level` of the values. nan, the score of images without labels, is left out."""
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the bounds of the central 95 % of the values. nan, the score of images without labels, is left out."""
+    low, high = np.nanquantile(values, [0.025, 0.975])
     return float(low), float(high)
