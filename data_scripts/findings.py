@@ -264,12 +264,12 @@ def same_sequences(train: list[Row], validation: list[Row]) -> list[Finding]:
     if not shared or len({*frames["train"], *frames["val"]}) == 1:
         return []
     number = sum(frames["val"][name] for name in shared)
-    title = f"validation images that, by their names, continue a sequence of training images: {number} of "
+    title = "validation images that, by their names, continue a sequence of training images"
     lines = [
         f"{name}*: {frames['train'][name]} training and {frames['val'][name]} validation images" for name in shared
     ]
     then = "if these are videos, hold out whole ones instead (docs/data.md, Folds)"
-    return [Finding(NOTE, title + str(len(validation)), some(lines, "sequences"), then)]
+    return [Finding(NOTE, f"{title}: {number} of {len(validation)}", some(lines, "sequences"), then)]
 
 
 def _sequence(row: Row) -> str:

@@ -28,7 +28,7 @@ def kitti_files(root: Path, split: str) -> list[tuple[str, Path, Path | None, Pa
         return None
     rows, others = [], []
     for image in list_images(folder / "image_2"):
-        frame = FRAME.search(image.stem)
+        frame = FRAME.fullmatch(image.stem)
         if frame is None:
             others.append(image)
             continue

@@ -61,6 +61,15 @@ def test_every_fourth_image_of_kitti_is_validated_on(tmp_path):
     assert labels.names[labels.train_ids[26]] == "car"
 
 
+def test_a_copy_is_no_image_of_kitti(tmp_path, capsys):
+    for name in ("000000_10", "000000_10 copy"):
+        for folder in ("image_2", "semantic"):
+            (tmp_path / "training" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "training" / folder / f"{name}.png").touch()
+    assert load_source("kitti", str(tmp_path))[0]["train"]["name"] == ["000000_10"]
+    assert "skipped, such as 000000_10 copy.png: not NNNNNN_10" in capsys.readouterr().out
+
+
 def test_the_whole_of_kitti_has_150_and_50_images(tmp_path):
     for number in range(200):
         for folder in ("image_2", "semantic"):
