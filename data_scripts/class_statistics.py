@@ -26,6 +26,25 @@ class Alike:
     pairs: list[tuple[int, int, int]]
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What both the page and stats.json show.
+
+    classes   for each class, see `class_numbers`
+    splits    for each split, see `split_numbers`
+    together  int64 (C, C), see `co_occurrence`
+    """
+
+    classes: list[dict]
+    splits: dict[str, dict]
+    together: np.ndarray
+
+
+def numbers_of(survey: Survey, alike: Alike) -> Numbers:
+    """Return the numbers of a survey."""
+    return Numbers(class_numbers(survey), split_numbers(survey, alike), co_occurrence(survey))
+
+
 def class_numbers(survey: Survey) -> list[dict]:
     """Return, for each class, its id and, for each labelled split, images, pixels, share of them, and regions."""
     counts = {split: survey.counts(split) for split in survey.labelled}

@@ -56,6 +56,17 @@ class EdaOptions(DivisionOptions):
     )
 
 
+@dataclass(frozen=True)
+class Look:
+    """A data set and what was found out about it."""
+
+    data: DatasetDict
+    survey: Survey
+    alike: statistics.Alike
+    numbers: statistics.Numbers
+    findings: list[Finding]
+
+
 def main(argv: list[str] | None = None) -> None:
     with one_line_errors(DataError):
         argv, out = split_off_folder(sys.argv[1:] if argv is None else list(argv))
@@ -73,9 +84,9 @@ def main(argv: list[str] | None = None) -> None:
         survey = take_survey(data, labels)
         alike = statistics.look_alikes(survey)
         found = without_folder(findings_of(survey, refusal), options.path or options.dataset)
-        numbers = stats(survey, alike, found)
-        text = draw(data, survey, alike, found, title, warning, options.pictures)
-        write_whole(out / "stats.json", lambda path: path.write_text(json.dumps(numbers, indent=1) + "\n"), REMEDY)
+        look = Look(data, survey, alike, statistics.numbers_of(survey, alike), found)
+        numbers, text = json.dumps(stats(look), indent=1) + "\n", draw(look, title, warning, options.pictures)
+        write_whole(out / "stats.json", lambda path: path.write_text(numbers), REMEDY)
         write_whole(out / PAGE, lambda path: path.write_text(text, encoding="utf-8"), REMEDY)
         print(f"wrote {out / PAGE} ({len(text) / 1e6:.1f} MB) and {out / 'stats.json'}")
 
@@ -119,39 +130,30 @@ def withheld(title: str) -> str:
     )
 
 
-def stats(survey: Survey, alike: statistics.Alike, found: list[Finding]) -> dict:
+def stats(look: Look) -> dict:
     """Return the content of stats.json."""
-    names = list(survey.labels.names)
-    together = statistics.co_occurrence(survey)
+    rows, names, numbers = look.survey.rows, look.survey.labels.names, look.numbers
     return {
-        "splits": statistics.split_numbers(survey, alike),
+        "splits": numbers.splits,
         "quantiles of region sizes": list(statistics.QUANTILES),
-        "classes": statistics.class_numbers(survey),
-        "images that show both": {name: row for name, row in zip(names, together.tolist(), strict=True)},
+        "classes": numbers.classes,
+        "images that show both": {name: row for name, row in zip(names, numbers.together.tolist(), strict=True)},
         "look-alikes of training images": [
             {
-                "split": survey.rows[a].split,
-                "image": survey.rows[a].name,
-                "training image": survey.rows[b].name,
+                "split": rows[a].split,
+                "image": rows[a].name,
+                "training image": rows[b].name,
                 "different bits": bits,
             }
-            for a, b, bits in alike.pairs
+            for a, b, bits in look.alike.pairs
         ],
-        "findings": [asdict(finding) for finding in found],
+        "findings": [asdict(finding) for finding in look.findings],
     }
 
 
-def draw(
-    data: DatasetDict,
-    survey: Survey,
-    alike: statistics.Alike,
-    found: list[Finding],
-    title: str,
-    warning: str,
-    pictures: int,
-) -> str:
+def draw(look: Look, title: str, warning: str, pictures: int) -> str:
     """Return the page. `pictures` is the number of pictures that it shows, `warning` says who may see them."""
-    numbers, splits = statistics.class_numbers(survey), statistics.split_numbers(survey, alike)
+    survey, classes, splits = look.survey, look.numbers.classes, look.numbers.splits
     labels, labelled = survey.labels, survey.labelled
     chosen = statistics.choose_pictures(survey, pictures)
     sizes = [row.size for row in survey.rows if row.size]
@@ -159,14 +161,14 @@ def draw(
     images = {split: entry["images"] for split, entry in splits.items()}
     sections = [
         html.header(title, described(survey), tiles(survey, splits), warning),
-        html.findings_section(found),
-        html.contact_sheet([survey.rows[i] for i in chosen], [files_of(data, i) for i in chosen], labels),
-        charts.class_bars(numbers, labelled, images, labels),
+        html.findings_section(look.findings),
+        html.contact_sheet([survey.rows[i] for i in chosen], [files_of(look.data, i) for i in chosen], labels),
+        charts.class_bars(classes, labelled, images, labels),
         charts.position_maps(statistics.heat_maps(survey), labels, aspect),
-        charts.region_boxes(numbers, labelled, labels),
-        charts.co_occurrence_table(statistics.co_occurrence(survey), labels),
+        charts.region_boxes(classes, labelled, labels),
+        charts.co_occurrence_table(look.numbers.together, labels),
         html.images_section(splits),
-        look_alikes(data, survey, alike) if pictures else "",
+        look_alikes(look) if pictures else "",
         "<footer>Drawn by <code>python -m data_scripts.eda</code>. The numbers are in stats.json.</footer>",
     ]
     return document(f"{title}: a look at the data", GENERATOR, html.STYLE, html.SCRIPT, sections)
@@ -208,23 +210,24 @@ def files_of(data: DatasetDict, index: int) -> dict:
     raise IndexError(index)
 
 
-def look_alikes(data: DatasetDict, survey: Survey, alike: statistics.Alike) -> str:
+def look_alikes(look: Look) -> str:
     """Return the section of near-duplicates: pairs across splits, or else the largest groups."""
+    rows, alike = look.survey.rows, look.alike
     what, pairs = "images that look like a training image", []
     for other, training, bits in alike.pairs:
-        names = f"{name_of(survey.rows[other])} and {name_of(survey.rows[training])}"
+        names = f"{name_of(rows[other])} and {name_of(rows[training])}"
         pairs.append(((other, training), f"{names}: {bits} of {BITS} bits differ"))
     if not pairs:
         what = "groups of near-duplicates"
         groups, sizes = np.unique(alike.groups[alike.groups >= 0], return_counts=True)
         for i in np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes > 1)]:
             first, *_, last = np.flatnonzero(alike.groups == groups[i]).tolist()
-            names = f"{name_of(survey.rows[first])} and {name_of(survey.rows[last])}"
+            names = f"{name_of(rows[first])} and {name_of(rows[last])}"
             pairs.append(((first, last), f"{names}: first and last of {sizes[i]} images"))
     text = f"{len(pairs):,} {what}, found by a perceptual hash." + (
         f" {PAIRS} are shown." if len(pairs) > PAIRS else ""
     )
-    shown = [([files_of(data, i)["image"] for i in pair], caption) for pair, caption in pairs[:PAIRS]]
+    shown = [([files_of(look.data, i)["image"] for i in pair], caption) for pair, caption in pairs[:PAIRS]]
     return html.pairs_section("Look-alikes", text, shown)
 
 
