@@ -22,7 +22,7 @@ from data_scripts.arguments import DivisionOptions
 from data_scripts.catalog import SPLITS, data_note, may_be_shown, source_of
 from data_scripts.fold_files import load_data
 from data_scripts.hub_data import columns_of
-from data_scripts.labels import DataError, LabelInfo
+from data_scripts.labels import DataError, LabelInfo, MaskError
 from data_scripts.reader import read_image, read_instances, read_label
 from data_scripts.recognition import with_dataset
 from data_scripts.sources import load_source
@@ -156,6 +156,10 @@ def score(options: ScoreOptions) -> None:
     other = None
     if options.against is not None:
         other = find_results(Path(options.against), options.split, split, "--against")
+        if other.ids.resolve() == results.ids.resolve():
+            raise RunError(
+                f"--against {options.against} holds the predictions of --results: name those of another model"
+            )
     output = output_folder(options, results)
     measured = measure(split, labels, results, options, objects=source_of(options.dataset).layout != "kitti")
     names = list(labels.names)
@@ -240,7 +244,10 @@ def read_pair(row: dict, labels: LabelInfo, results: Results) -> tuple[np.ndarra
     Raises DataError if the sizes differ, or a prediction holds no class where the label does.
     """
     path = results.path(row["name"])
-    ids = read_label(str(path))
+    try:
+        ids = read_label(str(path))
+    except MaskError as error:  # such as a picture in colours
+        raise DataError(f"{error}: predict_seg.py writes predictions as ids to results_SPLIT") from error
     truth = read_label(row["label"], row["image"], labels.colors_of(row["label"]))
     if ids.shape != truth.shape:
         sizes = " and ".join(f"{height}x{width}" for height, width in (ids.shape, truth.shape))

@@ -129,7 +129,8 @@ def test_two_models_are_compared_on_the_same_images(own, score, capsys):
     turned = score(own / "data", own / "b", "--against", own / "a")["against"]
     assert turned["difference"] == pytest.approx(b - a)
     assert "a and b cannot be told apart" in turned["text"]  # some resamplings draw only the image that they share
-    same = score(own / "data", own / "a", "--against", own / "a" / "results_val")["against"]
+    shutil.copytree(own / "a" / "results_val", own / "copy" / "results_val")
+    same = score(own / "data", own / "a", "--against", own / "copy")["against"]
     assert same["difference"] == 0 and same["margin"] == 0
 
 
@@ -187,6 +188,10 @@ def train_ids(own):
     save(own / "a" / "results_val" / "two.png", np.zeros((40, 60)))
 
 
+def colors(own):
+    save(own / "a" / "results_val" / "two.png", np.zeros((40, 60, 3)))
+
+
 def foreign_output(own):
     save(own / "a" / "score_val" / "mine.png", np.zeros((2, 2)))
 
@@ -218,6 +223,12 @@ def nothing(own):
         (unfinished, (), "is unfinished: start predict_seg.py again"),
         (foreign_page, ("--gallery", "page.html"), "choose another name"),
         (nothing, ("--against", "c"), "no folder c (--against)"),
+        (nothing, ("--against", "a/results_val"), "holds the predictions of --results: name those of another model"),
+        (
+            colors,
+            (),
+            "two.png is in colours (RGB), not class ids: predict_seg.py writes predictions as ids to results_",
+        ),
         (nothing, ("--split", "test"), "no labels for --split test"),
         (nothing, ("--trimap", "0"), "--trimap 0"),
         (nothing, ("--boundary_share", "2"), "--boundary_share 2.0"),
