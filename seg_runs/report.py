@@ -27,7 +27,7 @@ from .files import read_json, write_atomically, writing
 from .flag_checks import default_of
 from .parsing import Parser, as_given, flags_of
 from .report_noise import mean_and_deviation
-from .report_pictures import MOST_GROUPS, Color, photos_of
+from .report_pictures import MOST_GROUPS, Color, photos_of, picture_of
 from .report_runs import MEANS, RECORD, Comparison, Flags, Group, read_runs
 from .report_style import SCRIPT, STYLE
 
@@ -105,6 +105,7 @@ def is_table_of(name: str, path: Path) -> bool:
 
 def write(out: Path, comparison: Comparison, left_out: Sequence[tuple[Path, str]], pictures: bool) -> None:
     """Write the page and the tables to the folder `out`."""
+    pictures = pictures and any(picture_of(run) for run in comparison.groups[comparison.baseline].runs)
     warnings = warnings_of(comparison, pictures)
     for warning in warnings:
         print(f"note: {warning}")

@@ -463,6 +463,10 @@ def test_groups_of_other_folds_compare_by_their_gains(in_process, tmp_path, caps
 def test_pictures_of_data_that_may_not_be_shown_are_mentioned(in_process, tmp_path, capsys):
     run = make_run(tmp_path / "a", "--dataset", "minicity")
     in_process("seg_runs.report", run, "--out", "page")
+    assert "MiniCity:" not in capsys.readouterr().out  # the run has drawn no picture
+    (run / "images").mkdir()
+    sheet_of(0)[0].save(run / "images" / "epoch_0002.png")
+    in_process("seg_runs.report", run, "--out", "page")
     assert "pictures of MiniCity: show it only where these may be shown" in capsys.readouterr().out
     in_process("seg_runs.report", run, "--out", "page", "--no_pictures")
     assert "MiniCity:" not in capsys.readouterr().out
