@@ -149,6 +149,7 @@ def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch, number):
     assert main([str(tmp_path / "toy"), "--train", "2", "--val", "1", "--test", "1", "--size", "32", "64"]) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert lines == ["error: cannot write x.png: No space left on device; name another folder"]
+    assert not (tmp_path / "toy" / ".lock").exists()
     with pytest.raises(DataError, match="is incomplete"):
         load_source("toycity", str(tmp_path / "toy"))
 

@@ -38,8 +38,10 @@ def write_toycity(
     try:
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / ".lock", timeout=0, fallback_to_soft=False):
-            draw(out, counts, size, seed)
-            (out / ".lock").unlink(missing_ok=True)
+            try:
+                draw(out, counts, size, seed)
+            finally:
+                (out / ".lock").unlink(missing_ok=True)
     except Timeout as error:
         raise DataError(f"{out} is being drawn by another program: wait for it, or name another folder") from error
     except OSError as error:
