@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--fold", default="T")
     args = parser.parse_args()
     fold = json.loads(FOLDS.read_text())[args.fold]
-    images = {path.stem: path.resolve() for path in (args.source / "train").iterdir()}
+    images = {path.stem: path.resolve() for path in (args.source / "train").glob("*.png")}
     others = sorted(images.keys() - fold)
     if not 1 <= args.images <= len(others):
         parser.error(f"--images must be between 1 and {len(others)}, the images outside fold {args.fold}")

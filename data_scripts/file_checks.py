@@ -20,7 +20,6 @@ def check_data(
     data: DatasetDict,
     labels: LabelInfo,
     train_on: Sequence[str],
-    progress: bool,
     validation_labels: LabelInfo | None = None,
     command: str = "python -m data_scripts.check",
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -31,7 +30,7 @@ def check_data(
     it is another one than `labels`. `command` looks at the same data.
     """
     label_sets = {"train": labels, "validation": validation_labels or labels}
-    checked = {name: _check_rows(data[name], known, name, progress) for name, known in label_sets.items()}
+    checked = {name: _check_rows(data[name], known, name, True) for name, known in label_sets.items()}
     counts, sizes = (np.concatenate([checked[name][i] for name in train_on]) for i in (0, 1))
     if np.count_nonzero(counts.sum(0)) < 2:
         raise DataError(_nothing_to_learn([(data[name], label_sets[name]) for name in train_on], counts, command))

@@ -119,7 +119,7 @@ def make_training_data(
     labels, rules = scoring.labels, ()
     if augmentation.copyblob != "none":  # refuse wrong rules before the long check of the files
         rules = parse_rules(augmentation.copyblob_rules or labels.copyblob, labels)
-    counts, sizes = once(check_data, data, labels, options.splits, True, scoring.files, check_command(options))
+    counts, sizes = once(check_data, data, labels, options.splits, scoring.files, check_command(options))
     if options.train_size:
         note_on_shape(options.train_size, sizes)
     images = training_split(*(data[name] for name in options.splits))

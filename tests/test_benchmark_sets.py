@@ -86,7 +86,7 @@ def test_instances_of_kitti_are_found_if_all_images_have_them(tmp_path):
         save(tmp_path / f"training/instance/{number:06}_10.png", instances)
     data, labels = load_source("kitti", str(tmp_path))
     assert np.array_equal(Pixels(data["validation"], labels).instances(0), maps[3])
-    check_data(data, labels, ("train",), progress=False)
+    check_data(data, labels, ("train",))
 
 
 def test_second_frames_of_kitti_are_passed_over_and_counted(tmp_path, capsys):
@@ -127,7 +127,7 @@ def test_a_kitti_that_is_not_whole_is_named(tmp_path, change, message):
 @pytest.mark.skipif(not KITTI.is_dir(), reason="needs ../shared/real/kitti")
 def test_real_images_of_kitti_have_the_classes_of_cityscapes():
     data, labels = load_source("kitti", str(KITTI))
-    counts, sizes = check_data(data, labels, ("train",), progress=False)
+    counts, sizes = check_data(data, labels, ("train",))
     assert set(map(tuple, sizes.tolist())) == {(375, 1242)}
     share = dict(zip(labels.names, counts.sum(0) / counts.sum(), strict=True))
     assert share["road"] > 0.1 and share["building"] > 0.1 and share["vegetation"] > 0.1 and share["train"] < 0.01
@@ -205,7 +205,7 @@ def test_worlds_of_virtual_kitti_are_splits(tmp_path, make):
     worlds = {name: {image[:4] for image in split["name"]} for name, split in data.items()}
     assert worlds == {"train": {"0001", "0018", "0020"}, "validation": {"0002"}, "test": {"0006"}}
     assert_ids(data, labels, truth)
-    check_data(data, labels, ("train",), progress=False)
+    check_data(data, labels, ("train",))
 
 
 def test_colours_of_version_2_may_come_from_its_file(tmp_path):
@@ -284,7 +284,7 @@ def test_a_colour_of_another_world_is_an_error(tmp_path):
     save(tmp_path / "vkitti_1.3.1_scenegt/0018/fog/00001.png", np.full((*SIZE, 3), (1, 1, 1), np.uint8))
     data, labels = load_source("virtual_kitti", str(tmp_path))
     with pytest.raises(DataError, match="0018/fog/00001.png holds colour 1 1 1 in 240 pixels, which no class has"):
-        check_data(data, labels, ("train",), progress=False)
+        check_data(data, labels, ("train",))
 
 
 # CamVid
@@ -321,7 +321,7 @@ def test_colours_of_camvid_become_11_or_32_classes(tmp_path, splits, dataset):
     else:
         of_class = [255 if name == "Void" else CAMVID32.names.index(name) for name, _, _ in CAMVID_CLASSES]
     assert_ids(data, labels, {name: np.array(of_class, np.uint8)[numbers] for name, numbers in chosen.items()})
-    check_data(data, labels, ("train",), progress=False)
+    check_data(data, labels, ("train",))
 
 
 def test_the_eleven_classes_are_those_of_segnet():

@@ -75,7 +75,7 @@ def training_accepts(root) -> bool:
     """Return whether the check at the start of training passes."""
     try:
         data, labels = load_data("folder", str(root))
-        check_data(data, labels, ("train",), False)
+        check_data(data, labels, ("train",))
     except DataError:
         return False
     return True
@@ -205,7 +205,7 @@ def test_training_names_the_command_that_says_more(own, capsys):
     ):
         assert check_command(DataOptions(**flags)) == f"python -m data_scripts.check {given}"
     data, labels = load_source("folder", str(own))
-    check_data(data, labels, ("train",), False, command=command)
+    check_data(data, labels, ("train",), command=command)
     assert capsys.readouterr().out.endswith(f"note: {command} says more\n")
     assert check.main(shlex.split(command)[3:]) == 0
 

@@ -313,7 +313,7 @@ def test_a_mask_of_another_kind_is_named_with_its_own_remedy(change, tmp_path):
     part = change(root / "masks" / "train" / "train.png")
     data, labels = load_source("folder", str(root))
     with pytest.raises(DataError) as caught:
-        check_data(data, labels, ("train",), False)
+        check_data(data, labels, ("train",))
     assert str(caught.value) == f"mask {root}/masks/train/train.png {part.format(root=root)}"
 
 
@@ -325,13 +325,13 @@ def test_masks_of_0_and_255_do_not_train_on_nothing(tmp_path):
         black_and_white(root / "masks" / split / f"{split}.png")
     data, labels = load_source("folder", str(root))
     with pytest.raises(DataError) as caught:
-        check_data(data, labels, ("train",), False)
+        check_data(data, labels, ("train",))
     line = str(caught.value)
     assert line.startswith(f"mask {root}/masks/train/train.png holds only 0 and 255, and 255 always means ignored: ")
     command = shlex.split(line.split(": convert the masks with ")[1])
     assert prepare.main(command[3:]) == 0
     data, labels = load_source("folder", command[4])
-    check_data(data, labels, ("train",), False)
+    check_data(data, labels, ("train",))
     assert labels.names == ("background", "cell") and read_label(data["train"][0]["label"]).max() == 1
 
 
