@@ -229,7 +229,7 @@ def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, in_pr
 def test_the_page_takes_a_hub_id(hub, tmp_path):
     run = make_run(tmp_path / "run", streetnet())
     hub.add("user/page", {path.name: path.read_bytes() for path in (run / "best").iterdir()})
-    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom app_models import Accelerator, Segmenter\n"
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom seg_app.models import Accelerator, Segmenter\n"
     script += "page = Segmenter('user/page', None, False, Accelerator())\n"
     script += "print(page.labels.names[0], sum(p.numel() for p in page.model.parameters()))\n"
     script += "from seg_app.facts import facts_of; print(len(facts_of('user/page').limits) > 100)"
