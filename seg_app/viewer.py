@@ -31,7 +31,8 @@ TEMPLATE = """
     </div>
     <button type="button" class="named" aria-pressed="true" title="Write the names on the picture">Names</button>
     <label class="opacity">Opacity <input type="range" min="0" max="100" value="60"></label>
-    <button type="button" class="full" aria-label="Full screen" title="Full screen">&#x26F6;</button>
+    <button type="button" class="full" aria-label="Full screen" title="Full screen"><svg viewBox="0 0 16 16" width="16"
+      height="16" aria-hidden="true"><path d="M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4"/></svg></button>
   </div>
   <div class="frame"><div class="stage">
     <img class="photo" alt="">
@@ -58,6 +59,7 @@ CSS = """
 .opacity { display: inline-flex; gap: 8px; align-items: center; flex: 1 1 140px; }
 .opacity input { flex: 1; min-width: 70px; max-width: 220px; accent-color: #1f5fbf; }
 .full, .named { border: 1px solid var(--border-color-primary) !important; border-radius: 9px; }
+.full svg { display: block; fill: none; stroke: currentColor; stroke-width: 1.6; }
 .viewer .named[aria-pressed="true"] { background: #1f5fbf; color: #fff; }
 .names { position: absolute; inset: 0; pointer-events: none; overflow: hidden; }
 .names span { position: absolute; background: rgb(17 17 17 / .78); color: #fff;
