@@ -154,7 +154,38 @@ def _read_file(
     sheets: dict[Path, tuple[Sheet, str | None]],
 ) -> set[Path]:
     """Add the photos of an annotation file to `sheets`, {photo: (sheet, split)}. Return those with bad annotations."""
-    regions, wrong, where = defaultdict(list), set(), str(found.root / path)
+    regions, wrong = _regions(path, content, ids, found, annotated)
+    where, split, listed, bad = str(found.root / path), split_of(path.with_suffix("")), [], set()
+    for entry in content["images"]:
+        try:
+            with as_written_by("COCO", f"{where}: image {entry!r:.80}"):
+                name, own = str(entry["file_name"]), regions.get(entry["id"], [])
+                size = (int(entry.get("height") or 0), int(entry.get("width") or 0))
+        except DataError as error:
+            annotated.errors.append(str(error))
+            continue
+        listed.append((entry["id"], name))
+        photos = found.images_called(name, path)
+        if len(photos) > 1:
+            annotated.pass_over(SEVERAL, [f"{name} ({some(photos)})"])
+        elif not photos:
+            annotated.pass_over("photos that are missing", [f"{name} ({len(own)} annotation{'s' * (len(own) != 1)})"])
+        elif entry["id"] in wrong:
+            bad.add(photos[0])
+        else:
+            sheet = Sheet(as_file(found.root / photos[0]), own, size if all(size) else None, where)
+            _add(sheet, photos[0], split or split_of(photos[0].parent), sheets)
+    known = by_id(listed, f"images of {where}")
+    strays = [f"{path}: image_id {image!r:.40}" for image, own in regions.items() if image not in known for _ in own]
+    annotated.pass_over(STRAY, strays)
+    return bad
+
+
+def _regions(
+    path: Path, content: dict, ids: dict[object, int], found: Found, annotated: Annotated
+) -> tuple[dict[object, list[Region]], set[object]]:
+    """Return {image id: regions} of an annotation file, and the ids of images with bad annotations."""
+    regions, wrong = defaultdict(list), set()
     for number, entry in enumerate(content["annotations"]):
         name = f"{path}: annotation {entry.get('id', number) if isinstance(entry, dict) else number}"
         image = None
@@ -175,39 +206,18 @@ def _read_file(
             if image is None or image not in wrong:  # a line for each photo
                 annotated.errors.append(str(error))
             wrong.add(image)
-    split, listed, bad = split_of(path.with_suffix("")), [], set()
-    for entry in content["images"]:
-        try:
-            with as_written_by("COCO", f"{where}: image {entry!r:.80}"):
-                name, own = str(entry["file_name"]), regions.get(entry["id"], [])
-                size = (int(entry.get("height") or 0), int(entry.get("width") or 0))
-        except DataError as error:
-            annotated.errors.append(str(error))
-            continue
-        listed.append((entry["id"], name))
-        photos = found.images_called(name, path)
-        if len(photos) > 1:
-            annotated.pass_over(SEVERAL, [f"{name} ({some(photos)})"])
-            continue
-        if not photos:
-            annotated.pass_over("photos that are missing", [f"{name} ({len(own)} annotation{'s' * (len(own) != 1)})"])
-            continue
-        photo = photos[0]
-        if entry["id"] in wrong:
-            bad.add(photo)
-            continue
-        sheet = Sheet(as_file(found.root / photo), own, size if all(size) else None, where)
-        if photo in sheets:
-            if sheets[photo][0].regions and sheet.regions:
-                other = sheets[photo][0].where
-                both = f"lists {photo} twice" if other == where else f"and {other} both annotate {photo}"
-                raise DataError(f"{where} {both}: keep one of them")
-            sheet = max(sheets[photo][0], sheet, key=lambda each: len(each.regions))
-        sheets[photo] = (sheet, split or split_of(photo.parent))
-    listed = by_id(listed, f"images of {where}")
-    strays = [f"{path}: image_id {image!r:.40}" for image, own in regions.items() if image not in listed for _ in own]
-    annotated.pass_over(STRAY, strays)
-    return bad
+    return regions, wrong
+
+
+def _add(sheet: Sheet, photo: Path, split: str | None, sheets: dict[Path, tuple[Sheet, str | None]]) -> None:
+    """Add the sheet of a photo to `sheets`. Of two, the one with regions counts. Raises DataError if both have some."""
+    if photo in sheets:
+        other, _ = sheets[photo]
+        if other.regions and sheet.regions:
+            both = f"lists {photo} twice" if other.where == sheet.where else f"and {other.where} both annotate {photo}"
+            raise DataError(f"{sheet.where} {both}: keep one of them")
+        sheet = max(other, sheet, key=lambda each: len(each.regions))
+    sheets[photo] = (sheet, split)
 
 
 def _shape(segmentation: object) -> tuple[Shape | None, str]:

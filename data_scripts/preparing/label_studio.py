@@ -6,6 +6,7 @@ ground truth counts, or else the latest.
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -42,31 +43,7 @@ def read(found: Found, options: Options) -> Annotated:
     annotated = Annotated("Label Studio export", [], [], facts=[f"annotations are in {some(files)}"])
     annotated.facts.append("where regions overlap, the later one is on top, as in Label Studio")
     tasks = [(path, task) for path in files for task in _tasks(found.root / path)]
-    sheets: dict[Path, tuple[list[dict], Path]] = {}
-    waiting, bad = [], set()
-    for path, task in tasks:
-        photo = None
-        try:
-            with as_written_by("Label Studio", f"task {task.get('id')!r:.40} of {found.root / path}"):
-                name = _image_name(task)
-                photo, several = _photo(found, name, path)
-                results = _results(task, annotated)
-                for result in results or ():
-                    _labels(result)
-        except DataError as error:
-            annotated.errors.append(str(error))
-            bad.add(photo)
-            continue
-        if several:
-            annotated.pass_over(SEVERAL, [f"{name} ({some(several)})"])
-        elif photo is None:
-            annotated.pass_over("photos that are missing", [name])
-        elif results is None:
-            waiting.append(photo)
-        elif photo in sheets:
-            raise DataError(f"{found.root / path} has two tasks for the photo {photo}: keep one")
-        else:
-            sheets[photo] = (results, path)
+    sheets, others = _read_tasks(tasks, found, annotated)
     if not sheets:
         annotated.refuse_bad()
         refuse_several(annotated.passed_over)
@@ -96,10 +73,43 @@ def read(found: Found, options: Options) -> Annotated:
     if not labels:
         annotated.refuse_bad()
         raise DataError(f"{some(files)} has no polygon, brush, rectangle or ellipse with a label")
-    annotated.pass_over("photos that nobody has annotated yet", waiting)
-    done = {*sheets, *waiting, *bad}
-    annotated.pass_over("photos in no task", [path for path in found.images if path not in done])
+    annotated.pass_over("photos in no task", [path for path in found.images if path not in sheets.keys() | others])
     return annotated
+
+
+def _read_tasks(
+    tasks: Sequence[tuple[Path, dict]], found: Found, annotated: Annotated
+) -> tuple[dict[Path, tuple[list[dict], Path]], set[Path]]:
+    """Return {photo: (results, file)} of the annotated tasks, and the photos of the others.
+
+    tasks  (file, task) in the order of the files
+    """
+    sheets, waiting, bad = {}, [], set()
+    for path, task in tasks:
+        photo = None
+        try:
+            with as_written_by("Label Studio", f"task {task.get('id')!r:.40} of {found.root / path}"):
+                name = _image_name(task)
+                photo, several = _photo(found, name, path)
+                results = _results(task, annotated)
+                for result in results or ():
+                    _labels(result)
+        except DataError as error:
+            annotated.errors.append(str(error))
+            bad.add(photo)
+            continue
+        if several:
+            annotated.pass_over(SEVERAL, [f"{name} ({some(several)})"])
+        elif photo is None:
+            annotated.pass_over("photos that are missing", [name])
+        elif results is None:
+            waiting.append(photo)
+        elif photo in sheets:
+            raise DataError(f"{found.root / path} has two tasks for the photo {photo}: keep one")
+        else:
+            sheets[photo] = (results, path)
+    annotated.pass_over("photos that nobody has annotated yet", waiting)
+    return sheets, {*waiting, *bad}
 
 
 def _tasks(path: Path) -> list[dict]:

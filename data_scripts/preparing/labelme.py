@@ -80,9 +80,10 @@ def read(found: Found, options: Options) -> Annotated:
         except DataError as error:
             annotated.errors.append(str(error))
     omitted = left_out([name for name in sheets if not sheets[name].regions], "without shapes", options, annotated)
-    for name in sheets.keys() - omitted:
-        split = split_of(Path(name).parent) or split_of(used[name].parent)
-        annotated.items.append(Item(name, split, sheets[name].image, sheets[name].maker(options.overlap or "later")))
+    for name, sheet in sheets.items():
+        if name not in omitted:
+            split = split_of(Path(name).parent) or split_of(used[name].parent)
+            annotated.items.append(Item(name, split, sheet.image, sheet.maker(options.overlap or "later")))
     stems = {path.stem for path in bad}  # their photos are not known
     of_bad = {path.as_posix() for path in found.images if path.stem in stems}
     _without_file(found, options, annotated, {*used} | of_bad)
