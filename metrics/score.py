@@ -138,10 +138,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def with_data_of_run(options: ScoreOptions) -> ScoreOptions:
     """Return `options` with the data that the run in --results was trained on, unless flags name a data set."""
+    if options.dataset or options.dataset_path or options.dataset_name:
+        return options
     folder = Path(options.results)
     run = folder if (folder / "args.yaml").is_file() else folder.parent
     trained = read_arguments(run)
-    if not trained or options.dataset or options.dataset_path or options.dataset_name:
+    if not trained:
         return options
     print(f"the data are those of {run / 'args.yaml'}")
     unset = [option.name for option in fields(DivisionOptions) if getattr(options, option.name) == option.default]

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from seg_jobs.prediction_job import open_model, settings_of, turns_photos
 from seg_jobs.trained_model import free_memory_of, label_set, processor_size
 from seg_models.arguments import ViewOptions
-from seg_models.calibration import at_temperature, confidence, entropy
+from seg_models.calibration import MEASURES, at_temperature
 from seg_models.cost import prediction_memory, prediction_pixels
 from seg_models.predictor import Predictor
 from seg_models.views import Views
@@ -52,8 +52,7 @@ class Segmenter:
         temperature = self._temperature(views) if calibrated else None
         if temperature is not None:
             probabilities = at_temperature(probabilities, temperature)
-        found = {"confidence": confidence(probabilities), "entropy": entropy(probabilities)}
-        maps = {name: values.clamp(0, 1).cpu().numpy() for name, values in found.items()}
+        maps = {name: measure(probabilities).clamp(0, 1).cpu().numpy() for name, measure in MEASURES.items()}
         return Prediction(image, ids, maps, temperature, time.perf_counter() - begun)
 
     def _views(self, views: Views) -> Views:
@@ -73,9 +72,7 @@ class Segmenter:
 
     def _memory(self, size: tuple[int, int], views: Views) -> int:
         """Return the bytes that predicting a photo of `size` (H, W) takes on the device."""
-        views = self._views(views)
-        self._predictor(views)  # prepares the network for prediction, which changes its memory use
-        return prediction_memory(self.model, size, views)
+        return prediction_memory(self.model, size, self._views(views))
 
     def free_memory(self, wanted: int) -> int:
         """Return the free bytes on the device; see `free_memory_of`."""
