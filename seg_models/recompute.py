@@ -4,7 +4,7 @@ A block keeps only its input and recomputes its activations in the backward pass
 and gives the same numbers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
@@ -13,20 +13,52 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .errors import ModelError
+from .timm_encoder import TimmEncoder
 
 
 def recompute_blocks(model: nn.Module) -> None:
-    """Turn on gradient checkpointing for every `GradientCheckpointingLayer` (encoder block) of `model`, in place.
+    """Turn on gradient checkpointing for every block of the encoder of `model`, in place.
 
-    Raises ModelError if there is none.
+    Blocks are transformers' `GradientCheckpointingLayer`s, and what `blocks_of_timm` finds. Raises ModelError if there
+    is none.
     """
-    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if not blocks:
+    ours = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    theirs = [
+        block for module in model.modules() if isinstance(module, TimmEncoder) for block in blocks_of_timm(module.net)
+    ]
+    if not ours and not theirs:
         raise ModelError("--gradient_checkpointing: this network has no blocks to recompute")
-    for block in blocks:
-        contexts = partial(_forward_and_again, block)
+    for block in ours:
         block.gradient_checkpointing = True
-        block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=contexts)
+        block._gradient_checkpointing_func = _checkpoint_of(block)
+    for block in theirs:
+        block.forward = partial(_forward_of_timm, block, block.forward)
+
+
+def blocks_of_timm(net: nn.Module) -> list[nn.Module]:
+    """Return the innermost modules of a timm network that lie in a Sequential and have submodules.
+
+    Larger modules are left out, because they may change their inputs.
+    """
+
+    def blocks_in(module: nn.Module) -> list[nn.Module]:
+        sequentials = [part for part in module.modules() if isinstance(part, nn.Sequential)]
+        return [part for sequential in sequentials for part in sequential if is_block(part)]
+
+    def is_block(part: nn.Module) -> bool:
+        return not type(part).__module__.startswith("torch.") and any(True for _ in part.children())
+
+    return [block for block in dict.fromkeys(blocks_in(net)) if not blocks_in(block)]
+
+
+def _forward_of_timm(block: nn.Module, forward: Callable, *inputs, **options):
+    """Call the `forward` that timm wrote for `block`, and keep only its inputs in training."""
+    return _checkpoint_of(block)(forward, *inputs, **options) if block.training else forward(*inputs, **options)
+
+
+def _checkpoint_of(block: nn.Module) -> Callable:
+    """Return torch's `checkpoint` with the settings for `block`."""
+    return partial(checkpoint, use_reentrant=False, context_fn=partial(_forward_and_again, block))
 
 
 def _forward_and_again(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
@@ -49,23 +81,3 @@ def _running_statistics_stay(block: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
         for counter, count in zip(counters, counts, strict=True):
             counter.copy_(count)
-
-
-def recomputed_blocks(net: nn.Module) -> None:
-    """Turn the blocks of another library's network into `GradientCheckpointingLayer`s, in place.
-
-    Blocks are the innermost modules that lie in a Sequential and have submodules. Larger modules stay as they are,
-    because they may change their inputs. Parameter names stay the same.
-    """
-
-    def blocks_in(module: nn.Module) -> list[nn.Module]:
-        sequentials = [part for part in module.modules() if isinstance(part, nn.Sequential)]
-        return [part for sequential in sequentials for part in sequential if is_block(part)]
-
-    def is_block(part: nn.Module) -> bool:
-        return not type(part).__module__.startswith("torch.") and any(True for _ in part.children())
-
-    for block in {block for block in blocks_in(net) if not blocks_in(block)}:
-        kind = type(block)
-        # Its library has built it, so its class can only be changed now; its layers and their names stay.
-        block.__class__ = type(kind.__name__, (GradientCheckpointingLayer, kind), {})

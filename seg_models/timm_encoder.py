@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .recompute import recomputed_blocks
-
 COARSEST = 32  # some timm encoders fail unless both sides are multiples of it
 
 
@@ -44,7 +42,6 @@ class TimmEncoder(nn.Module):
             raise ValueError(f"timm's {name} cannot have output stride {output_stride}")
         if {key for key, _ in self.net.named_buffers()} - self.net.state_dict().keys():
             raise ValueError(f"timm's {name} has buffers that are not saved with it: choose another encoder")
-        recomputed_blocks(self.net)
         for module in self.net.modules():  # tell transformers to keep the weights that timm initialised
             module._is_hf_initialized = not any(p.is_meta for p in module.parameters(recurse=False))
 

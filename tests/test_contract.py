@@ -227,6 +227,20 @@ def test_gradient_checkpointing_changes_no_number(name, norm):
     assert all(torch.equal(statistics[key], buffer) for key, buffer in buffers.items())
 
 
+@pytest.mark.parametrize("name", ["streetnet", "unet_convnext_tiny"])  # our blocks, and timm's
+def test_a_copy_of_a_network_recomputes_its_own_blocks(name):
+    model = build(name, gradient_checkpointing=True).train()
+    average = deepcopy(model)
+    results = []
+    for _ in range(2):
+        torch.manual_seed(0)  # for dropout
+        with torch.no_grad():
+            results.append(average(images()).logits)
+            for tensor in model.parameters():
+                tensor.zero_()
+    assert torch.equal(*results) and results[0].abs().max() > 0
+
+
 def test_gradient_checkpointing_with_synchronised_batch_norm():
     plain, again = (build("streetnet", gradient_checkpointing=again) for again in (False, True))
     results = [train_once(convert_sync_batchnorm(model)) for model in (plain, again)]

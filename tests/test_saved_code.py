@@ -22,7 +22,7 @@ from seg_runs.card import carried_packages
 
 NORM_FILES = {"evonorm", "names", "norms"}
 OURS = NORM_FILES | {"layers", "losses", "modeling", "output", "parts"}
-TIMM = {"errors", "recompute", "timm_encoder"}
+TIMM = {"timm_encoder"}
 FILES = {  # in the order of loading: timm's encoders last
     "streetnet": OURS | {"resnet", "streetnet"},
     "streetnet_fine": OURS | {"resnet", "streetnet"},
