@@ -25,11 +25,10 @@ from data_scripts.transforms import EvalTransform
 from data_scripts.video import is_video
 from seg_models.arguments import ViewOptions
 from seg_models.calibration import MEASURES
-from seg_models.cost import prediction_memory
 from seg_models.crf import CRF, Refined
 from seg_models.ensemble import Ensemble
 from seg_models.output_strides import set_output_stride
-from seg_models.predictor import Predictor
+from seg_models.predictor import PixelPredictor, Predictor
 from seg_models.views import Views, make_views
 from seg_runs import predictions
 from seg_runs.arguments import PICTURES, ResultOptions
@@ -93,7 +92,7 @@ class PredictionJob:
 
     accelerator: Accelerator
     models: Sequence[Trained]
-    predictor: Predictor | Ensemble | Refined
+    predictor: PixelPredictor
     output: Path
     images: Images
     scored: str | None
@@ -324,7 +323,7 @@ def newest_change(folder: Path) -> float:
     return max(path.stat().st_mtime for path in files if path.exists())
 
 
-def lack_of_memory(predictor: Predictor | Ensemble | Refined, size: Sequence[int]) -> str:
+def lack_of_memory(predictor: PixelPredictor, size: Sequence[int]) -> str:
     """Return why the free memory does not suffice for an image of `size` (H, W), or "" if it does."""
     needed = memory_for(predictor, tuple(size))
     free = free_memory_of(predictor.device, needed)
@@ -337,16 +336,6 @@ def lack_of_memory(predictor: Predictor | Ensemble | Refined, size: Sequence[int
 
 
 @lru_cache(maxsize=256)
-def memory_for(predictor: Predictor | Ensemble | Refined, size: tuple[int, int]) -> int:
-    """Return the bytes that predicting an image of `size` (H, W) needs, besides the weights."""
-    if isinstance(predictor, Refined):
-        return max(memory_for(predictor.predictor, size), predictor.crf.memory(classes_of(predictor.predictor), size))
-    if isinstance(predictor, Ensemble):
-        scores = 4 * classes_of(predictor) * size[0] * size[1]  # the sum over the models
-        return scores + max(memory_for(part, size) for part in predictor.predictors)
-    return prediction_memory(predictor.model, size, predictor.views)
-
-
-def classes_of(predictor: Predictor | Ensemble) -> int:
-    first = predictor.predictors[0] if isinstance(predictor, Ensemble) else predictor
-    return first.model.config.num_labels
+def memory_for(predictor: PixelPredictor, size: tuple[int, int]) -> int:
+    """Return `predictor.memory(size)`, which takes milliseconds, and is the same for all images of a size."""
+    return predictor.memory(size)

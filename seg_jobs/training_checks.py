@@ -13,7 +13,7 @@ from data_scripts.labels import IGNORE_INDEX, DataError
 from seg_models.arguments import LossOptions
 from seg_models.loss_terms import loss_terms
 from seg_models.models import model_entry, parts_to_freeze
-from seg_models.predictor import check_sides, refuse_smaller, smallest_side
+from seg_models.sides import check_sides, refuse_smaller, smallest_side
 from seg_runs import checkpoints, run_folder
 from seg_runs.errors import RunError
 from seg_runs.launch import check_batch_norm

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 
 from .layers import resize_logits
 from .norms import is_frozen
-from .predictor import mirrored_together, smallest_side
-from .views import Views, length
+from .sides import smallest_side
+from .views import Views, length, mirrored_together
 
 # A forward pass takes more memory than its tensors: inputs in other layouts, workspaces, and fragments of freed memory
 # that fit nothing else. Measured on a CPU, where `keep_memory` keeps freed memory, it takes 1.4 to 1.8 times its

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .ensemble import Ensemble
-from .predictor import Predictor
+from .layers import resize_logits
+from .predictor import PixelPredictor
 
 BYTES_A_PIXEL = 700  # of the lattice, as measured for 0.2 to 1.6 megapixels
 
@@ -55,24 +55,27 @@ class CRF:
         return (BYTES_A_PIXEL + 4 * 8 * classes) * size[0] * size[1]
 
 
-class Refined:
+class Refined(PixelPredictor):
     """A predictor whose probabilities a CRF redraws along the edges of the image: `refined(image)` returns them."""
 
-    def __init__(self, predictor: Predictor | Ensemble, crf: CRF):
+    def __init__(self, predictor: PixelPredictor, crf: CRF):
         self.predictor, self.crf = predictor, crf
 
-    def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """Return probabilities, float32 (C, H, W), of an image uint8 (3, H, W)."""
-        return self.crf(self.predictor.probabilities(image), image)
-
-    probabilities = __call__
-
-    def labels(self, image: torch.Tensor) -> torch.Tensor:
-        return self(image).argmax(0)
+    def __call__(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return probabilities, float32 (C, H, W). The field is as large as the image; another `size` resizes them."""
+        probabilities = self.crf(self.predictor.probabilities(image), image)
+        return probabilities if size is None else resize_logits(probabilities[None], size)[0]
 
     def as_probabilities(self, scores: torch.Tensor, image_size: Sequence[int]) -> torch.Tensor:
         """Return `scores`: they are probabilities."""
         return scores
+
+    def memory(self, image_size: Sequence[int]) -> int:
+        return max(self.predictor.memory(image_size), self.crf.memory(self.classes, image_size))
+
+    @property
+    def classes(self) -> int:
+        return self.predictor.classes
 
     @property
     def device(self) -> torch.device:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from .errors import ModelError
-from .predictor import Predictor
+from .predictor import PixelPredictor, Predictor
 
 
-class Ensemble:
+class Ensemble(PixelPredictor):
     """The predictors of several networks as one: `ensemble(image)` returns the mean of their probabilities.
 
     predictors  at least one; they may have other architectures, sizes and views
@@ -24,7 +24,7 @@ class Ensemble:
 
     @torch.no_grad()
     def __call__(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
-        """Return probabilities, float32 (C, H, W), of an image uint8 (3, H, W), at `size` or the image's own."""
+        """Return probabilities, float32 (C, H, W), at `size` or the image's own."""
         total = None
         for predictor, order in zip(self.predictors, self.orders, strict=True):
             probabilities = predictor.probabilities(image, size)
@@ -37,15 +37,17 @@ class Ensemble:
         """Return `scores`: they are probabilities."""
         return scores
 
+    def memory(self, image_size: Sequence[int]) -> int:
+        total = 4 * self.classes * image_size[0] * image_size[1]
+        return total + max(predictor.memory(image_size) for predictor in self.predictors)
+
+    @property
+    def classes(self) -> int:
+        return self.predictors[0].classes
+
     @property
     def device(self) -> torch.device:
         return self.predictors[0].device
-
-    def probabilities(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
-        return self(image, size)
-
-    def labels(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
-        return self(image, size).argmax(0)
 
 
 def class_order(wanted: Sequence[str], own: Sequence[str], number: int) -> list[int]:

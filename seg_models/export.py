@@ -45,7 +45,8 @@ from .errors import ModelError
 from .export_graph import INPUT, LARGEST, OUTPUTS, PhotoGraph, least_side, trace
 from .export_onnx import quantized, to_onnx
 from .exported import ENDINGS, PRECISIONS, open_exported, require, save_onnx, save_openvino, save_torch
-from .predictor import Predictor, refuse_smaller, smallest_side
+from .predictor import Predictor
+from .sides import refuse_smaller, smallest_side
 from .views import Views
 
 CALIBRATION_COUNT = 32  # photos

@@ -9,7 +9,8 @@ from torch import nn
 from transformers import SwinPreTrainedModel
 
 from .errors import ModelError, first_line
-from .predictor import normalize, smallest_side
+from .predictor import normalize
+from .sides import smallest_side
 
 OUTPUTS = ("classes", "probabilities")
 INPUT = "image"

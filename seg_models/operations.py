@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from .cost import on_meta
-from .predictor import refuse_smaller, smallest_side
 from .short_heads import lengthen_heads
+from .sides import refuse_smaller, smallest_side
 
 
 def forward_macs(model: PreTrainedModel, size: tuple[int, int]) -> int:

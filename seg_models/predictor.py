@@ -1,5 +1,6 @@
 """Predict class scores for each pixel of an image. Validation, `predict_seg.py` and the app share this predictor."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -7,9 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import SegformerImageProcessor
 
-from .errors import ModelError
+from .cost import prediction_memory
 from .layers import resize_logits
-from .views import ONE_VIEW, Views, Window
+from .sides import smallest_side
+from .views import ONE_VIEW, Views, Window, mirrored_together
 
 
 def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
@@ -22,51 +24,48 @@ def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float])
     return ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def smallest_side(model: nn.Module) -> int:
-    """Return the smallest height and width, in pixels, that the network accepts: 29 for SegFormer B0 to B5, else 1.
+class PixelPredictor(ABC):
+    """What predicts the classes of an image's pixels: one network, several, or either with a CRF.
 
-    A stage of SegFormer reduces keys and values by a factor r in its attention, so it needs a map of at least r
-    positions a side.
+    An image is uint8 (3, H, W), of any size, on `device`.
     """
-    side, stride, config = 1, 1, getattr(model, "config", None)
-    for step, ratio in zip(getattr(config, "strides", ()), getattr(config, "sr_ratios", ()), strict=True):
-        stride *= step
-        side = max(side, stride * (ratio - 1) + 1)
-    return side
+
+    @abstractmethod
+    def __call__(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return scores, float32 (C, H, W), at `size` (H, W), such as a label's size; by default at the image's own."""
+
+    @abstractmethod
+    def as_probabilities(self, scores: torch.Tensor, image_size: Sequence[int]) -> torch.Tensor:
+        """Return the probabilities (C, H, W) that the scores (C, H, W) of an image of `image_size` (H, W) stand for."""
+
+    @abstractmethod
+    def memory(self, image_size: Sequence[int]) -> int:
+        """Return about how many bytes an image of `image_size` (H, W) takes, besides the weights."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> int:
+        """The number of classes, C."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the network is, and the images must be."""
+
+    def probabilities(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return the probabilities of the classes, float32 (C, H, W), at `size` (H, W) or the image's own."""
+        return self.as_probabilities(self(image, size), image.shape[-2:])
+
+    def labels(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return train ids, int64 (H, W), at `size` or the image's own."""
+        return self(image, size).argmax(0)
 
 
-def check_sides(
-    model: nn.Module, crop_size: Sequence[int], test_size: Sequence[int] | None, follows_from: str | None = None
-) -> None:
-    """Raise ModelError if `crop_size` or `test_size` is too small for `model`.
+class Predictor(PixelPredictor):
+    """Predict with one network.
 
-    Both need `smallest_side` pixels a side. A crop also needs more than one position at the output stride, since norms
-    cannot normalise a single one. `follows_from` says where the crop size comes from if `--crop_size` was not given.
-    """
-    least = smallest_side(model)
-    least_crop = max(least, (getattr(model.config, "output_stride", None) or 1) + 1)
-    if follows_from and min(crop_size) < least_crop:
-        raise ModelError(
-            f"the crop size that follows from {follows_from} is {crop_size[0]}x{crop_size[1]}, but this network needs "
-            f"at least {least_crop} pixels a side: give --crop_size, smaller images are padded"
-        )
-    refuse_smaller("--crop_size", crop_size, least_crop)
-    if test_size:
-        refuse_smaller("--test_size", test_size, least)
-
-
-def refuse_smaller(flag: str, size: Sequence[int], least: int) -> None:
-    if min(size) < least:
-        raise ModelError(f"{flag} {size[0]} {size[1]} is too small: this network needs at least {least} pixels a side")
-
-
-class Predictor:
-    """Predict one image: `predictor(image)` returns scores, float32 (C, H, W); `predictor.labels(image)` train ids.
-
-    The image is uint8 (3, H, W), of any size. `mean` and `std` normalise it. `views` are what the network sees of it.
-
-    The scores of a single view are its logits, so one scale without flip equals the plain forward pass. Views smaller
-    than `smallest_side` are enlarged.
+    `mean` and `std` normalise an image. `views` are what the network sees of it. Views smaller than `smallest_side` are
+    enlarged. The scores of a single view are its logits, so one scale without flip equals the plain forward pass.
     """
 
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], views: Views = ONE_VIEW):
@@ -74,7 +73,6 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
-        """Return scores at `size` (H, W), such as a label's size; by default at the image's own."""
         self.model.eval()
         windows, size = self.views.windows(image.shape[-2:]), tuple(size or image.shape[-2:])
         if len(windows) == 1:
@@ -123,17 +121,18 @@ class Predictor:
             total[:, slice(*window.rows), slice(*window.columns)] += scores
         return total
 
-    def probabilities(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
-        """Return the probabilities of the classes, float32 (C, H, W), at `size` (H, W) or the image's own."""
-        return self.as_probabilities(self(image, size), image.shape[-2:])
-
     def as_probabilities(self, scores: torch.Tensor, image_size: Sequence[int]) -> torch.Tensor:
-        """Return the probabilities (C, H, W) that the scores (C, H, W) of an image of `image_size` (H, W) stand for."""
         return scores if self.views.gives_probabilities(image_size) else scores.softmax(0)
+
+    def memory(self, image_size: Sequence[int]) -> int:
+        return prediction_memory(self.model, image_size, self.views)
+
+    @property
+    def classes(self) -> int:
+        return self.model.config.num_labels
 
     @property
     def device(self) -> torch.device:
-        """Where the network is, and the images must be."""
         return self.model.device
 
     def image_processor(self) -> SegformerImageProcessor:
@@ -141,14 +140,6 @@ class Predictor:
         size = {"height": self.views.size[0], "width": self.views.size[1]} if self.views.size else None
         mean, std = list(self.mean), list(self.std)
         return SegformerImageProcessor(do_resize=size is not None, size=size, image_mean=mean, image_std=std)
-
-    def labels(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
-        return self(image, size).argmax(0)
-
-
-def mirrored_together(views: Views, device: torch.device) -> bool:
-    """Return whether a view and its mirror image share a forward pass. On a CPU, two passes take half the memory."""
-    return views.flip and device.type != "cpu"
 
 
 def blending_weights(spans: set[tuple[int, int]], device: torch.device) -> dict[tuple[int, int], torch.Tensor]:

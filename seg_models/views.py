@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from .arguments import ViewOptions
 from .names import AVERAGES, MULTI_SCALE, OVERLAP, SMALLEST_WINDOW
 
@@ -140,3 +142,8 @@ def make_views(options: ViewOptions, size: Sequence[int] | None, turn: bool = Fa
     size, flip = options.test_size or size, options.flip and several
     turn = turn and not options.test_size
     return Views(size, scales, flip, options.average, options.window, options.window_overlap, turn)
+
+
+def mirrored_together(views: Views, device: torch.device) -> bool:
+    """Return whether a view and its mirror image share a forward pass. On a CPU, two passes take half the memory."""
+    return views.flip and device.type != "cpu"

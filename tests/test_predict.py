@@ -245,17 +245,24 @@ def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicte
 
 def test_memory_grows_with_the_views(trained):
     from seg_jobs.model_paths import find_model
-    from seg_jobs.prediction_job import memory_for
     from seg_jobs.trained_model import load_model
+    from seg_models.crf import CRF, Refined
+    from seg_models.ensemble import Ensemble
     from seg_models.predictor import Predictor
     from seg_models.views import Views
 
     model, processor = load_model(find_model(str(trained))[1])
-    small, large, several = (
-        memory_for(Predictor(model, processor.image_mean, processor.image_std, views), (64, 96))
+    names, size = list(model.config.id2label.values()), (64, 96)
+    predictors = [
+        Predictor(model, processor.image_mean, processor.image_std, views)
         for views in (Views(), Views(scales=(2.0,)), Views(scales=(1.0, 2.0), flip=True))
-    )
-    assert 64 * 96 * 19 * 4 < small < large < several
+    ]
+    small, large, several = (predictor.memory(size) for predictor in predictors)
+    scores = 64 * 96 * 19 * 4
+    assert scores < small < large < several
+    together = Ensemble(predictors, [names] * 3)
+    assert together.memory(size) == scores + several  # the sum, beside the largest network
+    assert Refined(together, CRF()).memory(size) == max(scores + several, CRF.memory(19, size))
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

@@ -15,7 +15,8 @@ from seg_models.errors import ModelError
 from seg_models.layers import resize_logits
 from seg_models.models import build_model
 from seg_models.names import MULTI_SCALE
-from seg_models.predictor import Predictor, blending_weights, check_sides, normalize, smallest_side
+from seg_models.predictor import Predictor, blending_weights, normalize
+from seg_models.sides import check_sides, smallest_side
 from seg_models.views import ALIGNMENT, Views, cover, make_views
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
