@@ -65,6 +65,17 @@ def check_crops(args: TrainArguments, model: torch.nn.Module, crop_size: Sequenc
     check_sides(model, crop_size, args.network.test_size, None if given else follows_from)
 
 
+def note_on_sizes(args: TrainArguments, accelerator: Accelerator) -> None:
+    """Print a note if only training resizes the images."""
+    if args.data.train_size and not args.network.test_size:
+        height, width = args.data.train_size
+        say(
+            accelerator,
+            f"note: training sees images of {height}x{width} (--train_size), but validation and prediction see them at "
+            f"their own size: give --test_size {height} {width} too",
+        )
+
+
 def note_on_ohem(options: LossOptions, crop_size: Sequence[int], accelerator: Accelerator) -> None:
     """Print a note if OHEM takes all pixels of a crop."""
     pixels = crop_size[0] * crop_size[1]

@@ -57,6 +57,7 @@ from .training_checks import (
     check_micro_batch,
     check_teachers,
     note_on_ohem,
+    note_on_sizes,
     note_on_start,
     refuse_void,
 )
@@ -177,6 +178,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         feed = make_feed(args, data, scoring, plan, accelerator)
         check_crops(args, learner.model, feed.crop_size)
         check_teachers(args, teachers, feed.crop_size, feed.validates, accelerator)
+        note_on_sizes(args, accelerator)
         note_on_ohem(args.loss, feed.crop_size, accelerator)
         note_on_start(args, feed.validates, accelerator)
         pixels, images = feed.counts.sum(0), len(feed.counts)

@@ -215,6 +215,13 @@ def test_the_logged_score_is_the_predicted_one(toycity, in_process, tmp_path, no
     assert json.loads((run / "scores_val.json").read_text())["mean_iou"] == predicted
 
 
+@pytest.mark.parametrize("test_size", [(), ("--test_size", 64, 128)], ids=["alone", "both"])
+def test_a_train_size_without_a_test_size_is_said(toycity, in_process, tmp_path, capsys, test_size):
+    flags = ["--dataset_path", toycity, "--output_dir", tmp_path / "r", "--train_size", 64, 128, "--dry_run"]
+    in_process("train_seg", *FAST, *flags, *test_size)
+    assert ("at their own size: give --test_size 64 128 too" in capsys.readouterr().out) == (not test_size)
+
+
 def dataset(toycity):
     return ["--dataset", "toycity", "--dataset_path", toycity]
 
