@@ -9,6 +9,8 @@ cityscapesScripts). The results are equal to those of cityscapesScripts. The ins
 nIoU in its tables) counts each pixel of an object with the weight mean size of the class / size of the object.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .mean_iou.mean_iou import count_pairs
@@ -159,10 +161,16 @@ def tables(scores: dict) -> str:
     )
 
 
-def table(title: str, rows: dict[str, tuple[float, float]], average: tuple[float, float]) -> str:
-    """Return a table of IoU and instance-weighted IoU by name in the layout of the benchmark's script."""
+def table(title: str, rows: dict[str, Sequence[float]], average: Sequence[float]) -> str:
+    """Return a table of scores by name in the layout of the benchmark's script.
+
+    Each row, and `average`, holds an IoU, and an instance-weighted IoU if there is one.
+    """
     width = max(14, *map(len, rows))
-    line = "-" * (width + 18)
-    lines = [f"{name:<{width}}: {iou:>5.3f}    {weighted:>5.3f}" for name, (iou, weighted) in rows.items()]
-    last = f"{'Score Average':<{width}}: {average[0]:>5.3f}    {average[1]:>5.3f}"
-    return "\n".join([f"{title:<{width + 3}}IoU      nIoU", line, *lines, line, last, line])
+    head = f"{title:<{width + 3}}" + "      ".join(("IoU", "nIoU")[: len(average)])
+    lines = [
+        f"{name:<{width}}: " + "    ".join(f"{score:>5.3f}" for score in scores)
+        for name, scores in [*rows.items(), ("Score Average", average)]
+    ]
+    line = "-" * (width + 9 * len(average))
+    return "\n".join([head, line, *lines[:-1], line, lines[-1], line])

@@ -348,9 +348,7 @@ def official_text(names: list[str], measured: Measured) -> str:
     if measured.official is not None:
         return tables(measured.official.scores())
     scores = iou(measured.counts.sum(0))
-    nothing = float("nan")
-    rows = {name: (value, nothing) for name, value in zip(names, scores, strict=True)}
-    return table("classes", rows, (mean_of_known(scores), nothing))
+    return table("classes", {name: [value] for name, value in zip(names, scores, strict=True)}, [mean_of_known(scores)])
 
 
 def write_gallery(

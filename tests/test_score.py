@@ -86,7 +86,8 @@ def test_scores_of_ones_own_data_by_hand(own, score, capsys):
     # The distance is 0.02 x 72 = 1 pixel. Road: rings of 40 x 30 (136 pixels) and of 40 x 40 (156), common 60 + 38.
     assert found["classes"]["road"]["boundary_iou"] == pytest.approx((136 + 98) / (136 + 136 + 156 - 98))
     lines = (own / "a" / "score_val" / "results.txt").read_text().splitlines()
-    assert lines[2] == f"road          : {road:.3f}      nan" and len(lines) == 7
+    assert lines[0] == "classes          IoU" and len(lines) == 7
+    assert lines[2] == f"road          : {road:.3f}" and lines[5] == f"Score Average : {(road + car) / 2:.3f}"
     assert f"mIoU {50 * (road + car):.2f} %" in capsys.readouterr().out
     assert {path.name for path in (own / "a" / "score_val").iterdir()} == {
         "scores.json",
