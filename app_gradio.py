@@ -136,7 +136,8 @@ def build_page(models: dict[str, str], requests: Requests, folder: str | None) -
 
 def lay_out(facts: dict[str, Facts], requests: Requests, examples: list[str]) -> gr.Blocks:
     """Return the page. `examples` are paths of photos."""
-    names, caching = list(facts), {"delete_cache": (60, KEPT_SECONDS)}
+    names = list(facts)
+    caching = {"delete_cache": (60, KEPT_SECONDS)}
     with gr.Blocks(title="minicity-seg", analytics_enabled=False, fill_width=True, **caching) as page:
         gr.HTML(header(facts), elem_id="head", padding=False)
         with gr.Row(equal_height=False):

@@ -102,7 +102,8 @@ def predict_split(job: PredictionJob, split: Dataset, folder: predictions.Predic
     raises an error instead if the split has labels.
     """
     accelerator, scoring = job.accelerator, job.scoring
-    labelled, labels = "label" in split.column_names, scoring.labels
+    labelled = "label" in split.column_names
+    labels = scoring.labels
     images = {row["name"]: [row["image"]["path"], *file_state(row["image"])] for row in split}
     temperature = job.temperature
     done = on_first_process(accelerator, folder.begin, {**job.settings, "temperature": temperature}, images)

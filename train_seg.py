@@ -100,7 +100,11 @@ def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> N
 
     `begun` is the start of the epoch on `time.perf_counter`, moved back by the time that the interrupted run took.
     """
-    accelerator, state, plan, learner, run = job.accelerator, job.state, job.plan, job.learner, job.args.run
+    accelerator = job.accelerator
+    state = job.state
+    plan = job.plan
+    learner = job.learner
+    run = job.args.run
     max_grad_norm = job.args.optimization.max_grad_norm
     steps = job.steps_of(number)
     done = state.step - steps.start
@@ -127,7 +131,8 @@ def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> N
             last = state.step == steps.stop
             loss = totals.loss / (totals.weight or 1)
             job.log.step({"loss": loss, "learning_rate": rate, "grad_norm": grad_norm}, last)
-            before, ended = ended, time.perf_counter()
+            before = ended
+            ended = time.perf_counter()
             job.pace.add_step(ended - before)
             bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.2e}", run_left=job.time_left(), refresh=False)
             bar.update(plan.batch_size)
@@ -137,7 +142,8 @@ def train_one_epoch(job: Job, stop: StopRequest, number: int, begun: float) -> N
                 state.seconds = time.perf_counter() - begun
                 checkpoints.save_checkpoint(accelerator, job.folder, learner, state, run.keep_checkpoints)
             if stopped:
-                folder, hub = shlex.quote(str(job.folder)), hub_flags(job.args.hub)
+                folder = shlex.quote(str(job.folder))
+                hub = hub_flags(job.args.hub)
                 stop.exit(f"train_seg.py --resume_from_checkpoint {folder}{hub}")
 
 
@@ -213,7 +219,9 @@ def device_of_sums(device: torch.device) -> torch.device:
 
 def end_epoch(job: Job, number: int, begun: float) -> None:
     """Validate the model if epoch `number` is a milestone, log the epoch, and count it. `begun` is its start."""
-    state, steps, schedule = job.state, job.steps_of(number), job.schedule
+    state = job.state
+    steps = job.steps_of(number)
+    schedule = job.schedule
     rate = job.learner.optimizer.param_groups[0]["initial_lr"] * schedule(steps.start)
     row = {"epoch": number, "learning_rate": rate}
     row |= {"train_loss": state.totals.mean_loss, "train_accuracy": state.totals.accuracy}
@@ -234,7 +242,9 @@ def validate(job: Job, number: int) -> dict | None:
 
     Returns the scores, or None without validation images.
     """
-    accelerator, model, network = job.accelerator, job.learner.scored, job.args.network
+    accelerator = job.accelerator
+    model = job.learner.scored
+    network = job.args.network
     predictor = Predictor(model, IMAGENET_MEAN, IMAGENET_STD, Views(network.test_size))
     scores = None
     with at_output_stride(model, network.eval_output_stride):
@@ -307,7 +317,8 @@ def draw_pictures(path: Path, predictor: Predictor, items: Dataset, labels: Labe
     """Draw image, truth and prediction of a few images, evenly spread over the evaluation items."""
     rows = []
     for index in evenly_spread(items, NUM_PICTURES):
-        image, truth = items[index]["pixel_values"], items[index]["labels"].numpy()
+        image = items[index]["pixel_values"]
+        truth = items[index]["labels"].numpy()
         prediction = predictor.labels(image.to(predictor.model.device), truth.shape).to(torch.uint8).cpu().numpy()
         rows.append((image.permute(1, 2, 0).numpy(), labels.to_color(truth), labels.to_color(prediction)))
     write_picture(path, comparison(rows, ("image", "truth", "prediction"), labels.legend))
@@ -322,7 +333,9 @@ def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
     may_not_fit = on_first_process(setup.accelerator, dry_run.refuse_lack_of_memory, setup)
     if not (may_not_fit or dry_run.is_due(setup)):
         return setup, Pace()
-    learner, network, device = setup.learner, setup.args.network, setup.accelerator.device
+    learner = setup.learner
+    network = setup.args.network
+    device = setup.accelerator.device
     max_grad_norm = setup.args.optimization.max_grad_norm
     predictor = Predictor(learner.scored, IMAGENET_MEAN, IMAGENET_STD, Views(network.test_size))
 

@@ -112,7 +112,8 @@ def print_table(folders: dict[str, Path], args: argparse.Namespace) -> None:
     baseline = None
     for name, folder in folders.items():
         counts = validation_counts(folder, args.dataset_path)
-        score, draws = float(mean_iou(counts.sum(0))), bootstrap_mean_iou(counts)
+        score = float(mean_iou(counts.sum(0)))
+        draws = bootstrap_mean_iou(counts)
         baseline = (score, draws) if baseline is None else baseline
         low, high = interval(draws)
         gain_low, gain_high = interval(draws - baseline[1])

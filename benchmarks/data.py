@@ -215,7 +215,8 @@ def second_epoch(split: Dataset, pixels: Pixels, workers: int) -> tuple[float, f
     batched = train_loader(split.with_transform(transform), batches, workers, pin_memory=False)
     list(batched)
     epoch.set(2)
-    begun, first = time.perf_counter(), None
+    begun = time.perf_counter()
+    first = None
     for _ in batched:
         first = first or time.perf_counter() - begun
     return len(batches) * 4 / (time.perf_counter() - begun), first

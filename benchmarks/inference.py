@@ -84,7 +84,8 @@ def main() -> None:
 def make_files(args: argparse.Namespace) -> None:
     """Export the files that are not there yet. Exits if those that are there may be another model's."""
     folder = find_model(args.model)[1].resolve()
-    made_of, note = args.files / "made_of.txt", f"{folder}, changed at {newest_change(folder)}\n"
+    made_of = args.files / "made_of.txt"
+    note = f"{folder}, changed at {newest_change(folder)}\n"
     others = (made_of.read_text() != note) if made_of.exists() else any(args.files.glob("street*"))
     if others:
         sys.exit(

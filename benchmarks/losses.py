@@ -122,7 +122,8 @@ def peers(repeats: int) -> None:
             row(f"{name}, {network}", 1000 * ours, f"ms, theirs {1000 * others:8.1f} ms")
             dtype = torch.float32 if name == "lovasz" else torch.float64  # their Lovasz loss has no fp64
             exact = logits.detach().to(dtype).requires_grad_()
-            value, other = mean(exact, labels), their_loss(exact, labels.long())
+            value = mean(exact, labels)
+            other = their_loss(exact, labels.long())
             gradient, their_gradient = (torch.autograd.grad(loss, exact)[0] for loss in (value, other))
             apart = (gradient - their_gradient).norm() / their_gradient.norm()
             print(f"    {value.item():.8f}, theirs {other.item():.8f}; gradients differ by {apart:.1e}", flush=True)

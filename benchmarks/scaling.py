@@ -68,7 +68,8 @@ def step_bounds(compute: float, exchange: float) -> tuple[float, float]:
 
 
 def table(args) -> None:
-    model, entry = network(args.model), model_entry(args.model)
+    model = network(args.model)
+    entry = model_entry(args.model)
     gradients = bytes_of_weights(model)
     print(f"{args.model}, {gradients / 4e6:.1f} M parameters, {args.images} crops of {args.crop_size} per GPU")
     print("| GPUs | memory of a process, fp32 | crops per second, at worst | at best |\n|---|---|---|---|")
@@ -86,7 +87,8 @@ def shortest(function: Callable[[], None], repeats: int) -> tuple[float, float]:
     """Return the least seconds, and the least CPU seconds of this process, of `repeats` calls after two others."""
     taken = []
     for _ in range(2 + repeats):
-        begun, worked = time.perf_counter(), time.process_time()
+        begun = time.perf_counter()
+        worked = time.process_time()
         function()
         taken.append((time.perf_counter() - begun, time.process_time() - worked))
     seconds, worked = zip(*taken[2:], strict=True)
@@ -119,7 +121,8 @@ def process(rank: int, args, processes: int, results) -> None:
     distributed.init_process_group("gloo", rank=rank, world_size=processes)
     torch.manual_seed(0)
     plain = network(args.model).to(memory_format=torch.channels_last).train()
-    before, gradients = resident(), torch.zeros(bytes_of_weights(plain) // 4)
+    before = resident()
+    gradients = torch.zeros(bytes_of_weights(plain) // 4)
     model = DistributedDataParallel(plain) if processes > 1 else plain
     step = shortest(stepper(model, args.images, args.crop_size), args.repeats)
     grown = resident() - before + bytes_of_weights(plain)

@@ -155,7 +155,9 @@ def deeplab(args) -> None:
 
 def feed(args) -> None:
     data, labels = load_source(args.dataset, args.dataset_path)
-    split, epoch, size = training_split(data["train"]), SharedEpoch(), (360, 480)
+    split = training_split(data["train"])
+    epoch = SharedEpoch()
+    size = (360, 480)
     step = stepper(network("streetnet", len(labels.names)))
     there = batch_of(4, size, len(labels.names))
     bare = seconds(lambda: step(there), args.repeats, before=2)
@@ -166,7 +168,8 @@ def feed(args) -> None:
         batches = TrainBatches(BatchPlan(len(split), 4), 0, epoch)
         loader = iter(train_loader(split.with_transform(transform), batches, 1, pin_memory=False))
         step(next(loader))
-        waited, begun = 0.0, time.perf_counter()
+        waited = 0.0
+        begun = time.perf_counter()
         for _ in range(args.repeats):
             asked = time.perf_counter()
             batch = next(loader)
@@ -188,7 +191,8 @@ def steps_with(norm: str, repeats: int) -> tuple[list[float], float]:
 
 def norms(args) -> None:
     variants, rounds = (*NORMS, "timm_evo"), 3
-    taken, memory = {norm: [] for norm in variants}, dict.fromkeys(variants, 0.0)
+    taken = {norm: [] for norm in variants}
+    memory = dict.fromkeys(variants, 0.0)
     # A process per task, because the peak memory of a process never falls, and would count for the next norm too.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, prepare, (args.default_malloc,), max_tasks_per_child=1) as one_at_a_time:
@@ -274,7 +278,8 @@ def heads(args) -> None:
 def compiled(args) -> None:
     for name in args.models or CNNS:
         images, size = (4, (360, 480)) if name.startswith("streetnet") else (2, (288, 576))
-        batch, model = batch_of(images, size, 19), network(name, 19)
+        batch = batch_of(images, size, 19)
+        model = network(name, 19)
         plain, fast = (stepper(deepcopy(model), backend) for backend in (None, "inductor"))
         first = times(lambda: fast(batch), 1)[0]  # noqa: B023
         plain(batch)

@@ -91,7 +91,8 @@ def build_twin(model: torch.nn.Module) -> torch.nn.Module:
 def loop(model: torch.nn.Module, mean: tuple, std: tuple, image: torch.Tensor) -> torch.Tensor:
     """Return the mean probabilities (C, H, W) over scales and mirror images, one view after the other, in float32."""
     pixels = (image / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    size, total = image.shape[-2:], 0
+    size = image.shape[-2:]
+    total = 0
     for scale in MULTI_SCALE:
         view_size = [round(side * scale) for side in size]
         view = F.interpolate(pixels[None], view_size, mode="bilinear", align_corners=False, antialias=True)

@@ -20,7 +20,10 @@ LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])  # NTSC, FCC 1953
 
 # Photometric distortion of SSD (Liu et al., 2016, arXiv 1512.02325), in grey levels, factors, factors and turns.
-SSD_SHIFT, SSD_GAIN, SSD_SATURATION, SSD_HUE = 32.0, (0.5, 1.5), (0.5, 1.5), 18 / 360
+SSD_SHIFT = 32.0
+SSD_GAIN = (0.5, 1.5)
+SSD_SATURATION = (0.5, 1.5)
+SSD_HUE = 18 / 360
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,10 @@ def sample_augmentation(
 
 def sample_window(rng: np.random.Generator, point: int, length: int, room: int) -> int:
     """Draw the start of a window of `length` that contains `point`, between 0 and `room` if possible."""
-    first, last = point - length + 1, point
-    low, high = max(first, min(0, room)), min(last, max(0, room))
+    first = point - length + 1
+    last = point
+    low = max(first, min(0, room))
+    high = min(last, max(0, room))
     if low > high:  # rotation moved the point out of the image
         return first if first > max(0, room) else last
     return int(rng.integers(low, high, endpoint=True))
@@ -100,7 +105,8 @@ def sample_distortion(rng: np.random.Generator) -> dict[str, float]:
 
 def turn(degrees: float) -> np.ndarray:
     """Return the clockwise rotation matrix (2, 2) for column vectors (x, y), y downwards."""
-    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    cos = np.cos(np.deg2rad(degrees))
+    sin = np.sin(np.deg2rad(degrees))
     return np.array([[cos, -sin], [sin, cos]])
 
 
@@ -131,7 +137,8 @@ def outside(matrix: np.ndarray, size: Sequence[int], crop_size: Sequence[int]) -
     x, y = matrix @ corners
     if min(*x, *y) >= -0.5 and max(x) < width - 0.5 and max(y) < height - 0.5:
         return None
-    x, y = np.arange(columns), np.arange(rows)[:, None]
+    x = np.arange(columns)
+    y = np.arange(rows)[:, None]
     if matrix[0, 1] == 0 == matrix[1, 0]:  # without rotation, a row and a column of numbers are enough
         x, y = matrix[0, 0] * x + matrix[0, 2], matrix[1, 1] * y + matrix[1, 2]
     else:

@@ -206,7 +206,8 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--clear", action="store_true", help="delete the cached folders")
-    asked, root = parser.parse_args().clear, cache_root()
+    asked = parser.parse_args().clear
+    root = cache_root()
     try:
         for folder in folders(root):
             size = size_of(folder) / 1e6

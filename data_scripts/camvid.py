@@ -56,7 +56,8 @@ def split_of(image: Path) -> str:
             f"{image} is not a frame of CamVid: a name is a drive ({', '.join(DRIVES)}) and a number, such as "
             "0016E5_07959; remove it or rename it"
         )
-    drive, number = frame[1], int(frame[2])
+    drive = frame[1]
+    number = int(frame[2])
     if drive == "Seq05VD" or (drive == "0001TP" and number > 8520):
         return "test"
     return "val" if drive == "0016E5" and 7959 <= number <= 8159 else "train"

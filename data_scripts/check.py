@@ -67,7 +67,8 @@ def overview(survey: Survey) -> list[str]:
 
 def class_table(survey: Survey) -> list[str]:
     """Return the lines of a table: images, share of the labelled pixels and median region of each class and split."""
-    names, splits = survey.labels.names, survey.labelled
+    names = survey.labels.names
+    splits = survey.labelled
     if not splits:
         return ["no mask can be used, so there is no table of classes"]
     width = max(len("class"), *map(len, names)) + 2

@@ -144,8 +144,10 @@ def choose_pictures(survey: Survey, number: int) -> list[int]:
     ids = list(survey.labels.source_ids)
     shown = np.array([survey.rows[i].ids[ids] > 0 for i in indices])
     looks = np.array([survey.rows[i].look for i in indices])
-    rare, weights = 1 / np.maximum(shown.sum(0), 1), np.ones(len(ids))
-    differs, chosen = np.full(len(indices), BITS), []
+    rare = 1 / np.maximum(shown.sum(0), 1)
+    weights = np.ones(len(ids))
+    differs = np.full(len(indices), BITS)
+    chosen = []
     while len(chosen) < number:
         value = np.where(differs > NEAR, (shown * (rare / weights)).sum(1) * (differs / BITS) ** 2, -1)
         best = int(value.argmax())

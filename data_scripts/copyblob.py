@@ -75,7 +75,9 @@ class BlobBank:
     """
 
     def __init__(self, folder: Path, class_weights: Sequence[float], labels: LabelInfo):
-        self.folder, self.is_ground, self.thing_groups = folder, labels.is_ground, labels.thing_groups
+        self.folder = folder
+        self.is_ground = labels.is_ground
+        self.thing_groups = labels.thing_groups
         table = json.loads((folder / "bank.json").read_text())
         self.blobs = [Blob(*row) for row in table["blobs"]]
         self.horizon = table["horizon"]
@@ -133,7 +135,9 @@ def _write_bank(
     folder: Path, pixels: Pixels, labels: LabelInfo, rules: Rules, counts: np.ndarray, progress: bool
 ) -> None:
     has_blobs = counts[:, [kind for kind, _ in rules]].any(1)
-    blobs, offset, ground_rows = [], 0, np.zeros(1000, np.int64)
+    blobs = []
+    offset = 0
+    ground_rows = np.zeros(1000, np.int64)
     with (folder / "pixels.bin").open("wb") as file:
         found = in_threads(lambda index: _cut_image(pixels, index, has_blobs[index], labels, rules), range(len(pixels)))
         bar = tqdm(found, "Cutting out blobs", len(pixels), leave=False, disable=not progress, unit="image")
@@ -159,7 +163,8 @@ def _cut_image(
     ground_rows = np.bincount(np.arange(height) * 1000 // height, per_row, 1000).astype(np.int64)
     if not has_blobs:
         return [], ground_rows
-    image, instances = pixels.image(index), pixels.instances(index) if "instance" in pixels.files else None
+    image = pixels.image(index)
+    instances = pixels.instances(index) if "instance" in pixels.files else None
     cut_outs = []
     for kind, ground in rules:
         own = instances if labels.names[kind] in labels.instances else None
@@ -218,7 +223,8 @@ def sample_placement(rng: np.random.Generator, bank: BlobBank, crop: Crop, image
     `image` itself.
     """
     number = bank.draw(rng)
-    blob, flip = bank.blobs[number], bool(rng.random() < 0.5)
+    blob = bank.blobs[number]
+    flip = bool(rng.random() < 0.5)
     ground = np.flatnonzero(crop.label.reshape(-1) == blob.ground)
     if not len(ground) or blob.image == image:
         return None
@@ -244,7 +250,8 @@ def paste(crop: Crop, bank: BlobBank, placement: Placement, instance_id: int = P
     The crop's border cuts the blob off. Objects that reach below the blob's foot are nearer and stay in front of it.
     The blob's outermost pixels contain some of its old background, so they are blended; the label is not.
     """
-    blob, pixels = bank.blobs[placement.blob], bank.cut_out(placement.blob)
+    blob = bank.blobs[placement.blob]
+    pixels = bank.cut_out(placement.blob)
     # Map crop -> image -> cut-out, both about the foot.
     zoom = placement.zoom * np.array(crop.size[::-1]) / np.array(blob.image_size[::-1])
     linear = np.diag((-1.0 if placement.flip else 1.0, 1.0) / zoom) @ crop.matrix[:, :2]
@@ -316,6 +323,7 @@ def paste_in_batch(rng: np.random.Generator, crops: list[Crop], images: Sequence
                 np.minimum(rows - rows[first] + row, height - 1),
                 np.minimum(columns - columns[first] + column, width - 1),
             )
-            target.image[to], target.label[to] = donor.image[rows, columns], kind
+            target.image[to] = donor.image[rows, columns]
+            target.label[to] = kind
             if target.instance is not None:
                 target.instance[to] = PASTED + 1 + kind

@@ -23,7 +23,8 @@ def sample_boxes(
     for _ in range(boxes):
         spans = []
         for length in size:
-            centre, half = int(rng.integers(length)), int(length * side) / 2
+            centre = int(rng.integers(length))
+            half = int(length * side) / 2
             spans.append(slice(max(0, int(centre - half)), min(length, int(centre + half))))
         drawn.append(tuple(spans))
     return drawn

@@ -85,7 +85,8 @@ def main(argv: list[str] | None = None) -> None:
         alike = statistics.look_alikes(survey)
         found = without_folder(findings_of(survey, refusal), options.path or options.dataset)
         look = Look(data, survey, alike, statistics.numbers_of(survey, alike), found)
-        numbers, text = json.dumps(stats(look), indent=1) + "\n", draw(look, title, warning, options.pictures)
+        numbers = json.dumps(stats(look), indent=1) + "\n"
+        text = draw(look, title, warning, options.pictures)
         write_whole(out / "stats.json", lambda path: path.write_text(numbers), REMEDY)
         write_whole(out / PAGE, lambda path: path.write_text(text, encoding="utf-8"), REMEDY)
         print(f"wrote {out / PAGE} ({len(text) / 1e6:.1f} MB) and {out / 'stats.json'}")
@@ -132,7 +133,9 @@ def withheld(title: str) -> str:
 
 def stats(look: Look) -> dict:
     """Return the content of stats.json."""
-    rows, names, numbers = look.survey.rows, look.survey.labels.names, look.numbers
+    rows = look.survey.rows
+    names = look.survey.labels.names
+    numbers = look.numbers
     return {
         "splits": numbers.splits,
         "quantiles of region sizes": list(statistics.QUANTILES),
@@ -153,7 +156,9 @@ def stats(look: Look) -> dict:
 
 def draw(look: Look, title: str, warning: str, pictures: int) -> str:
     """Return the page. `pictures` is the number of pictures that it shows, `warning` says who may see them."""
-    survey, classes, splits = look.survey, look.numbers.classes, look.numbers.splits
+    survey = look.survey
+    classes = look.numbers.classes
+    splits = look.numbers.splits
     labels, labelled = survey.labels, survey.labelled
     chosen = statistics.choose_pictures(survey, pictures)
     sizes = [row.size for row in survey.rows if row.size]
@@ -212,8 +217,10 @@ def files_of(data: DatasetDict, index: int) -> dict:
 
 def look_alikes(look: Look) -> str:
     """Return the section of near-duplicates: pairs across splits, or else the largest groups."""
-    rows, alike = look.survey.rows, look.alike
-    what, pairs = "images that look like a training image", []
+    rows = look.survey.rows
+    alike = look.alike
+    what = "images that look like a training image"
+    pairs = []
     for other, training, bits in alike.pairs:
         names = f"{name_of(rows[other])} and {name_of(rows[training])}"
         pairs.append(((other, training), f"{names}: {bits} of {BITS} bits differ"))

@@ -139,7 +139,8 @@ def unknown_values(survey: Survey) -> list[Finding]:
 
 def nothing_to_learn(survey: Survey) -> list[Finding]:
     """Return an error if the training masks show no class, or only one."""
-    labels, rows = survey.labels, [row for row in survey.of("train") if row.ids is not None]
+    labels = survey.labels
+    rows = [row for row in survey.of("train") if row.ids is not None]
     if not rows:
         return []  # no readable mask: `bad_files` says why
     pixels = sum(row.ids for row in rows)[list(labels.source_ids)]
@@ -168,7 +169,9 @@ def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray
         return []
     shown = dict(zip(names, (train > 0).sum(0).tolist(), strict=True))
     few = [f"{name} ({images})" for name, images in shown.items() if 0 < images < FEW_IMAGES < len(train)]
-    missing, unseen, only = [name for name, images in shown.items() if not images], [], []
+    missing = [name for name, images in shown.items() if not images]
+    unseen = []
+    only = []
     if validation is not None and len(validation):
         seen = dict(zip(names, (validation > 0).any(0).tolist(), strict=True))
         unseen = [name for name in names if shown[name] and not seen[name]]
@@ -234,7 +237,8 @@ def known_images(train: list[Row], others: list[Row], named: str) -> list[Findin
 
     It is an error if every validation image is a training image, because no score is then worth anything.
     """
-    first, found = {row.content: row for row in reversed(train)}, []
+    first = {row.content: row for row in reversed(train)}
+    found = []
     equal = [(first[row.content], row) for row in others if row.content in first]
     if equal:
         title = f"{named} images that are training images too: {len(equal)} of {len(others)}"

@@ -105,7 +105,8 @@ def _load(name: str, where: str) -> tuple[dict[str, Dataset], dict[int, str] | N
         return load_folder(found), read_id2label(root / files[0]).names if files else None
     if not HUB_ID.fullmatch(name):
         raise DataError(f"no folder {where}; an id on the hub is USER/NAME")
-    loaded, listed = load_id(name), class_list_of_id(name)
+    loaded = load_id(name)
+    listed = class_list_of_id(name)
     return loaded, None if listed is None else listed.names
 
 
@@ -184,7 +185,8 @@ def _rows(parts: Sequence[Part], split: str, photo: str, mask: str, where: str) 
 
 def _files(part: Part, column: str) -> pa.ChunkedArray:
     """Return a column as {"bytes", "path"}, null where it is empty. Arrays become PNG files in memory."""
-    rows, kind = part.rows, FILES.pa_type
+    rows = part.rows
+    kind = FILES.pa_type
     if column not in rows.features:
         return pa.chunked_array([pa.nulls(len(rows), kind)])
     is_image = isinstance(rows.features[column], Image)
@@ -195,7 +197,8 @@ def _files(part: Part, column: str) -> pa.ChunkedArray:
         empty = cells.is_null().to_pylist()
         made = [None if no else cell_of(rows, i, column, part.name)() for i, no in enumerate(empty)]
         return pa.chunked_array([pa.array(made, kind)])
-    chunks, first = [], 0
+    chunks = []
+    first = 0
     for chunk in cells.chunks:
         content, paths = (pc.struct_field(chunk, key) for key in ("bytes", "path"))
         places = [place_of(number, column, part.name) for number in range(first, first + len(chunk))]

@@ -33,7 +33,8 @@ def list_images(folder: Path, leave_out: Callable[[Path], bool] | None = None) -
     archives create. Pictures in other formats are skipped with a note. So is each subfolder for which `leave_out`
     returns True.
     """
-    found, others = [], defaultdict(list)
+    found = []
+    others = defaultdict(list)
     for path in visible_files(folder, leave_out):
         suffix = path.suffix.lower()
         if suffix in IMAGE_SUFFIXES:
@@ -48,7 +49,8 @@ def list_images(folder: Path, leave_out: Callable[[Path], bool] | None = None) -
 
 def visible_files(folder: Path, leave_out: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """Yield the visible files below `folder`. Links come last, so that a folder is found under its own name."""
-    seen, waiting = set(), [folder]
+    seen = set()
+    waiting = [folder]
     for start in waiting:  # the loop appends to it
         for place, folders, files in os.walk(start, onerror=refuse_folder):
             here = Path(place)

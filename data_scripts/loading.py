@@ -82,7 +82,8 @@ class TrainBatches:
         return (self.plan.steps - self.first_step) * self.plan.accumulation
 
     def __iter__(self) -> Iterator[list[int]]:
-        plan, images = self.plan, self.plan.micro_batch_size
+        plan = self.plan
+        images = self.plan.micro_batch_size
         order = self.order(item_generator(self.seed, self.epoch.get(), 2**32 - 1))
         for step in range(self.first_step, plan.steps):
             for i in range(plan.accumulation):

@@ -77,7 +77,8 @@ def nearest(found: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarr
     for start in range(0, len(found), BLOCK):
         block = slice(start, start + BLOCK)
         different = _different_bits(found[block], others)
-        rows[block], bits[block] = different.argmin(1), different.min(1)
+        rows[block] = different.argmin(1)
+        bits[block] = different.min(1)
     return rows, bits
 
 

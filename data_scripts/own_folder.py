@@ -80,7 +80,9 @@ def load_folder(root: Path, flag: str) -> tuple[dict[str, list[Row]], LabelInfo]
 
 def _places(root: Path) -> dict[str, tuple[Path, Path | None]]:
     """Return the folders of images and masks by split. Without folders of splits, all images are "train"."""
-    images, above, below = _child(root, IMAGES), {}, {}
+    images = _child(root, IMAGES)
+    above = {}
+    below = {}
     for split, names in SPLIT_FOLDERS.items():
         folder = _one_of([path for path in _children(root, names) if _children(path, IMAGES)])
         if folder is not None:

@@ -35,7 +35,10 @@ class Pixels:
     ):
         columns = [column for column in ("image", "label", "instance") if column in split.column_names]
         self.files = {column: list(split[column]) for column in columns}
-        self.table, self.size, self.folder, self.shapes = labels.train_ids, size, folder, None
+        self.table = labels.train_ids
+        self.size = size
+        self.folder = folder
+        self.shapes = None
         self.colors = [labels.colors_of(file) for file in self.files.get("label", ())]
         self._map()
 

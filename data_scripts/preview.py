@@ -28,9 +28,11 @@ def preview_rows(
             crops += transform.crops(batch, instances=True)
         if len(crops) >= number:
             break
-    panels, thickness = [], 1 + crops[0].label.shape[1] // SHOWN_WIDTH
+    panels = []
+    thickness = 1 + crops[0].label.shape[1] // SHOWN_WIDTH
     for crop in crops[:number]:
-        image, label = crop.image, labels.to_color(crop.label)
+        image = crop.image
+        label = labels.to_color(crop.label)
         for pasted in np.unique(crop.instance[crop.instance > PASTED]):
             edge, _ = cv2.findContours((crop.instance == pasted).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
             for panel in (image, label):

@@ -202,7 +202,8 @@ def open_photo(file: dict | str, what: str = "image") -> Image.Image:
 
 
 def _read_ids(file: dict | str, image: dict | str | None, what: str, ids_are: str, kind: type) -> np.ndarray:
-    mask, most = open_image(file, what), np.iinfo(kind).max
+    mask = open_image(file, what)
+    most = np.iinfo(kind).max
     if mask.mode not in LABEL_MODES and mask.mode in COLOR_MODES:
         raise MaskError(f"{what} {describe(file)} is in colours ({mask.mode}), not {ids_are}", "colors")
     if mask.mode not in LABEL_MODES:
@@ -212,7 +213,9 @@ def _read_ids(file: dict | str, image: dict | str | None, what: str, ids_are: st
     if mask.format in ("JPEG", "MPO"):
         raise MaskError(f"{what} {describe(file)} is a JPEG, which changes {ids_are}: save it as PNG")
     with decoding(file, what):
-        (stored, decoded), own, inverted = white(mask), orientation(mask), white_is_zero(mask)
+        stored, decoded = white(mask)
+        own = orientation(mask)
+        inverted = white_is_zero(mask)
         ids = upright(mask, mask)
         if stored != decoded:
             ids = np.rint(ids * (stored / decoded)).astype(np.uint16)
@@ -244,7 +247,8 @@ def is_turned_untold(mask: dict | str, image: dict | str) -> bool:
     """
     photo, opened = open_image(image), open_image(mask, "mask")
     with decoding(image):
-        turn, (width, height) = orientation(photo), stored_size(photo)
+        turn = orientation(photo)
+        width, height = stored_size(photo)
     with decoding(mask, "mask"):
         own = orientation(opened)
     return turn > 1 and own == 1 and (turn < 5 or width == height)
@@ -270,8 +274,10 @@ def ids_of_colors(rgb: np.ndarray, colors: dict[Color, int], where: str) -> np.n
     """
     codes = packed_colors(rgb).reshape(-1)
     starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))  # of the runs of one colour, to look up each once
-    lengths, found = np.diff(np.append(starts, codes.size)), codes[starts]
-    known, ids = packed_colors(list(colors)), np.array(list(colors.values()), np.uint8)
+    lengths = np.diff(np.append(starts, codes.size))
+    found = codes[starts]
+    known = packed_colors(list(colors))
+    ids = np.array(list(colors.values()), np.uint8)
     order = known.argsort()
     known, ids = known[order], ids[order]
     places = np.searchsorted(known, found).clip(max=len(known) - 1)
@@ -369,7 +375,8 @@ def _has_tags(image: Image.Image) -> bool:
     file.seek(8)
     try:
         while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
-            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            length = int.from_bytes(head[:4], "big")
+            kind = head[4:]
             text = file.read(min(length, 32)) if kind in (b"tEXt", b"zTXt", b"iTXt") else b""
             if (kind + b" " if kind == b"eXIf" else text).startswith(TAGS_OF_PNG):
                 return True

@@ -40,7 +40,8 @@ def recognize(
     `flag` is where the path was given, and `on_hub` names a data set of the datasets library instead, both for errors.
     Raises `DataError` with the remedy if the folder has none of the layouts.
     """
-    root, on_hub = Path(path), on_hub.format(path=shlex.quote(path))
+    root = Path(path)
+    on_hub = on_hub.format(path=shlex.quote(path))
     if not root.is_dir():
         remedy = f"; if it is a data set on the hub: {on_hub}" if HUB_ID.fullmatch(path) else ""
         raise DataError(f"no folder {path} ({flag}){remedy}")

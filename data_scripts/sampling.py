@@ -41,7 +41,8 @@ def make_order(sampling: str, counts: np.ndarray) -> Callable[[np.random.Generat
         else:
             rounds = -(-count // len(classes))
             drawn = np.concatenate([rng.permutation(classes) for _ in range(rounds)])[:count]
-        items, seen = [], Counter()
+        items = []
+        seen = Counter()
         for kind in drawn:
             image = int(rng.choice(shows[kind]))
             items.append(image + count * (seen[image] % REPEATS))

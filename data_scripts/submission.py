@@ -22,7 +22,8 @@ def write_submission(split: Dataset, labels: LabelInfo, results: Path) -> Path:
     for file, image in zip(files, split["image"], strict=True):
         if not file.is_file():
             raise DataError(f"no prediction {file} of image {describe(image)}: predict it first")
-        ids, size = read_label(str(file)), upright_size(image)
+        ids = read_label(str(file))
+        size = upright_size(image)
         if ids.shape != size:
             raise DataError(f"{file} is {ids.shape[0]}x{ids.shape[1]}, but its image is {size[0]}x{size[1]}")
         strange = np.setdiff1d(ids, labels.source_ids)

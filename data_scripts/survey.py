@@ -122,9 +122,11 @@ def _look(split: str, files: dict, labels: LabelInfo) -> Row:
 def _look_at_image(row: Row, pixels: np.ndarray, file: dict) -> None:
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     mean, deviation = cv2.meanStdDev(grey)
-    row.size, row.light = grey.shape, (float(mean[0, 0]), float(deviation[0, 0]))
+    row.size = grey.shape
+    row.light = (float(mean[0, 0]), float(deviation[0, 0]))
     row.color = tuple(cv2.mean(pixels)[:3])
-    row.look, row.content = perceptual_hash(grey), content_hash(file)
+    row.look = perceptual_hash(grey)
+    row.content = content_hash(file)
 
 
 def _look_at_label(row: Row, files: dict, labels: LabelInfo) -> None:
@@ -171,7 +173,8 @@ def _name_fault(row: Row, file: dict, message: str, in_colors: bool) -> None:
         elif mask.mode not in LABEL_MODES and not in_colors:
             with decoding(file, "mask"):
                 row.colors = len(np.unique(packed_colors(mask.convert("RGB"))))
-            kind, message = "colors", f"mask {describe(file)} holds {row.colors:,} colours"
+            kind = "colors"
+            message = f"mask {describe(file)} holds {row.colors:,} colours"
     except DataError as error:  # it is damaged too, and that comes first
         message = str(error)
     row.faults[kind] = message

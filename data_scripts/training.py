@@ -116,7 +116,8 @@ def make_training_data(
     once  `once(function, *args)` calls a function in one process of each machine and returns its result, or raises its
           error, in all
     """
-    labels, rules = scoring.labels, ()
+    labels = scoring.labels
+    rules = ()
     if augmentation.copyblob != "none":  # refuse wrong rules before the long check of the files
         rules = parse_rules(augmentation.copyblob_rules or labels.copyblob, labels)
     counts, sizes = once(check_data, data, labels, options.splits, scoring.files, check_command(options))
@@ -124,7 +125,8 @@ def make_training_data(
         note_on_shape(options.train_size, sizes)
     images = training_split(*(data[name] for name in options.splits))
     pixels = pixels_of(images, labels, options.train_size, "training", options.cache, once)
-    weights, blobs = inverse_frequency(counts.sum(0)), None
+    weights = inverse_frequency(counts.sum(0))
+    blobs = None
     if augmentation.copyblob == "bank":
         blobs = BlobBank(once(build_bank, pixels, labels, rules, counts, True), weights, labels)
     rare = RareClasses(weights, blobs, rules if augmentation.copyblob == "tutorial" else ())
@@ -136,9 +138,11 @@ def make_training_data(
     )
     augmentation = replace(augmentation, crop_size=fitted)
     transform = TrainTransform(pixels, labels.ignore_index, seed, epoch, augmentation, rare)
-    items, order = images, None
+    items = images
+    order = None
     if options.sampling != "shuffle":
-        items, order = repeated(len(images)), make_order(options.sampling, counts)
+        items = repeated(len(images))
+        order = make_order(options.sampling, counts)
     validation = None
     if "validation" not in options.splits:
         split = data["validation"]

@@ -73,7 +73,10 @@ class TrainTransform:
         rare: RareClasses | None = None,
     ):
         self.pixels, self.ignore_index = pixels, ignore_index
-        self.seed, self.epoch, self.options, self.rare = seed, epoch, options, rare or RareClasses()
+        self.seed = seed
+        self.epoch = epoch
+        self.options = options
+        self.rare = rare or RareClasses()
 
     def __call__(self, rows: dict[str, list]) -> dict[str, list]:
         crops = self.crops(rows["index"])
@@ -90,7 +93,8 @@ class TrainTransform:
         return crops
 
     def _item(self, index: int, instances: bool) -> Crop:
-        options, count = self.options, len(self.pixels)
+        options = self.options
+        count = len(self.pixels)
         rng = item_generator(self.seed, self.epoch.get(), index)
         crop = self._augmented(rng, index % count, instances)
         if options.cutmix and count > 1 and rng.random() < options.cutmix_prob:
@@ -102,8 +106,10 @@ class TrainTransform:
 
     def _augmented(self, rng: np.random.Generator, index: int, instances: bool, first_id: int = PASTED + 1) -> Crop:
         """Augment one image: crop it, paste blobs (instance ids from `first_id`), change colours, flip."""
-        options, blobs = self.options, self.rare.blobs
-        image, label = self.pixels.image(index), self.pixels.label(index)
+        options = self.options
+        blobs = self.rare.blobs
+        image = self.pixels.image(index)
+        label = self.pixels.label(index)
         instance = self.pixels.instances(index) if instances else None
         focus = None
         if options.class_crop_prob and rng.random() < options.class_crop_prob:

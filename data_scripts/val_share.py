@@ -42,7 +42,8 @@ def hold_share_out(
         what = alike if len(split) > 1 else "there is only one image"
         raise DataError(f"--val_share: {what}, so none can be held out: add a folder val of other images")
     part = divide(counts, groups, (1 - share, share))
-    held_out, number = int((part == 1).sum()), len(np.unique(groups))
+    held_out = int((part == 1).sum())
+    number = len(np.unique(groups))
     form = f", which form {number} groups," if number < len(split) else ""
     if say:
         note(f"{held_out} of {len(split)} images{form} are held out for validation (--val_share)")

@@ -72,10 +72,13 @@ def _rewrite(
 ) -> Iterator[int]:
     import av
 
-    pictures, copied, number = video.streams.video[0], None, 0
+    pictures = video.streams.video[0]
+    copied = None
+    number = 0
     pictures.thread_type = "AUTO"
     written = result.add_stream("libx264", rate=pictures.average_rate or Fraction(25), options=QUALITY)
-    written.pix_fmt, written.codec_context.time_base = "yuv420p", pictures.time_base
+    written.pix_fmt = "yuv420p"
+    written.codec_context.time_base = pictures.time_base
     if sound is not None:
         copied = result.add_stream_from_template(sound)
     waiting = []  # sound before the first frame: the file's header needs the size of the frames

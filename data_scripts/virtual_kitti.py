@@ -119,7 +119,8 @@ def _folders(root: Path) -> list[Folder]:
     folders = []
     for scene in _scenes(root):
         for images in sorted(scene.glob("*/frames/rgb/Camera_*")):
-            variation, camera = images.parents[2].name, images.name.removeprefix("Camera_")
+            variation = images.parents[2].name
+            camera = images.name.removeprefix("Camera_")
             name = f"00{scene.name.removeprefix('Scene')}_{variation}_camera{camera}"
             folders.append((name, images, images.parents[1] / "classSegmentation" / images.name))
     return folders

@@ -114,7 +114,8 @@ class CityscapesCounts:
         for i, name in enumerate(NAMES):
             iou = weighted = float("nan")
             if i in SCORED:
-                hits, wrong = self.pixels[i, i], self.pixels[list(SCORED), i].sum() - self.pixels[i, i]
+                hits = self.pixels[i, i]
+                wrong = self.pixels[list(SCORED), i].sum() - self.pixels[i, i]
                 iou = _share(hits, self.pixels[i].sum() + wrong)
                 if i in MEAN_SIZES and self.has_instances:
                     weighted = _share(self.objects[i, 0], self.objects[i].sum() + wrong)

@@ -20,7 +20,9 @@ def iou(counts: np.ndarray) -> np.ndarray:
 
 def class_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Return iou, dice, precision and recall of each class, float64 (C,). Dice and F1 of pixels are the same number."""
-    hits, labelled, predicted = np.diagonal(counts), counts.sum(1), counts.sum(0)
+    hits = np.diagonal(counts)
+    labelled = counts.sum(1)
+    predicted = counts.sum(0)
     with np.errstate(invalid="ignore"):  # 0 / 0 is nan
         return {
             "iou": iou(counts),
@@ -39,7 +41,8 @@ def mean_scores(counts: np.ndarray) -> dict[str, float]:
     pixel_accuracy          share of the pixels that are right
     frequency_weighted_iou  mean of the IoU, weighted by the labelled pixels of each class (Long et al., 2015)
     """
-    scores, labelled = class_scores(counts), counts.sum(1)
+    scores = class_scores(counts)
+    labelled = counts.sum(1)
     total = labelled.sum()
     known = labelled > 0
     return {

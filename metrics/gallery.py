@@ -192,11 +192,14 @@ def swatch(train_id: int, legend: Legend) -> str:
 
 def images_section(pictures: Sequence[Pictures], counts: np.ndarray, legend: Legend) -> str:
     """Return a card for each image, with the controls that sort them and select a class."""
-    ious, cards, shown = image_ious(counts), "", set()
+    ious = image_ious(counts)
+    cards = ""
+    shown = set()
     for picture, row, matrix in zip(pictures, ious, counts, strict=True):
         known = {str(i): round(float(value), 4) for i, value in enumerate(row) if not np.isnan(value)}
         shown |= set(known)
-        mean, total = mean_of_known(row), matrix.sum()
+        mean = mean_of_known(row)
+        total = matrix.sum()
         wrong = float(1 - np.trace(matrix) / total) if total else 0.0
         facts = f"data-name='{escape(picture.name)}' data-mean='{mean:.4f}' data-wrong='{wrong:.4f}'"
         title = f"<b>{escape(picture.name)}</b><span class='value'>mIoU {percent(mean)}</span>"
@@ -316,7 +319,8 @@ def _errors(wrong: np.ndarray, unlabelled: np.ndarray, size: tuple[int, int]) ->
 
 def _map(ids: np.ndarray, legend: Legend) -> str:
     """Return train ids (h, w) in the colours of the classes; what is no class is transparent."""
-    picture, palette = Image.fromarray(ids.astype(np.uint8)), np.zeros((256, 3), np.uint8)
+    picture = Image.fromarray(ids.astype(np.uint8))
+    palette = np.zeros((256, 3), np.uint8)
     palette[: len(legend.palette)] = legend.palette
     picture.putpalette(palette.reshape(-1).tolist())
     return _png(picture, transparency=255)

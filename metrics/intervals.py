@@ -37,7 +37,8 @@ def mean_iou(counts: np.ndarray) -> np.ndarray:
 
 def bootstrap_mean_iou(counts: np.ndarray, repeats: int = 2000, seed: int = 0) -> np.ndarray:
     """Return the mean IoU of `repeats` resamplings of the images, (repeats,), from their matrices (N, C, C)."""
-    images, rng = len(counts), np.random.default_rng(seed)
+    images = len(counts)
+    rng = np.random.default_rng(seed)
     flat = counts.reshape(images, -1).astype(np.int64)
     means = np.empty(repeats)
     for start in range(0, repeats, BLOCK):

@@ -44,7 +44,8 @@ def confusion_plot(counts: np.ndarray, names: Sequence[str]) -> Image.Image:
 def reliability_plot(counts: np.ndarray) -> Image.Image:
     """Draw accuracy against confidence, and the share of the pixels in each bin, from `reliability_counts` (B, 3)."""
     pixels, confidence, correct = counts.T
-    known, bins = pixels > 0, len(counts)
+    known = pixels > 0
+    bins = len(counts)
     figure = Figure(figsize=(5, 5.6), layout="constrained", dpi=130)
     upper, lower = figure.subplots(2, 1, height_ratios=(3.4, 1), sharex=True)
     edges = np.arange(bins) / bins

@@ -17,7 +17,8 @@ def trimap_counts(prediction: np.ndarray, label: np.ndarray, num_labels: int, wi
     Near are pixels with labels of two classes at most `width` rows and columns away. Ignored pixels and the image's
     border are no outline.
     """
-    valid, square = label < num_labels, np.ones((2 * width + 1,) * 2, np.uint8)
+    valid = label < num_labels
+    square = np.ones((2 * width + 1,) * 2, np.uint8)
     highest = cv2.dilate(np.where(valid, label + np.uint8(1), 0).astype(np.uint8), square)
     lowest = cv2.erode(np.where(valid, label, VOID).astype(np.uint8), square)
     near = highest.astype(int) - 1 > lowest

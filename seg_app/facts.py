@@ -44,8 +44,10 @@ def facts_of(model: str) -> Facts:
     Raises RunError if it is nowhere, or if its config.json or args.yaml cannot be read.
     """
     results, folder = find_model(model)
-    config, arguments = read_json(folder / "config.json"), read_arguments(results)
-    names, dataset = config.get("id2label"), arguments.get("dataset") or config.get("dataset")
+    config = read_json(folder / "config.json")
+    arguments = read_arguments(results)
+    names = config.get("id2label")
+    dataset = arguments.get("dataset") or config.get("dataset")
     dataset = dataset if isinstance(dataset, str) else None  # loading refuses a damaged configuration
     if dataset is None and isinstance(names, dict):
         dataset = dataset_of_classes([str(name) for name in names.values()])

@@ -31,7 +31,8 @@ class Segmenter:
 
     def __init__(self, name: str, test_size: list[int] | None, trust_remote_code: bool, accelerator: Accelerator):
         self.trained = open_model(name, trust_remote_code)
-        trained, self.processor = self.trained, self.trained.processor
+        trained = self.trained
+        self.processor = self.trained.processor
         _, self.labels = label_set(trained.model, trained.folder, trained.arguments.get("dataset"))
         network = trained.model.to(memory_format=torch.channels_last)
         self.model = accelerator.prepare_model(network, evaluation_mode=True)
@@ -42,7 +43,8 @@ class Segmenter:
 
     def __call__(self, image: np.ndarray, views: Views, calibrated: bool = True) -> Prediction:
         """Predict a photo, uint8 (H, W, 3). With `calibrated`, confidences use the temperature stored for `views`."""
-        begun, views = time.perf_counter(), self._views(views)
+        begun = time.perf_counter()
+        views = self._views(views)
         predictor = self._predictor(views)
         scores = predictor(torch.from_numpy(image.copy()).permute(2, 0, 1).to(self.device))
         ids = scores.argmax(0).to(torch.uint8).cpu().numpy()

@@ -123,7 +123,8 @@ class Requests:
             raise apology(error) from error
 
     def _segment(self, photo: object, name: object, scales: object, flip: object, window: object) -> tuple:
-        segmenter, views = self._segmenter(name), checked_views(scales, flip, window)
+        segmenter = self._segmenter(name)
+        views = checked_views(scales, flip, window)
         opened = self._photo(photo)
         with self._answer_folder() as folder:
             prediction = self._predict(opened, segmenter, views)
@@ -134,8 +135,10 @@ class Requests:
     def _show(
         self, photo: object, names: list, scales: object, flip: object, window: object, calibrated: object
     ) -> tuple:
-        segmenters, views = [self._segmenter(name) for name in names], checked_views(scales, flip, window)
-        calibrated, opened = checked_switch(calibrated, "calibrated"), self._photo(photo)
+        segmenters = [self._segmenter(name) for name in names]
+        views = checked_views(scales, flip, window)
+        calibrated = checked_switch(calibrated, "calibrated")
+        opened = self._photo(photo)
         with self._answer_folder() as folder:
             predictions = [self._predict(opened, segmenter, views, calibrated) for segmenter in segmenters]
             shown = write_views(folder, names, segmenters, predictions)
@@ -196,7 +199,8 @@ def apology(error: Exception) -> gr.Error:
 
 def checked_views(scales: object, flip: object, window: object) -> Views:
     """Return the views that a client asks for. Raises a refusal if they are not among the choices."""
-    scales, flip = checked_scales(scales), checked_switch(flip, "flip")
+    scales = checked_scales(scales)
+    flip = checked_switch(flip, "flip")
     if window is not None and (type(window) is not int or window not in WINDOWS):
         raise refusal(f"{str(window)[:20]} is not a window size: choose from {', '.join(map(str, WINDOWS))}.")
     return Views(None, scales, flip, window=(window, window) if window else None)
@@ -228,7 +232,8 @@ def checked_switch(value: object, name: str) -> bool:
 
 def write_files(folder: Path, photo: Photo, prediction: Prediction, labels: LabelInfo) -> tuple[dict, dict]:
     """Write the PNGs of ids and of colours, as predict_seg.py does, and return both in the form that gradio sends."""
-    stem, ids = Path(photo.name).stem, prediction.ids
+    stem = Path(photo.name).stem
+    ids = prediction.ids
     files = Predictions(folder, "app")
     make_folders(*files.folders.values())
     files.write(stem, {"ids": labels.to_source(ids), "color": labels.to_color(ids)})

@@ -76,7 +76,8 @@ def swept(folder: Path) -> Iterator[Callable[[], int]]:
 
     Yields a function that deletes them at once and returns the bytes that are left.
     """
-    stop, make_room = threading.Event(), partial(sweep, folder, set(folder.iterdir()))
+    stop = threading.Event()
+    make_room = partial(sweep, folder, set(folder.iterdir()))
 
     def each_minute() -> None:
         while not stop.wait(60):
@@ -102,7 +103,8 @@ def sweep(folder: Path, keep: set[Path], seconds: float = KEPT_SECONDS + 300, si
         except OSError:  # it has been deleted meanwhile
             continue
         found.append((max(state.st_ctime for state in states), sum(state.st_size for state in states), entry))
-    total, now = sum(size for _, size, _ in found), time.time()
+    total = sum(size for _, size, _ in found)
+    now = time.time()
     for changed, taken, entry in sorted(found):
         if total > size or now - changed > seconds:
             shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
@@ -112,7 +114,8 @@ def sweep(folder: Path, keep: set[Path], seconds: float = KEPT_SECONDS + 300, si
 
 def route_of(scope: Scope) -> str:
     """Return the path of a request without a proxy's root path and gradio's prefix."""
-    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    path = scope["path"]
+    root = scope.get("root_path", "").rstrip("/")
     if root and (path == root or path.startswith(f"{root}/")):
         path = path[len(root) :]
     return path.removeprefix(API_PREFIX).strip("/")
@@ -152,7 +155,8 @@ class Gate:
         make_room: Callable[[], int],
     ):
         self.app, self.folder, self.functions, self.max_upload = app, folder, functions, max_upload
-        self.make_room, self.uploads = make_room, asyncio.Semaphore(UPLOADS_AT_ONCE)
+        self.make_room = make_room
+        self.uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -176,13 +180,15 @@ class Gate:
                     receive = replayed(self.checked(await body_of(receive)), receive)
                 return await self.app(scope, receive, sending)
         except TooLarge:
-            status, sentence = 413, f"This is too large: photos may have up to {self.max_upload / 1e6:.0f} MB."
+            status = 413
+            sentence = f"This is too large: photos may have up to {self.max_upload / 1e6:.0f} MB."
         except ClientDisconnect:
             return None
         except (ValueError, RecursionError) as error:
             if begun or not route.startswith(self.CALLS) or not isinstance(error, (BadCall, RecursionError)):
                 raise
-            status, sentence = 400, str(error) if isinstance(error, BadCall) else "This request cannot be read."
+            status = 400
+            sentence = str(error) if isinstance(error, BadCall) else "This request cannot be read."
         except Exception as error:
             if begun or route != "upload":
                 raise
@@ -265,7 +271,8 @@ def limited(receive: Receive, size: int) -> Receive:
 
 async def body_of(receive: Receive) -> bytes:
     """All bytes of a request; ClientDisconnect if the client went away before it had sent them."""
-    parts, more = [], True
+    parts = []
+    more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":

@@ -22,7 +22,9 @@ def calibrate(job: PredictionJob) -> None:
 
     The sample depends on the images alone, not on the number of processes.
     """
-    accelerator, split, sampled = job.accelerator, job.images.splits["val"], {}
+    accelerator = job.accelerator
+    split = job.images.splits["val"]
+    sampled = {}
     for item in progress_bar(accelerator, "Calibrating", loader=job.items(split)):
         if too_large := lack_of_memory(job.predictor, item["pixel_values"].shape[-2:]):
             raise RunError(f"val: image {item['name']} {too_large}")

@@ -72,7 +72,8 @@ class Forecast:
 
 def is_due(setup: Setup) -> bool:
     """Whether to measure the run: if the user asks for it, and if a new run is so long that it costs little."""
-    run, new = setup.args.run, setup.run.checkpoint is None
+    run = setup.args.run
+    new = setup.run.checkpoint is None
     return run.dry_run or setup.schedule is None or (new and setup.schedule.steps >= PAYS)
 
 
@@ -97,7 +98,8 @@ def measure(setup: Setup, step: Callable[[list[dict]], object], predict: Callabl
 
 def time_steps(setup: Setup, step: Callable[[list[dict]], object], steps: Iterator[list[dict]]) -> tuple[float, int]:
     """Return the mean seconds of a step, with the wait for its data, and the number of steps measured."""
-    given, ends = setup.args.optimization.max_train_time, []
+    given = setup.args.optimization.max_train_time
+    ends = []
     limit = SHARE * seconds_of("--max_train_time", given) if given else math.inf
     for parts in steps:
         step(parts)
@@ -145,11 +147,13 @@ def unchanged(setup: Setup) -> Iterator[None]:
 
     Copies lie in the memory of the CPU, so that they do not count as GPU memory.
     """
-    learner, scaler = setup.learner, setup.accelerator.scaler
+    learner = setup.learner
+    scaler = setup.accelerator.scaler
     networks = [learner.model] if learner.ema is None else [learner.model, learner.ema.module]
     tensors = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
     copies = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
-    optimizer, random = copy.deepcopy(learner.optimizer.state_dict()), checkpoints.rng_state()
+    optimizer = copy.deepcopy(learner.optimizer.state_dict())
+    random = checkpoints.rng_state()
     scale = None if scaler is None else scaler.state_dict()
     try:
         yield
@@ -194,10 +198,12 @@ def refuse_growth(setup: Setup, step: Callable[[list[dict]], object], parts: lis
 
     The memory that the process takes grows with the tensors of the step.
     """
-    images, compiled = setup.plan.micro_batch_size, setup.accelerator.state.dynamo_plugin.backend.value != "NO"
+    images = setup.plan.micro_batch_size
+    compiled = setup.accelerator.state.dynamo_plugin.backend.value != "NO"
     if setup.accelerator.device.type != "cpu" or images <= FEW or compiled:  # another size would compile another graph
         return
-    process, optimizer = psutil.Process(), setup.learner.optimizer
+    process = psutil.Process()
+    optimizer = setup.learner.optimizer
     before = process.memory_info().rss
     step([{key: value[:FEW] for key, value in parts[0].items()}])
     moments = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]

@@ -170,7 +170,8 @@ def compare(run: Runner, predictor: Predictor, photos: Photos, fixed: Sequence[i
         for size in sizes_of(photo, fixed, least, predictor.views.size):
             given = resized(photo, size)
             expected = predictor.probabilities(torch.from_numpy(given).permute(2, 0, 1)).numpy()
-            found, difference = run(given[None])[0], None
+            found = run(given[None])[0]
+            difference = None
             if found.ndim == 3:
                 difference = float(np.abs(found - expected).max())
                 found = found.argmax(0)
@@ -195,7 +196,8 @@ def mean_iou(classes: Callable[[torch.Tensor], torch.Tensor], title: str, photos
     """Return the mIoU of a function from photos, uint8 (3, H, W), to train ids (H, W), on the labelled photos."""
     split, scoring = photos.labelled, photos.scoring
     items = split.with_transform(EvalTransform(Pixels(split, scoring.files), table=scoring.table))
-    accelerator, metric = make_accelerator(), load_metric()
+    accelerator = make_accelerator()
+    metric = load_metric()
     for item in progress_bar(accelerator, title, loader=eval_loader(items, 1, 0, 0, pin_memory=False)):
         prediction = classes(item["pixel_values"]).to(torch.uint8)
         metric.add_batch(predictions=scoring.counted(prediction), references=item["labels"])

@@ -53,7 +53,8 @@ def default_model() -> Path:
 
 def note_on_default() -> str | None:
     """Return what to say to a user who named no model, if `default_model` may not be what she expects."""
-    model, unfinished = default_model(), run_folder.newest_unfinished_run()
+    model = default_model()
+    unfinished = run_folder.newest_unfinished_run()
     if unfinished:
         name = shlex.quote(str(unfinished))
         as_it_is = f", or use its best weights so far: --model_name_or_path {name}" if has_best(unfinished) else ""

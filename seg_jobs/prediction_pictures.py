@@ -20,7 +20,8 @@ def pictures_of(
     prediction   train ids (H, W)
     temperature  of confidence and entropy; None: 1
     """
-    ids, labels = prediction.cpu().numpy(), job.scoring.labels
+    ids = prediction.cpu().numpy()
+    labels = job.scoring.labels
     pictures = {"ids": labels.to_source(ids), "color": labels.to_color(ids), "train_ids": ids}
     if "overlay" in job.pictures:
         pictures["overlay"] = overlay(image.permute(1, 2, 0).cpu().numpy(), pictures["color"])

@@ -26,7 +26,8 @@ def predict_video(job: PredictionJob, source: Path, target: Path) -> None:
         return overlay(frame, job.scoring.labels.to_color(job.predictor.labels(image).to(torch.uint8).cpu().numpy()))
 
     unfinished = target.with_name(f".{target.stem}.unfinished{target.suffix}")
-    expected, done = count_frames(source) or 0, 0
+    expected = count_frames(source) or 0
+    done = 0
     try:
         with (
             writing(target),

@@ -48,7 +48,8 @@ def load_teacher(name: str, classes: Sequence[str], accelerator: Accelerator) ->
     network, processor = load_model(_folder_of(name))
     _check_teacher(name, network, processor, classes)
     own = {"name": public_name(name)} | {key: getattr(network.config, key, None) for key in KEPT}
-    about, digest = [own, *(getattr(network.config, "teachers", None) or [])], fingerprint(network)
+    about = [own, *(getattr(network.config, "teachers", None) or [])]
+    digest = fingerprint(network)
     network = network.eval().requires_grad_(False).to(accelerator.device, memory_format=torch.channels_last)
     return Teacher(network, accelerator.prepare_model(network, evaluation_mode=True), about, digest)
 

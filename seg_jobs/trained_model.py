@@ -153,7 +153,8 @@ def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tupl
     as for a model of another project, the name is None and the classes are the model's. The classes of a folder of
     one's own stand in the configuration. Raises an error if the classes of the data set differ from the model's.
     """
-    config, names = model.config, [name for _, name in sorted(model.config.id2label.items())]
+    config = model.config
+    names = [name for _, name in sorted(model.config.id2label.items())]
     trained_on = getattr(config, "dataset", None)
     dataset = dataset or trained_on or dataset_of_classes(names)
     if dataset is None:

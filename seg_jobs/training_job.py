@@ -181,7 +181,8 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         note_on_sizes(args, accelerator)
         note_on_ohem(args.loss, feed.crop_size, accelerator)
         note_on_start(args, feed.validates, accelerator)
-        pixels, images = feed.counts.sum(0), len(feed.counts)
+        pixels = feed.counts.sum(0)
+        images = len(feed.counts)
         loss_function = loss_from_flags(args.loss, labels.class_weights, pixels, images, accelerator.device)
         prepared = [teacher.prepared for teacher in teachers]
         distillation = Distillation.from_flags(args.distillation, prepared) if prepared else None
@@ -225,7 +226,8 @@ def fit_time(setup: Setup, pace: Pace, spent: float) -> Setup:
 
 def steps_in_time(setup: Setup, pace: Pace, spent: float) -> int:
     """Return the number of steps for `fit_time`, on one process."""
-    given, every = setup.args.optimization.max_train_time, setup.args.run.eval_every
+    given = setup.args.optimization.max_train_time
+    every = setup.args.run.eval_every
     steps = steps_within(seconds_of("--max_train_time", given) - spent, pace, setup.plan.steps, every)
     if not steps:
         least = math.ceil((spent + pace.seconds(1, 1)) / 60)
@@ -260,7 +262,8 @@ def start_job(setup: Setup, pace: Pace) -> Job:
 
 def make_plan(options: OptimizationOptions, num_images: int, accelerator: Accelerator) -> BatchPlan:
     """Return the plan that divides the images of a step among processes and micro-batches."""
-    parts, processes = options.gradient_accumulation_steps, accelerator.num_processes
+    parts = options.gradient_accumulation_steps
+    processes = accelerator.num_processes
     size = options.batch_size or default_batch_size(num_images, parts * processes)
     return BatchPlan(num_images, size, parts, processes, accelerator.process_index)
 
@@ -300,7 +303,8 @@ def make_learner(
     auxiliary  whether the network gets an auxiliary head
     origin     entries of config.json about the training and the data
     """
-    options, defaults = args.optimization, model_entry(args.network.model).training
+    options = args.optimization
+    defaults = model_entry(args.network.model).training
     model = make_model(args, labels, auxiliary, origin, accelerator)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     ema = make_ema(model, options.ema_decay) if options.ema_decay else None
@@ -313,7 +317,8 @@ def make_learner(
 
 def schedule_from_flags(args: TrainArguments, plan: BatchPlan) -> Schedule:
     """Return the learning rate schedule. Raises RunError for flags that do not fit it or the length of the run."""
-    options, defaults = args.optimization, model_entry(args.network.model).training
+    options = args.optimization
+    defaults = model_entry(args.network.model).training
     return make_schedule(options, defaults, total_steps(plan.steps, options.epochs, options.max_train_steps))
 
 
@@ -342,11 +347,13 @@ def make_feed(
     args: TrainArguments, data: DatasetDict, scoring: Scoring, plan: BatchPlan, accelerator: Accelerator
 ) -> Feed:
     """Check the data files, and return loaders of training crops and validation images."""
-    epoch, once = SharedEpoch(), partial(on_each_machine, accelerator)
+    epoch = SharedEpoch()
+    once = partial(on_each_machine, accelerator)
     made = make_training_data(args.data, args.augmentation, data, scoring, epoch, args.run.seed, once)
     batches = TrainBatches(plan, args.run.seed, epoch, made.order)
     workers = {"num_workers": args.data.num_workers, "pin_memory": accelerator.device.type == "cuda"}
-    loader, val_loader = train_loader(made.train, batches, **workers), None
+    loader = train_loader(made.train, batches, **workers)
+    val_loader = None
     if made.validation is not None:
         once(refuse_void, made.validation)
         val_loader = eval_loader(made.validation, accelerator.num_processes, accelerator.process_index, **workers)
@@ -361,7 +368,8 @@ def run_name(args: TrainArguments) -> str:
 
 def description(setup: Setup) -> str:
     """Return a line that describes the run."""
-    args, (height, width) = setup.args, setup.feed.crop_size
+    args = setup.args
+    height, width = setup.feed.crop_size
     encoder = f" ({args.network.encoder})" if args.network.encoder else ""
     parameters = sum(p.numel() for p in setup.learner.model.parameters()) / 1e6
     where = args.data.path if args.data.dataset in ("folder", "hub") else args.data.dataset

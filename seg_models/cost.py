@@ -39,7 +39,8 @@ def prediction_memory(model: PreTrainedModel, image_size: Sequence[int], views: 
 
     The largest view of the largest window determines the result. The model may be on any device and is not moved.
     """
-    windows, pixels = views.windows(image_size), image_size[0] * image_size[1]
+    windows = views.windows(image_size)
+    pixels = image_size[0] * image_size[1]
     part = (max(length(window.rows) for window in windows), max(length(window.columns) for window in windows))
     seen = (max(window.size[0] for window in windows), max(window.size[1] for window in windows))
     memory = window_memory(model, part, seen, views)
@@ -129,7 +130,9 @@ class LiveMemory(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.live, self.peak, self.known = 0, 0, set()
+        self.live = 0
+        self.peak = 0
+        self.known = set()
 
     def __torch_dispatch__(
         self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None

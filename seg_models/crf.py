@@ -119,7 +119,8 @@ class Smoothing:
     """
 
     def __init__(self, size: tuple[int, int], std: float):
-        self.size, radius = size, max(1, round(3 * std))
+        self.size = size
+        radius = max(1, round(3 * std))
         self.weights = [math.exp(-0.5 * (step / std) ** 2) for step in range(radius + 1)]
         self.scale = self._filter(torch.ones(size[0] * size[1], 1)).rsqrt()
 
@@ -208,7 +209,8 @@ def pack(coordinates: torch.Tensor) -> torch.Tensor:
 
 def neighbours_of(keys: torch.Tensor, d: int) -> torch.Tensor:
     """Return the indices (d + 1, 2, M) of the neighbours of M lattice points along each axis; M where there is none."""
-    bits, found = 62 // d, []
+    bits = 62 // d
+    found = []
     units = 1 << (bits * torch.arange(d, device=keys.device))
     for axis in range(d + 1):
         step = units.sum() - ((d + 1) * units[axis] if axis < d else 0)

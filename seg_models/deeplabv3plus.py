@@ -19,7 +19,8 @@ class DeepLabV3PlusHead(nn.Module):
         super().__init__()
         if reductions[-1] not in ATROUS_RATES or 4 not in reductions:
             raise ValueError(f"DeepLabV3+ works at output stride 8 or 16 with a map at stride 4, not {reductions}")
-        high, self.low_index = channels[-1], reductions.index(4)
+        high = channels[-1]
+        self.low_index = reductions.index(4)
         rates = ATROUS_RATES[reductions[-1]]
         self.point = conv_norm_act(norm, high, WIDTH, 1)
         self.atrous = nn.ModuleList(separable_conv_norm_act(norm, high, WIDTH, rate) for rate in rates)

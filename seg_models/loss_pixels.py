@@ -81,7 +81,8 @@ def ohem_cross_entropy(
         # topk, because kthvalue is not deterministic on CUDA
         last = values.topk(min(min_kept * len(labels), len(values)), largest=False, sorted=False).values.max()
         hard = valid & ~(log_p > last.clamp(min=math.log(threshold)))  # not `<=`, so that NaN is kept and noticed
-    count, weights = valid.sum(), hard.to(log_p)
+    count = valid.sum()
+    weights = hard.to(log_p)
     if class_weights is not None:
         weights = weights * class_weights.to(log_p)[labels.long().masked_fill(~valid, 0)]
     total = weights.sum()
@@ -90,7 +91,8 @@ def ohem_cross_entropy(
 
 def near_edges(labels: torch.Tensor, radius: int, ignore_index: int = 255) -> torch.Tensor:
     """Return a mask of the valid pixels whose square of side 2 radius + 1 holds a valid pixel of another class."""
-    valid, side = labels != ignore_index, 2 * radius + 1
+    valid = labels != ignore_index
+    side = 2 * radius + 1
     classes = labels.float()
     highest = F.max_pool2d(classes.masked_fill(~valid, -math.inf), side, stride=1, padding=radius)
     lowest = -F.max_pool2d(-classes.masked_fill(~valid, math.inf), side, stride=1, padding=radius)

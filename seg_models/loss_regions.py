@@ -34,7 +34,8 @@ def lovasz_softmax(
         images = [
             lovasz_softmax(*image, False, ignore_index) for image in zip(logits.split(1), labels.split(1), strict=True)
         ]
-        area, means = labels[0].numel(), [total / count.clamp(min=1) for total, count in images]
+        area = labels[0].numel()
+        means = [total / count.clamp(min=1) for total, count in images]
         return area * torch.stack(means).sum(), area * sum((count > 0).long() for _, count in images)
     probabilities = F.softmax(at_least_float32(logits), dim=1)
     with torch.no_grad():
@@ -56,7 +57,8 @@ def lovasz_slopes(
     sizes = torch.stack([truth.sum() for truth in truths]).tolist()
     present = sum(size > 0 for size in sizes)
     slopes = torch.zeros(probabilities.shape, dtype=probabilities.dtype, device=probabilities.device)
-    by_pixel, constant = slopes.flatten(2), slopes.new_zeros(())
+    by_pixel = slopes.flatten(2)
+    constant = slopes.new_zeros(())
     for label, (truth, size) in enumerate(zip(truths, sizes, strict=True)):
         if size == 0:
             continue

@@ -89,7 +89,9 @@ def save_code(config: SegmentationConfig, folder: str | os.PathLike) -> None:
     file decides what else is needed: transformers copies whatever a file mentions in the form `from .x import`. So it
     is not copied, but written with the two parts alone.
     """
-    own, encoder, decoder = os.path.dirname(__file__), encoder_class(config), decoder_class(config)
+    own = os.path.dirname(__file__)
+    encoder = encoder_class(config)
+    decoder = decoder_class(config)
     files, new = {"parts"}, {"modeling", _file_name(encoder), _file_name(decoder)}
     while new:
         files |= new

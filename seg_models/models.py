@@ -162,7 +162,8 @@ def check_fit(config: SegmentationConfig) -> None:
     """Raise ValueError if encoder and decoder do not work together. Runs on the meta device, where shapes suffice."""
     height, width = 97, 161
     with torch.device("meta"), torch.enable_grad():
-        model, images = SegmentationModel(config).train(), torch.empty(2, 3, height, width)
+        model = SegmentationModel(config).train()
+        images = torch.empty(2, 3, height, width)
         for x, stride in zip(model.backbone(images), model.backbone.reductions, strict=True):
             if x.shape[2:] != (-(-height // stride), -(-width // stride)):
                 raise ValueError(f"the maps of {config.encoder} do not cover the image")

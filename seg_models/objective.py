@@ -119,7 +119,8 @@ def weighted_sum(
     losses: Sequence[tuple[float, LossFunction]], logits: torch.Tensor, labels: torch.Tensor, ignore_index: int = 255
 ) -> Sums:
     """Return the sum of factor times mean loss, times the number of valid pixels, and that number."""
-    count, total = (labels != ignore_index).sum(), 0.0
+    count = (labels != ignore_index).sum()
+    total = 0.0
     for factor, loss in losses:
         total = total + factor * at_weight(loss(logits, labels), count)
     return total, count

@@ -43,7 +43,8 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
     small.
     """
     with torch.device("meta"):
-        model, images = build(), torch.empty(1, 3, *size)
+        model = build()
+        images = torch.empty(1, 3, *size)
         refuse_smaller("--size", size, smallest_side(model))
         flops = forward_flops(model, images)
         own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
@@ -71,7 +72,8 @@ def images_per_second(build: Callable[[], torch.nn.Module], size: tuple[int, int
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build().to(device).eval()
-    images, best = torch.randn(1, 3, *size, device=device), float("inf")
+    images = torch.randn(1, 3, *size, device=device)
+    best = float("inf")
     with torch.no_grad():
         for _ in range(repeats + 1):
             begun = time.perf_counter()

@@ -34,7 +34,8 @@ def set_output_stride(model: PreTrainedModel, output_stride: int | None) -> None
     for name, geometry in _geometries(other).items():
         for key, value in geometry.items():
             setattr(model.get_submodule(name), key, value)
-    model.config.output_stride, model.backbone.reductions = output_stride, other.backbone.reductions
+    model.config.output_stride = output_stride
+    model.backbone.reductions = other.backbone.reductions
 
 
 def check_output_stride(model: PreTrainedModel, output_stride: int | None) -> None:

@@ -74,7 +74,8 @@ class Predictor(PixelPredictor):
     @torch.no_grad()
     def __call__(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
         self.model.eval()
-        windows, size = self.views.windows(image.shape[-2:]), tuple(size or image.shape[-2:])
+        windows = self.views.windows(image.shape[-2:])
+        size = tuple(size or image.shape[-2:])
         if len(windows) == 1:
             return self._see(image, windows[0].size, size, self.views.count > 1)[0]
         scores = self._blend(image, windows)
@@ -86,7 +87,8 @@ class Predictor(PixelPredictor):
         seen      (H, W) at which the network sees it at scale 1
         averaged  whether the scores enter an average, of probabilities unless the views say otherwise
         """
-        views, total = self.views, 0
+        views = self.views
+        total = 0
         pixels = normalize(image[None], self.mean, self.std)
         for view_size in views.sizes(seen, smallest_side(self.model)):
             view = pixels
@@ -147,7 +149,8 @@ def blending_weights(spans: set[tuple[int, int]], device: torch.device) -> dict[
 
     A weight grows with the distance from the nearer end, so that what a network sees of a border counts least.
     """
-    total, distances = torch.zeros(max(stop for _, stop in spans), device=device), {}
+    total = torch.zeros(max(stop for _, stop in spans), device=device)
+    distances = {}
     for start, stop in spans:
         ahead = torch.arange(0.5, stop - start, device=device)
         distances[start, stop] = torch.minimum(ahead, ahead.flip(0))

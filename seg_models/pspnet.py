@@ -26,7 +26,8 @@ class PSPNetHead(nn.Module):
         self.classifier = nn.Conv2d(width, num_labels, 1)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        x, (conv, norm, act) = features[-1], self.fuse
+        x = features[-1]
+        conv, norm, act = self.fuse
         averages = [branch(x) for branch in self.pyramid]
         own, *parts = conv.weight.split([part.shape[1] for part in (x, *averages)], dim=1)
         fused = F.conv2d(x, own, conv.bias)

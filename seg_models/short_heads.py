@@ -32,7 +32,8 @@ class ShortHead(SegformerDecodeHead):
             return super().forward(encoder_hidden_states, **kwargs)
         projections = [mlp.proj for mlp in next(m for m in self.children() if isinstance(m, nn.ModuleList))]
         fuse = self.linear_fuse.weight.flatten(1).chunk(len(projections), dim=1)[::-1]  # stored smallest map first
-        fused, size = 0, encoder_hidden_states[0].shape[2:]
+        fused = 0
+        size = encoder_hidden_states[0].shape[2:]
         for x, first, second in zip(encoder_hidden_states, projections, fuse, strict=True):
             weight = (second @ first.weight)[:, :, None, None]
             x = F.conv2d(x, weight, second @ first.bias)

@@ -13,7 +13,9 @@ def smallest_side(model: nn.Module) -> int:
     A stage of SegFormer reduces keys and values by a factor r in its attention, so it needs a map of at least r
     positions a side.
     """
-    side, stride, config = 1, 1, getattr(model, "config", None)
+    side = 1
+    stride = 1
+    config = getattr(model, "config", None)
     for step, ratio in zip(getattr(config, "strides", ()), getattr(config, "sr_ratios", ()), strict=True):
         stride *= step
         side = max(side, stride * (ratio - 1) + 1)

@@ -22,7 +22,8 @@ class SwinTinyEncoder(nn.Module):
         super().__init__()
         self.swin = SwinBackbone(SwinConfig(drop_path_rate=0.2, out_features=STAGES))  # SwinConfig defaults to Swin-T
         self.swin.swin.layernorm = nn.Identity()  # nothing here uses its output
-        self.channels, self.reductions = list(self.swin.channels), [4, 8, 16, 32]
+        self.channels = list(self.swin.channels)
+        self.reductions = [4, 8, 16, 32]
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         return list(self.swin(x).feature_maps)

@@ -37,7 +37,8 @@ class TimmEncoder(nn.Module):
             raise ValueError(
                 f"timm's {name} gives no feature maps at output stride {output_stride}: {reason}"
             ) from error
-        self.channels, self.reductions = self.net.feature_info.channels(), self.net.feature_info.reduction()
+        self.channels = self.net.feature_info.channels()
+        self.reductions = self.net.feature_info.reduction()
         if options.get("output_stride", self.reductions[-1]) != self.reductions[-1]:
             raise ValueError(f"timm's {name} cannot have output stride {output_stride}")
         if {key for key, _ in self.net.named_buffers()} - self.net.state_dict().keys():

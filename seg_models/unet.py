@@ -44,7 +44,8 @@ class UNetEncoder(nn.Module):
         shapes = zip(pairwise((3, *widths)), strides, strict=True)
         self.stages = nn.ModuleList(TwoConvs(norm, *channels, first) for channels, first in shapes)
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
-        self.channels, self.reductions = list(widths), [stride * 2**i for i in range(len(widths))]
+        self.channels = list(widths)
+        self.reductions = [stride * 2**i for i in range(len(widths))]
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         features = []

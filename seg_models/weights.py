@@ -44,8 +44,10 @@ def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only
     encoder = "backbone." if hasattr(model, "backbone") else "segformer."
     if encoder_only:
         target = {key: value for key, value in target.items() if key.startswith(encoder)}
-    tensors, report = under_our_names(weights.tensors, target), Report()
-    modules, labels = dict(model.named_modules()), [name for _, name in sorted(model.config.id2label.items())]
+    tensors = under_our_names(weights.tensors, target)
+    report = Report()
+    modules = dict(model.named_modules())
+    labels = [name for _, name in sorted(model.config.id2label.items())]
     for layer in dict.fromkeys(key.rpartition(".")[0] for key in target):
         ours = {key: value for key, value in target.items() if key.rpartition(".")[0] == layer}
         theirs = {key: value for key, value in tensors.items() if key.rpartition(".")[0] == layer}

@@ -144,7 +144,8 @@ def make_card(
     pictures  {file name in the model's folder: what it shows}
     """
     config, record, processor, arguments = read_card_files(folder, run)
-    note, scores = facts.note(config), record.get("validation")
+    note = facts.note(config)
+    scores = record.get("validation")
     scored = facts.note_on_validation(config)
     network = arguments.get("model", config["model_type"]).lower()
     network += f" ({arguments['encoder']})" if arguments.get("encoder") else ""
@@ -292,7 +293,8 @@ def held_out(config: dict) -> str:
 
 
 def score_section(config: dict, record: dict, note: dict[str, Any], pictures: dict[str, str]) -> str:
-    scores, lines = record.get("validation"), ["## Scores", ""]
+    scores = record.get("validation")
+    lines = ["## Scores", ""]
     if scores is None:
         return "\n".join([*lines, "Not measured: all labelled images were used for training."])
     where = held_out(config) or "the validation split"

@@ -46,7 +46,8 @@ def _compact(run: Path, destination: Path, held: ExitStack) -> str:
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     config = read_json(source / "config.json")
     try:
-        tensors, wrong = load_file(source / WEIGHTS), damage(source)
+        tensors = load_file(source / WEIGHTS)
+        wrong = damage(source)
     except (OSError, ValueError, SafetensorError) as error:
         wrong = " ".join(str(error).split())
     if wrong:

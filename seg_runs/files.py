@@ -151,7 +151,8 @@ def checksum(path: Path) -> list[int]:
     size, crc = 0, 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+            size = size + len(chunk)
+            crc = zlib.crc32(chunk, crc)
     return [size, crc]
 
 

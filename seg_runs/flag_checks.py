@@ -77,7 +77,8 @@ def check_range(flag: str, number: float, marks: dict) -> None:
 
 def check_needs(name: str, values: dict, flags: dict[str, dataclasses.Field]) -> None:
     """Raise RunError if the flag `name`, which was given, would have no effect."""
-    marks, flag = flags[name].metadata, f"--no_{name}" if values[name] is False else f"--{name}"
+    marks = flags[name].metadata
+    flag = f"--no_{name}" if values[name] is False else f"--{name}"
     for other, allowed in marks.get("needs", {}).items():
         if not meets(values[other], allowed, flags[other].metadata):
             raise RunError(f"{flag} {unmet_need(other, values[other], allowed)}")

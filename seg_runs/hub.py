@@ -171,8 +171,10 @@ class HubUploads:
 
     def __init__(self, options: HubOptions, facts: CardFacts):
         self.on = options.push_to_hub and is_first_process()
-        self.private, self.each_save = options.hub_private, options.hub_strategy == "every_save"
-        self.facts, self.thread = facts, None
+        self.private = options.hub_private
+        self.each_save = options.hub_strategy == "every_save"
+        self.facts = facts
+        self.thread = None
         if self.on:
             self.repository = make_repository(options.hub_model_id, self.private)
             print(f"the model will be uploaded to {self.repository}", flush=True)

@@ -24,7 +24,8 @@ class TrainingLog:
 
     def step(self, values: dict[str, float], last: bool) -> None:
         """Log the optimizer step that the state has just counted. The last one of an epoch is logged with the epoch."""
-        state, unlogged = self.state, self.state.unlogged
+        state = self.state
+        unlogged = self.state.unlogged
         if unlogged and self.on:  # a run that ended within an epoch goes on
             self.trackers.log(state.step - 1, in_part("train", unlogged))
         state.unlogged = {key: value for key, value in values.items() if math.isfinite(value)} if last else {}

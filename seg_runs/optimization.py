@@ -107,7 +107,8 @@ def make_schedule(options: OptimizationOptions, defaults: Any, steps: int) -> Sc
 
     Raises RunError for flags that do not fit the schedule or the length of the run.
     """
-    kind, cycles = options.lr_scheduler_type or defaults.lr_scheduler_type, options.lr_num_cycles
+    kind = options.lr_scheduler_type or defaults.lr_scheduler_type
+    cycles = options.lr_num_cycles
     if cycles > 1 and kind != "poly_with_restarts":
         raise RunError(f"--lr_num_cycles needs --lr_scheduler_type poly_with_restarts, not {kind}")
     if options.lr_power is not None and kind not in POLYNOMIAL:

@@ -73,7 +73,8 @@ class Pace:
 
 def steps_within(seconds: float, pace: Pace, steps_per_epoch: int, eval_every: int) -> int:
     """Return the largest number of optimizer steps that fit into `seconds` together with their validations, or 0."""
-    validation, between = pace.validation or 0.0, steps_per_epoch * eval_every
+    validation = pace.validation or 0.0
+    between = steps_per_epoch * eval_every
     rounds = max(0, math.floor(seconds / (between * pace.step + validation)))  # from one validation to the next
     rest = seconds - rounds * (between * pace.step + validation) - validation  # the last epoch ends with one too
     return rounds * between + max(0, math.floor(rest / pace.step))

@@ -146,7 +146,8 @@ class Parser(HfArgumentParser):
 
     @staticmethod
     def _parse_dataclass_field(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
-        plain, marks = copy(field), marks_of(field)
+        plain = copy(field)
+        marks = marks_of(field)
         plain.metadata = {key: value for key, value in marks.items() if key in FOR_ARGPARSE}
         plain.metadata["help"] = description(field).replace("%", "%%")
         if field.type is not bool:
@@ -198,7 +199,8 @@ def metavar(field: dataclasses.Field) -> str | tuple[str, ...]:
 
 def description(field: dataclasses.Field) -> str:
     """Return the `--help` text of a flag, with its default if it has one."""
-    value, text = default_of(field), field.metadata["help"]
+    value = default_of(field)
+    text = field.metadata["help"]
     if value is None or value is False or value is dataclasses.MISSING:
         return text
     return f"{text} (default)" if value is True else f"{text} (default: {as_given(value)})"
@@ -226,7 +228,8 @@ def read_options(kind: type[Arguments], path: Path) -> Arguments:
 
 def recipe_tokens(kind: type, path: Path, own: Sequence[str] = ()) -> list[str]:
     """Return the command line that a YAML file stands for, without the flags that the user's `own` flags exclude."""
-    flags, entries = flags_of(kind), read_recipe(path)
+    flags = flags_of(kind)
+    entries = read_recipe(path)
     given = Parser(parts_of(kind)).given(own) if own else {}
     replaced = set()
     for name, field in flags.items():
@@ -239,7 +242,8 @@ def recipe_tokens(kind: type, path: Path, own: Sequence[str] = ()) -> list[str]:
 def entry_tokens(flags: dict[str, dataclasses.Field], entries: dict, path: Path) -> list[str]:
     """Return the command line that the `entries` of the YAML file `path` stand for."""
     names = {known: name for name, field in flags.items() for known in names_of(name, field)}
-    tokens, seen = [], {}
+    tokens = []
+    seen = {}
     for key, value in entries.items():
         if key not in names:
             raise RunError(f"recipe {path}: there is no flag --{key}")
@@ -255,7 +259,8 @@ def entry_tokens(flags: dict[str, dataclasses.Field], entries: dict, path: Path)
 def tokens_of(path: Path, key: str, value: Any, field: dataclasses.Field) -> list[str]:
     """Return the command-line tokens of one recipe entry, in a form that argparse cannot mistake for another flag."""
     takes = {field.type, *get_args(field.type)}
-    texts, several = bool(takes & {str, list[str]}), any(get_origin(kind) is list for kind in takes)
+    texts = bool(takes & {str, list[str]})
+    several = any(get_origin(kind) is list for kind in takes)
     values = value if isinstance(value, list) else [value]
     if texts and any(isinstance(item, bool) for item in values):
         raise RunError(f"recipe {path}: {key} is {value}: put quotes around text")
@@ -286,7 +291,8 @@ def refuse_missing(kind: type, path: Path) -> None:
     The default may have changed since the run began. A file may lack only flags that were added after the newest flag
     that it has: they did not exist when it was written.
     """
-    entries, flags = read_recipe(path), flags_of(kind)
+    entries = read_recipe(path)
+    flags = flags_of(kind)
     written = max((added(field) for name, field in flags.items() if entries.keys() & names_of(name, field)), default="")
     for name, field in flags.items():
         marks = field.metadata
@@ -316,7 +322,9 @@ def recipe_of(arguments: Any) -> dict[str, Any]:
     A flag that needs another one becomes None if it has no effect or equals its default; a switch that is off stays
     false. Without this, a user who repeats the run with other flags would be told to remove a flag that nobody gave.
     """
-    values, entries, flags = flat(arguments), {}, flags_of(type(arguments))
+    values = flat(arguments)
+    entries = {}
+    flags = flags_of(type(arguments))
     for name, field in flags.items():
         if not field.metadata.get("of_launch"):
             needs = field.metadata.get("needs", {})
@@ -339,7 +347,8 @@ def changed_flags(arguments: Any, path: Path) -> list[str]:
     Returns one line for the user per changed flag. Raises RunError if a flag changed that a resumed run must keep.
     """
     kind = type(arguments)
-    flags, now = flags_of(kind), flat(arguments)
+    flags = flags_of(kind)
+    now = flat(arguments)
     may_change = [name for name, field in flags.items() if field.metadata.get("may_change")]
     changes = []
     for name, before in flat(_parse(kind, recipe_tokens(kind, path))).items():

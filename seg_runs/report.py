@@ -212,9 +212,11 @@ def palette_of(comparison: Comparison) -> dict[str, Color]:
 
 def group_rows(comparison: Comparison) -> list[dict]:
     """Return the rows of groups.csv. Scores are shares, not per cents; what is not known is empty."""
-    rows, (best, ties) = [], comparison.best()
+    rows = []
+    best, ties = comparison.best()
     for i, group in enumerate(comparison.groups):
-        (mean, deviation), gain = mean_and_deviation(group.scores()), comparison.gain(i)
+        mean, deviation = mean_and_deviation(group.scores())
+        gain = comparison.gain(i)
         row = {"group": comparison.name(i), "runs": len(group.runs), "mean_iou": mean, "deviation": deviation}
         row |= {"gain": None if gain is None else gain.value, "margin": None if gain is None else gain.margin}
         row |= {"within_noise": None if gain is None else gain.is_noise, "best_or_tie": i == best or i in ties}
@@ -294,7 +296,8 @@ def ranking(comparison: Comparison) -> str:
     """Return a line for each group, the best first: mean IoU, gain over the baseline, and what it changes."""
     lines = ["mean IoU            gain over the baseline, with its 95 % interval"]
     for i, group in enumerate(comparison.groups):
-        (mean, deviation), gain = mean_and_deviation(group.scores()), comparison.gain(i)
+        mean, deviation = mean_and_deviation(group.scores())
+        gain = comparison.gain(i)
         spread = " " * 9 if math.isnan(deviation) else f"+- {deviation:.4f}"
         difference = " " * 17
         if gain is not None and i != comparison.baseline:

@@ -37,7 +37,8 @@ class Axis:
     @classmethod
     def over(cls, values: Sequence[float], most: int = 6, least: float = 1e-6) -> "Axis":
         """Return an axis that shows all `values`, with at most `most` round ticks. It is at least `least` long."""
-        low, high = min(values), max(values)
+        low = min(values)
+        high = max(values)
         missing = max(0.0, least - (high - low))
         low, high = low - missing / 2, high + missing / 2
         margin = 0.04 * (high - low)
@@ -208,14 +209,16 @@ def operations_chart(comparison: Comparison) -> str:
     """Return the mean IoU of the groups against the operations of their networks; "" if these do not differ."""
     points = {}
     for i, group in enumerate(comparison.groups):
-        macs, (mean, deviation) = group.mean_of("macs"), mean_and_deviation(group.scores())
+        macs = group.mean_of("macs")
+        mean, deviation = mean_and_deviation(group.scores())
         if macs is not None and not math.isnan(mean):
             points[i] = macs / 1e9, 100 * mean, 0.0 if math.isnan(deviation) else 100 * deviation
     if len({round(macs, 3) for macs, _, _ in points.values()}) < 2:
         return ""
     horizontal = Axis.logarithmic([macs for macs, _, _ in points.values()])
     vertical = Axis.over([mean + side for _, mean, deviation in points.values() for side in (-deviation, deviation)])
-    keys, drawn = key_classes(comparison), ""
+    keys = key_classes(comparison)
+    drawn = ""
     columns: dict[float, dict[int, float]] = {}  # the groups that are named, by the cost of their networks
     for i in sorted(points, key=lambda i: -points[i][1]):
         column = columns.setdefault(round(points[i][0], 3), {})

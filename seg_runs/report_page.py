@@ -36,7 +36,8 @@ def spread(deviation: float) -> str:
 
 def who(comparison: Comparison, group: int) -> str:
     """Return the colour and the name of a group, for a table."""
-    key, name = charts.key_classes(comparison)[group], escape(comparison.name(group))
+    key = charts.key_classes(comparison)[group]
+    name = escape(comparison.name(group))
     runs = escape(", ".join(run.folder.name for run in comparison.groups[group].runs))
     return f'<div class="who {key}" title="{runs}"><i class="key"></i><span title="{name}">{name}</span></div>'
 
@@ -60,7 +61,8 @@ def count_of(group: Group) -> str:
 
 
 def header(comparison: Comparison, title: str, warnings: Sequence[str]) -> str:
-    runs, groups = sum(len(group.runs) for group in comparison.groups), len(comparison.groups)
+    runs = sum(len(group.runs) for group in comparison.groups)
+    groups = len(comparison.groups)
     counted = f"{runs} run{'s' if runs > 1 else ''} in {groups} group{'s' if groups > 1 else ''}"
     common = shared(comparison)
     noted = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in warnings)
@@ -73,7 +75,8 @@ def header(comparison: Comparison, title: str, warnings: Sequence[str]) -> str:
 
 def shared(comparison: Comparison) -> str:
     """Return the most important flags that all groups have in common."""
-    flags, parts = comparison.groups[0].flags, []
+    flags = comparison.groups[0].flags
+    parts = []
     for key, text in (
         ("model", "{}"),
         ("max_train_steps", "{} steps"),
@@ -141,7 +144,8 @@ def ranking(comparison: Comparison) -> str:
     axis = charts.Axis.over(scores, 7, least=2)
     reach = [100 * g.value + side * min(100 * (g.margin or 0), 1e3) for g in gains if g is not None for side in (-1, 1)]
     gain_axis = charts.Axis.over([-1, 1, *reach], 7)
-    keys, rows = charts.key_classes(comparison), ""
+    keys = charts.key_classes(comparison)
+    rows = ""
     for i, group in enumerate(groups):
         mean, deviation = mean_and_deviation(group.scores())
         is_base = i == comparison.baseline
@@ -201,7 +205,8 @@ def flags_table(comparison: Comparison) -> str:
     rows = ""
     order = [comparison.baseline, *(i for i in range(len(comparison.groups)) if i != comparison.baseline)]
     for i in order:
-        flags, cells = comparison.groups[i].flags, ""
+        flags = comparison.groups[i].flags
+        cells = ""
         for key in comparison.varying:
             text = escape(shown(flags.get(key)))
             same = i != comparison.baseline and flags.get(key) == base.get(key)
@@ -242,12 +247,14 @@ def class_table(comparison: Comparison) -> str:
 
 def class_cell(comparison: Comparison, group: int, name: str | None, leaders: tuple[int | None, list[int]]) -> str:
     mean, _ = mean_and_deviation(comparison.groups[group].scores(name))
-    gain, (best, ties) = comparison.gain(group, name), leaders
+    gain = comparison.gain(group, name)
+    best, ties = leaders
     marks = ["first"] if name is None else []
     if mean > 0:
         marks += ["best"] if group == best else ["tie"] if group in ties else []
     marked = f' class="{" ".join(marks)}"' if marks else ""
-    tint, change = "", NOTHING
+    tint = ""
+    change = NOTHING
     if gain is not None:
         change = "" if group == comparison.baseline else points(gain.value, sign=True)
         if gain.is_noise is False:
@@ -258,7 +265,8 @@ def class_cell(comparison: Comparison, group: int, name: str | None, leaders: tu
 
 def curves_section(comparison: Comparison) -> str:
     """Return the learning curves."""
-    main, small = charts.curves(comparison, "mean_iou", 100), ""
+    main = charts.curves(comparison, "mean_iou", 100)
+    small = ""
     for column, title in (("train_loss", "Training loss"), ("val_loss", "Validation loss")):
         drawn = charts.curves(comparison, column)
         small += f"<div><h3>{title}</h3>{drawn}{EPOCH}</div>" if drawn else ""
@@ -291,7 +299,8 @@ def cost_section(comparison: Comparison) -> str:
     """Return time, memory, parameters and operations of the groups, and the mean IoU against the operations."""
     sizes = {run.image_size for group in comparison.groups for run in group.runs if run.image_size}
     hardware = {run.hardware for group in comparison.groups for run in group.runs}
-    base, rows = comparison.groups[comparison.baseline].mean_of("seconds"), ""
+    base = comparison.groups[comparison.baseline].mean_of("seconds")
+    rows = ""
     for i, group in enumerate(comparison.groups):
         seconds, memory = group.mean_of("seconds"), group.mean_of("peak_memory")
         parameters, macs = group.mean_of("parameters"), group.mean_of("macs")

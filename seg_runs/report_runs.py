@@ -117,7 +117,9 @@ def read_runs(folders: Iterable[Path], scores: str, flags: Flags) -> tuple[list[
     """
     folders = list(folders)
     files = [path for path in folders if path.is_file()]
-    runs, left_out, seen = [], [], {}
+    runs = []
+    left_out = []
+    seen = {}
     if files:  # a shell's runs/* names log files too
         left_out.append((files[0], "it is a file" if len(files) == 1 else f"it is one of {len(files)} files"))
     for folder in [path for path in folders if path not in files]:
@@ -180,7 +182,8 @@ def read_run(folder: Path, scores: str, flags: Flags) -> FinishedRun:
     own = {key: value for key, value in given.items() if key not in (*REPEATS, *flags.without_effect)}
     images = tuple(str(given.get(key)) for key in flags.images)
     fold = None if given.get("fold") is None else str(given["fold"])
-    epochs, best = read_epochs(folder / "log_epoch.csv"), results.get("best_epoch")
+    epochs = read_epochs(folder / "log_epoch.csv")
+    best = results.get("best_epoch")
     best = best if isinstance(best, int) else None
     settings = relevant(found["settings"]) if isinstance(found.get("settings"), dict) else {}
     return FinishedRun(folder, own, fold, given.get("seed"), images, means, iou, epochs, best, settings, record)
@@ -247,7 +250,8 @@ class Group:
     @property
     def repeats(self) -> str:
         """The number of runs, and their seeds and folds."""
-        count, found = len(self.runs), []
+        count = len(self.runs)
+        found = []
         for title, values in (("fold", [r.fold for r in self.runs]), ("seed", [r.seed for r in self.runs])):
             known = list(dict.fromkeys(str(value) for value in values if value is not None))
             found += [f"{title}{'s' if len(known) > 1 else ''} {', '.join(known)}"] if known else []
@@ -266,7 +270,8 @@ class Comparison:
     def __init__(self, runs: Sequence[FinishedRun], flags: Flags, baseline: Path | None = None):
         """Compare `runs`. `baseline` is the folder of a run of the baseline; without it, `choose_baseline` chooses."""
         self.groups = sorted(grouped(runs), key=lambda group: -_known(mean_and_deviation(group.scores())[0]))
-        self.varying, self._needs = varying_flags(self.groups), flags.needs
+        self.varying = varying_flags(self.groups)
+        self._needs = flags.needs
         self.classes = list(dict.fromkeys(name for run in runs for name in run.iou))
         self.baseline = self.choose_baseline(flags) if baseline is None else self.group_of(baseline)
 
@@ -294,7 +299,8 @@ class Comparison:
 
     def changes(self, group: int, other: int) -> dict[str, list[str]]:
         """Return the flags in which two groups differ, each with those that only detail it and differ too."""
-        mine, its = self.groups[group].flags, self.groups[other].flags
+        mine = self.groups[group].flags
+        its = self.groups[other].flags
         found = [key for key in self.varying if mine.get(key) != its.get(key)]
         mains = {key: self._main(key, found) for key in found}
         return {main: [key for key in found if mains[key] == main != key] for main in dict.fromkeys(mains.values())}
@@ -309,7 +315,8 @@ class Comparison:
 
     def name(self, group: int) -> str:
         """Return what a group changes in the baseline: "norm evo, loss weighted_ce (class_weights enet)"."""
-        flags, parts = self.groups[group].flags, []
+        flags = self.groups[group].flags
+        parts = []
         for main, details in self.changes(group, self.baseline).items():
             text = ", ".join(worded(key, flags.get(key)) for key in details if flags.get(key) is not None)
             parts.append(worded(main, flags.get(main)) + (f" ({text})" if text else ""))

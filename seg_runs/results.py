@@ -100,7 +100,9 @@ def comparison(
     font = text_font()
     heights = [round(width * row[0].shape[0] / row[0].shape[1]) for row in rows]
     total_width = len(titles) * (width + gap) + gap
-    entries, swatch, line = [], 16, 24
+    entries = []
+    swatch = 16
+    line = 24
     x = y = 0
     for name, color in legend.items():
         advance = swatch + 6 + int(font.getlength(name)) + 18
@@ -138,7 +140,8 @@ def panels(sheet: Image.Image, columns: int) -> list[tuple[np.ndarray, ...]]:
     lefts = [GAP + i * (width + GAP) for i in range(columns)]
     is_paper = (pixels == PAPER).all(-1)
     empty = is_paper.all(1)
-    rows, top = [], BAR
+    rows = []
+    top = BAR
     while top < len(pixels) and all(is_paper[top, left : left + width].mean() < 0.5 for left in lefts):
         ends = np.flatnonzero(empty[top:])
         bottom = top + (int(ends[0]) if len(ends) else len(pixels) - top)

@@ -98,7 +98,8 @@ def refuse_other_sources(run: Path, before: Conditions, now: Conditions) -> None
             f"{run} started with {before.steps_per_epoch} steps per epoch, but the images given make "
             f"{now.steps_per_epoch}: a resumed run keeps its data"
         )
-    old, new = before.data or {}, now.data
+    old = before.data or {}
+    new = now.data
     changed = [f"{what} ({old[what]} then, {new[what]} now)" for what in old.keys() & new if old[what] != new[what]]
     if changed:
         raise RunError(

@@ -55,8 +55,12 @@ class LockedRun:
     """
 
     def __init__(self, options: RunOptions, accelerator: "Accelerator", locks: ExitStack):
-        self.options, self.accelerator, self.locks, self.is_locked = options, accelerator, locks, False
-        self.checkpoint, self.notes = None, []
+        self.options = options
+        self.accelerator = accelerator
+        self.locks = locks
+        self.is_locked = False
+        self.checkpoint = None
+        self.notes = []
         if options.resume_from_checkpoint:
             self._lock(run_of(options.resume_from_checkpoint), "--resume_from_checkpoint")
             found = on_first_process(accelerator, find_checkpoint, options.resume_from_checkpoint)
@@ -160,7 +164,8 @@ def refuse_occupied(options: RunOptions) -> None:
 
 def refuse_run(folder: Path) -> None:
     if holds_run(folder):
-        what, goes_on = "a run", f"continue it with --resume_from_checkpoint {shlex.quote(str(folder))}, "
+        what = "a run"
+        goes_on = f"continue it with --resume_from_checkpoint {shlex.quote(str(folder))}, "
         if not list_checkpoints(folder / "checkpoints"):
             what, goes_on = "a run that ended before its first checkpoint", ""
         raise RunError(
@@ -190,7 +195,8 @@ def newest_unfinished_run(runs: Path = RUNS) -> Path | None:
         if not checkpoints or (folder.parent / "results.json").exists():
             continue
         if (changed := checkpoints[-1].stat().st_mtime) > since:
-            newest, since = folder.parent, changed
+            newest = folder.parent
+            since = changed
     return newest
 
 

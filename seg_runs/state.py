@@ -95,7 +95,9 @@ class RunState:
         self.step, self.skipped = self.step + 1, self.skipped + 1
 
     def end_epoch(self) -> None:
-        self.epoch, self.totals, self.seconds = self.epoch + 1, Totals(), 0.0
+        self.epoch = self.epoch + 1
+        self.totals = Totals()
+        self.seconds = 0.0
         self.unlogged = {}
 
     def improves(self, scores: dict | None, select: str) -> bool:

@@ -25,7 +25,8 @@ class StopRequest:
     """
 
     def __init__(self, accelerator: "Accelerator"):
-        self.accelerator, self.signal = accelerator, 0
+        self.accelerator = accelerator
+        self.signal = 0
 
     def __enter__(self) -> "StopRequest":
         self.before = {kind: signal.signal(kind, self.note) for kind in (signal.SIGTERM, signal.SIGINT)}

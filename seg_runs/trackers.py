@@ -42,8 +42,10 @@ class Trackers:
     """The trackers that `accelerator` was made with."""
 
     def __init__(self, accelerator: "Accelerator", run: Path):
-        self.accelerator, self.board = accelerator, run / "tensorboard"
-        self.run, self.active = run, []
+        self.accelerator = accelerator
+        self.board = run / "tensorboard"
+        self.run = run
+        self.active = []
 
     def start(self, state: RunState, flags: dict) -> None:
         """Start the trackers on the first process. Raises RunError if one cannot start.
@@ -53,7 +55,8 @@ class Trackers:
 
         flags  the run's, which wandb and trackio show
         """
-        accelerator, name = self.accelerator, self.run.resolve().name
+        accelerator = self.accelerator
+        name = self.run.resolve().name
         if not accelerator.log_with:
             return
         accelerator.project_configuration.logging_dir = str(self.board)  # the run has a folder only now

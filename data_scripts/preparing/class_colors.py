@@ -35,7 +35,8 @@ def class_colors(whole: Scan, given: Sequence[int] = ()) -> tuple[list[int], boo
 def frequent(whole: Scan, given: Sequence[int]) -> list[int]:
     """Return the given colours, and those around which a share of `RARE` of the pixels lies, sorted."""
     colors, pixels = np.array(list(whole.counts)), np.array(list(whole.counts.values()))
-    table, centres = channels(colors), list(given)
+    table = channels(colors)
+    centres = list(given)
     for color in sorted(whole.flat & {*whole.counts}, key=lambda color: (-whole.counts[color], color)):
         if all(_distance(color, centre) > NEAR for centre in centres):
             near = np.abs(table - rgb(color)).max(1) <= NEAR

@@ -155,11 +155,15 @@ def _read_file(
 ) -> set[Path]:
     """Add the photos of an annotation file to `sheets`, {photo: (sheet, split)}. Return those with bad annotations."""
     regions, wrong = _regions(path, content, ids, found, annotated)
-    where, split, listed, bad = str(found.root / path), split_of(path.with_suffix("")), [], set()
+    where = str(found.root / path)
+    split = split_of(path.with_suffix(""))
+    listed = []
+    bad = set()
     for entry in content["images"]:
         try:
             with as_written_by("COCO", f"{where}: image {entry!r:.80}"):
-                name, own = str(entry["file_name"]), regions.get(entry["id"], [])
+                name = str(entry["file_name"])
+                own = regions.get(entry["id"], [])
                 size = (int(entry.get("height") or 0), int(entry.get("width") or 0))
         except DataError as error:
             annotated.errors.append(str(error))
@@ -185,7 +189,8 @@ def _regions(
     path: Path, content: dict, ids: dict[object, int], found: Found, annotated: Annotated
 ) -> tuple[dict[object, list[Region]], set[object]]:
     """Return {image id: regions} of an annotation file, and the ids of images with bad annotations."""
-    regions, wrong = defaultdict(list), set()
+    regions = defaultdict(list)
+    wrong = set()
     for number, entry in enumerate(content["annotations"]):
         name = f"{path}: annotation {entry.get('id', number) if isinstance(entry, dict) else number}"
         image = None

@@ -63,7 +63,9 @@ def _clean(name: str) -> str:
 
 
 def _fresh(classes: Sequence[FoundClass], ignore_background: bool) -> Plan:
-    table, first, notes = np.arange(256, dtype=np.uint8), {}, []
+    table = np.arange(256, dtype=np.uint8)
+    first = {}
+    notes = []
     for entry in classes:
         if not entry.ignored and (same := first.setdefault(entry.name, entry)) is not entry:
             table[entry.id] = same.id
@@ -116,7 +118,8 @@ def _corrected(
             )
     merged = {int(old): int(new) for old, new in destination.record["merged"].items()} | again
     merged = {old: merged.get(new, new) for old, new in merged.items()}
-    table, ids = np.arange(256, dtype=np.uint8), {name: number for number, name in reversed(names.items())}
+    table = np.arange(256, dtype=np.uint8)
+    ids = {name: number for number, name in reversed(names.items())}
     for entry in classes:
         if entry.ignored and names.get(entry.id) == entry.name:  # several ids may be void, and stay apart
             continue

@@ -44,7 +44,9 @@ class Destination:
         if not existing.is_dir():
             below = "" if existing == root else f" lies below {existing}, which"
             raise DataError(f"{root} (DESTINATION){below} is a file: name a folder")
-        self.root, self.record, self._replacing = root, {} if overwrite else _record(root), False
+        self.root = root
+        self.record = {} if overwrite else _record(root)
+        self._replacing = False
         if self.record:
             self._check_record(source)
         elif not overwrite and root.is_dir() and (others := self._others()):

@@ -51,7 +51,8 @@ class Sheet:
         the tool gives is that of the stored pixels only.
         """
         image = self.image()
-        upright, photo = upright_size(image), open_photo(image)
+        upright = upright_size(image)
+        photo = open_photo(image)
         with decoding(image):
             width, height = stored_size(photo)
         size = self.size or upright

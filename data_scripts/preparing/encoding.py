@@ -83,7 +83,8 @@ class Encoding:
             values = values & 255
         place = np.searchsorted(self.values, values).clip(max=len(self.values) - 1)
         known = self.values[place] == values
-        ids, others = self.ids[place], int(known.size - np.count_nonzero(known))
+        ids = self.ids[place]
+        others = int(known.size - np.count_nonzero(known))
         remarks = Counter()
         for number, text in self.unnamed.items():
             remarks[text] += int(np.count_nonzero(known & (ids == number)))
@@ -149,7 +150,8 @@ def _is_noisy(whole: Scan, listed: ClassList | None) -> bool:
     centres = frequent(colors, given)
     if not centres:
         return False
-    table, pixels = channels(np.array(list(colors.counts))), np.array(list(colors.counts.values()))
+    table = channels(np.array(list(colors.counts)))
+    pixels = np.array(list(colors.counts.values()))
     near = np.min([np.abs(table - rgb(centre)).max(1) for centre in centres], axis=0) <= NEAR
     few = 4 * len(centres) <= len(table) and pixels[near].sum() >= (1 - MOST_BLENDS) * pixels.sum()
     return few and (whole.form == "colour" or bool(given) or _are_even([centre & 255 for centre in centres]))
@@ -162,7 +164,8 @@ def _are_colors(whole: Scan, listed: ClassList | None) -> bool:
     """
     if whole.form == "colour" or listed is None or not listed.colors:
         return whole.form == "colour"
-    table, given = as_table(whole), {packed(color) for color in listed.colors.values()}
+    table = as_table(whole)
+    given = {packed(color) for color in listed.colors.values()}
     colored = {value for value in whole.counts if table.get(value, 0) in given}
     if whole.form == "grey" and colored == {*whole.counts}:
         return True
@@ -174,7 +177,9 @@ def _are_colors(whole: Scan, listed: ClassList | None) -> bool:
 def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
     """Keep ids as they are, or number them anew if they exceed 254 (255 is kept for ignored pixels)."""
     facts = [f"masks hold {'indices into a palette' if whole.form == 'palette' else 'class ids'}"]
-    names, values, guesses = dict(listed.names) if listed else {}, sorted(whole.counts), []
+    names = dict(listed.names) if listed else {}
+    values = sorted(whole.counts)
+    guesses = []
     if whole.lossy:
         raise DataError(JPEGS)
     if listed and _starts_at_one(names, values):
@@ -226,7 +231,8 @@ def _objects(whole: Scan, listed: ClassList | None) -> Encoding:
         raise DataError(f"--mask_values objects: the masks hold no {missing}")
     names, guesses = [BACKGROUND, "object"], [f"the objects have no name: {GIVE_NAMES}"]
     if listed and len(listed.names) == 2:
-        names, guesses = [listed.names[key] for key in sorted(listed.names)], []
+        names = [listed.names[key] for key in sorted(listed.names)]
+        guesses = []
     classes = [FoundClass(name, number) for number, name in enumerate(names)]
     facts = [f"masks number objects: {len(values) - 1} different values became one class"]
     form = "colour" if whole.form == "colour" else "ids"
@@ -306,7 +312,8 @@ def _levels(whole: Scan, listed: ClassList | None) -> Encoding:
 def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
     """Give each colour of the list, or each colour that is found, an id; black or a background is 0."""
     by_color = {packed(color): listed.names[number] for number, color in listed.colors.items()} if listed else {}
-    guesses, (centres, smooth) = [], class_colors(whole, sorted(by_color))
+    guesses = []
+    centres, smooth = class_colors(whole, sorted(by_color))
     unlisted = [color for color in centres if color not in by_color]
     if by_color and unlisted:
         new = some(f"{rgb(color)}, now {_color_name(color, True)}" for color in unlisted)
@@ -365,7 +372,8 @@ def _encoding(
     unnamed: dict[int, str],
 ) -> Encoding:
     """Return an encoding of colours. In lossy masks, colours near a class's are that class's."""
-    known, centres = dict(values), np.array([rgb(color) for color in values], np.int64)
+    known = dict(values)
+    centres = np.array([rgb(color) for color in values], np.int64)
     if whole.lossy:
         numbers = list(values.values())
         for color in whole.counts.keys() - values.keys():
@@ -382,7 +390,8 @@ def _nearby(values: np.ndarray, ids: np.ndarray, known: np.ndarray, encoding: En
     """Give each pixel that is not `known` the class of nearest colour among those within 2 pixels, else among all."""
     rows, columns = np.nonzero(~known)
     colors = channels(values[rows, columns])
-    best, chosen = np.full(len(rows), np.inf), np.zeros(len(rows), np.uint8)
+    best = np.full(len(rows), np.inf)
+    chosen = np.zeros(len(rows), np.uint8)
     for value, centre in encoding.centres.items():
         near = cv2.dilate((known & (ids == value)).astype(np.uint8), REACH)[rows, columns] > 0
         distance = np.abs(colors - centre).sum(1) + np.where(near, 0, 1000)  # above any distance of colours

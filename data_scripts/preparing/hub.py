@@ -46,7 +46,8 @@ def read_id(name: str, options: Options) -> Annotated:
 
 def load_folder(found: Found) -> dict[str, Dataset]:
     """Return the rows of a folder of `save_to_disk`, or of Parquet files, by split; "" stands for rows of no split."""
-    saved, root = any(path.name in SAVED for path in found.files), str(found.root)
+    saved = any(path.name in SAVED for path in found.files)
+    root = str(found.root)
     return _loaded(lambda: load_from_disk(root) if saved else load_dataset(root), root)
 
 
@@ -176,7 +177,8 @@ def cell_of(rows: Dataset, number: int, column: str, split: str) -> File:
     """Return a function that reads a photo or mask. Arrays become PNG files in memory."""
 
     def read_file() -> dict:
-        content, where = rows[number][column], place_of(number, column, split)
+        content = rows[number][column]
+        where = place_of(number, column, split)
         if isinstance(content, dict):
             return {"path": content["path"] if content["bytes"] is None else where, "bytes": content["bytes"]}
         if content is None:

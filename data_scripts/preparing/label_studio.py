@@ -84,7 +84,9 @@ def _read_tasks(
 
     tasks  (file, task) in the order of the files
     """
-    sheets, waiting, bad = {}, [], set()
+    sheets = {}
+    waiting = []
+    bad = set()
     for path, task in tasks:
         photo = None
         try:
@@ -171,11 +173,13 @@ def _regions(
     results: list[dict], ids: dict[str, int], where: str, annotated: Annotated
 ) -> tuple[list[Region], tuple[int, int] | None]:
     """Return the regions and the (height, width) of the photo that they were drawn on."""
-    regions, size = [], None
+    regions = []
+    size = None
     skipped = defaultdict(int)
     labelled = {str(result["id"]) for result in results if "id" in result and _labels(result)}
     for result in results:
-        value, labels = result.get("value", result), _labels(result)
+        value = result.get("value", result)
+        labels = _labels(result)
         if not labels:  # <Labels> writes a shape twice: without its labels, then with them
             is_other = "choices" in value or "text" in value or str(result.get("id")) in labelled
             skipped[result.get("type", "?")] += not is_other

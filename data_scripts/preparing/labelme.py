@@ -41,7 +41,8 @@ def read(found: Found, options: Options) -> Annotated:
     annotated = Annotated("labelme files", [], [])
     files = [path for path in found.json_files if _is_labelme(found, path)]
     annotated.pass_over("JSON files that are not labelme's", sorted({*found.json_files} - {*files}))
-    contents, bad = {}, []
+    contents = {}
+    bad = []
     for path in files:
         try:
             contents[path] = _read(found, path)
@@ -113,7 +114,8 @@ def _read(found: Found, path: Path) -> dict:
 
     "photo" replaces "imageData", which takes much memory.
     """
-    content, where = read_json(found.root / path), found.root / path
+    content = read_json(found.root / path)
+    where = found.root / path
     with as_written_by("labelme", where):
         for shape in content["shapes"]:
             label = shape["label"]
@@ -149,7 +151,9 @@ def _photo(found: Found, path: Path, content: dict) -> tuple[str, File | None]:
 def _regions(content: dict, ids: dict[str, int], path: Path, root: Path, annotated: Annotated) -> list[Region]:
     regions = []
     for number, shape in enumerate(content["shapes"], start=1):
-        kind, points, name = shape["shape_type"], shape["points"], f"{path}: shape {number} ({shape['label']:.40})"
+        kind = shape["shape_type"]
+        points = shape["points"]
+        name = f"{path}: shape {number} ({shape['label']:.40})"
         if not shape["label"]:
             annotated.pass_over("shapes without a label", [name])
         elif kind not in FEWEST:

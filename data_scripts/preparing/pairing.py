@@ -95,7 +95,8 @@ def pair(found: Found) -> Pairs:
     photos, with_pictures, how = _roles(images, places, found.root)
     masks = _without_color_pictures(with_pictures)
     if not photos or not masks:
-        what, unread = "photo" if not photos else "mask", unread_annotations(found)
+        what = "photo" if not photos else "mask"
+        unread = unread_annotations(found)
         remedy = (
             "put photos into a folder images and masks of the same names into a folder masks, or name masks "
             "NAME_mask.png"
@@ -146,7 +147,8 @@ def _other_masks(unused: list[Path], masks: list[Path], root: Path) -> list[str]
 
 
 def _place(path: Path, mask_words: set[str] = MASK_WORDS) -> _Place:
-    role, rest = None, []
+    role = None
+    rest = []
     for part in path.parent.parts:
         telling = {*words(part)}
         if OTHER_WORDS & telling or {"semantic", "rgb"} <= telling:
@@ -165,7 +167,8 @@ def _without_mixed_folders(places: dict[Path, _Place], root: Path) -> dict[Path,
 
     Either a photo and its mask have the folder for themselves (img.png, label.png), or masks are called NAME_mask.
     """
-    stems, mixed = {(path.parent, name_key(stem_of(path))): path for path in places}, set()
+    stems = {(path.parent, name_key(stem_of(path))): path for path in places}
+    mixed = set()
     own = {path.parent for path in places if WHOLE_PHOTO.search(stem_of(path))}
     own &= {path.parent for path in places if WHOLE_MASK.search(stem_of(path))}
     for path, place in places.items():
@@ -261,7 +264,8 @@ def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) ->
     """
     exact, stripped, anywhere = defaultdict(list), defaultdict(list), defaultdict(list)
     for mask in masks:
-        folder, bare = places[mask].folder, name_key(_stripped(mask, MASK_START, MASK_END, WHOLE_MASK))
+        folder = places[mask].folder
+        bare = name_key(_stripped(mask, MASK_START, MASK_END, WHOLE_MASK))
         exact[folder, name_key(stem_of(mask))].append(mask)
         stripped[folder, bare].append(mask)
         anywhere[bare].append(mask)
@@ -271,7 +275,8 @@ def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) ->
         same, other = (places[photo].folder, stem), (places[photo].folder, bare)
         found[photo] = exact[same] or stripped[same] or stripped[other] or exact[other]
     complete = {places[photo].folder for photo in photos if found[photo]}
-    pairs, used = [], {}
+    pairs = []
+    used = {}
     for photo, (stem, bare) in names.items():
         candidates, place = found[photo], places[photo]
         if not candidates and place.folder not in complete:

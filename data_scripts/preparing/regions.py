@@ -169,7 +169,8 @@ def _box(low: Sequence[float], high: Sequence[float], height: int, width: int) -
 
 
 def _turn(degrees: float) -> np.ndarray:
-    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    cosine = np.cos(np.radians(degrees))
+    sine = np.sin(np.radians(degrees))
     return np.array([(cosine, sine), (-sine, cosine)])
 
 
@@ -178,7 +179,8 @@ def draw_regions(regions: Sequence[Region], height: int, width: int, overlap: st
     patches = [(region.id, region.shape(height, width)) for region in regions]
     if overlap == "smaller":
         patches.sort(key=lambda drawn: -np.count_nonzero(drawn[1][2]))  # stable: of equal ones, the later is on top
-    ids, owner = np.zeros((height, width), np.uint8), np.full((height, width), -1, np.int32)
+    ids = np.zeros((height, width), np.uint8)
+    owner = np.full((height, width), -1, np.int32)
     for number, (value, (top, left, inside)) in enumerate(patches):
         place = np.s_[top : top + inside.shape[0], left : left + inside.shape[1]]
         ids[place][inside] = value

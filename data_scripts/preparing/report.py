@@ -39,7 +39,8 @@ def _photos(written: Written) -> list[str]:
 
 def _classes(planned: Plan, written: Written) -> list[str]:
     """Return the table of classes, and a line on ignored pixels."""
-    labels, total = planned.labels, max(1, int(written.counts.sum()))
+    labels = planned.labels
+    total = max(1, int(written.counts.sum()))
     wide = max(len(name) for name in (*labels.names, "ignored"))
     lines = [f"  {'id':>3}  {'class':{wide}}  {'color':15}  {'photos':>6}  {'pixels':>7}"]
     for name, number, color in zip(labels.names, labels.source_ids, labels.palette, strict=True):

@@ -30,7 +30,9 @@ def coco_counts(text: str | bytes) -> list[int]:
     that says whether more follow. The highest bit of the last is the sign. From the fourth on, numbers are differences
     to the one two before.
     """
-    data, counts, place = text.encode() if isinstance(text, str) else text, [], 0
+    data = text.encode() if isinstance(text, str) else text
+    counts = []
+    place = 0
     while place < len(data):
         number, shift, more = 0, 0, True
         while more:
@@ -38,7 +40,9 @@ def coco_counts(text: str | bytes) -> list[int]:
             if not 0 <= value < 64:
                 raise ValueError("not a character of COCO's run lengths")
             number |= (value & 31) << shift
-            more, shift, place = bool(value & 32), shift + 5, place + 1
+            more = bool(value & 32)
+            shift = shift + 5
+            place = place + 1
         if value & 16:
             number -= 1 << shift
         counts.append(number + (counts[-2] if len(counts) > 2 else 0))
@@ -72,11 +76,13 @@ def _unpack(bits: np.ndarray) -> np.ndarray:
             raise ValueError("the code ends early")
         return int(bits[place - width : place] @ powers[32 - width :])
 
-    count, width = number(32), number(5) + 1
+    count = number(32)
+    width = number(5) + 1
     if width != 8 or count > 4 * 2**28:
         raise ValueError("not 8 bits a value")
     lengths = [number(4) + 1 for _ in range(4)]
-    values, filled = np.empty(count, np.uint8), 0
+    values = np.empty(count, np.uint8)
+    filled = 0
     while filled < count:
         is_run = number(1)
         end = filled + number(lengths[number(2)]) + 1

@@ -96,14 +96,17 @@ def scan(mask: dict, image: dict) -> Scan:
             f"mask {describe(mask)} is {values.shape[0]}x{values.shape[1]} (height x width), but its photo "
             f"{describe(image)} is {size[0]}x{size[1]}: use the photo that was labelled, or export the mask at its size"
         )
-    counts, flat = _count(values.ravel()), frozenset(_flat(values))
+    counts = _count(values.ravel())
+    flat = frozenset(_flat(values))
     opened = open_image(mask, "mask")
-    lossy, clear = opened.format in ("JPEG", "MPO"), "A" in opened.mode and not _alpha(mask).all()
+    lossy = opened.format in ("JPEG", "MPO")
+    clear = "A" in opened.mode and not _alpha(mask).all()
     palette = None
     if form == "palette":
         palette = dict.fromkeys(counts, 0) | palette_of(opened)
     if form == "colour" and all(value % 0x010101 == 0 for value in counts):
-        form, flat = "grey", frozenset(value & 255 for value in flat)
+        form = "grey"
+        flat = frozenset(value & 255 for value in flat)
         counts = {value & 255: number for value, number in counts.items()}
     return Scan(form, counts, flat, palette, lossy, clear)
 
@@ -137,7 +140,8 @@ def total(scans: Sequence[Scan]) -> Scan:
             if palette.setdefault(index, found.palette[index]) != found.palette[index]:
                 forms.add("colour")
     if "colour" in forms and forms != {"colour"}:
-        scans, forms = [as_colors(found) for found in scans], {"colour"}
+        scans = [as_colors(found) for found in scans]
+        forms = {"colour"}
     counts: Counter = Counter()
     for found in scans:
         counts.update(found.counts)
@@ -156,7 +160,8 @@ def as_table(found: Scan) -> dict[int, int]:
 def as_colors(found: Scan) -> Scan:
     if found.form == "colour":
         return found
-    table, counts = as_table(found), Counter()
+    table = as_table(found)
+    counts = Counter()
     for value, number in found.counts.items():
         counts[table.get(value, 0)] += number
     flat = frozenset(table.get(value, 0) for value in found.flat)

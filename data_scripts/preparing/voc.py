@@ -30,7 +30,8 @@ def read(found: Found, options: Options) -> Annotated:
     masks, photos = _by_name(found, MASKS, divided), _by_name(found, PHOTOS, divided)
     splits = listed or {stem: split for stem, photo in photos.items() if (split := split_of(photo.parent))}
     test_has_masks = any(stem in masks for stem, split in splits.items() if split == "test")
-    pairs, missing = [], defaultdict(list)
+    pairs = []
+    missing = defaultdict(list)
     for stem, photo in sorted(photos.items()):
         if stem not in masks and (splits.get(stem) != "test" or test_has_masks):
             missing["photos without a mask"].append(photo)

@@ -84,13 +84,17 @@ def _write_item(
     """Return the files, the pixels of each id, the photo's (height, width) and the remarks."""
     image = item.image()
     check_whole(image)
-    size, photo = upright_size(image), open_photo(image)
+    size = upright_size(image)
+    photo = open_photo(image)
     with decoding(image):
-        stored, turn, kind = stored_size(photo)[::-1], orientation(photo), photo.format
+        stored = stored_size(photo)[::-1]
+        turn = orientation(photo)
+        kind = photo.format
     suffix = Path(item.name).suffix.lower()
     suffix = suffix if suffix in IMAGE_SUFFIXES else {"JPEG": ".jpg", "TIFF": ".tif"}.get(kind, f".{kind.lower()}")
     where = [folder / "images" / (item.split or "") / f"{name}{suffix}"]
-    counts, remarks = np.zeros(256, np.int64), Counter()
+    counts = np.zeros(256, np.int64)
+    remarks = Counter()
     if item.mask is not None:
         drawn = item.mask()
         if drawn.ids.shape != size:
@@ -99,7 +103,8 @@ def _write_item(
                 f"the mask of {item.name} is {height}x{width} (height x width), but the photo is {size[0]}x{size[1]}: "
                 "use the photo that was labelled, or export the mask at its size"
             )
-        ids, remarks = table[drawn.ids], drawn.remarks
+        ids = table[drawn.ids]
+        remarks = drawn.remarks
         counts = np.bincount(ids.ravel(), minlength=256)
         where.append(folder / "masks" / (item.split or "") / f"{name}.png")
         stored_ids = turned_back(ids, turn)

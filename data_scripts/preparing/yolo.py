@@ -54,7 +54,8 @@ def read(found: Found, options: Options) -> Annotated:
     annotated = Annotated("YOLO segmentation", [], [])
     config, content = _config(found)
     splits = _splits(found, config, content, annotated)
-    files, lines = _label_files(found), {}
+    files = _label_files(found)
+    lines = {}
     for photo in sorted(splits.keys() & files.keys()):
         try:
             lines[photo] = _lines(found.root / files[photo])
@@ -68,7 +69,8 @@ def read(found: Found, options: Options) -> Annotated:
     annotated.guesses += explain_rest(ids)
     sheets = {}
     for photo, rows in lines.items():
-        path, own = found.root / files[photo], [line for line in rows if line[2] is not None]
+        path = found.root / files[photo]
+        own = [line for line in rows if line[2] is not None]
         boxes = [f"{files[photo]}: line {number}" for number, _, corners in rows if corners is None]
         annotated.pass_over("boxes, which have no outline", boxes)
         if wrong := [(number, value) for number, value, _ in own if value not in names]:
@@ -144,7 +146,8 @@ def _names(found: Found, config: Path | None, content: dict) -> tuple[dict[int, 
     if config is None:
         listed = find_class_list(found)
         return (listed.names, listed.where) if listed else ({}, "")
-    names, where = content["names"], f"{found.root / config}"
+    names = content["names"]
+    where = f"{found.root / config}"
     rows = names.items() if isinstance(names, dict) else enumerate(names if isinstance(names, list) else ())
     with as_written_by("YOLO", f"{where}: names"):
         by_id = dict(sorted((int(number), name.strip()) for number, name in rows))

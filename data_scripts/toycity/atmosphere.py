@@ -38,7 +38,8 @@ class Light:
 def sample_light(rng: np.random.Generator) -> Light:
     hour = rng.choice(3, p=[0.5, 0.3, 0.2])
     strength = float(rng.uniform(WEAKEST, STRONGEST)[hour])
-    turn, up = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.0) if hour != 2 else 0.3
+    turn = rng.uniform(-np.pi, np.pi)
+    up = rng.uniform(0.5, 1.0) if hour != 2 else 0.3
     sun = np.array([np.sin(turn), up, np.cos(turn)])
     gain = BALANCES[hour] * (1 + rng.normal(0, 0.03, 3)) * rng.uniform(0.98, 1.3)
     zenith, rim = ZENITHS[hour] + rng.normal(0, 14, 3), RIMS[hour] + rng.normal(0, 5, 3) + rng.normal(0, 8)
@@ -62,7 +63,8 @@ def paint_sky(canvas: "Canvas", rng: np.random.Generator) -> None:
 
 def develop(canvas: "Canvas", rng: np.random.Generator) -> np.ndarray:
     """Turn painted colours into a photograph: surface texture, haze, rain, lens, exposure, sensor noise."""
-    light, shape = canvas.light, canvas.tag.shape
+    light = canvas.light
+    shape = canvas.tag.shape
     label, depth = canvas.ids(canvas.labels), canvas.ids(canvas.depths, np.float32)
     depth = np.where(depth > 0, depth, canvas.depth)
     image = canvas.image.astype(np.float32)

@@ -65,8 +65,11 @@ def facade(along: np.ndarray, up: np.ndarray, tall: float, rng: np.random.Genera
 
 def paint_building(canvas: Canvas, lot: Lot, side: Side, rng: np.random.Generator) -> None:
     """Paint roof and gable, then the wall that faces the camera, then the front along the street."""
-    camera, light, sign = canvas.camera, canvas.light, side.sign
-    x, near = sign * (side.edge + lot.setback), max(lot.z0, 1.2)
+    camera = canvas.camera
+    light = canvas.light
+    sign = side.sign
+    x = sign * (side.edge + lot.setback)
+    near = max(lot.z0, 1.2)
     canvas.begin(BUILDING)
     seed = int(rng.integers(2**31))
     roof = rng.uniform(2, 5) if rng.random() < 0.6 and lot.tall < 18 else 0.0
@@ -100,7 +103,8 @@ def paint_barrier(canvas: Canvas, lot: Lot, side: Side, rng: np.random.Generator
         return
     window, along, up, mask, depth = part
     canvas.begin(WALL if wall else FENCE)
-    paint, joint = pick(rng, PAINTS), rng.uniform(0.55, 0.75)
+    paint = pick(rng, PAINTS)
+    joint = rng.uniform(0.55, 0.75)
     if wall:
         course = np.floor(up / 0.45)
         step = along / 0.9 + 0.5 * np.mod(course, 2)

@@ -52,6 +52,7 @@ class Camera:
 
 def sample_camera(rng: np.random.Generator, size: tuple[int, int], lane_width: float) -> Camera:
     focal, horizon = rng.uniform(0.72, 0.9) * size[1], rng.uniform(0.4, 0.5) * size[0]
-    rise, lane = rng.uniform(1.3, 2.1), lane_width / 2 + rng.uniform(-0.3, 0.3)
+    rise = rng.uniform(1.3, 2.1)
+    lane = lane_width / 2 + rng.uniform(-0.3, 0.3)
     yaw, bend = rng.uniform(-0.06, 0.06), rng.uniform(-0.0012, 0.0012)
     return Camera(*size, focal, horizon, rise, lane, yaw, bend)

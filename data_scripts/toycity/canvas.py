@@ -88,7 +88,8 @@ class Canvas:
         if not len(columns):
             return None
         span = slice(columns[0], columns[-1] + 1)
-        camera, near = self.camera, z[columns].min()
+        camera = self.camera
+        near = z[columns].min()
         top = max(int(camera.horizon - camera.focal * (tall - camera.rise) / near), 0)
         bottom = min(int(camera.horizon + camera.focal * camera.rise / near) + 2, camera.height)
         if bottom <= top:
@@ -106,8 +107,10 @@ class Frame:
     """
 
     def __init__(self, canvas: Canvas, x: float, z: float, heading: float):
-        self.canvas, self.origin = canvas, canvas.camera.world(x, z)
-        sine, cosine = np.sin(heading), np.cos(heading)
+        self.canvas = canvas
+        self.origin = canvas.camera.world(x, z)
+        sine = np.sin(heading)
+        cosine = np.cos(heading)
         self.axes = np.array([[sine, 0, cosine], [0, 1, 0], [cosine, 0, -sine]])
 
     def world(self, points: Points) -> np.ndarray:
@@ -148,13 +151,19 @@ class Box:
         colour: Colour,
         taper: tuple[float, float, float] = (0.0, 0.0, 0.0),
     ):
-        self.canvas, self.length, self.low, self.tall = frame.canvas, a[1] - a[0], y[0], y[1] - y[0]
+        self.canvas = frame.canvas
+        self.length = a[1] - a[0]
+        self.low = y[0]
+        self.tall = y[1] - y[0]
         back, front, side = taper
         low = [(a[i], y[0], b[j]) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))]
         a, b = (a[0] + back, a[1] - front), (b[0] + side, b[1] - side)
         high = [(a[i], y[1], b[j]) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))]
-        corners, (ahead, up, right) = frame.world(low + high), frame.axes
-        light, eye, self.faces = self.canvas.light, (0, self.canvas.camera.rise, 0), {}
+        corners = frame.world(low + high)
+        ahead, up, right = frame.axes
+        light = self.canvas.light
+        eye = (0, self.canvas.camera.rise, 0)
+        self.faces = {}
         for name, indices, normal in (
             ("left", (0, 1, 5, 4), -right),
             ("right", (3, 2, 6, 7), right),

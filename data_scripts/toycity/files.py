@@ -86,7 +86,9 @@ def begin(out: Path, counts: dict[str, int], size: tuple[int, int], seed: int) -
 
 
 def write_scene(out: Path, name: str, split: int, index: int, scene: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    (image, label, instance), folders, stem = scene, folders_of(out, name), stem_of(split, index)
+    image, label, instance = scene
+    folders = folders_of(out, name)
+    stem = stem_of(split, index)
     save(folders[0] / f"{stem}_leftImg8bit.png", image[..., ::-1])
     if name != "test":
         save(folders[1] / f"{stem}_gtFine_labelIds.png", label)

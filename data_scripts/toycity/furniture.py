@@ -16,15 +16,19 @@ SIGNS = SIGNS.reshape(4, 3, 3)  # rim, inside and mark of each
 def paint_tree(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Paint a trunk and a crown of leaf clumps, dark below and light above. A bush is a crown on the ground."""
     canvas.begin(VEGETATION, thing.z)
-    camera, light, low = canvas.camera, canvas.light, thing.kind == "bush"
+    camera = canvas.camera
+    light = canvas.light
+    low = thing.kind == "bush"
     frame = Frame(canvas, thing.x, thing.z, np.pi / 2)
     green = pick(rng, GREENS) * light.season
     middle, radius = (0.6, rng.uniform(0.8, 1.3)) if low else (rng.uniform(3.6, 5), rng.uniform(1.5, 2.3))
     if not low:
-        fork, thick = (rng.normal(0, 0.15), middle), rng.uniform(0.3, 0.45)
+        fork = (rng.normal(0, 0.15), middle)
+        thick = rng.uniform(0.3, 0.45)
         frame.limb((0, 0), fork, thick, 0.2, pick(rng, BARKS) * 0.8)
     count = int(np.clip(900 / thing.z, 14, 110))
-    turns, away = rng.uniform(0, 2 * np.pi, count), np.sqrt(rng.random(count)) * radius
+    turns = rng.uniform(0, 2 * np.pi, count)
+    away = np.sqrt(rng.random(count)) * radius
     spots = np.stack([away * np.cos(turns), away * np.sin(turns) * (0.55 if low else 0.85)], axis=1)
     spots = spots[np.argsort(spots[:, 1] + rng.normal(0, 0.3 * radius, count))]
     side = 0.15 * np.sign(spots[:, 0]) * light.sun[0] * light.strength
@@ -45,7 +49,9 @@ def begin_post(canvas: Canvas, thing: Thing) -> Frame:
 
 def paint_lamp(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Paint a street lamp, or a mast that carries the tram's wire."""
-    frame, paint, tall = begin_post(canvas, thing), pick(rng, GREYS), rng.uniform(5.5, 7.5)
+    frame = begin_post(canvas, thing)
+    paint = pick(rng, GREYS)
+    tall = rng.uniform(5.5, 7.5)
     frame.limb((0, 0), (0, tall), 0.24, 0.15, paint)
     if thing.kind == "mast":
         frame.limb((0, 5.5), (2.0, 5.5), 0.12, 0.08, paint)
@@ -58,7 +64,8 @@ def paint_lamp(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 
 def paint_light(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Paint a traffic light: a dark box with three lamps on a pole."""
-    frame, case = begin_post(canvas, thing), rng.uniform(24, 50) * np.ones(3)
+    frame = begin_post(canvas, thing)
+    case = rng.uniform(24, 50) * np.ones(3)
     frame.limb((0, 0), (0, 2.6), 0.18, 0.16, pick(rng, GREYS))
     canvas.begin(LIGHT, thing.z)
     lit = rng.integers(3)
@@ -69,7 +76,9 @@ def paint_light(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 
 def paint_sign(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Paint a traffic sign: a bordered disc, triangle, square or octagon on a pole."""
-    frame, up, size = begin_post(canvas, thing), rng.uniform(2.3, 2.7), rng.uniform(0.4, 0.52)
+    frame = begin_post(canvas, thing)
+    up = rng.uniform(2.3, 2.7)
+    size = rng.uniform(0.4, 0.52)
     frame.limb((0, 0), (0, up), 0.13, 0.12, pick(rng, GREYS))
     canvas.begin(SIGN, thing.z)
     shapes = [(20, 0), (3, np.pi / 2), (3, -np.pi / 2), (4, np.pi / 4), (4, 0), (8, np.pi / 8)]

@@ -76,8 +76,10 @@ def paint_road(ground: Ground, street: Street, asphalt: np.ndarray) -> None:
 
 def paint_side(ground: Ground, side: Side, light: Light, rng: np.random.Generator) -> None:
     """Paint everything from the parking bay outwards, and the shadow of this side's houses."""
-    away, kerb = side.sign * ground.x, side.kerb
-    slabs, grass = pick(rng, GREYS), pick(rng, GREENS) * light.season
+    away = side.sign * ground.x
+    kerb = side.kerb
+    slabs = pick(rng, GREYS)
+    grass = pick(rng, GREENS) * light.season
     pitch = rng.choice([0.5, 0.8, 1.2])
     joints = np.maximum(ground.lines(ground.x, pitch, 0.05), ground.lines(ground.z, pitch, 0.06))
     lawn = ground.textured(grass, 0.22, 0.12)
@@ -95,7 +97,8 @@ def paint_side(ground: Ground, side: Side, light: Light, rng: np.random.Generato
         zones += [(kerb, side.walk, RAIL_TRACK, bed + rails[..., None] * (168 - bed))]
     for low, high, kind, texture in zones:
         inside = (away >= low) & (away < high)
-        ground.label[inside], ground.colour[inside] = kind, texture[inside]
+        ground.label[inside] = kind
+        ground.colour[inside] = texture[inside]
     ground.colour += ground.line(away - kerb, 0.26)[..., None] * (slabs * 1.25 - ground.colour)
     ground.label[(np.abs(away - kerb) < 0.13) & (ground.label == ROAD)] = SIDEWALK
     if light.sun[0] * side.sign > 0.25 and light.strength > 0.3:  # these houses hide the sun

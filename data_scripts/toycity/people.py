@@ -13,9 +13,13 @@ def paint_person(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None
     canvas.begin(PERSON, thing.z)
     frame = Frame(canvas, thing.x, thing.z, np.pi / 2 * rng.choice([-1, 1]) + thing.turn)
     tall = rng.uniform(1.55, 1.9)
-    coat, trousers = pick(rng, PAINTS), pick(rng, PAINTS) * 0.6
-    skin, hair = pick(rng, SKIN, 0.1), pick(rng, SKIN[2:]) * 0.5
-    stride, hip, neck = rng.uniform(0.08, 0.36), 0.5 * tall, 0.84 * tall
+    coat = pick(rng, PAINTS)
+    trousers = pick(rng, PAINTS) * 0.6
+    skin = pick(rng, SKIN, 0.1)
+    hair = pick(rng, SKIN[2:]) * 0.5
+    stride = rng.uniform(0.08, 0.36)
+    hip = 0.5 * tall
+    neck = 0.84 * tall
     chest, hem = neck - 0.14, hip - (0.25 if rng.random() < 0.4 else 0.02)
     frame.limb((0, hip), (-stride, 0.06), 0.22, 0.13, trousers * 0.8)
     frame.limb((0, neck - 0.08), (stride * 0.9, hip), 0.15, 0.1, coat * 0.75)
@@ -42,7 +46,8 @@ def begin_bike(canvas: Canvas, thing: Thing, label: int) -> Frame:
 
 def paint_bicycle(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Paint two spoked wheels (labelled as full discs) and a diamond frame."""
-    frame, paint = begin_bike(canvas, thing, BICYCLE), pick(rng, PAINTS)
+    frame = begin_bike(canvas, thing, BICYCLE)
+    paint = pick(rng, PAINTS)
     for a in (-0.55, 0.55):
         frame.disc(a, 0.36, 0.36)
         rim = circle(16) * 0.33 + (a, 0.36)
@@ -61,7 +66,8 @@ def paint_bicycle(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> Non
 
 def paint_motorcycle(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Paint fat solid wheels under a heavy body with tank, seat, exhaust and lamp."""
-    frame, paint = begin_bike(canvas, thing, MOTORCYCLE), pick(rng, PAINTS)
+    frame = begin_bike(canvas, thing, MOTORCYCLE)
+    paint = pick(rng, PAINTS)
     for a in (-0.68, 0.7):
         for radius, colour in ((0.34, (22, 22, 24)), (0.2, (128, 128, 132)), (0.08, (40, 40, 42))):
             frame.disc(a, 0.34, radius, colour)
@@ -79,13 +85,18 @@ def paint_rider(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Paint a bicycle or motorcycle with a person on it."""
     if thing.kind == "cyclist":
         paint_bicycle(canvas, thing, rng)
-        lean, head = 0.26, 0.16 if rng.random() < 0.5 else 0.12
+        lean = 0.26
+        head = 0.16 if rng.random() < 0.5 else 0.12
     else:
         paint_motorcycle(canvas, thing, rng)
         lean, head = 0.16, 0.16
     frame = begin_bike(canvas, thing, RIDER)
-    coat, trousers, skin = pick(rng, PAINTS), pick(rng, PAINTS) * 0.6, pick(rng, SKIN, 0.1)
-    hip, a, y = (-0.22, 0.98), -0.22 + lean, 1.52
+    coat = pick(rng, PAINTS)
+    trousers = pick(rng, PAINTS) * 0.6
+    skin = pick(rng, SKIN, 0.1)
+    hip = (-0.22, 0.98)
+    a = -0.22 + lean
+    y = 1.52
     for knee, foot in (((0.16, 0.78), (-0.02, 0.3)), ((0.2, 0.86), (0.08, 0.42))):
         frame.limb(hip, knee, 0.22, 0.17, trousers)
         frame.limb(knee, foot, 0.17, 0.12, trousers)

@@ -34,7 +34,8 @@ COMMON |= {c.CAR: 0.005, c.PERSON: 0.0015, c.POLE: 0.002, c.SIGN: 0.0006}
 
 def themes_of(seed: int, split: int, index: int, count: int) -> Themes:
     """Return the themes of image `index` in a split of `count` images: name -> least shares of classes."""
-    block, found = min(3, count), {}
+    block = min(3, count)
+    found = {}
     for row, themes in enumerate(THEMES):
         slots = np.random.default_rng([seed, split, index // block, row, 7]).permutation(block)
         found |= {name: themes[name] for k, name in enumerate(themes) if slots[k % block] == index % block}
@@ -49,7 +50,8 @@ def painting_order(things: list[Thing], lane: float) -> list[Thing]:
             return near.z < far.z
         return abs(near.x - lane) < abs(far.x - lane)
 
-    rest, order = sorted(things, key=lambda thing: -thing.z), []
+    rest = sorted(things, key=lambda thing: -thing.z)
+    order = []
     while rest:
         free = (one for one in rest if not any(hides(one, other) for other in rest if other is not one))
         order.append(next(free, rest[0]))
@@ -59,7 +61,8 @@ def painting_order(things: list[Thing], lane: float) -> list[Thing]:
 
 def paint_scene(canvas: Canvas, street: Street, rng: np.random.Generator) -> None:
     """Paint sky, ground and shadows, then both rows of lots from far to near, then the things on the street."""
-    camera, (sky_rng, ground_rng) = canvas.camera, rng.spawn(2)
+    camera = canvas.camera
+    sky_rng, ground_rng = rng.spawn(2)
     paint_sky(canvas, sky_rng)
     paint_skyline(canvas, rng)
     paint_ground(canvas, street, ground_rng)
@@ -120,7 +123,8 @@ def make_scene(
         if not short:
             break
     canvas, rng = draw(size, themes, [seed, split, index, min(tries)[2]])
-    image, rim = develop(canvas, rng), max(size[0] // 200, 1)
+    image = develop(canvas, rng)
+    rim = max(size[0] // 200, 1)
     canvas.begin(c.OUT_OF_ROI)  # a thin rim, as in Cityscapes
     canvas.tag[:rim] = canvas.tag[-rim:] = canvas.tag[:, :rim] = canvas.tag[:, -rim:] = canvas.current
     return image, canvas.ids(canvas.labels, np.uint8), canvas.ids(canvas.instances)

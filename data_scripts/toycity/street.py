@@ -83,12 +83,15 @@ class Street:
 
 def sample_lots(rng: np.random.Generator, barrier: str | None, park: bool) -> list[Lot]:
     """Return the lots from behind the camera to the far end. The near ones show the scheduled themes."""
-    lots, z = [], -4.0
+    lots = []
+    z = -4.0
     while z < 130:
         length = rng.uniform(9, 20)
-        kind, fenced = rng.choice(["building", "yard", "park"], p=[0.72, 0.16, 0.12]), None
+        kind = rng.choice(["building", "yard", "park"], p=[0.72, 0.16, 0.12])
+        fenced = None
         if (barrier or park) and z < 24:
-            length, fenced = 28.0 + rng.uniform(0, 8), barrier
+            length = 28.0 + rng.uniform(0, 8)
+            fenced = barrier
             kind = "park" if park and rng.random() < 0.6 else "yard"
         setback = rng.uniform(5, 9) if kind == "yard" else 0.0
         tall = rng.uniform(6, 19) if rng.random() < 0.8 else rng.uniform(19, 32)
@@ -103,7 +106,8 @@ def sample_side(rng: np.random.Generator, sign: int, lane: float, train: bool, b
     walk = kerb + {RAIL_TRACK: 3.4, TERRAIN: rng.uniform(1.2, 2.2), None: 0.0}[strip]
     edge = walk + rng.uniform(2.2, 3.8)
     bay = PARKING if rng.random() < 0.3 else ROAD
-    lots, bay = sample_lots(rng, barrier, park), bay if kerb > lane + 2 else None
+    lots = sample_lots(rng, barrier, park)
+    bay = bay if kerb > lane + 2 else None
     return Side(sign, kerb, walk, edge, strip, bay, barrier is not None, lots)
 
 
@@ -143,9 +147,11 @@ def sample_riders(rng: np.random.Generator, street: Street, themes: Themes) -> N
     for theme, kind in (("motorcycle", "motorcyclist"), ("cyclist", "cyclist")):
         for _ in range((theme in themes) + (rng.random() < 0.3)):
             if rng.random() < 0.4:
-                x, turns = rng.uniform(-lane * 0.9, lane * 1.3), (1.1, 1.6)
+                x = rng.uniform(-lane * 0.9, lane * 1.3)
+                turns = (1.1, 1.6)
             else:
-                x, turns = rng.choice([lane / 2 + 1.1, -lane / 2 + 1.2, lane / 2 - 0.6]), (0.5, 0.9)
+                x = rng.choice([lane / 2 + 1.1, -lane / 2 + 1.2, lane / 2 - 0.6])
+                turns = (0.5, 0.9)
             street.place(rng, kind, x, rng.uniform(6.5, 12), rng.choice([-1, 1]) * rng.uniform(*turns))
 
 
@@ -173,7 +179,8 @@ def sample_pavement(rng: np.random.Generator, street: Street, themes: Themes) ->
         x = rng.uniform(-street.sides[-1].kerb, street.sides[1].kerb)
         put("person", x, street.zebra + rng.uniform(0.3, 2.6), rng.normal(0, 0.3))
     for side in street.sides.values():
-        sign, post = side.sign, side.sign * (side.walk + 0.35)
+        sign = side.sign
+        post = side.sign * (side.walk + 0.35)
         if "crossing" in themes or (street.zebra and rng.random() < 0.6):
             put("light", post, max(street.zebra + 3.3, rng.uniform(11.5, 14) - sign))
         for _ in range(rng.integers(1, 4)):

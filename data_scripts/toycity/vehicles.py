@@ -28,7 +28,9 @@ def paint_car(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Paint a body with wheels under a glazed cabin. The dark boxes below are underside and tyres."""
     frame = begin_vehicle(canvas, thing, CAR, 4.3)
     paint = pick(rng, PAINTS if rng.random() < 0.7 else CAR_GREYS)
-    glass, belt, tall = pick(rng, GLASS) * 0.8, rng.uniform(0.85, 0.95), rng.uniform(1.42, 1.55)
+    glass = pick(rng, GLASS) * 0.8
+    belt = rng.uniform(0.85, 0.95)
+    tall = rng.uniform(1.42, 1.55)
     shapes = ((0.05, 2.9, 0, 0.6), (0.7, 3.0, 0, 0.6), (0.05, 3.6, 0.35, 0.35))  # hatchback, saloon, van
     tail, nose, more, slope = shapes[rng.choice(3)]
     Box(frame, (0.1, 4.2), (-0.85, 0.85), (0.1, 0.4), (26, 26, 28))
@@ -48,7 +50,9 @@ def paint_car(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 def paint_bus(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Paint one long box with a row of windows, doors on the right and a lit destination board."""
     frame = begin_vehicle(canvas, thing, BUS, 11.0)
-    paint, second, glass = pick(rng, PAINTS), pick(rng, PAINTS), pick(rng, GLASS) * 0.7
+    paint = pick(rng, PAINTS)
+    second = pick(rng, PAINTS)
+    glass = pick(rng, GLASS) * 0.7
     for a in (1.9, 7.8):
         Box(frame, (a, a + 1.0), (-1.2, 1.2), (0, 0.6), (20, 20, 22))
     body = Box(frame, (0, 11), (-1.25, 1.25), (0.32, 3.1), paint, (0.05, 0.1, 0.05))
@@ -71,10 +75,13 @@ def paint_bus(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 def paint_train(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Paint a tram on its own track: long, low, jointed cars with a slanting dark nose and a pantograph."""
     camera = canvas.camera
-    paint, second, glass = pick(rng, PAINTS), pick(rng, PAINTS), pick(rng, GLASS) * 0.55
+    paint = pick(rng, PAINTS)
+    second = pick(rng, PAINTS)
+    glass = pick(rng, GLASS) * 0.55
     canvas.begin(TRAIN, thing.z)
     for number in (2, 1, 0):
-        z, first = thing.z + 8 * number, number == 0
+        z = thing.z + 8 * number
+        first = number == 0
         frame = Frame(canvas, thing.x, z, camera.heading(z + 4))
         Box(frame, (7.6, 8.1), (-1.1, 1.1), (0.3, 3.2), (40, 40, 42))
         body = Box(frame, (0.0, 7.7), (-1.28, 1.28), (0.15, 3.4), paint, (0.9 if first else 0, 0, 0.12))

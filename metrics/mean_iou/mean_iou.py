@@ -66,7 +66,8 @@ def count_pairs(reference: np.ndarray | torch.Tensor, prediction: np.ndarray | t
     OpenCV counts numpy arrays, in a fraction of bincount's time. A tensor is counted on its device.
     """
     if isinstance(reference, np.ndarray) and isinstance(prediction, np.ndarray):
-        maps, counts = [reference.reshape(-1), prediction.reshape(-1)], np.zeros((NUM_IDS, NUM_IDS), np.int64)
+        maps = [reference.reshape(-1), prediction.reshape(-1)]
+        counts = np.zeros((NUM_IDS, NUM_IDS), np.int64)
         for start in range(0, reference.size, CHUNK):
             chunk = [ids[start : start + CHUNK] for ids in maps]
             if chunk[0].size % 4 == 0:  # interleave four quarters: counting neighbours of one bin in a row is slow
