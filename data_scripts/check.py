@@ -94,7 +94,9 @@ def share(part: int, whole: int) -> str:
     if not part:
         return "-"
     percent = 100 * part / whole
-    return f"{percent:.1f} %" if percent >= 1 else f"{percent:.2f} %" if percent >= 0.01 else "< 0.01 %"
+    if percent < 0.01:
+        return "< 0.01 %"
+    return f"{percent:.1f} %" if percent >= 1 else f"{percent:.2f} %"
 
 
 def report(found: list[Finding]) -> list[str]:

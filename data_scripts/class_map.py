@@ -140,7 +140,10 @@ def read_class_map(path: str, mine: tuple[str, ...], theirs: tuple[str, ...]) ->
         raise DataError(f"--class_map {path} is not a list of 'class of the network: class of the other data' lines")
     found = {}
     for name, value in entries.items():
-        others = value if isinstance(value, list) else [] if value in NOTHING and value not in theirs else [value]
+        if isinstance(value, list):
+            others = value
+        else:
+            others = [] if value in NOTHING and value not in theirs else [value]
         for kind, given, known in (("the network", [name], mine), ("--eval_dataset", others, theirs)):
             if unknown := [item for item in given if item not in known]:
                 raise DataError(

@@ -35,7 +35,9 @@ def percent(share: float) -> str:
     value = 100 * share
     if not value:
         return "-"
-    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %" if value >= 0.001 else "< 0.001 %"
+    if value < 0.001:
+        return "< 0.001 %"
+    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
 
 
 def short(number: int) -> str:

@@ -34,7 +34,8 @@ class Division:
 
     def refuse_unused(self, data: DatasetDict, where: str) -> None:
         """Raise `DataError` if `val_share` or `group_by` has no effect on `data`, which lie in `where`."""
-        given = "--val_share" if self.val_share is not None else "--group_by" if self.group_by is not None else None
+        flags = {"--val_share": self.val_share, "--group_by": self.group_by}
+        given = next((flag for flag, value in flags.items() if value is not None), None)
         if given and "validation" in data:
             raise DataError(f"{given} has no effect, because {where} has validation images: leave it out")
         if given and self.fold is not None:

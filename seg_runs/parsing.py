@@ -194,7 +194,9 @@ def metavar(field: dataclasses.Field) -> str | tuple[str, ...]:
     if "choices" in marks:
         return "|".join(map(str, marks["choices"]))
     kinds = {field.type, *get_args(field.type)}
-    return "N" if int in kinds else "X" if float in kinds else field.name.split("_")[-1].upper()
+    if int in kinds:
+        return "N"
+    return "X" if float in kinds else field.name.split("_")[-1].upper()
 
 
 def description(field: dataclasses.Field) -> str:

@@ -250,8 +250,10 @@ def class_cell(comparison: Comparison, group: int, name: str | None, leaders: tu
     gain = comparison.gain(group, name)
     best, ties = leaders
     marks = ["first"] if name is None else []
-    if mean > 0:
-        marks += ["best"] if group == best else ["tie"] if group in ties else []
+    if mean > 0 and group == best:
+        marks.append("best")
+    elif mean > 0 and group in ties:
+        marks.append("tie")
     marked = f' class="{" ".join(marks)}"' if marks else ""
     tint = ""
     change = NOTHING

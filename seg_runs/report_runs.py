@@ -164,9 +164,9 @@ def read_run(folder: Path, scores: str, flags: Flags) -> FinishedRun:
     if not (folder / scores).is_file():
         raise RunError(f"it has no {scores}")
     found, results = read_json(folder / scores), read_json(folder / "results.json")
-    record = found if scores == RECORD else read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+    record = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
     if scores == RECORD:
-        found = found.get("validation")
+        found = record.get("validation")
     if found is None:
         raise RunError("it was not validated")
     try:

@@ -175,14 +175,13 @@ def _without_mixed_folders(places: dict[Path, _Place], root: Path) -> dict[Path,
         photo = stems.get((path.parent, name_key(MASK_END.sub("", stem_of(path)))), path)
         if place.role == "mask" and photo != path and path.parent not in mixed:
             mixed |= set() if _looks_like_mask(root / photo) else {path.parent}
-    return {
-        path: _Place(None, place.split, path.parent.parts)
-        if path.parent in own
-        else replace(place, role=None)
-        if path.parent in mixed
-        else place
-        for path, place in places.items()
-    }
+
+    def corrected(path: Path, place: _Place) -> _Place:
+        if path.parent in own:
+            return _Place(None, place.split, path.parent.parts)
+        return replace(place, role=None) if path.parent in mixed else place
+
+    return {path: corrected(path, place) for path, place in places.items()}
 
 
 def _roles(images: list[Path], places: dict[Path, _Place], root: Path) -> tuple[list[Path], list[Path], str]:

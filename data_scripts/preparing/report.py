@@ -54,7 +54,9 @@ def _classes(planned: Plan, written: Written) -> list[str]:
 
 
 def _share(pixels: int, total: int) -> str:
-    return "none" if not pixels else f"{pixels / total:.2%}" if pixels >= total / 10000 else "<0.01%"
+    if not pixels:
+        return "none"
+    return f"{pixels / total:.2%}" if pixels >= total / 10000 else "<0.01%"
 
 
 def _to_check(annotated: Annotated, planned: Plan, written: Written) -> list[str]:

@@ -102,7 +102,10 @@ def sample_lots(rng: np.random.Generator, barrier: str | None, park: bool) -> li
 
 def sample_side(rng: np.random.Generator, sign: int, lane: float, train: bool, barrier: str | None, park: bool) -> Side:
     kerb = lane + (0.3 if barrier or rng.random() < 0.5 else 2.3)
-    strip = RAIL_TRACK if sign < 0 and train else TERRAIN if park or rng.random() < 0.3 else None
+    if sign < 0 and train:
+        strip = RAIL_TRACK
+    else:
+        strip = TERRAIN if park or rng.random() < 0.3 else None
     walk = kerb + {RAIL_TRACK: 3.4, TERRAIN: rng.uniform(1.2, 2.2), None: 0.0}[strip]
     edge = walk + rng.uniform(2.2, 3.8)
     bay = PARKING if rng.random() < 0.3 else ROAD
@@ -161,7 +164,10 @@ def sample_cars(rng: np.random.Generator, street: Street) -> None:
     for side in street.sides.values():
         z = rng.uniform(4, 10)
         while z < 70:
-            chance = 0.75 if side.bay else 0.25 if not side.fenced or z > 25 else 0.4 * (z < 8)
+            if side.bay:
+                chance = 0.75
+            else:
+                chance = 0.25 if not side.fenced or z > 25 else 0.4 * (z < 8)
             if rng.random() < chance and not (street.zebra and abs(z + 2 - street.zebra) < 5):
                 turn = np.pi * (rng.random() < (0.75 if side.sign < 0 else 0.1))
                 put("car", side.sign * (side.kerb - 1.1), z, turn)
