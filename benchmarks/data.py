@@ -140,7 +140,7 @@ def one_sample(split: Dataset, table: np.ndarray, kinds: dict[str, Pixels]) -> N
         return read_image(image), table[read_label(label, image)]
 
     def ours(pixels: Pixels) -> Callable[[int], dict]:
-        transform = TrainTransform(pixels, 255, 0, SharedEpoch(), AugmentOptions(CROP))
+        transform = TrainTransform(pixels, 0, SharedEpoch(), AugmentOptions(CROP))
         return lambda i: transform({"index": [i]})
 
     def each(function: Callable[[int], object]) -> float:
@@ -210,7 +210,7 @@ def torchvision_sample(decode: Callable[[int], tuple]) -> Callable[[int], tuple]
 def second_epoch(split: Dataset, pixels: Pixels, workers: int) -> tuple[float, float]:
     """Return samples per second in the second epoch, when the workers run already, and seconds to its first batch."""
     epoch = SharedEpoch()
-    transform = TrainTransform(pixels, 255, 0, epoch, AugmentOptions(CROP))
+    transform = TrainTransform(pixels, 0, epoch, AugmentOptions(CROP))
     batches = TrainBatches(BatchPlan(len(split), 4), 0, epoch)
     batched = train_loader(split.with_transform(transform), batches, workers, pin_memory=False)
     list(batched)

@@ -164,7 +164,7 @@ def feed(args) -> None:
     row("a step on a batch in memory", 1000 * bare, "ms")
     folder, refusal = build_decoded(split, labels, None, "training", progress=False)
     for name, kept in (("files", None), *((("the decoded file", folder),) if folder else ())):
-        transform = TrainTransform(Pixels(split, labels, None, kept), 255, 0, epoch, AugmentOptions(size))
+        transform = TrainTransform(Pixels(split, labels, None, kept), 0, epoch, AugmentOptions(size))
         batches = TrainBatches(BatchPlan(len(split), 4), 0, epoch)
         loader = iter(train_loader(split.with_transform(transform), batches, 1, pin_memory=False))
         step(next(loader))

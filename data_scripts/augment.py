@@ -188,7 +188,6 @@ def take_crop(
     augmentation: Augmentation,
     crop_size: Sequence[int],
     instance: np.ndarray | None = None,
-    ignore_index: int = IGNORE_INDEX,
 ) -> Crop:
     """Scale, rotate and crop an image (H, W, 3), its label and its instance map (H, W)."""
     matrix = crop_matrix(augmentation, image.shape[:2])
@@ -198,14 +197,14 @@ def take_crop(
         instance = warp(instance, matrix, crop_size, cv2.INTER_NEAREST)
     padding = outside(matrix, size, crop_size)
     if padding is not None:
-        label[padding] = ignore_index
+        label[padding] = IGNORE_INDEX
     return Crop(image, label, instance, size, matrix, padding)
 
 
-def finish_crop(crop: Crop, augmentation: Augmentation, ignore_index: int = IGNORE_INDEX, color: bool = True) -> Crop:
+def finish_crop(crop: Crop, augmentation: Augmentation, color: bool = True) -> Crop:
     """Apply colour, padding and mirror.
 
-    Padding is ImageNet's mean colour in the image (zero after normalisation), `ignore_index` in the label, and 0 in the
+    Padding is ImageNet's mean colour in the image (zero after normalisation), `IGNORE_INDEX` in the label, and 0 in the
     instance map.
     """
     image, label, instance = crop.image, crop.label, crop.instance
@@ -213,7 +212,7 @@ def finish_crop(crop: Crop, augmentation: Augmentation, ignore_index: int = IGNO
         image = cv2.transform(image, color_matrix(image, augmentation))
     if crop.padding is not None:
         cv2.copyTo(mean_color(image.shape), crop.padding.view(np.uint8), image)  # 50 times as fast as image[mask] =
-        label[crop.padding] = ignore_index
+        label[crop.padding] = IGNORE_INDEX
         if instance is not None:
             instance[crop.padding] = 0
     arrays = (image, label, instance)

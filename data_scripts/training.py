@@ -137,7 +137,7 @@ def make_training_data(
         augmentation.scale_range[1],
     )
     augmentation = replace(augmentation, crop_size=fitted)
-    transform = TrainTransform(pixels, labels.ignore_index, seed, epoch, augmentation, rare)
+    transform = TrainTransform(pixels, seed, epoch, augmentation, rare)
     items = images
     order = None
     if options.sampling != "shuffle":

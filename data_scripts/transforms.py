@@ -66,13 +66,12 @@ class TrainTransform:
     def __init__(
         self,
         pixels: Pixels,
-        ignore_index: int,
         seed: int,
         epoch: SharedEpoch,
         options: AugmentOptions,
         rare: RareClasses | None = None,
     ):
-        self.pixels, self.ignore_index = pixels, ignore_index
+        self.pixels = pixels
         self.seed = seed
         self.epoch = epoch
         self.options = options
@@ -115,12 +114,12 @@ class TrainTransform:
         if options.class_crop_prob and rng.random() < options.class_crop_prob:
             focus = sample_pixel(rng, label, self.rare.weights)
         drawn = sample_augmentation(rng, label.shape, options, focus)
-        crop = take_crop(image, label, drawn, options.crop_size, instance, self.ignore_index)
+        crop = take_crop(image, label, drawn, options.crop_size, instance)
         if blobs is not None:
             placements = sample_placements(rng, blobs, crop, index, options.copyblob_prob)
             for number, placement in enumerate(placements, first_id):
                 paste(crop, blobs, placement, number)
-        return finish_crop(crop, drawn, self.ignore_index, options.photometric or options.colorjitter_factor > 0)
+        return finish_crop(crop, drawn, options.photometric or options.colorjitter_factor > 0)
 
 
 def sample_pixel(rng: np.random.Generator, label: np.ndarray, class_weights: np.ndarray) -> tuple[int, int] | None:

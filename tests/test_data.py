@@ -336,7 +336,7 @@ def test_hue_keeps_the_luma_and_turns_the_colour():
 def items(data, labels, **options):
     epoch = SharedEpoch()
     pixels = Pixels(data, labels, options.pop("size", None))
-    transform = TrainTransform(pixels, 255, 0, epoch, AugmentOptions((32, 48), **options))
+    transform = TrainTransform(pixels, 0, epoch, AugmentOptions((32, 48), **options))
     return data.with_transform(transform), epoch
 
 

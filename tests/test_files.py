@@ -586,7 +586,7 @@ def test_a_small_image_is_padded_in_training(tmp_path):
     from data_scripts.transforms import SharedEpoch, TrainTransform
 
     data, labels = load_source("camvid", write_mixed(tmp_path, [(120, 160), (120, 160), (30, 40)]))
-    transform = TrainTransform(Pixels(data["train"], labels), 255, 0, SharedEpoch(), AugmentOptions((120, 160)))
+    transform = TrainTransform(Pixels(data["train"], labels), 0, SharedEpoch(), AugmentOptions((120, 160)))
     crops = transform.crops([0, 2])
     assert all(crop.label.shape == (120, 160) for crop in crops)
     assert set(np.unique(crops[1].label)) == {2, 255} and (crops[1].label == 2).sum() <= 60 * 80

@@ -459,7 +459,7 @@ def items_of(toycity, rare=None, **options):
     epoch = SharedEpoch()
     split = training_split(data["train"])
     options = AugmentOptions((48, 64), **options)
-    transform = TrainTransform(Pixels(split, labels), 255, 0, epoch, options, RareClasses(**rare))
+    transform = TrainTransform(Pixels(split, labels), 0, epoch, options, RareClasses(**rare))
     return split.with_transform(transform), transform, epoch
 
 
@@ -522,9 +522,7 @@ def test_cutmix_of_a_single_image_is_that_image(toycity):
     data, labels = load_source("toycity", toycity)
     split = training_split(data["train"].select([0]))
     crops = [
-        TrainTransform(Pixels(split, labels), 255, 0, SharedEpoch(), AugmentOptions((48, 64), cutmix=cutmix)).crops(
-            [0]
-        )[0]
+        TrainTransform(Pixels(split, labels), 0, SharedEpoch(), AugmentOptions((48, 64), cutmix=cutmix)).crops([0])[0]
         for cutmix in (False, True)
     ]
     assert np.array_equal(crops[0].image, crops[1].image)

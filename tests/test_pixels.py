@@ -81,7 +81,7 @@ def test_items_are_the_same_from_files_and_from_the_decoded_file(toycity):
     for folder in (None, build_decoded(data["train"], labels, None, "training", progress=False)[0]):
         epoch = SharedEpoch()
         options = AugmentOptions((48, 64), cutmix=True, rotation=10.0)
-        transform = TrainTransform(Pixels(split, labels, None, folder), 255, 0, epoch, options)
+        transform = TrainTransform(Pixels(split, labels, None, folder), 0, epoch, options)
         loader = train_loader(split.with_transform(transform), TrainBatches(BatchPlan(6, 3), 0, epoch), 1, False)
         seen += [torch.cat([batch["pixel_values"].flatten() for batch in loader])]
         items = data["validation"].with_transform(EvalTransform(Pixels(data["validation"], labels)))
@@ -152,11 +152,11 @@ def test_a_pickled_transform_leaves_the_pixels_where_they_are(toycity):
     blobs = copyblob.BlobBank(bank, np.ones(19), labels)
     read = Pixels(data["train"], labels, None, build_decoded(data["train"], labels, None, "training", False)[0])
     options, rare = AugmentOptions((48, 64), copyblob_prob=1.0), RareClasses(blobs=blobs)
-    transform = TrainTransform(read, 255, 0, SharedEpoch(), options, rare)
+    transform = TrainTransform(read, 0, SharedEpoch(), options, rare)
     data = pickle.dumps(transform.pixels), pickle.dumps(transform.options), pickle.dumps(transform.rare)
     assert sum(map(len, data)) < 10_000 < read.images.nbytes
     pixels, *rest = map(pickle.loads, data)
-    again = TrainTransform(pixels, 255, 0, SharedEpoch(), *rest)
+    again = TrainTransform(pixels, 0, SharedEpoch(), *rest)
     assert np.array_equal(transform.crops([1])[0].image, again.crops([1])[0].image)
 
 
@@ -337,7 +337,7 @@ def test_workers_start_once_and_their_memory_does_not_grow(toycity):
     data, labels = load_source("toycity", toycity)
     split, epoch = training_split(*[data["train"]] * 4), SharedEpoch()
     read = Pixels(split, labels, None, build_decoded(split, labels, None, "training", False)[0])
-    transform = TrainTransform(read, 255, 0, epoch, AugmentOptions((64, 96), cutmix=True))
+    transform = TrainTransform(read, 0, epoch, AugmentOptions((64, 96), cutmix=True))
     loader = train_loader(split.with_transform(transform), TrainBatches(BatchPlan(24, 4), 0, epoch), 1, False)
     seen = []
     for number in range(1, 61):
