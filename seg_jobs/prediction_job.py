@@ -34,7 +34,7 @@ from seg_runs import predictions
 from seg_runs.arguments import PICTURES, ResultOptions
 from seg_runs.errors import RunError
 from seg_runs.launch import make_accelerator
-from seg_runs.lineage import may_have_seen, teachers_note, teachers_that_may_have_seen
+from seg_runs.lineage import may_have_seen, sources_note, sources_that_may_have_seen
 from seg_runs.processes import say
 from seg_runs.temperatures import stored_temperature
 
@@ -304,7 +304,7 @@ def settings_of(options: ViewOptions, views: Views, models: Sequence[Trained], p
 
 
 def note_on_scores(config: dict, scored: str, name: str, fold: str | None) -> str | None:
-    """Return what to say of a model's scores on the split `name` if it or its teachers may know the images.
+    """Return what to say of a model's scores on the split `name` if it or its sources may know the images.
 
     config  of the model
     scored  the data set
@@ -312,8 +312,8 @@ def note_on_scores(config: dict, scored: str, name: str, fold: str | None) -> st
     """
     if may_have_seen(config, name, fold):
         return f"this model was trained on images of {name}: these scores say little about new images"
-    known = teachers_that_may_have_seen(config, scored, name.removeprefix(f"{scored}_"), fold)
-    return teachers_note(known) if known else None
+    known = sources_that_may_have_seen(config, scored, name.removeprefix(f"{scored}_"), fold)
+    return sources_note(known) if known else None
 
 
 def newest_change(folder: Path) -> float:

@@ -15,27 +15,28 @@ from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
 from seg_models.names import OWN_TYPES
 from seg_runs.errors import RunError
 from seg_runs.files import read_json
+from seg_runs.lineage import entry_on
 from seg_runs.run_folder import public_name
 
 from .model_paths import find_model
 from .trained_model import load_model
-
-KEPT = ("dataset", "trained_on", "fold", "pretrained")  # entries of a teacher's configuration that its student keeps
 
 
 @dataclass(frozen=True)
 class Teacher:
     """A trained network that another one learns from.
 
-    network      frozen, and in evaluation mode
-    prepared     the same, for the device and the precision of the launch
-    about        entries of its student's config.json: one on it, and one on each of its own teachers
-    fingerprint  a digest of its weights
+    network       frozen, and in evaluation mode
+    prepared      the same, for the device and the precision of the launch
+    about         entries of its student's config.json: one on it, and one on each of its own teachers
+    started_from  entries on the models that its weights come from
+    fingerprint   a digest of its weights
     """
 
     network: PreTrainedModel
     prepared: nn.Module
     about: list[dict]
+    started_from: list[dict]
     fingerprint: str
 
 
@@ -47,17 +48,16 @@ def load_teacher(name: str, classes: Sequence[str], accelerator: Accelerator) ->
     """
     network, processor = load_model(_folder_of(name))
     _check_teacher(name, network, processor, classes)
-    own = {"name": public_name(name)} | {key: getattr(network.config, key, None) for key in KEPT}
-    about = [own, *(getattr(network.config, "teachers", None) or [])]
+    config = network.config.to_dict()
     digest = fingerprint(network)
     network = network.eval().requires_grad_(False).to(accelerator.device, memory_format=torch.channels_last)
-    return Teacher(network, accelerator.prepare_model(network, evaluation_mode=True), about, digest)
-
-
-def entries_of(teachers: Sequence[Teacher]) -> list[dict]:
-    """Return the entries of config.json on these teachers and on theirs, each once."""
-    entries = [entry for teacher in teachers for entry in teacher.about]
-    return [entry for i, entry in enumerate(entries) if entry not in entries[:i]]
+    return Teacher(
+        network=network,
+        prepared=accelerator.prepare_model(network, evaluation_mode=True),
+        about=[entry_on(public_name(name), config), *(config.get("teachers") or [])],
+        started_from=config.get("started_from") or [],
+        fingerprint=digest,
+    )
 
 
 def _folder_of(name: str) -> Path:

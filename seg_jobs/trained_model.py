@@ -21,6 +21,7 @@ from seg_models.short_heads import shorten_heads
 from seg_runs.checkpoints import not_finite
 from seg_runs.errors import RunError, os_reason
 from seg_runs.files import CHECKSUMS, damage, read_json
+from seg_runs.lineage import are_entries
 from seg_runs.state import is_count, is_number
 
 from .model_paths import HERE
@@ -98,10 +99,9 @@ def check_configuration(config: dict) -> None:
     for key in ("dataset", "trained_on", "eval_dataset", "model_type", "pretrained"):
         if not isinstance(config.get(key), str | None):
             raise RunError(f"config.json: {key} is {config[key]!r:.80}")
-    teachers = config.get("teachers") or []
-    sound = isinstance(teachers, list) and all(isinstance(entry, dict) for entry in teachers)
-    if not sound or not all(isinstance(value, str | None) for entry in teachers for value in entry.values()):
-        raise RunError(f"config.json: teachers is {teachers!r:.80}")
+    for key in ("teachers", "started_from"):
+        if not are_entries(config.get(key) or []):
+            raise RunError(f"config.json: {key} is {config[key]!r:.80}")
     names = config.get("id2label")
     if names is not None and not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
         raise RunError(f"config.json: id2label is {names!r:.80}")

@@ -17,13 +17,13 @@ from seg_models.sides import check_sides, refuse_smaller, smallest_side
 from seg_runs import checkpoints, run_folder
 from seg_runs.errors import RunError
 from seg_runs.launch import check_batch_norm
-from seg_runs.lineage import start_note, teachers_note, teachers_that_may_have_seen
+from seg_runs.lineage import sources_note, sources_that_may_have_seen
 from seg_runs.parsing import changed_flags
 from seg_runs.processes import say
 from seg_runs.trackers import refuse_missing_trackers
 
 from .arguments import TrainArguments
-from .teachers import Teacher, entries_of
+from .teachers import Teacher
 
 
 def check_arguments(args: TrainArguments) -> list[str]:
@@ -87,28 +87,21 @@ def note_on_ohem(options: LossOptions, crop_size: Sequence[int], accelerator: Ac
         )
 
 
-def check_teachers(
-    args: TrainArguments, teachers: list[Teacher], crop_size: Sequence[int], validates: bool, accelerator: Accelerator
-) -> None:
-    """Raise ModelError if crops are too small for a teacher. Print a note if one may know the validation images.
-
-    validates  whether the run has validation images
-    """
+def check_teachers(teachers: list[Teacher], crop_size: Sequence[int]) -> None:
+    """Raise ModelError if crops are too small for a teacher."""
     for teacher in teachers:
         refuse_smaller("--crop_size", crop_size, smallest_side(teacher.network))
-    entries = {"teachers": entries_of(teachers)}
-    known = teachers_that_may_have_seen(entries, args.data.scored_dataset, "val", args.data.fold)
+
+
+def note_on_sources(args: TrainArguments, origin: dict, validates: bool, accelerator: Accelerator) -> None:
+    """Print a note if a teacher or the initial weights may know the validation images.
+
+    origin     entries of the network's configuration
+    validates  whether the run has validation images
+    """
+    known = sources_that_may_have_seen(origin, args.data.scored_dataset, "val", args.data.fold)
     if known and validates:
-        say(accelerator, f"note: {teachers_note(known)}")
-
-
-def note_on_start(args: TrainArguments, validates: bool, accelerator: Accelerator) -> None:
-    """Print a note if a new run starts from a model that may know the validation images, if it `validates` on any."""
-    start = args.network.start
-    if not start or args.run.resume_from_checkpoint or not validates:
-        return
-    if note := start_note(start, args.data.scored_dataset, args.data.fold):
-        say(accelerator, f"note: {note}")
+        say(accelerator, f"note: {sources_note(known)}")
 
 
 def refuse_void(validation: Dataset) -> None:

@@ -38,6 +38,7 @@ from seg_runs.card import public_arguments
 from seg_runs.errors import RunError
 from seg_runs.files import write_picture, writing
 from seg_runs.launch import let_gloo_finish, make_accelerator
+from seg_runs.lineage import Start, each_once
 from seg_runs.log import TrainingLog
 from seg_runs.optimization import Learner, Schedule, make_ema, make_schedule, optimizer_from_flags, total_steps
 from seg_runs.pace import Calendar, Pace, in_words, seconds_of, steps_within
@@ -49,7 +50,7 @@ from seg_runs.state import Conditions, RunState
 from seg_runs.trackers import Trackers, tracker_names
 
 from .arguments import TrainArguments
-from .teachers import Teacher, entries_of, load_teacher
+from .teachers import Teacher, load_teacher
 from .training_checks import (
     check_arguments,
     check_crops,
@@ -58,7 +59,7 @@ from .training_checks import (
     check_teachers,
     note_on_ohem,
     note_on_sizes,
-    note_on_start,
+    note_on_sources,
     refuse_void,
 )
 
@@ -102,7 +103,7 @@ class Setup:
     criterion: Criterion  # what a step minimises
     teachers: list[Teacher]
     run: run_folder.LockedRun  # the run to begin or to resume
-    pretrained: str  # name of the initial weights
+    start: Start
     changes: list[str]  # a line for each flag that a resumed run changes
 
     @property
@@ -168,19 +169,19 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         check_class_weights(args.loss, labels.class_weights)
         aux_weight = aux_weight_of(args.loss, model_entry(args.network.model).training.aux_weight)
         check_micro_batch(args, plan.micro_batch_size, accelerator)
-        pretrained = run_folder.started_from(args.network.start, run.checkpoint)
+        start = run_folder.started_from(args.network.start, run.checkpoint)
         teachers = [load_teacher(name, labels.names, accelerator) for name in args.distillation.teacher or ()]
-        origin = provenance(args, pretrained, plan.num_images, val_share, teachers)
+        origin = provenance(args, start, plan.num_images, val_share, teachers)
         origin |= describe_data(args.data, data, labels)
         learner = make_learner(args, labels, plan, aux_weight > 0, origin, accelerator)
         check_learning_head(args, learner.model, plan.micro_batch_size, accelerator)
         schedule = None if args.optimization.max_train_time else schedule_from_flags(args, plan)
         feed = make_feed(args, data, scoring, plan, accelerator)
         check_crops(args, learner.model, feed.crop_size)
-        check_teachers(args, teachers, feed.crop_size, feed.validates, accelerator)
+        check_teachers(teachers, feed.crop_size)
         note_on_sizes(args, accelerator)
         note_on_ohem(args.loss, feed.crop_size, accelerator)
-        note_on_start(args, feed.validates, accelerator)
+        note_on_sources(args, origin, feed.validates, accelerator)
         pixels = feed.counts.sum(0)
         images = len(feed.counts)
         loss_function = loss_from_flags(args.loss, labels.class_weights, pixels, images, accelerator.device)
@@ -198,7 +199,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
             criterion=Criterion(loss_function, aux_weight, distillation),
             teachers=teachers,
             run=run,
-            pretrained=pretrained,
+            start=start,
             changes=changes,
         )
         let_gloo_finish(accelerator)
@@ -247,7 +248,7 @@ def start_job(setup: Setup, pace: Pace) -> Job:
     teachers = [teacher.fingerprint for teacher in setup.teachers]
     now = Conditions(setup.schedule.steps, setup.plan.steps, precision, processes, fingerprint, teachers)
     if run.checkpoint is None:
-        folder, state = run_folder.begin_run(args, run, run_name(args), setup.pretrained, now)
+        folder, state = run_folder.begin_run(args, run, run_name(args), setup.start, now)
     else:
         folder, state = resume_run(args, run, setup.learner, setup.changes, now)
     say(accelerator, f"{description(setup)}, in {folder}")
@@ -274,16 +275,19 @@ def default_batch_size(num_images: int, shares: int) -> int:
 
 
 def provenance(
-    args: TrainArguments, pretrained: str, images: int, val_share: float | None, teachers: list[Teacher]
+    args: TrainArguments, start: Start, images: int, val_share: float | None, teachers: list[Teacher]
 ) -> dict:
     """Return the entries of config.json that say how a network was trained. Cards and notes on scores rely on them.
 
-    pretrained  name of the initial weights
-    images      number of training images
-    val_share   share of the training images that is held out, or None
+    images     number of training images
+    val_share  share of the training images that is held out, or None
     """
+    sources = {
+        "teachers": each_once(entry for teacher in teachers for entry in teacher.about),
+        "started_from": each_once([*start.models, *(entry for teacher in teachers for entry in teacher.started_from)]),
+    }
     entries = {
-        "pretrained": pretrained,
+        "pretrained": start.name,
         "trained_on": args.data.train_on,
         "fold": args.data.fold,
         "val_share": val_share,
@@ -292,7 +296,7 @@ def provenance(
         "select": args.run.select,
         "seed": args.run.seed,
     }
-    return entries | ({"teachers": entries_of(teachers)} if teachers else {})
+    return entries | {key: found for key, found in sources.items() if found}
 
 
 def make_learner(

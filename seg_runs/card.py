@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .files import read_json
-from .lineage import teachers_note, teachers_that_may_have_seen
+from .lineage import sources_note, sources_that_may_have_seen
 from .pace import in_words
 from .recipes import read_recipe
 from .results import score_summary
@@ -303,13 +303,13 @@ def score_section(config: dict, record: dict, note: dict[str, Any], pictures: di
         last = "the last of the training" if record["step"] == record["steps"] else "those of the newest validation"
         chosen = f"{last}; they were not chosen by these scores"
     scored = config.get("eval_dataset") or config.get("dataset")
-    known = teachers_that_may_have_seen(config, scored, "val", config.get("fold"))
+    known = sources_that_may_have_seen(config, scored, "val", config.get("fold"))
     lines += [
         f"Measured on {where} of {note['title']}, at one scale; every labelled pixel counts once, at the labels' own "
         "resolution. "
         f"These weights are {chosen}.",
         *(["", note["validation"]] if note["validation"] and not held_out(config) else []),
-        *(["", f"Beware: {teachers_note(known)}."] if known else []),
+        *(["", f"Beware: {sources_note(known)}."] if known else []),
         "",
         "| class | IoU | accuracy |",
         "|---|---|---|",

@@ -26,6 +26,7 @@ from .arguments import RunOptions
 from .checkpoints import find_checkpoint, list_checkpoints, run_of
 from .errors import RunError
 from .files import discard, writing
+from .lineage import Start, models_behind
 from .lock import PREDICTING, locked
 from .parsing import save_arguments
 from .processes import on_first_process, refuse_private_folder
@@ -87,19 +88,19 @@ class LockedRun:
         return folder
 
 
-def begin_run(arguments: Any, new: LockedRun, name: str, pretrained: str, now: Conditions) -> tuple[Path, RunState]:
+def begin_run(arguments: Any, new: LockedRun, name: str, start: Start, now: Conditions) -> tuple[Path, RunState]:
     """Create a new run. Returns its folder and its state.
 
-    arguments   written to args.yaml
-    name        beginning of the folder's name without --output_dir
-    pretrained  name of the initial weights, from `started_from`
-    now         conditions of the run
+    arguments  written to args.yaml
+    name       beginning of the folder's name without --output_dir
+    start      the initial weights, from `started_from`
+    now        conditions of the run
     """
     run = new.create(name)
     refuse_private_folder(new.accelerator, run)
     if new.accelerator.is_main_process:
         save_arguments(arguments, run / "args.yaml")
-    return run, RunState(now, pretrained)
+    return run, RunState(now, start.name, start.models)
 
 
 def forget(run: Path) -> None:
@@ -107,9 +108,15 @@ def forget(run: Path) -> None:
     (run / "args.yaml").unlink(missing_ok=True)
 
 
-def started_from(name: str | None, checkpoint: Path | None = None) -> str:
-    """Return a name of the initial weights that may be published, or "none". A resumed run keeps its name."""
-    return read_state(checkpoint).pretrained if checkpoint else public_name(name or "none")
+def started_from(given: str | None, checkpoint: Path | None = None) -> Start:
+    """Return what the initial weights are: those of --init_from or --pretrained_encoder. A resumed run remembers."""
+    if checkpoint:
+        state = read_state(checkpoint)
+        return Start(state.pretrained, state.started_from)
+    if given is None:
+        return Start()
+    name = public_name(given)
+    return Start(name, models_behind(given, name))
 
 
 def public_name(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .errors import RunError
 from .files import read_json
+from .lineage import are_entries
 
 
 def new_tracking_id() -> str:
@@ -63,6 +64,7 @@ class RunState:
     """Progress of a run.
 
     pretrained     name of the initial weights, or "none"
+    started_from   entries of config.json on the models that they come from
     epoch, step    numbers of completed epochs and optimizer steps
     skipped        how many steps in a row, up to the latest, had no finite gradient
     totals         sums over the current epoch so far
@@ -75,6 +77,7 @@ class RunState:
 
     conditions: Conditions
     pretrained: str = "none"
+    started_from: list[dict] = field(default_factory=list)
     epoch: int = 0
     step: int = 0
     skipped: int = 0
@@ -161,7 +164,7 @@ def is_number(value: Any) -> bool:
 
 PRECISIONS = ("no", "fp16", "bf16", "fp8")  # accelerate's
 # Values of entries that the state of older runs lacks.
-MISSING = {"pretrained": "none", "data": None, "teachers": [], "unlogged": {}}
+MISSING = {"pretrained": "none", "started_from": [], "data": None, "teachers": [], "unlogged": {}}
 SOUND = {  # entry of state.json -> whether a value is valid
     "epoch": is_count,
     "step": is_count,
@@ -173,6 +176,7 @@ SOUND = {  # entry of state.json -> whether a value is valid
     "unlogged": lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
     "tracking_id": lambda value: isinstance(value, str) and value.isalnum() and len(value) <= 64,
     "pretrained": lambda value: isinstance(value, str),
+    "started_from": are_entries,
     "steps": is_count,
     "steps_per_epoch": lambda value: is_count(value) and value > 0,
     "precision": lambda value: value in PRECISIONS,

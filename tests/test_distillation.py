@@ -22,7 +22,8 @@ from seg_models.objective import Criterion
 from seg_models.output import SegmentationOutput
 from seg_models.streetnet import StreetNetEncoder
 from seg_runs.card import what_taught
-from seg_runs.lineage import start_note, teachers_that_may_have_seen
+from seg_runs.errors import RunError
+from seg_runs.lineage import models_behind, sources_that_may_have_seen
 from seg_runs.run_folder import public_name
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
@@ -197,18 +198,23 @@ def test_the_objective_is_the_loss_plus_what_is_weighted(method):
 )
 def test_teachers_that_may_know_the_images(trained_on, own_fold, dataset, fold, known):
     teacher = {"name": "x", "dataset": "camvid", "trained_on": trained_on, "fold": own_fold}
-    found = teachers_that_may_have_seen({"teachers": [teacher]}, dataset, "val", fold)
-    assert found == (["x"] if known else []) and teachers_that_may_have_seen({}, dataset, "val", fold) == []
+    for key in ("teachers", "started_from"):
+        found = sources_that_may_have_seen({key: [teacher]}, dataset, "val", fold)
+        assert found == (["x"] if known else []) and sources_that_may_have_seen({}, dataset, "val", fold) == []
 
 
-def test_a_start_whose_teacher_may_know_the_images_is_told(tmp_path):
-    config = {"dataset": "camvid", "trained_on": "train", "teachers": [{"name": "x", "dataset": "camvid"}]}
-    config["teachers"][0]["trained_on"] = "train+val"
+def test_the_models_behind_initial_weights(tmp_path):
+    """The model itself, what it started from, and its teachers."""
+    rest = {"trained_on": "train", "fold": None, "pretrained": "none"}
+    first, second = ({"name": name, "dataset": "camvid", **rest} for name in "ab")
+    config = {"dataset": "kitti", **rest, "started_from": [first], "teachers": [second, first]}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert start_note(str(tmp_path), "camvid", None).startswith(f"a teacher of {tmp_path} may have been trained on")
-    config["teachers"][0]["trained_on"] = "train"
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert start_note(str(tmp_path), "camvid", None) is None
+    own = {"name": "me", "dataset": "kitti", **rest}
+    assert models_behind(str(tmp_path), "me") == [own, first, second]
+    assert models_behind("user/model", "user/model") == models_behind(str(tmp_path / "config.json"), "x") == []
+    (tmp_path / "config.json").write_text(json.dumps(config | {"teachers": ["x"]}))
+    with pytest.raises(RunError, match="config.json: teachers is"):
+        models_behind(str(tmp_path), "me")
 
 
 def test_what_a_card_says_of_a_teacher():
@@ -382,9 +388,31 @@ def test_scores_on_images_of_the_teacher_are_marked(toycity, in_process, tmp_pat
     folds = ["--folds", tmp_path / "folds.json", "--fold", "a"]
     capsys.readouterr()
     in_process(*flags_of(toycity, tmp_path / "r", tmp_path / "all", *short, *folds))
-    note = "this model learns from all, which may have been trained on the images that are scored"
+    note = "this model builds on all, which may have been trained on the images that are scored"
     assert f"note: {note}" in capsys.readouterr().out
     assert f"Beware: {note}" in (tmp_path / "r" / "best" / "README.md").read_text()
+    in_process("predict_seg", "--model_name_or_path", tmp_path / "r", "--splits", "val", "--num_workers", 0)
+    assert f"note: {note}" in capsys.readouterr().out
+
+
+def test_scores_on_images_of_the_initial_weights_are_marked(toycity, in_process, tmp_path, capsys):
+    """Also two runs later, and after a resumed training."""
+    short = ["--max_train_steps", 1, "--dataset_path", toycity]
+    in_process("train_seg", *FAST, *short, "--train_on", "train+val", "--output_dir", tmp_path / "all")
+    start = ["--init_from", tmp_path / "all"]
+    in_process("train_seg", *FAST, *short, *start, "--train_on", "train+val", "--output_dir", tmp_path / "more")
+    start = ["--init_from", tmp_path / "more" / "best", "--checkpointing_steps", 1, "--keep_checkpoints", 9]
+    capsys.readouterr()
+    in_process("train_seg", *FAST, *short, *start, "--max_train_steps", 2, "--output_dir", tmp_path / "r")
+    note = "this model builds on more and all, which may have been trained on the images that are scored"
+    assert f"note: {note}" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "more")
+    checkpoint = tmp_path / "r" / "checkpoints" / "step_000001"
+    in_process("train_seg", "--resume_from_checkpoint", checkpoint)
+    config = json.loads((tmp_path / "r" / "best" / "config.json").read_text())
+    assert [entry["name"] for entry in config["started_from"]] == ["more", "all"] and "teachers" not in config
+    assert f"Beware: {note}" in (tmp_path / "r" / "best" / "README.md").read_text()
+    capsys.readouterr()
     in_process("predict_seg", "--model_name_or_path", tmp_path / "r", "--splits", "val", "--num_workers", 0)
     assert f"note: {note}" in capsys.readouterr().out
 

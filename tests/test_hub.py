@@ -81,7 +81,7 @@ def make_run(folder, network, size=None, scores=None, **flags):
     save_arguments(args, folder / "args.yaml")
     network.config.update(
         {
-            "pretrained": run_folder.started_from(args.network.start),
+            "pretrained": run_folder.started_from(args.network.start).name,
             "trained_on": args.data.train_on,
             "fold": args.data.fold,
             "train_images": 6,

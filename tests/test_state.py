@@ -13,6 +13,7 @@ from seg_runs.state import Conditions, RunState, Totals, read_state
 STATE = RunState(
     Conditions(steps=9, steps_per_epoch=3, precision="bf16", processes=2, data={"names": "abc"}, teachers=["0a"]),
     pretrained="resnet50.a1_in1k",
+    started_from=[{"name": "x", "dataset": "camvid", "trained_on": "train+val", "fold": None, "pretrained": "none"}],
     epoch=1,
     step=4,
     skipped=1,
@@ -32,7 +33,7 @@ OLD = {
 def test_it_comes_back_as_it_was():
     entries = json.loads(json.dumps(STATE.to_json(), allow_nan=False))
     assert RunState.from_json(entries, Path("state.json")) == STATE
-    new = {"pretrained", "data", "teachers", "unlogged", "tracking_id"}
+    new = {"pretrained", "started_from", "data", "teachers", "unlogged", "tracking_id"}
     assert OLD.keys() | new == entries.keys()  # one level: as older versions read it
 
 
@@ -53,6 +54,8 @@ WRONG += [
     ("totals", [1.0, 2.0, 3.0]),
     ("totals", [1.0, 2.0, 3.0, None]),
     ("pretrained", 3),
+    ("started_from", ["x"]),
+    ("started_from", [{"dataset": "camvid"}]),
     ("data", [1]),
     ("teachers", "abc"),
     ("teachers", [3]),
