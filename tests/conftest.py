@@ -8,17 +8,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads must not 
 os.environ["OMP_THREAD_LIMIT"] = "1"  # else the scripts use all cores when OMP_NUM_THREADS is 1
 
 import csv
+import functools
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"}  # of each process that the tests start
 CAMVID = ROOT.parent / "shared" / "camvid"
 sys.path.insert(0, str(ROOT))
 
@@ -79,21 +82,47 @@ def start(script: str, *flags, processes: int = 1, precision: str = "no", cwd=No
     if processes > 1:
         command += ["--multi_gpu", "--main_process_port", "0"]
     command += [str(ROOT / script), *map(str, flags)]
-    one_thread = {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"}
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", **one_thread, **(env or {})}
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", **ONE_THREAD, **(env or {})}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True, **pipes)
 
 
-def launch(script: str, *flags, **options) -> subprocess.CompletedProcess:
-    """Run `start` and wait for its end."""
-    process = start(script, *flags, **options)
-    try:
-        stdout, stderr = process.communicate(timeout=600)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+def launch(script: str, *flags, processes: int = 1, precision: str = "no", cwd=None, env=None):
+    """Run a script to its end, and return a `subprocess.CompletedProcess`.
+
+    With `env`, or where GPUs may be used, this is `start`. Else the script gets what `accelerate launch` sets, and runs
+    in processes that have the libraries loaded (script_server.py). Importing them takes most of the time otherwise.
+    """
+    if env or os.environ["CUDA_VISIBLE_DEVICES"]:
+        process = start(script, *flags, processes=processes, precision=precision, cwd=cwd, env=env)
+        try:
+            stdout, stderr = process.communicate(timeout=600)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+    command = [str(ROOT / script), *map(str, flags)]
+    settings = {
+        "ACCELERATE_USE_CPU": "true",
+        "ACCELERATE_MIXED_PRECISION": precision,
+        "ACCELERATE_DYNAMO_BACKEND": "NO",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        job = {"command": command, "processes": processes, "environment": {**os.environ, **ONE_THREAD, **settings}}
+        job |= {"cwd": str(cwd or Path.cwd()), "output": str(output), "errors": str(errors)}
+        server = script_server()
+        print(json.dumps(job), file=server.stdin, flush=True)
+        code = int(server.stdout.readline())
+        return subprocess.CompletedProcess(command, code, output.read_text(), errors.read_text())
+
+
+@functools.cache
+def script_server() -> subprocess.Popen:
+    """Start script_server.py, once in each process of pytest. It ends with it."""
+    command = [sys.executable, Path(__file__).with_name("script_server.py")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env={**os.environ, **ONE_THREAD}, **pipes)
 
 
 def browse(page: Path, width: int, scheme: str, work):
