@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from .errors import ModelError
+from .labels import each_distinct
 from .predictor import PixelPredictor, Predictor
 
 
@@ -61,4 +62,5 @@ def class_order(wanted: Sequence[str], own: Sequence[str], number: int) -> list[
             f"models of one ensemble need the same classes: those of model {number} differ from the first one's in "
             f"{', '.join(different[:5])}{' ...' if len(different) > 5 else ''}"
         )
-    return [own.index(name) for name in wanted]
+    places = {name: place for place, name in enumerate(each_distinct(own))}
+    return [places[name] for name in each_distinct(wanted)]

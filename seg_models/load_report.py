@@ -28,10 +28,14 @@ def describe(report: Report, target: dict, tensors: dict, title: str) -> str:
         which = "every class" if len(kept) == classes else f"{len(kept)} of {classes} classes: {', '.join(kept)}"
         lines.append(f"  {layer} takes the rows of {which}")
     lines += [f"  not loaded, {why}: {some(layers)}" for why, layers in report.refused.items()]
-    unused = {key.rpartition(".")[0] for key in tensors} - {key.rpartition(".")[0] for key in target}
+    unused = {layer_of(key) for key in tensors} - {layer_of(key) for key in target}
     if unused:
         lines.append(f"  unused: {some(sorted(unused))}")
     return "\n".join(lines)
+
+
+def layer_of(tensor: str) -> str:
+    return tensor.rpartition(".")[0] or tensor
 
 
 def some(names: list[str], most: int = 6) -> str:

@@ -68,7 +68,7 @@ def read_file(path: str, flag: str) -> Weights:
     """Read the weights of a .safetensors file, or of a .pth, .pt or .bin file with `weights_only=True`."""
     try:
         if path.endswith(".safetensors"):
-            return Weights(load_file(path))
+            return Weights(unwrapped(load_file(path)))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
@@ -76,16 +76,23 @@ def read_file(path: str, flag: str) -> Weights:
             "it, save its state_dict alone, or convert it to safetensors"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
-        raise ModelError(f"{flag}: cannot read {path}: {' '.join(str(error).split())[:300]}") from error
+        raise ModelError(f"{flag}: cannot read {path}: {first_line(error)}") from error
     content = by_name(content)
     meta = by_name(content.get("meta"))
     meta = {key.lower(): value for key, value in {**meta, **by_name(meta.get("dataset_meta"))}.items()}
     for key in ("state_dict", "model", "model_state_dict"):  # keys under which training code stores weights
         content = by_name(content.get(key)) or content
-    tensors = {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    tensors = unwrapped({key: value for key, value in content.items() if isinstance(value, torch.Tensor)})
     if not tensors:
         raise ModelError(f"{flag}: {path} holds no named weights")
-    return Weights(tensors, list(meta["classes"]) if meta.get("classes") else None)
+    classes = meta.get("classes")
+    named = isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)
+    return Weights(tensors, list(classes) if named and classes else None)
+
+
+def unwrapped(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors without the beginnings that DDP (`module.`) and torch.compile (`_orig_mod.`) give to names."""
+    return {re.sub(r"^((module|_orig_mod)\.)+", "", key): value for key, value in tensors.items()}
 
 
 def by_name(content: object) -> dict:

@@ -175,11 +175,11 @@ def under_our_names(tensors: dict, target: dict) -> dict:
     found = []
     for added in dict.fromkeys(("", f"{inside}." if inside else "")):
         for removed in ("", "backbone.", "encoder.", "model.", "features."):
-            candidate = {
-                ours.get(name, key): value
-                for key, value in tensors.items()
+            names = {
+                key: ours.get(common_name(added + key.removeprefix(removed)), key)
+                for key in tensors
                 if key.startswith(removed)
-                for name in [common_name(added + key.removeprefix(removed))]
             }
-            found.append((sum(key in target for key in candidate), candidate))
-    return max(found, key=lambda pair: pair[0])[1]
+            found.append((sum(name in target for name in names.values()), names))
+    names = max(found, key=lambda pair: pair[0])[1]
+    return {names.get(key, f"{key} (another part)" if key in target else key): value for key, value in tensors.items()}

@@ -11,7 +11,9 @@ from transformers import PreTrainedModel
 
 from .errors import ModelError
 from .evonorm import EvoNorm
+from .labels import each_distinct
 from .load_report import Report, describe, some
+from .names import NORMS
 from .norms import is_frozen
 from .weight_files import Weights, read_encoder, read_weights
 from .weight_names import translate, under_our_names
@@ -48,11 +50,12 @@ def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only
     report = Report()
     modules = dict(model.named_modules())
     labels = [name for _, name in sorted(model.config.id2label.items())]
+    other_norm = weights.norm in NORMS and weights.norm != getattr(model.config, "norm", None)
     for layer in dict.fromkeys(key.rpartition(".")[0] for key in target):
         ours = {key: value for key, value in target.items() if key.rpartition(".")[0] == layer}
         theirs = {key: value for key, value in tensors.items() if key.rpartition(".")[0] == layer}
-        why = misfit(modules[layer], ours, theirs, weights.norm not in (None, getattr(model.config, "norm", None)))
-        if "classifier" in layer and is_classifier(modules[layer], len(labels)) and theirs:
+        why = misfit(modules[layer], ours, theirs, other_norm)
+        if is_classifier(layer, modules[layer]) and theirs:
             why = load_rows(layer, ours, theirs, labels, weights.labels, report)
         elif not why:
             with torch.no_grad():
@@ -66,10 +69,10 @@ def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only
         report.refused.setdefault(f"{why} (their names)", []).append(key.rpartition(".")[0])
     if not report.loaded:
         names = ", ".join(list(weights.tensors)[:3])
-        raise ModelError(
-            f"{title}: nothing in it fits this network, so give the --model or --encoder of these weights; its first "
-            f"tensors are {names}"
-        )
+        remedy = "give the --model or --encoder of these weights"
+        if not encoder_only and fit_encoder(weights.tensors, target, encoder):
+            remedy = "give them with --pretrained_encoder, because they fit the encoder alone"
+        raise ModelError(f"{title}: nothing in it fits this network, so {remedy}; its first tensors are {names}")
     refuse_frozen_at_random(model, report, title)
     return describe(report, target, tensors, f"{title}{f' ({form})' if form else ''}")
 
@@ -83,6 +86,13 @@ def refuse_frozen_at_random(model: PreTrainedModel, report: Report, title: str) 
             f"{title} has no weights for {some(new)}, and --freeze_bn would keep random ones: leave out --freeze_bn, "
             "or load and freeze the encoder alone, with --pretrained_encoder"
         )
+
+
+def fit_encoder(tensors: dict, target: dict, encoder: str) -> bool:
+    """Whether most of the encoder of a network, whose names begin with `encoder`, is in a file."""
+    ours = {key: value for key, value in target.items() if key.startswith(encoder)}
+    found = under_our_names(tensors, ours)
+    return 2 * sum(key in found and found[key].shape == value.shape for key, value in ours.items()) > len(ours)
 
 
 def misfit(module: nn.Module, ours: dict, theirs: dict, other_norm: bool) -> str | None:
@@ -100,6 +110,8 @@ def misfit(module: nn.Module, ours: dict, theirs: dict, other_norm: bool) -> str
     for key, value in ours.items():
         if key in theirs and value.shape != theirs[key].shape:
             return f"shape {shape(theirs[key])} in the file, {shape(value)} here"
+        if key in theirs and value.is_floating_point() and not theirs[key].is_floating_point():
+            return f"{str(theirs[key].dtype).removeprefix('torch.')} numbers in the file"
     return None
 
 
@@ -107,9 +119,12 @@ def shape(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
 
 
-def is_classifier(module: nn.Module, num_labels: int) -> bool:
-    """Whether `module` is the layer that gives one score per class."""
-    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.out_channels == num_labels
+def is_classifier(name: str, module: nn.Module) -> bool:
+    """Whether the layer `name` gives one score per class: the last of a head, of torchvision's heads number 4.
+
+    The whole head is called `classifier` too, and other layers of it may have as many channels as there are classes.
+    """
+    return isinstance(module, nn.Conv2d) and "classifier" in name and name.rpartition(".")[2] in ("classifier", "4")
 
 
 def load_rows(
@@ -127,18 +142,21 @@ def load_rows(
             if key in theirs
             else "other tensors in the file"
         )
+    if any(not value.is_floating_point() for value in theirs.values()):
+        return "integers in the file"
     number = len(next(iter(theirs.values())))
     if their_labels is None or len(their_labels) != number:
         if number != len(labels):
             return f"{number} unnamed classes in the file, {len(labels)} here"
         their_labels = labels
-    kept = [name for name in labels if name in their_labels]
+    rows = {name: row for row, name in enumerate(each_distinct(their_labels))}
+    kept = [(row, rows[name]) for row, name in enumerate(each_distinct(labels)) if name in rows]
     if not kept:
         return f"none of its {number} class names is one of ours"
     with torch.no_grad():
         for key, value in ours.items():
-            for name in kept:
-                value[labels.index(name)] = theirs[key][their_labels.index(name)]
+            for row, their_row in kept:
+                value[row] = theirs[key][their_row]
             report.loaded.add(key)
-    report.rows[layer] = kept
+    report.rows[layer] = [labels[row] for row, _ in kept]
     return None

@@ -13,12 +13,12 @@ from torch import nn
 from torchvision.models import resnet18, segmentation
 from transformers import SegformerConfig, SegformerForImageClassification, SwinConfig, SwinForImageClassification
 
-from seg_models.catalog import VARIANTS
+from seg_models.catalog import MODELS, VARIANTS
 from seg_models.errors import ModelError
 from seg_models.models import build_model
 from seg_models.weight_files import Weights, read_weights
 from seg_models.weight_names import common_name
-from seg_models.weights import load_into, start_weights
+from seg_models.weights import is_classifier, load_into, start_weights
 
 CITY = {0: "road", 1: "sky", 2: "car"}
 OTHER = {0: "sky", 1: "tree", 2: "building", 3: "road"}
@@ -87,6 +87,81 @@ def test_classes_of_equal_names_keep_their_rows(tmp_path):
     assert "classifier.classifier takes the rows of 2 of 3 classes: road, sky" in report
     rest = state(ours).keys() - {"classifier.classifier.weight", "classifier.classifier.bias"}
     assert all(torch.equal(ours.state_dict()[key], source.state_dict()[key]) for key in rest)
+
+
+def classifiers(model) -> set[str]:
+    return {name for name, layer in model.named_modules() if is_classifier(name, layer)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_classifiers_are_the_layers_with_an_output_for_each_class(name):
+    """Also where other layers of the head happen to have as many outputs."""
+    with torch.device("meta"):
+        rare, *others = (build_model(name, "batch", dict.fromkeys(range(n), "x"), auxiliary=True) for n in (37, 48, 64))
+    layers = {name: layer for name, layer in rare.named_modules() if isinstance(layer, nn.Conv2d)}
+    assert classifiers(rare) == {name for name, layer in layers.items() if layer.out_channels == 37}
+    assert all(classifiers(other) == classifiers(rare) for other in others)
+
+
+def test_hidden_layers_as_wide_as_there_are_classes_are_loaded_whole(tmp_path):
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0)).tolist()
+    source, ours = (network("streetnet", labels={i: f"c{n}" for i, n in enumerate(o)}) for o in (range(64), order))
+    source.save_pretrained(tmp_path)
+    start_weights(ours, str(tmp_path), None)
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(ours(images).logits, source(images).logits[:, order])
+
+
+def test_classes_of_one_name_are_told_apart_by_their_order():
+    labels = {0: "a", 1: "b", 2: "b"}
+    source, ours = network("streetnet", labels=labels, seed=1), network("streetnet", labels=labels)
+    for names in (None, ["a", "b", "b"]):
+        load_into(ours, Weights(state(source), names), "x")
+        assert not differences(ours, state(source))
+
+
+def test_integers_are_no_weights():
+    source, ours = network("streetnet", seed=1), network("streetnet")
+    before, keys = state(ours), ["classifier.classifier.weight", "backbone.stem.0.0.weight"]
+    tensors = {key: value.to(torch.int8) if key in keys else value for key, value in state(source).items()}
+    report = load_into(ours, Weights(tensors), "x")
+    assert "int8 numbers in the file: backbone.stem.0.0" in report and "integers in the file: classifier" in report
+    assert not differences(ours, before) & {*keys}
+
+
+@pytest.mark.parametrize("beginning", ["module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("end", ["pth", "safetensors"])
+def test_names_of_wrapped_networks(tmp_path, beginning, end):
+    source, ours = network("streetnet", seed=1), network("streetnet")
+    wrapped = {beginning + key: value for key, value in state(source).items()}
+    path = tmp_path / f"x.{end}"
+    torch.save(wrapped, path) if end == "pth" else save_file(wrapped, path)
+    start_weights(ours, str(path), None)
+    assert not differences(ours, state(source))
+
+
+def test_class_names_that_are_none(tmp_path):
+    source, ours = network("streetnet", seed=1), network("streetnet")
+    torch.save({"state_dict": state(source), "meta": {"classes": 3}}, tmp_path / "x.pth")
+    start_weights(ours, str(tmp_path / "x.pth"), None)
+    assert not differences(ours, state(source))
+
+
+def test_a_norm_of_other_code_says_nothing():
+    source, ours = network("streetnet", seed=1), network("streetnet")
+    load_into(ours, Weights(state(source), norm="synced"), "x")
+    assert not differences(ours, state(source))
+
+
+def test_what_other_parts_of_a_file_are_is_said():
+    source, ours = network("unet_resnet18", seed=1), network("unet_resnet18")
+    encoder = {f"encoder.{key}": value for key, value in source.backbone.state_dict().items()}
+    tensors = encoder | {"decoder.blocks.0.weight": torch.ones(3), "x": torch.ones(3)}
+    report = load_into(ours, Weights(tensors), "y", encoder_only=True)
+    assert "unused: decoder.blocks.0, x" in report and not differences(ours.backbone, state(source.backbone))
+    with pytest.raises(ModelError, match="give them with --pretrained_encoder, because they fit the encoder alone"):
+        load_into(ours, Weights(source.backbone.state_dict()), "y")
 
 
 def test_classes_of_other_names_leave_the_classifier_new(tmp_path):
