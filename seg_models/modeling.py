@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.dynamic_module_utils import get_relative_imports
+from transformers.utils import can_return_tuple
 
 from .names import MODEL_TYPE
 from .norms import EvoNorm
@@ -61,7 +62,9 @@ class SegmentationConfig(PretrainedConfig):
             "AutoModelForSemanticSegmentation": "modeling.SegmentationModel",
         }
         save_code(self, save_directory)
-        super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        super().save_pretrained(save_directory, **({} if push_to_hub else kwargs))
+        if push_to_hub:  # this saves again, to a folder of its own, and uploads all of it
+            self.push_to_hub(kwargs.pop("repo_id", os.path.basename(os.path.normpath(save_directory))), **kwargs)
 
 
 def encoder_class(config: SegmentationConfig) -> type[nn.Module]:
@@ -175,6 +178,7 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
             if not all(p.is_meta for p in own):
                 raise ValueError(f"weights of a {type(module).__name__} are missing, and only timm can initialise them")
 
+    @can_return_tuple
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:
         """Map normalised `pixel_values` (B, 3, H, W) to `logits` (B, C, h, w) at the decoder's stride.
 

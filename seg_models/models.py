@@ -4,6 +4,7 @@ Import this module before you load a saved network. `catalog.MODELS` lists the n
 of `parts.DECODERS` with any encoder, such as unet_convnext_tiny.
 """
 
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -36,16 +37,24 @@ def find_model(name: str) -> tuple[Model, str | None]:
     """Return the entry of `MODELS` for `name`, in upper or lower case, and the encoder that the name adds, or None.
 
     unet_convnext_tiny gives the first entry with the decoder unet, and convnext_tiny. A decoder without an entry gets
-    the training defaults `SGD`. Raises ModelError with the list of names if `name` is unknown.
+    the training defaults `SGD`. The names of HRNets are those of their encoders. Raises ModelError with the list of
+    names if `name` is unknown.
     """
     lower = name.lower()
     if lower in MODELS:
         return MODELS[lower], None
     for decoder in DECODERS:
         encoder = lower.removeprefix(f"{decoder}_")
-        if encoder not in (lower, ""):
-            entries = (model for model in MODELS.values() if model.config.get("decoder") == decoder)
-            return next(entries, Model({"encoder": encoder, "decoder": decoder, "output_stride": 32}, SGD)), encoder
+        if encoder in (lower, ""):
+            continue
+        if decoder == "hrnet" and not encoder.startswith("hrnet"):
+            encoder = lower
+        entries = (model for model in MODELS.values() if model.config.get("decoder") == decoder)
+        entry = next(entries, None)
+        if entry is None or entry.config["encoder"] in OTHER_ENCODERS:  # an encoder that only this entry has
+            fields = {"encoder": encoder, "decoder": decoder, "output_stride": 32}
+            entry = Model(fields, entry.training if entry else SGD)
+        return entry, encoder
     known = f"{', '.join(MODELS)}, or another encoder in a name, such as unet_convnext_tiny"
     raise ModelError(f"--model {name} is not known: choose one of {known}")
 
@@ -155,6 +164,9 @@ def _build_ours(name: str, fields: dict, encoder: str | None, output_stride: int
         return SegmentationModel(SegmentationConfig(**fields))
     except (AssertionError, IndexError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split()) or "its layers do not take images of any size"
+        meant = get_close_matches(name.lower(), MODELS, n=2, cutoff=0.85)
+        if meant and name.lower() not in MODELS and "did you mean" not in reason:
+            reason += f": did you mean --model {' or '.join(meant)}?"
         raise ModelError(f"--model {name} cannot be built with these flags: {reason}") from error
 
 

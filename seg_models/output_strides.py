@@ -34,7 +34,7 @@ def set_output_stride(model: PreTrainedModel, output_stride: int | None) -> None
     for name, geometry in _geometries(other).items():
         for key, value in geometry.items():
             setattr(model.get_submodule(name), key, value)
-    model.config.output_stride = output_stride
+    model.config = config  # its own: other networks may share the one that it was built from
     model.backbone.reductions = other.backbone.reductions
 
 

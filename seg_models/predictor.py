@@ -105,7 +105,8 @@ class Predictor(PixelPredictor):
 
     def _scores(self, view: torch.Tensor, size: tuple[int, int], averaged: bool) -> torch.Tensor:
         """Return the scores (B, C, *size) of normalised pixels (B, 3, h, w)."""
-        logits = resize_logits(self.model(view.contiguous(memory_format=torch.channels_last)).logits, size)
+        view = view.to(getattr(self.model, "dtype", view.dtype)).contiguous(memory_format=torch.channels_last)
+        logits = resize_logits(self.model(view).logits, size)
         return logits.softmax(1) if averaged and self.views.average == "probabilities" else logits
 
     def _blend(self, image: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
@@ -138,7 +139,7 @@ class Predictor(PixelPredictor):
         return self.model.device
 
     def image_processor(self) -> SegformerImageProcessor:
-        """Return the image processor to save with the model. It prepares an image as a single view does."""
+        """Return the image processor to save with the model. It prepares an image as a single view, up to rounding."""
         size = {"height": self.views.size[0], "width": self.views.size[1]} if self.views.size else None
         mean, std = list(self.mean), list(self.std)
         return SegformerImageProcessor(do_resize=size is not None, size=size, image_mean=mean, image_std=std)

@@ -7,6 +7,7 @@ and gives the same numbers.
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -17,7 +18,7 @@ from .timm_encoder import TimmEncoder
 
 
 def recompute_blocks(model: nn.Module) -> None:
-    """Turn on gradient checkpointing for every block of the encoder of `model`, in place.
+    """Turn on gradient checkpointing for every block of `model`, in place.
 
     Blocks are transformers' `GradientCheckpointingLayer`s, and what `blocks_of_timm` finds. Raises ModelError if there
     is none.
@@ -51,7 +52,7 @@ def blocks_of_timm(net: nn.Module) -> list[nn.Module]:
     return [block for block in dict.fromkeys(blocks_in(net)) if not blocks_in(block)]
 
 
-def _forward_of_timm(block: nn.Module, forward: Callable, *inputs, **options):
+def _forward_of_timm(block: nn.Module, forward: Callable, *inputs: Any, **options: Any) -> Any:
     """Call the `forward` that timm wrote for `block`, and keep only its inputs in training."""
     return _checkpoint_of(block)(forward, *inputs, **options) if block.training else forward(*inputs, **options)
 

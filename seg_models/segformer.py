@@ -7,6 +7,7 @@ type, because the native class would load it with batch norm and compute wrong l
 
 import torch
 from transformers import SegformerConfig, SegformerModel, SegformerPreTrainedModel
+from transformers.utils import can_return_tuple
 
 from .names import SEGFORMER_TYPE
 from .output import AuxiliaryHead, SegmentationOutput, mean_cross_entropy
@@ -34,6 +35,7 @@ class SegFormer(AuxiliaryHead, SegformerPreTrainedModel):
         self.aux_classifier = None
         self.post_init()
 
+    @can_return_tuple
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:
         """Map normalised `pixel_values` (B, 3, H, W) to `logits` (B, C, H/4, W/4).
 

@@ -41,7 +41,7 @@ class Views:
 
     Windows are predicted like images of their own, at all scales and mirrored, and blended.
 
-    Raises ValueError for a scale that is not positive, another `average`, or a wrong window or overlap.
+    Raises ValueError for a scale or size that is not positive, another `average`, or a wrong window or overlap.
     """
 
     size: Sequence[int] | None = None
@@ -55,8 +55,10 @@ class Views:
     def __post_init__(self):
         if self.average not in AVERAGES:
             raise ValueError(f"average must be {' or '.join(AVERAGES)}, not {self.average!r}")
-        if not self.scales or min(self.scales) <= 0:
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise ValueError(f"scales must be one or more numbers above 0, not {self.scales}")
+        if self.size is not None and min(self.size) < 1:
+            raise ValueError(f"a size must have at least 1 pixel a side, not {tuple(self.size)}")
         if self.window is not None and min(self.window) < SMALLEST_WINDOW:
             raise ValueError(f"a window must have at least {SMALLEST_WINDOW} pixels a side, not {tuple(self.window)}")
         if not 0 <= self.overlap <= 0.5:

@@ -416,10 +416,38 @@ def test_encoders_that_cannot_be_are_refused():
             build(name, encoder=encoder)
     with pytest.raises(ModelError, match="neither this package nor timm has an encoder nonsense"):
         build("unet_nonsense")
+    for name, said in {
+        "deeplabv3_plus_resnet50": "did you mean --model deeplabv3plus_resnet50",
+        "segformer_b6": "did you mean --model segformer_b",
+    }.items():
+        with pytest.raises(ModelError, match=said):
+            build(name)
     with pytest.raises(ModelError, match="leave out one of them"):
         build("unet_resnet34", encoder="resnet18")
     with pytest.raises(ModelError, match="norm evo does not reach into timm's resnet26"):
         build("unet_resnet50", "evo", encoder="resnet26")
+
+
+def test_encoders_in_names():
+    names = {"attention_unet_resnet18": "resnet18", "streetnet_resnet18": "resnet18", "hrnet_w30": "hrnet_w30"}
+    with torch.device("meta"):
+        assert {name: build(name).config.encoder for name in names} == names
+
+
+@pytest.mark.parametrize("name", ["streetnet", "segformer_b0"])
+def test_outputs_as_tuples(name):
+    """As of every network of transformers."""
+    model = build(name, "group").eval()
+    with torch.no_grad():
+        (logits,) = model(images(), return_dict=False)
+        assert torch.equal(logits, model(images()).logits)
+
+
+def test_networks_of_one_configuration_have_a_stride_of_their_own(tmp_path):
+    one = build("unet_resnet18")
+    two = type(one)(one.config)
+    set_output_stride(one, 8)
+    assert (one.config.output_stride, two.config.output_stride) == (8, 32)
 
 
 # compilers

@@ -272,6 +272,12 @@ def test_instance_norm_of_one_pixel_is_its_bias():
     assert not x.grad.any()
 
 
+def test_group_norm_of_one_value_is_its_bias():
+    layer = norm_layer("group", 3).eval()
+    nn.init.normal_(layer.bias)
+    torch.testing.assert_close(layer(torch.randn(1, 3, 1, 1)), layer.bias.view(1, 3, 1, 1), rtol=0, atol=1e-3)
+
+
 POOLING = {MODELS[name].config["decoder"]: name for name in reversed(OURS) if pooled_places(meta_model(name, "batch"))}
 
 
