@@ -215,6 +215,6 @@ def classes_of(run: Runner, fixed: Sequence[int] | None) -> Callable[[torch.Tens
         given = photo.permute(1, 2, 0).numpy()
         found = run(resized(given, fixed or given.shape[:2])[None].copy())[0]
         ids = torch.from_numpy(found.argmax(0) if found.ndim == 3 else found)
-        return F.interpolate(ids[None, None].float(), photo.shape[1:], mode="nearest")[0, 0].to(torch.int64)
+        return F.interpolate(ids[None, None].float(), photo.shape[1:], mode="nearest-exact")[0, 0].to(torch.int64)
 
     return classes

@@ -109,6 +109,23 @@ def test_wrong_settings_are_refused(flags, words):
         boundary(**flags)
 
 
+@pytest.mark.parametrize("load", [boundary, calibration])
+def test_they_are_not_for_several_processes_of_evaluate(load, tmp_path):
+    with pytest.raises(ValueError, match="counts per process: load it without num_process"):
+        load(num_process=2, process_id=1, experiment_id="x", cache_dir=str(tmp_path))
+
+
+def test_where_all_pixels_are_ignored_the_scores_are_nan():
+    void = np.full((5, 5), 255, np.uint8)
+    for metric, prediction in ((boundary(), void), (calibration(), np.ones((1, 5, 5), np.float32))):
+        for _ in range(2):
+            with pytest.raises(ValueError, match="call add_batch before compute"):
+                metric.compute()
+            metric.add_batch(predictions=[prediction], references=[void])
+            scores = metric.compute()
+            assert all(np.isnan(value) for value in scores.values() if isinstance(value, float))
+
+
 # calibration_error
 
 

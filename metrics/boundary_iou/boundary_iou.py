@@ -36,12 +36,15 @@ class BoundaryIoU(evaluate.Metric):
 
     def __init__(self, *args: Any, num_labels: int, share: float = SHARE, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        if self.num_process != 1:
+            raise ValueError("boundary_iou counts per process: load it without num_process and sum its `counts`")
         if not 1 <= num_labels <= 255:
             raise ValueError(f"num_labels must be in 1..255, not {num_labels}")
         if not 0 < share < 1:
             raise ValueError(f"share must be between 0 and 1, not {share}")
         self.num_labels, self.share = num_labels, share
         self.counts = torch.zeros(num_labels, 2, dtype=torch.int64)
+        self.is_empty = True
 
     def _info(self) -> evaluate.MetricInfo:
         features = datasets.Features({"predictions": datasets.Image(), "references": datasets.Image()})
@@ -64,6 +67,7 @@ class BoundaryIoU(evaluate.Metric):
             counts = boundary_counts(prediction, reference, self.num_labels, distance_of(reference.shape, self.share))
             total = total + torch.from_numpy(counts).to(total.device)
         self.counts = total
+        self.is_empty = False
 
     def compute(
         self, *, predictions: Sequence | None = None, references: Sequence | None = None
@@ -71,7 +75,7 @@ class BoundaryIoU(evaluate.Metric):
         """Return the scores (0..1) of all maps added so far, `predictions` and `references` included. Resets counts.
 
         per_category_boundary_iou  float64 (num_labels,); nan for a class without an outline in either
-        mean_boundary_iou          mean of those values that are not nan
+        mean_boundary_iou          mean of those values that are not nan; nan if all pixels are ignored
 
         Raises ValueError if nothing was added, or if one of the two is missing.
         """
@@ -79,11 +83,14 @@ class BoundaryIoU(evaluate.Metric):
             raise ValueError("compute needs both predictions and references, or neither")
         if predictions is not None:
             self.add_batch(predictions=predictions, references=references)
-        if not self.counts.any():
+        if self.is_empty and not self.counts.any():
             raise ValueError("boundary_iou has nothing to score: call add_batch before compute")
         scores = boundary_iou(self.counts.cpu().numpy())
         self.counts = torch.zeros_like(self.counts)
-        return {"mean_boundary_iou": float(np.nanmean(scores)), "per_category_boundary_iou": scores}
+        self.is_empty = True
+        known = scores[~np.isnan(scores)]
+        mean = float(known.mean()) if known.size else float("nan")
+        return {"mean_boundary_iou": mean, "per_category_boundary_iou": scores}
 
 
 def as_bytes(ids: Any) -> np.ndarray:

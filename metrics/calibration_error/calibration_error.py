@@ -37,10 +37,13 @@ class CalibrationError(evaluate.Metric):
 
     def __init__(self, *args: Any, bins: int = BINS, ignore_index: int = 255, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        if self.num_process != 1:
+            raise ValueError("calibration_error counts per process: load it without num_process and sum its `counts`")
         if bins < 1:
             raise ValueError(f"bins must be at least 1, not {bins}")
         self.bins, self.ignore_index = bins, ignore_index
         self.counts = torch.zeros(bins, 3, dtype=torch.float64)
+        self.is_empty = True
 
     def _info(self) -> evaluate.MetricInfo:
         features = datasets.Features(
@@ -66,6 +69,7 @@ class CalibrationError(evaluate.Metric):
             counts = reliability_counts(prediction.max(0)[known], correct, self.bins)
             total = total + torch.from_numpy(counts).to(total.device)
         self.counts = total
+        self.is_empty = False
 
     def compute(
         self, *, predictions: Sequence | None = None, references: Sequence | None = None
@@ -73,7 +77,7 @@ class CalibrationError(evaluate.Metric):
         """Return the scores of all images added so far, `predictions` and `references` included. Resets counts.
 
         expected_calibration_error  0 if every confidence is right on average
-        confidence, accuracy        means over all pixels
+        confidence, accuracy        means over all pixels; nan, as is the error, if all are ignored
         pixels, bin_confidence, bin_accuracy
                                     of each bin, for a reliability plot: float64 (bins,); nan in an empty bin
 
@@ -83,17 +87,19 @@ class CalibrationError(evaluate.Metric):
             raise ValueError("compute needs both predictions and references, or neither")
         if predictions is not None:
             self.add_batch(predictions=predictions, references=references)
-        if not self.counts.any():
+        if self.is_empty and not self.counts.any():
             raise ValueError("calibration_error has nothing to score: call add_batch before compute")
         counts = self.counts.cpu().numpy()
         self.counts = torch.zeros_like(self.counts)
+        self.is_empty = True
         pixels, confidence, correct = counts.T
         with np.errstate(invalid="ignore"):  # 0 / 0 is nan, the score of an empty bin
             bin_confidence, bin_accuracy = confidence / pixels, correct / pixels
+            mean_confidence, mean_accuracy = confidence.sum() / pixels.sum(), correct.sum() / pixels.sum()
         return {
             "expected_calibration_error": expected_calibration_error(counts),
-            "confidence": float(confidence.sum() / pixels.sum()),
-            "accuracy": float(correct.sum() / pixels.sum()),
+            "confidence": float(mean_confidence),
+            "accuracy": float(mean_accuracy),
             "pixels": pixels,
             "bin_confidence": bin_confidence,
             "bin_accuracy": bin_accuracy,
