@@ -18,8 +18,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,7 @@ from data_scripts.reader import read_label  # noqa: E402
 from metrics.intervals import bootstrap_mean_iou, image_counts, interval, mean_iou  # noqa: E402
 from seg_runs.epoch_rows import read_rows  # noqa: E402
 from seg_runs.launch import available_cores  # noqa: E402
+from seg_runs.recipes import RecipeLoader  # noqa: E402
 
 
 def main() -> None:
@@ -47,14 +50,19 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="do not train; print the table of the complete runs")
     parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="flags of train_seg.py; must come last")
     args = parser.parse_args()
-    content = yaml.safe_load(args.ablation.read_text())
-    if unknown := set(args.only or ()) - set(content["runs"]):
-        parser.error(f"{args.ablation} has no run {min(unknown)}: choose from {', '.join(content['runs'])}")
-    baseline, *others = content["runs"]
-    names = [baseline, *(name for name in others if not args.only or name in args.only)]
-    folders = {name: args.out / f"{re.sub('[^a-z0-9.]+', '-', name.lower())}-seed{args.seed}" for name in names}
+    try:
+        common, runs = read_ablation(args.ablation)
+        baseline, *others = runs
+        if unknown := set(args.only or ()) - set(runs):
+            raise ValueError(f"it has no run {min(unknown)}: choose from {', '.join(runs)}")
+        names = [baseline, *(name for name in others if not args.only or name in args.only)]
+        folders = folders_of(names, args.out, args.seed)
+        flags = {name: {"seed": args.seed} | common | runs[name] for name in names}
+        for name in names:
+            refuse_changed(folders[name], flags[name], args)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        parser.error(f"{args.ablation}: {' '.join(str(error).split())}")
     todo = [] if args.table else [name for name, folder in folders.items() if not is_complete(folder)]
-    flags = {name: {"seed": args.seed} | content["common"] | content["runs"][name] for name in todo}
     if args.jobs == 1:
         for name in todo:
             train(folders[name], flags[name], args)
@@ -66,6 +74,42 @@ def main() -> None:
         print_table(complete, args)
     else:
         print(f"the first run, {baseline}, is not complete: there is nothing to compare with")
+
+
+def read_ablation(path: Path) -> tuple[dict, dict[str, dict]]:
+    """Return the common flags and the flags of each run. Raises ValueError that says what is wrong with the file."""
+    content = yaml.load(path.read_text(), RecipeLoader)  # noqa: S506 - a subclass of the safe loader
+    if not isinstance(content, dict) or not isinstance(content.get("runs"), dict) or not content["runs"]:
+        raise ValueError("it needs 'runs', a mapping from the name of each run to its flags")
+    common, runs = content.get("common") or {}, content["runs"]
+    for name, flags in {"common": common, **runs}.items():
+        if not isinstance(name, str) or not isinstance(flags, dict):
+            raise ValueError(f"{name!r} is not a name with a mapping of flags, such as 'more weight decay: {{...}}'")
+    return common, runs
+
+
+def folders_of(names: Sequence[str], out: Path, seed: int) -> dict[str, Path]:
+    """Return the folder of each run. Raises ValueError if two names lead to one folder."""
+    folders = {name: out / f"{re.sub('[^a-z0-9.]+', '-', name.lower())}-seed{seed}" for name in names}
+    first = {}
+    for name, folder in folders.items():
+        if folder in first:
+            raise ValueError(f"the runs {first[folder]!r} and {name!r} would share the folder {folder}: rename one")
+        first[folder] = name
+    return folders
+
+
+def refuse_changed(folder: Path, flags: dict, args: argparse.Namespace) -> None:
+    """Raise ValueError if the run of `folder` began with other flags. Older runs did not record them."""
+    record = folder.parent / f"{folder.name}.json"
+    wanted = json.loads(
+        json.dumps({"flags": flags, "more": args.flags, "precision": args.mixed_precision}, default=str)
+    )
+    if record.is_file() and not args.table and json.loads(record.read_text()) != wanted:
+        raise ValueError(f"{folder} began with other flags, which {record} lists: choose another --out, or delete both")
+    if not args.table and not folder.exists():
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(wanted, indent=1) + "\n")
 
 
 def is_complete(folder: Path) -> bool:
@@ -126,7 +170,8 @@ def print_table(folders: dict[str, Path], args: argparse.Namespace) -> None:
 def validation_counts(folder: Path, dataset_path: str) -> np.ndarray:
     """Return the pixel counts by (label, prediction) of each validation image of a run, int64 (N, C, C)."""
     flags = yaml.safe_load((folder / "args.yaml").read_text())
-    data, labels = load_data(flags["dataset"], dataset_path, Division(flags["folds"], flags["fold"], flags["train_on"]))
+    division = {key.name: flags[key.name] for key in fields(Division) if flags.get(key.name) is not None}
+    data, labels = load_data(flags["dataset"], dataset_path, Division(**division))
     tables = []
     for row in data["validation"]:
         prediction = labels.train_ids[read_label(str(folder / "results_val" / f"{row['name']}.png"))]

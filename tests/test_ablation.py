@@ -52,6 +52,37 @@ def test_runs_are_trained_once_and_compared(run, tmp_path, capsys):
     assert recipes == {"baseline-seed0.yaml", "other-rate-0.01-seed0.yaml"}
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "it needs 'runs'"),
+        ("common: {}", "it needs 'runs'"),
+        ("runs: [a]", "it needs 'runs'"),
+        ("runs: {a: }", "'a' is not a name with a mapping of flags"),
+        ("runs: {1: {}}", "1 is not a name with a mapping of flags"),
+        ("runs: {a: {}, a: {}}", "a is there twice"),
+        ("runs: {ce + lovasz: {}, ce lovasz: {}}", "would share the folder"),
+        ("runs: {", "expected"),
+    ],
+)
+def test_a_faulty_file_is_one_line(run, tmp_path, capsys, content, said):
+    (tmp_path / "ablation.yaml").write_text(content)
+    with pytest.raises(SystemExit):
+        run()
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_runs_that_began_with_other_flags_are_refused(run, tmp_path, capsys):
+    run()
+    path = tmp_path / "ablation.yaml"
+    path.write_text(path.read_text().replace("0.01", "0.02", 1).replace("rate: 0.01", "rate: 0.02"))
+    path.write_text(path.read_text().replace("Other rate 0.02", "Other rate 0.01"))
+    with pytest.raises(SystemExit):
+        run()
+    assert "other-rate-0.01-seed0 began with other flags" in capsys.readouterr().err
+    assert run("--table") == []
+
+
 def test_predictions_at_several_scales_do_not_count(run, in_process, tmp_path):
     run()
     in_process("predict_seg", "--model_name_or_path", tmp_path / "out" / "baseline-seed0", "--splits", "val", "--mst")
@@ -73,7 +104,7 @@ def test_an_interrupted_ablation_goes_on(run, tmp_path):
 def test_an_unknown_run_is_refused(run, capsys):
     with pytest.raises(SystemExit):
         run("--only", "nothing")
-    assert "has no run nothing" in capsys.readouterr().err
+    assert "it has no run nothing" in capsys.readouterr().err
 
 
 def test_several_jobs_print_into_a_file_each(run, tmp_path, monkeypatch, capsys):
