@@ -309,8 +309,6 @@ class InputOptions(ScoringOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.input == "":  # most often a shell's variable that is not set
-            raise DataError("--input is empty: give a photo, a folder of photos, or a video")
         if self.dataset_path is not None and self.input is not None:
             raise DataError(
                 f"--dataset_path {self.dataset_path} and --input exclude each other: a data set, or a folder of images"

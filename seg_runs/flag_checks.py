@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from .errors import RunError
+from .recipes import is_line
 
 KINDS = {"size": {"least": 1, "most": 2**16, "metavar": ("H", "W"), "takes": "a height and a width"}}
 LARGEST = 2**53  # largest absolute value of a number
@@ -34,6 +35,10 @@ def check_value(flag: str, value: Any, marks: dict) -> None:
     if isinstance(marks.get("metavar"), tuple) and len(values) != len(marks["metavar"]):
         raise RunError(f"{flag} takes {marks['takes']}, not {' '.join(map(str, values))}")
     for item in values:
+        if isinstance(item, str) and not item.strip():  # most often a shell's variable that is not set
+            raise RunError(f"{flag} is empty: leave it out, or give it a value")
+        if isinstance(item, str) and not is_line(item):
+            raise RunError(f"{flag} {item!r:.80} holds a line break or a control character")
         if isinstance(item, float) and not math.isfinite(item):
             raise RunError(f"{flag} {item} is not a finite number")
         if "choices" in marks and item not in marks["choices"]:

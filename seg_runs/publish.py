@@ -26,7 +26,9 @@ def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
     check_hub_id("--hub_model_id", name)
     if not (run / "best" / "config.json").is_file():
         raise RunError(f"{run} is not a run folder with a best/ model")
-    if dry_run:
+    if dry_run == "":  # most often a shell's variable that is not set
+        raise RunError("--dry_run is empty: name the folder to write")
+    if dry_run is not None:
         with locked(run, "the run") if os.access(run, os.W_OK) else nullcontext():
             return export(run, Path(dry_run), name, private)
     repository = make_repository(name, private)

@@ -4,8 +4,10 @@ A file consists of `flag: value` lines. A value is a number, a string, true, fal
 the default. The reader refuses everything else in YAML with a one-line error: nested mappings, aliases, repeated keys.
 """
 
+import re
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import yaml
 
@@ -37,6 +39,20 @@ class RecipeLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def decimal(loader: RecipeLoader, node: yaml.ScalarNode) -> int | float:
+    """Return a number. Raises for what YAML 1.1 reads in another base: 010 as 8, 12:30 as 750."""
+    if ":" in node.value or re.match(r"[-+]?0[0-9a-z_]", node.value):
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{node.value:.40} is no decimal number: put quotes around text", node.start_mark
+        )
+    kind = node.tag.rpartition(":")[2]
+    return {"int": loader.construct_yaml_int, "float": loader.construct_yaml_float}[kind](node)
+
+
+RecipeLoader.add_constructor("tag:yaml.org,2002:int", decimal)
+RecipeLoader.add_constructor("tag:yaml.org,2002:float", decimal)
+
+
 def read_recipe(path: Path) -> dict:
     """Return the entries of a YAML file: scalars, lists of scalars, or None. Raises RunError for anything else."""
     try:
@@ -62,14 +78,14 @@ def checked(path: Path, key: Any, value: Any) -> Any:
 
     YAML reads the list item `- fence: sidewalk` as a mapping. It becomes the string "fence:sidewalk".
     """
-    if not isinstance(key, str) or not is_printable(key):
+    if not isinstance(key, str) or not key.isprintable():
         raise RunError(f"recipe {path}: {key!r:.80} is not the name of a flag")
     if isinstance(value, list):
         value = [":".join(map(str, *item.items())) if is_pair(item) else item for item in value]
     for item in value if isinstance(value, list) else [value]:
         if item is None and not isinstance(value, list):
             continue
-        if not isinstance(item, SCALARS) or (isinstance(item, str) and not is_printable(item)):
+        if not isinstance(item, SCALARS) or (isinstance(item, str) and not is_line(item)):
             raise RunError(f"recipe {path}: {key} is {item!r:.80}, but takes a number, a string, true or false")
         if isinstance(item, int) and abs(item) >= LARGEST_NUMBER:  # Python does not even print the largest
             raise RunError(f"recipe {path}: {key} is out of range: it is too large")
@@ -82,6 +98,6 @@ def is_pair(item: Any) -> bool:
     )
 
 
-def is_printable(text: str) -> bool:
-    """Whether `text` is a single line of printable characters."""
-    return all(character.isprintable() for character in text)
+def is_line(text: str) -> bool:
+    """Whether `text` is one line without control characters. Names of files hold tabs, odd spaces and joined emoji."""
+    return all(character == "\t" or category(character) not in ("Cc", "Cs", "Zl", "Zp") for character in text)

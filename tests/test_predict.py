@@ -119,7 +119,7 @@ def test_views(predict, flags, scales, flip):
         ("--average logits", "--average"),
         ("--mst --scales 1", "--mst and --scales"),
         ("--input photos --dataset_path city", "--dataset_path city and --input exclude each other"),
-        ("--input=", "--input is empty: give a photo"),
+        ("--input=", "--input is empty: leave it out, or give it a value"),
         ("--input photos --zip", "--zip and --input exclude each other"),
         ("--scales 0", "--scales 0.0"),
         ("--mst --average votes", "--average votes"),
