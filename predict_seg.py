@@ -149,6 +149,8 @@ def write_summaries(job: PredictionJob, split: Dataset, folder: predictions.Pred
     labels = job.scoring.labels
     if others := folder.others(split["name"]):
         print(f"note: {folder.folders['ids']} also holds {len(others)} other image(s), such as {others[0].name}")
+    if earlier := folder.earlier("shares" in job.save, job.zip):
+        print(f"note: of an earlier prediction, and may not fit this one: {', '.join(map(str, earlier))}")
     if "legend" in job.save:
         print(f"legend: {folder.write_legend(labels.legend)}", flush=True)
     if "shares" in job.save:

@@ -8,16 +8,26 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict
 
+from .evaluation import Scoring
 
-def data_fingerprint(data: DatasetDict, counts: np.ndarray) -> dict[str, int | str]:
+
+def data_fingerprint(data: DatasetDict, scoring: Scoring, counts: np.ndarray) -> dict[str, int | str]:
     """Return counts and digests (16 hex digits) of the data that a run reads.
 
-    They cover names, sizes of image files, contents of label files, and pixels by class. They do not depend on where
-    the folder lies.
+    They cover names, sizes of image files, contents of label files, pixels by class, and the classes: their names, ids,
+    weights and rules, and which of the network's are scored as which. They do not depend on where the folder lies.
 
     counts  pixels of each train id in each training image, (N, C)
     """
-    found = {"pixels by class": digest([counts.astype("<i8").tobytes()])}
+    labels = scoring.labels
+    classes = [labels.names, labels.source_ids, labels.void_ids, labels.class_weights]
+    classes += [labels.copyblob, labels.ground, labels.things]
+    if scoring.table is not None:
+        classes.append(scoring.table.tolist())
+    found = {
+        "pixels by class": digest([counts.astype("<i8").tobytes()]),
+        "classes": digest(repr(part).encode() for part in classes),
+    }
     for name in ("train", "validation"):
         split = data[name]
         found[f"{name} images"] = len(split)

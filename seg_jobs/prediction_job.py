@@ -36,6 +36,7 @@ from seg_runs.errors import RunError
 from seg_runs.launch import make_accelerator
 from seg_runs.lineage import may_have_seen, sources_note, sources_that_may_have_seen
 from seg_runs.processes import say
+from seg_runs.run_folder import refuse_impossible
 from seg_runs.temperatures import stored_temperature
 
 from .arguments import PredictArguments
@@ -87,6 +88,7 @@ class PredictionJob:
     images       what is predicted
     scored       the data set that is scored; None: unknown
     save         what to write besides ids (`--save`)
+    zip          whether to write a zip file for the benchmark's server (`--zip`)
     settings     what determines the predictions, for scores_SPLIT.json and for going on after an interruption
     """
 
@@ -98,6 +100,7 @@ class PredictionJob:
     scored: str | None
     num_workers: int
     save: Sequence[str]
+    zip: bool
     settings: dict
 
     @property
@@ -140,6 +143,8 @@ def open_job(args: PredictArguments) -> PredictionJob:
     refuse_calibration(wanted, args.images, len(models))
     dataset, labels = label_set(first.model, first.folder, dataset_of(args.images, first))
     output = output_folder(wanted, models)
+    if wanted.output_dir:
+        refuse_impossible(output, "--output_dir")
     if wanted.output:  # the frames of a video
         images = Images({}, Scoring(labels, labels))
     else:
@@ -161,6 +166,7 @@ def open_job(args: PredictArguments) -> PredictionJob:
         scored=args.images.eval_dataset[0] if args.images.eval_dataset else dataset,
         num_workers=args.images.num_workers,
         save=wanted.save,
+        zip=wanted.zip,
         settings=settings_of(args.views, parts[0].views, models, accelerator.mixed_precision),
     )
 

@@ -29,7 +29,8 @@ from .teachers import Teacher
 def check_arguments(args: TrainArguments) -> list[str]:
     """Make the checks that read no data. Returns a line for each flag that a resumed run changes."""
     model_entry(args.network.model)
-    run_folder.refuse_occupied(args.run)
+    sources = [*(args.distillation.teacher or ()), *filter(None, [args.network.start])]
+    run_folder.refuse_occupied(args.run, sources)
     refuse_missing_trackers(args.run)
     if not args.run.resume_from_checkpoint:
         return []

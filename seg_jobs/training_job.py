@@ -45,7 +45,7 @@ from seg_runs.pace import Calendar, Pace, in_words, seconds_of, steps_within
 from seg_runs.parsing import recipe_of
 from seg_runs.processes import on_each_machine, on_first_process, say
 from seg_runs.results import comparison
-from seg_runs.resuming import resume_run
+from seg_runs.resuming import record_resumption, resume_run
 from seg_runs.state import Conditions, RunState
 from seg_runs.trackers import Trackers, tracker_names
 
@@ -243,18 +243,23 @@ def steps_in_time(setup: Setup, pace: Pace, spent: float) -> int:
 def start_job(setup: Setup, pace: Pace) -> Job:
     """Begin or resume the run of a setup whose number of steps is known. Returns its job."""
     args, accelerator, run = setup.args, setup.accelerator, setup.run
-    fingerprint = on_first_process(accelerator, data_fingerprint, setup.data, setup.feed.counts)
+    fingerprint = on_first_process(accelerator, data_fingerprint, setup.data, setup.scoring, setup.feed.counts)
     precision, processes = accelerator.mixed_precision, accelerator.num_processes
     teachers = [teacher.fingerprint for teacher in setup.teachers]
     now = Conditions(setup.schedule.steps, setup.plan.steps, precision, processes, fingerprint, teachers)
     if run.checkpoint is None:
         folder, state = run_folder.begin_run(args, run, run_name(args), setup.start, now)
     else:
-        folder, state = resume_run(args, run, setup.learner, setup.changes, now)
+        folder, state = resume_run(run, setup.learner, setup.changes, now)
     say(accelerator, f"{description(setup)}, in {folder}")
     if args.run.preview and accelerator.is_main_process:
         write_preview(folder / "preview.png", setup.feed, args.run.preview, setup.labels)
     log = open_log(args, accelerator, folder, state, setup.labels)
+    if accelerator.is_main_process:
+        if run.checkpoint is None:
+            run_folder.discard_overwritten(folder)
+        else:
+            record_resumption(args, folder, state)
     return Job(**vars(setup), folder=folder, state=state, log=log, pace=pace, operations=operations_of(setup))
 
 

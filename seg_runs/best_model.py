@@ -57,7 +57,7 @@ def save_best(
                     best.rename(old)
                 new.rename(best)
             sync(run)
-            remove(old)
+            remove(old, *run.glob("scores_*.json"))  # the scores are those of the old weights
     except RunError:
         with suppress(OSError):  # report the first error, not one from cleaning up
             remove(new)
@@ -73,9 +73,12 @@ def damage_of_best(run: Path, state: RunState) -> str:
         return ""
     if not (run / "best").is_dir():
         return "is missing"
-    record = run / "best" / "training.json"
-    if record.is_file() and read_json(record).get("epoch") != state.best_epoch:
-        return f"is not from epoch {state.best_epoch}, which the checkpoint names"
+    try:
+        record = run / "best" / "training.json"
+        if record.is_file() and read_json(record).get("epoch") != state.best_epoch:
+            return f"is not from epoch {state.best_epoch}, which the checkpoint names"
+    except RunError:
+        return "has a damaged training.json"
     return damage(run / "best")
 
 

@@ -252,7 +252,7 @@ def load_checkpoint(accelerator: "Accelerator", folder: Path, learner: "Learner"
     except Exception as error:  # a state that does not fit can raise anything
         raise RunError(
             f"checkpoint {folder} belongs to another model or optimizer, so give the flags of its own run: "
-            f"{os_reason(error)}"
+            f"{' '.join(str(error).split())[:300]}"
         ) from error
 
 

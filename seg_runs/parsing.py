@@ -218,14 +218,18 @@ def read_options(kind: type[Arguments], path: Path) -> Arguments:
 
     Raises RunError that names the file if a value is not valid.
     """
-    flags = flags_of(kind)
-    known = set().union(*(names_of(name, field) for name, field in flags.items()))
-    entries = {key: value for key, value in read_recipe(path).items() if key in known}
-    tokens = entry_tokens(flags, entries, path)
+    tokens = known_tokens(kind, path)
     try:
         return _parse(kind, tokens)
     except RunError as error:
         raise RunError(f"cannot use {path}: {error}") from error
+
+
+def known_tokens(kind: type, path: Path) -> list[str]:
+    """Return the command line that a YAML file stands for, without the flags that `kind` lacks."""
+    flags = flags_of(kind)
+    known = set().union(*(names_of(name, field) for name, field in flags.items()))
+    return entry_tokens(flags, {key: value for key, value in read_recipe(path).items() if key in known}, path)
 
 
 def recipe_tokens(kind: type, path: Path, own: Sequence[str] = ()) -> list[str]:

@@ -37,7 +37,9 @@ class Predictions:
     def __init__(self, output: Path, name: str, pictures: Sequence[str] = ("color",)):
         self.output, self.name = output, name
         self.folders = {kind: output / f"{KINDS[kind]}{name}" for kind in ("ids", *pictures)}
-        self.marker, self.scores = output / f".predicting_{name}.json", output / f"scores_{name}.json"
+        self.marker = output / f".predicting_{name}.json"
+        self.scores = output / f"scores_{name}.json"
+        self.shares = output / f"shares_{name}.json"
 
     def files(self, name: str) -> dict[str, Path]:
         """Return the paths of an image's pictures by kind. A `name` with a slash leads to a subfolder."""
@@ -97,7 +99,7 @@ class Predictions:
         names   of the classes
         counts  pixels (C,) of each class, by image
         """
-        path = self.output / f"shares_{self.name}.json"
+        path = self.shares
         content = {"all images": _shares(names, sum(counts.values(), np.zeros(len(names))))}
         content["images"] = {image: _shares(names, pixels) for image, pixels in counts.items()}
         with writing_output(path):
@@ -107,6 +109,17 @@ class Predictions:
     def others(self, images: Sequence[str]) -> list[Path]:
         """Return the id images that belong to none of `images`, such as those of another folder of the same name."""
         return sorted({*self.folders["ids"].rglob("*.png")} - {self.files(name)["ids"] for name in images})
+
+    def earlier(self, shares: bool, archive: bool) -> list[Path]:
+        """Return the files and folders of this split that this prediction does not write.
+
+        shares, archive  whether it writes the classes' shares, and a zip file
+        """
+        folders = (self.output / f"{begins}{self.name}" for begins in KINDS.values())
+        found = [folder for folder in folders if folder not in self.folders.values() and any(folder.rglob("*.png"))]
+        found += [] if shares else [self.shares]
+        found += [] if archive else [self.output / f"{self.folders['ids'].name}.zip"]
+        return [path for path in found if path.exists()]
 
     def end(self) -> None:
         with writing_output(self.marker):

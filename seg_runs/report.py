@@ -14,6 +14,7 @@ import dataclasses
 import io
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from data_scripts.arguments import DivisionOptions, ScoringOptions
@@ -25,7 +26,7 @@ from . import report_page as html
 from .errors import RunError, one_line_errors
 from .files import read_json, write_atomically, writing
 from .flag_checks import default_of
-from .parsing import Parser, as_given, flags_of
+from .parsing import Parser, as_given, flags_of, known_tokens
 from .report_noise import mean_and_deviation
 from .report_pictures import MOST_GROUPS, Color, photos_of, picture_of
 from .report_runs import MEANS, RECORD, Comparison, Flags, Group, read_runs
@@ -80,7 +81,8 @@ def known_flags() -> Flags:
     defaults = {name: default_of(f) for name, f in fields.items() if not f.metadata.get("of_launch")}
     idle = {name for name, f in fields.items() if f.metadata.get("of_launch") or f.metadata.get("no_score")}
     data = {f.name for options in (ScoringOptions, DivisionOptions) for f in dataclasses.fields(options)}
-    return Flags(defaults, needs, [name for name in fields if name in data - idle], idle)
+    images = [name for name in fields if name in data - idle]
+    return Flags(defaults, needs, images, idle, partial(known_tokens, TrainArguments))
 
 
 def refuse_foreign(out: Path) -> None:

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,12 +32,14 @@ class Flags:
     needs           {flag: other flags}: the flag has an effect only if the others have certain values
     images          flags that say which images and labels a run is scored on
     without_effect  flags that change no score
+    check           raises RunError if the args.yaml of a run has a value that a flag does not take
     """
 
     defaults: Mapping[str, Any]
     needs: Mapping[str, Sequence[str]]
     images: Sequence[str]
     without_effect: Collection[str] = ()
+    check: Callable[[Path], None] = lambda path: None
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def read_run(folder: Path, scores: str, flags: Flags) -> FinishedRun:
         ) from error
     if math.isnan(means["mean_iou"]):
         raise RunError("it has no mean IoU")
+    flags.check(folder / "args.yaml")
     given = filled_in(public_arguments(read_recipe(folder / "args.yaml")), flags)
     own = {key: value for key, value in given.items() if key not in (*REPEATS, *flags.without_effect)}
     images = tuple(str(given.get(key)) for key in flags.images)
@@ -225,9 +228,11 @@ def filled_in(given: dict, flags: Flags) -> dict:
         values.pop("dataset_path", None)
     folders = [] if HUB_ID.fullmatch(str(values.get("dataset_name"))) else ["dataset_name"]
     for key in (*folders, "dataset_path", "folds", "class_map"):  # the same file may lie elsewhere on another machine
-        values[key] = Path(values[key]).name if values.get(key) else None
-    if values.get("eval_dataset"):
+        values[key] = Path(str(values[key])).name if values.get(key) else None
+    if isinstance(values.get("eval_dataset"), list):
         values["eval_dataset"] = values["eval_dataset"][:1]
+    if values.get("dataset") is not None:
+        values["dataset"] = str(values["dataset"])
     return values
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import OTHER_GROUPS
 from .best_model import damage_of_best
 from .checkpoints import load_checkpoint, remove_later
-from .epoch_rows import cut_rows
+from .epoch_rows import COLUMNS, cut_rows, read_rows
 from .errors import RunError
 from .files import writing
 from .parsing import save_arguments
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 def resume_run(
-    arguments: Any,
     old: LockedRun,
     learner: "Learner",
     changes: list[str],
@@ -28,12 +27,11 @@ def resume_run(
 ) -> tuple[Path, RunState]:
     """Load the checkpoint of `old` and prepare its run to continue. Returns its folder and its state.
 
-    arguments  written to args.yaml
-    learner    gets the checkpoint's weights and moments
-    changes    lines from `changed_flags`, printed together with changed conditions
-    now        conditions of the launch
+    learner  gets the checkpoint's weights and moments
+    changes  lines from `changed_flags`, printed together with changed conditions
+    now      conditions of the launch
 
-    Raises RunError if the data changed, the checkpoint is damaged, or nothing is left to do.
+    Raises RunError if the data or the log changed, the checkpoint is damaged, or nothing is left to do.
     """
     accelerator, checkpoint = old.accelerator, old.checkpoint
     run = checkpoint.parent.parent
@@ -49,18 +47,41 @@ def resume_run(
         lines.append(f"note: {run}/best {wrong}: the next validation replaces it")
         state.lose_best()
     refuse_finished(checkpoint, state, now, f"{run}/best {wrong}, and " if wrong else "")
+    on_first_process(accelerator, check_log, run / "log_epoch.csv")
     load_checkpoint(accelerator, checkpoint, learner)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         remove_later(checkpoint)
         with writing(run):
-            cut_rows(run / "log_epoch.csv", state.epoch)
             remove(*run.glob(".push-*"), *run.glob(".*.old"))  # left by killed uploads and deletions
-            save_arguments(arguments, run / "args.yaml")
-            if state.step < now.steps:
-                (run / "results.json").unlink(missing_ok=True)
+            (run / "images").mkdir(exist_ok=True)  # someone may have deleted the pictures
     say(accelerator, "\n".join([*lines, *changed_conditions(before, now)]))
     return run, replace(state, conditions=now)
+
+
+def record_resumption(arguments: Any, run: Path, state: RunState) -> None:
+    """Write the flags of a resumed run, and that it is not complete. Take back the log of what it does again.
+
+    Call it when nothing can refuse the run any more.
+    """
+    save_arguments(arguments, run / "args.yaml")
+    with writing(run):
+        cut_rows(run / "log_epoch.csv", state.epoch)
+        if state.step < state.conditions.steps:
+            (run / "results.json").unlink(missing_ok=True)
+
+
+def check_log(path: Path) -> None:
+    """Raise RunError if log_epoch.csv was changed, so that no row could be added to it."""
+    if not path.exists():
+        return
+    remedy = "restore it, or delete it to log the following epochs alone"
+    try:
+        rows = read_rows(path)
+    except RunError as error:
+        raise RunError(f"{error}: {remedy}") from error
+    if lost := [name for name in COLUMNS if any(name not in row for row in rows)]:
+        raise RunError(f"{path} has no column {lost[0]}: {remedy}")
 
 
 def refuse_finished(checkpoint: Path, state: RunState, now: Conditions, damaged: str) -> None:

@@ -16,15 +16,16 @@ runs/camvid_streetnet_batch_20260101-120000/
 
 import os
 import shlex
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arguments import RunOptions
 from .checkpoints import find_checkpoint, list_checkpoints, run_of
-from .errors import RunError
+from .errors import RunError, os_reason
 from .files import discard, writing
 from .lineage import Start, models_behind
 from .lock import PREDICTING, locked
@@ -36,6 +37,19 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 RUNS = Path("runs")
+OVERWRITTEN = ".overwritten.old"  # in a run folder: the run that a new one replaces, until that one has begun
+PARTS = (  # of a run folder, besides predictions
+    "results.json",
+    "args.yaml",
+    "log_epoch.csv",
+    "learning_curve.png",
+    "preview.png",
+    "images",
+    "tensorboard",
+    "wandb",
+    "checkpoints",
+    "best",
+)
 
 
 @contextmanager
@@ -104,8 +118,17 @@ def begin_run(arguments: Any, new: LockedRun, name: str, start: Start, now: Cond
 
 
 def forget(run: Path) -> None:
-    """Remove what `begin_run` wrote, so that the same command can be given again."""
+    """Undo `begin_run`, so that the same command can be given again: a run that was to be overwritten comes back."""
     (run / "args.yaml").unlink(missing_ok=True)
+    for part in sorted((run / OVERWRITTEN).glob("*")):
+        remove(run / part.name)
+        part.rename(run / part.name)
+    remove(run / OVERWRITTEN)
+
+
+def discard_overwritten(run: Path) -> None:
+    """Delete the run that a new one overwrites. Call it when nothing can refuse the new one any more."""
+    remove(run / OVERWRITTEN)
 
 
 def started_from(given: str | None, checkpoint: Path | None = None) -> Start:
@@ -146,27 +169,77 @@ def new_folder(name: str) -> Path:
 def create_run(folder: Path, overwrite: bool = False) -> None:
     """Prepare the locked `folder` for a new run.
 
-    Deletes a run that is there already with `overwrite`, and raises RunError without.
+    With `overwrite`, moves a run that is there already to `OVERWRITTEN`. Raises RunError without, or for files that no
+    run wrote where a run writes its own.
     """
+    refuse_foreign(folder)
     with writing(folder), ExitStack() as held:
         if overwrite and holds_run(folder):
             held.enter_context(locked(folder, "--output_dir", PREDICTING))
-            for part in ("results.json", "args.yaml", "log_epoch.csv", "learning_curve.png", "preview.png"):
-                (folder / part).unlink(missing_ok=True)
-            for predicted in (*folder.glob("scores_*.json"), *folder.glob(".predicting_*.json")):
-                predicted.unlink()
-            parts = ("images", "tensorboard", "wandb", "checkpoints", "best")
-            remove(*(folder / part for part in parts), *folder.glob("results_*"), *folder.glob(".push-*"))
-            remove(*folder.glob(".*.old"))  # left by a deletion that was killed
+            remove(*folder.glob(".push-*"), *folder.glob(".*.old"))  # left by a deletion that was killed
+            (folder / OVERWRITTEN).mkdir()
+            for part in (*(folder / name for name in PARTS), *predicted_in(folder)):
+                if part.exists() or part.is_symlink():
+                    part.rename(folder / OVERWRITTEN / part.name)
         refuse_run(folder)
         remove(folder / ".best.new", folder / ".best.old")  # the second would become best/ (see `restore_best`)
         (folder / "images").mkdir(parents=True, exist_ok=True)
 
 
-def refuse_occupied(options: RunOptions) -> None:
-    """Raise RunError if --output_dir holds a run that is neither to be overwritten nor resumed."""
-    if options.output_dir and not (options.overwrite_output_dir or options.resume_from_checkpoint):
-        refuse_run(Path(options.output_dir))
+def predicted_in(folder: Path) -> list[Path]:
+    """Return what predictions wrote into a run folder. Other files of such names are left alone."""
+    found = [*folder.glob("scores_*.json"), *folder.glob("shares_*.json"), *folder.glob("legend_*.png")]
+    found += [*folder.glob(".predicting_*.json"), *folder.glob("results_*.zip")]
+    return found + [path for path in folder.glob("results_*") if path.is_dir() and holds_only(path, "*.png*")]
+
+
+def holds_only(folder: Path, pattern: str) -> bool:
+    """Whether all files in a folder and its subfolders, if any, have names of this pattern."""
+    return all(path.is_dir() or path.match(pattern) for path in folder.rglob("*"))
+
+
+def refuse_occupied(options: RunOptions, sources: Sequence[str]) -> None:
+    """Raise RunError if a new run cannot be written to --output_dir, or would replace what it must keep.
+
+    sources  models that the run starts or learns from
+    """
+    if not options.output_dir or options.resume_from_checkpoint:
+        return
+    folder = Path(options.output_dir)
+    refuse_impossible(folder, "--output_dir")
+    refuse_foreign(folder)
+    if not options.overwrite_output_dir:
+        refuse_run(folder)
+    for source in sources:
+        if folder.exists() and Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
+            raise RunError(
+                f"--overwrite_output_dir would delete {source}, from which this run starts or learns: choose another "
+                "--output_dir"
+            )
+
+
+def refuse_impossible(folder: Path, flag: str) -> None:
+    """Raise RunError if `folder` is a file, or cannot be created."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+    if not nearest.is_dir():
+        raise RunError(f"{flag} {folder}: {nearest} is not a folder: choose another")
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise RunError(f"{flag} {folder}: cannot write in {nearest}: {os_reason(error)}") from error
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise RunError if a folder holds other files where a run writes its own, such as a data set's images/."""
+    foreign = [path for path in folder.glob("images/*") if not path.match("epoch_*.png")]
+    foreign += [path for path in folder.glob("checkpoints/*") if not path.name.startswith(("step_", "."))]
+    if not holds_run(folder):
+        foreign += folder.glob("best/*")
+    if foreign:
+        raise RunError(
+            f"--output_dir {folder} holds files that no training wrote, such as {foreign[0].relative_to(folder)}: "
+            "choose another folder"
+        )
 
 
 def refuse_run(folder: Path) -> None:
@@ -182,7 +255,8 @@ def refuse_run(folder: Path) -> None:
 
 
 def holds_run(folder: Path) -> bool:
-    return any((folder / part).exists() for part in ("args.yaml", "log_epoch.csv", "checkpoints", "best"))
+    marks = ("args.yaml", "log_epoch.csv", "best/training.json")
+    return any((folder / mark).exists() for mark in marks) or any(folder.glob("checkpoints/step_*"))
 
 
 def newest_run(runs: Path = RUNS) -> Path | None:
