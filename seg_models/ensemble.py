@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from .class_names import each_distinct
 from .errors import ModelError
-from .labels import each_distinct
 from .predictor import PixelPredictor, Predictor
 
 

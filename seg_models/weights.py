@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from .class_names import each_distinct
 from .errors import ModelError
 from .evonorm import EvoNorm
-from .labels import each_distinct
 from .load_report import Report, describe, some
 from .names import NORMS
 from .norms import is_frozen
