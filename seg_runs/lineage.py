@@ -39,11 +39,13 @@ def may_have_seen(entries: dict, split: str, fold: str | None) -> bool:
 
 def sources_that_may_have_seen(config: dict, dataset: str | None, split: str, fold: str | None) -> list[str]:
     """Return the names of a model's sources that may have been trained on images of a split of `dataset`."""
-    return [
+    sources = [*_entries(config, "teachers"), *_entries(config, "started_from")]
+    known = (
         entries["name"]
-        for entries in each_once([*_entries(config, "teachers"), *_entries(config, "started_from")])
+        for entries in sources
         if entries.get("dataset") == dataset and may_have_seen(entries, split, fold)
-    ]
+    )
+    return list(dict.fromkeys(known))
 
 
 def sources_note(names: list[str]) -> str:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 OVERWRITTEN = ".overwritten.old"  # in a run folder: the run that a new one replaces, until that one has begun
+OF_DESKTOPS = ("Thumbs.db", "desktop.ini")  # files that a desktop writes into every folder that it shows
 PARTS = (  # of a run folder, besides predictions
     "results.json",
     "args.yaml",
@@ -232,9 +233,10 @@ def refuse_impossible(folder: Path, flag: str) -> None:
 def refuse_foreign(folder: Path) -> None:
     """Raise RunError if a folder holds other files where a run writes its own, such as a data set's images/."""
     foreign = [path for path in folder.glob("images/*") if not path.match("epoch_*.png")]
-    foreign += [path for path in folder.glob("checkpoints/*") if not path.name.startswith(("step_", "."))]
+    foreign += [path for path in folder.glob("checkpoints/*") if not path.name.startswith("step_")]
     if not holds_run(folder):
         foreign += folder.glob("best/*")
+    foreign = [path for path in foreign if not path.name.startswith(".") and path.name not in OF_DESKTOPS]
     if foreign:
         raise RunError(
             f"--output_dir {folder} holds files that no training wrote, such as {foreign[0].relative_to(folder)}: "

@@ -56,6 +56,8 @@ def test_only_what_runs_and_predictions_write_is_overwritten(train, tmp_path):
     for name in ("results_2023/notes.txt", "results_val/a.png", "results_val.zip", "scores_val.json", "diary.txt"):
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text("old")
+    (run / "images" / ".DS_Store").write_text("")
+    (run / "checkpoints" / "Thumbs.db").write_text("")
     train("--output_dir", run, "--overwrite_output_dir", "--seed", 1)
     assert {path.name for path in run.iterdir()} == {
         *("args.yaml", "best", "checkpoints", "images", "learning_curve.png", "log_epoch.csv", "results.json", ".lock"),
