@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from .arguments import ViewOptions
 from .names import AVERAGES, MULTI_SCALE, OVERLAP, SMALLEST_WINDOW
+
+if TYPE_CHECKING:  # the demo's page needs no torch
+    import torch
 
 # Windows begin at multiples of the encoders' largest stride. There the network's grid is that of the whole image, so
 # what lies far enough from a window's border gets the same logits.
@@ -146,6 +148,6 @@ def make_views(options: ViewOptions, size: Sequence[int] | None, turn: bool = Fa
     return Views(size, scales, flip, options.average, options.window, options.window_overlap, turn)
 
 
-def mirrored_together(views: Views, device: torch.device) -> bool:
+def mirrored_together(views: Views, device: "torch.device") -> bool:
     """Return whether a view and its mirror image share a forward pass. On a CPU, two passes take half the memory."""
     return views.flip and device.type != "cpu"
