@@ -133,7 +133,7 @@ class DivisionOptions(SourceOptions):
 
     train_on: str = HfArg(
         default="train",
-        help="splits to train on; train+val leaves no validation images unless --fold holds some out",
+        help="splits to train on; train+val leaves no validation images unless --fold or --eval_dataset names some",
         metadata={"choices": tuple(TRAIN_ON), "added": "2026-11-21 14:48"},
     )
     val_share: float | None = HfArg(
@@ -298,7 +298,8 @@ class InputOptions(ScoringOptions):
     )
     splits: list[str] | None = HfArg(
         default=None,
-        help=f"splits to predict, out of {', '.join(SPLITS)} (default: val and test, if the data set has them)",
+        help=f"splits to predict, out of {', '.join(SPLITS)} (default: val and test, if the data set has them; "
+        "val alone with --eval_dataset)",
         metadata={"choices": tuple(SPLITS), "metavar": "SPLIT"},
     )
     input: str | None = HfArg(

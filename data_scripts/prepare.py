@@ -76,7 +76,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--overlap",
         choices=OVERLAPS,
         help="region on top where regions overlap: the later one in the file, or the smaller one (default: later; for "
-        "COCO smaller, if later would hide many regions)",
+        "COCO and YOLO smaller, if later would hide many regions)",
     )
     parser.add_argument(
         "--empty",

@@ -91,7 +91,10 @@ class ScoreOptions(DivisionOptions):
 
     _argument_group_name: ClassVar[str] = "Scores"
 
-    results: str = HfArg(help="folder that holds results_SPLIT, such as a run folder", metadata={"metavar": "FOLDER"})
+    results: str = HfArg(
+        help="folder that holds results_SPLIT, such as a run folder (its data are read, unless flags name others)",
+        metadata={"metavar": "FOLDER"},
+    )
     against: str | None = HfArg(
         default=None, help="such a folder of another model, to compare with", metadata={"metavar": "FOLDER"}
     )

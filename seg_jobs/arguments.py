@@ -81,7 +81,7 @@ class AppArguments:
     trust_remote_code: bool = HfArg(default=False, help="run the Python code that comes with the models")
     examples: str | None = HfArg(
         default=None,
-        help="folder of example photos (default: images of the model's data set)",
+        help="folder of example photos (default: images of the model's data set, or a street)",
         metadata={"metavar": "FOLDER"},
     )
     test_size: list[int] | None = HfArg(

@@ -145,7 +145,7 @@ class LossOptions:
     )
     label_smoothing: float = HfArg(
         default=0.0,
-        help="in the cross entropies, spread this share of the target over all classes, for example 0.1",
+        help="in ce, weighted_ce and class_balanced, spread this share of the target over all classes, for example 0.1",
         metadata={"needs": {"loss": ("ce", "weighted_ce", "class_balanced")}, "least": 0, "below": 1, **ADDED_LOSSES},
     )
     aux_weight: float | None = HfArg(

@@ -79,6 +79,6 @@ MODELS = {
 
 
 def decoders_of_any_encoder() -> list[str]:
-    """Return the decoders that work with any encoder: those that `MODELS` combines with a ResNet."""
-    parts = [model.config for model in MODELS.values()]
-    return sorted({part["decoder"] for part in parts if str(part.get("encoder")).startswith("resnet")})
+    """Return the decoders that work with other encoders too: not that of HRNets, nor those with parts of their own."""
+    decoders = {model.config.get("decoder") for model in MODELS.values()}
+    return sorted(decoders - {None, "hrnet", "maxunpool", "streetnet"})

@@ -73,7 +73,8 @@ class OptimizationOptions:
     )
     learning_rate: float | None = HfArg(
         default=None,
-        help="learning rate that the schedule scales (default: 1e-3 for StreetNet, 6e-5 for SegFormer, else 1e-2)",
+        help="learning rate that the schedule scales (default: 1e-3 for StreetNet, 6e-5 for SegFormer, else 1e-2; "
+        "needed with another --optimizer than the model's)",
         aliases=["--lr_init"],
         metadata={"least": 0},
     )
@@ -130,12 +131,14 @@ class RunOptions:
 
     output_dir: str | None = HfArg(
         default=None,
-        help="run folder (default: runs/DATASET_MODEL_NORM_TIME)",
+        help="run folder (default: runs/DATASET_MODEL_NORM_TIME, with --encoder after MODEL)",
         aliases=["--save_path"],
         metadata={"of_launch": True},
     )
     overwrite_output_dir: bool = HfArg(
-        default=False, help="delete the run in --output_dir and start a new one", metadata={"of_launch": True}
+        default=False,
+        help="start a new run in --output_dir, delete the one in it",
+        metadata={"of_launch": True},
     )
     resume_from_checkpoint: str | None = HfArg(
         default=None,
@@ -188,7 +191,7 @@ class RunOptions:
     )
     predict: bool = HfArg(
         default=False,
-        help="do not train: run predict_seg.py on --output_dir, or on the newest run",
+        help="do not train: run predict_seg.py on --output_dir (default: the newest complete run)",
         metadata={"excludes": {"resume_from_checkpoint": "name the run with --output_dir"}, "of_launch": True},
     )
     mst: bool = HfArg(

@@ -211,10 +211,13 @@ def refuse_occupied(options: RunOptions, sources: Sequence[str]) -> None:
     refuse_foreign(folder)
     if not options.overwrite_output_dir:
         refuse_run(folder)
+        return
+    parts = [(folder / part).resolve() for part in PARTS]
     for source in sources:
-        if folder.exists() and Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
+        used = Path(source, "best").resolve() if Path(source, "best").is_dir() else Path(source).resolve()
+        if any(used.is_relative_to(part) for part in parts):
             raise RunError(
-                f"--overwrite_output_dir would delete {source}, from which this run starts or learns: choose another "
+                f"--overwrite_output_dir would replace {source}, from which this run starts or learns: choose another "
                 "--output_dir"
             )
 

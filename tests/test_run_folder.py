@@ -91,7 +91,7 @@ def test_a_run_does_not_overwrite_what_it_learns_from(train, refused, tmp_path, 
     run = tmp_path / "r"
     train("--output_dir", run)
     line = refused("--output_dir", run, "--overwrite_output_dir", flag, run / "best")
-    assert "--overwrite_output_dir would delete" in line and (run / "results.json").exists()
+    assert "--overwrite_output_dir would replace" in line and (run / "results.json").exists()
 
 
 def test_a_folder_that_cannot_be_is_refused_before_the_data_are_read(refused, tmp_path, in_process, toycity):
