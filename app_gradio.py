@@ -25,6 +25,7 @@ from seg_jobs.arguments import AppArguments, answer_early
 
 answer_early(__name__, AppArguments, check_app)
 
+import json
 from collections.abc import Callable
 from concurrent.futures import Future
 from html import escape
@@ -59,7 +60,7 @@ API_EXAMPLE = """from gradio_client import Client, handle_file
 
 client = Client("http://127.0.0.1:7860")  # the address of this page
 photo = handle_file("street.png")
-ids, colours, shares = client.predict(photo, "{name}", [1.0], False, api_name="/segment")
+ids, colours, shares = client.predict(photo, {name}, [1.0], False, api_name="/segment")
 print(ids, shares)"""
 
 
@@ -216,7 +217,7 @@ def about(models: dict[str, Facts]) -> None:
             with gr.Accordion(f"What {name} can and cannot do", open=False):
                 gr.Markdown(facts.limits)
     with gr.Accordion("Use it from Python", open=False):
-        example = API_EXAMPLE.format(name=next(iter(models)))
+        example = API_EXAMPLE.format(name=json.dumps(next(iter(models)), ensure_ascii=False))
         gr.Code(example, language=None, interactive=False, show_label=False, lines=1, wrap_lines=True)
 
 

@@ -80,7 +80,13 @@ def _rewrite(
     written.pix_fmt = "yuv420p"
     written.codec_context.time_base = pictures.time_base
     if sound is not None:
-        copied = result.add_stream_from_template(sound)
+        try:
+            copied = result.add_stream_from_template(sound)
+        except ValueError as error:
+            raise DataError(
+                f"this format cannot hold the video's sound ({sound.codec_context.name}): give an --output that "
+                "ends in .mkv"
+            ) from error
     waiting = []  # sound before the first frame: the file's header needs the size of the frames
     for packet in video.demux(*(stream for stream in (pictures, sound) if stream is not None)):
         if packet.stream is sound:
@@ -91,6 +97,8 @@ def _rewrite(
             for frame in packet.decode():
                 changed = change(upright(frame.to_ndarray(format="rgb24"), frame.rotation))
                 height, width = (side // 2 * 2 for side in changed.shape[:2])
+                if not height or not width:
+                    raise DataError(f"{video.name}: its frames are one pixel high or wide")
                 if not number:
                     written.height, written.width = height, width
                     if ratio := pictures.sample_aspect_ratio:  # pixels that are not square

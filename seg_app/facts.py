@@ -13,6 +13,7 @@ from data_scripts.labels import DataError
 from data_scripts.sources import load_source
 from seg_jobs.model_paths import STREET, default_model, find_model, read_arguments
 from seg_runs.files import read_json
+from seg_runs.state import is_number
 from seg_runs.temperatures import read_temperatures
 
 STREETS = ("cityscapes", "minicity", "camvid", "camvid32", "kitti", "virtual_kitti")  # data sets of streets
@@ -69,10 +70,10 @@ def from_card(folder: Path, dataset: str | None) -> dict[str, str]:
     try:
         card = ModelCard.load(folder / "README.md")
         results = card.data.eval_results or []
-    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):  # no card, or one of another kind
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):  # no card, or another kind
         return facts
     for result in results:
-        if result.metric_type == "mean_iou" and isinstance(result.metric_value, int | float):
+        if result.metric_type == "mean_iou" and is_number(result.metric_value) and 0 <= result.metric_value <= 1:
             name = str(result.dataset_name)  # in a stranger's card it may be a number
             facts["data"] = facts["data"] or (name if name != UNNAMED else "")
             facts["score"] = f"mIoU {result.metric_value:.3f} on its {result.dataset_split or 'validation'} images"
@@ -113,6 +114,9 @@ def models_by_name(given: list[str] | None) -> dict[str, str]:
         parts = path.resolve().parts if path.exists() else path.parts[-2:]
         parts = parts[:-1] if parts[-1] == "best" and len(parts) > 1 else parts
         short = parts[-1] if path.exists() else "/".join(parts)
+        if not path.exists() and model.partition("@")[0].count("/") == 1:  # a hub id; its revision may have slashes
+            short = model
+        short = short.translate(str.maketrans("{}", "()"))  # the server takes braces for files
         numbers = itertools.count(2)
         name = short
         while name in named:

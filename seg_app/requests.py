@@ -129,8 +129,11 @@ class Requests:
         with self._answer_folder() as folder:
             prediction = self._predict(opened, segmenter, views)
             files = write_files(folder, opened, prediction, segmenter.labels)
-        names = segmenter.labels.names
-        return *files, {names[i]: share for i, share in shares_of(prediction.ids).items()}
+        shares = {}
+        for i, share in shares_of(prediction.ids).items():
+            name = segmenter.labels.names[i]  # of a stranger's model, two classes may have one
+            shares[name] = shares.get(name, 0) + share
+        return *files, shares
 
     def _show(
         self, photo: object, names: list, scales: object, flip: object, window: object, calibrated: object

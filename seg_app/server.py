@@ -41,6 +41,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seg_runs.errors import RunError
 
+LONGEST_SILENCE, LONGEST_UPLOAD = 20, 300  # seconds: a few uploads that stall would keep out all others
 KEPT_SECONDS, KEPT_BYTES = 3600, 2 * 10**9  # limits for photos and predictions; the oldest are deleted first
 MAX_CALL = 2**20  # bytes of a request other than an upload
 MOST_VALUES = 7  # that a function of the page takes
@@ -182,6 +183,9 @@ class Gate:
         except TooLarge:
             status = 413
             sentence = f"This is too large: photos may have up to {self.max_upload / 1e6:.0f} MB."
+        except TooSlow:
+            status = 408
+            sentence = "The photo did not arrive in time: try again."
         except ClientDisconnect:
             return None
         except (ValueError, RecursionError) as error:
@@ -202,7 +206,7 @@ class Gate:
         async with self.uploads:
             if await run_in_threadpool(self.make_room) > 2 * KEPT_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            await self.app(scope, limited(receive, self.max_upload + MAX_CALL), send)
+            await self.app(scope, limited(receive, self.max_upload + MAX_CALL, patient=False), send)
 
     def is_open(self, method: str, route: str) -> bool:
         if method == "POST":
@@ -254,13 +258,26 @@ class BadCall(ValueError):
     """A request that neither the page nor a gradio client would send. The message is one sentence."""
 
 
-def limited(receive: Receive, size: int) -> Receive:
-    """Return a `receive` that raises TooLarge after `size` bytes."""
-    taken = 0
+class TooSlow(Exception):
+    """An upload that keeps others waiting."""
+
+
+def limited(receive: Receive, size: int, patient: bool = True) -> Receive:
+    """Return a `receive` that raises TooLarge after `size` bytes.
+
+    Unless `patient`, it raises TooSlow after `LONGEST_SILENCE` without a byte, and after `LONGEST_UPLOAD` in all.
+    """
+    taken, whole = 0, patient
+    deadline = time.monotonic() + LONGEST_UPLOAD
 
     async def receive_some() -> Message:
-        nonlocal taken
-        message = await receive()
+        nonlocal taken, whole
+        try:
+            left = None if whole else min(LONGEST_SILENCE, deadline - time.monotonic())
+            message = await asyncio.wait_for(receive(), left)
+        except TimeoutError as error:
+            raise TooSlow from error
+        whole = whole or not message.get("more_body", False)
         taken += len(message.get("body", b""))
         if taken > size:
             raise TooLarge

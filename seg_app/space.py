@@ -13,23 +13,11 @@ import gradio
 import yaml
 
 from seg_jobs.model_paths import HERE, STREET, find_model
+from seg_runs.best_model import OF_A_MODEL
 from seg_runs.errors import RunError
 from seg_runs.files import current_umask, discard, replace_folder, writing
 
 PACKAGES = ("data_scripts", "metrics", "seg_app", "seg_jobs", "seg_models", "seg_runs")
-OF_A_MODEL = (  # not *.json: predictions may lie beside the model
-    "*.safetensors",
-    "model.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "training.json",
-    "calibration.json",
-    "checksums.json",
-    "*.py",
-    "README.md",
-)
 MADE_BY = "Made by app_gradio.py --export_space."  # in the card: such a folder may be replaced
 APP = '''"""Start the app with the model beside this file."""
 

@@ -37,7 +37,7 @@ from seg_runs.launch import make_accelerator
 from seg_runs.lineage import may_have_seen, sources_note, sources_that_may_have_seen
 from seg_runs.processes import say
 from seg_runs.run_folder import refuse_impossible
-from seg_runs.temperatures import stored_temperature
+from seg_runs.temperatures import read_temperatures, stored_temperature
 
 from .arguments import PredictArguments
 from .model_paths import find_model, note_on_default, read_arguments
@@ -141,6 +141,8 @@ def open_job(args: PredictArguments) -> PredictionJob:
     if not wanted.model_name_or_path and (note := note_on_default()):
         say(accelerator, note)
     refuse_calibration(wanted, args.images, len(models))
+    if wanted.calibrate:
+        read_temperatures(first.folder)  # refuses a damaged file
     dataset, labels = label_set(first.model, first.folder, dataset_of(args.images, first))
     output = output_folder(wanted, models)
     if wanted.output_dir:
@@ -291,7 +293,7 @@ def turns_photos(trained: Trained) -> bool:
     Splits of a data set are resized as in training, so that their scores are those of its validation. A model that
     trained on images squeezed to one size (`--train_size`) sees photos in that way too.
     """
-    return not trained.arguments.get("train_size")
+    return not (trained.arguments.get("train_size") or getattr(trained.model.config, "train_size", None))
 
 
 def settings_of(options: ViewOptions, views: Views, models: Sequence[Trained], precision: str) -> dict:

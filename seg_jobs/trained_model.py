@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from evaluate import EvaluationModule
 
 METRIC = HERE / "metrics" / "mean_iou"
+MOST_CLASSES = 256  # ids are bytes
 LARGEST = 2**16  # largest number in a configuration: a damaged one must not make the network fill all memory
 
 
@@ -105,6 +106,8 @@ def check_configuration(config: dict) -> None:
     names = config.get("id2label")
     if names is not None and not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
         raise RunError(f"config.json: id2label is {names!r:.80}")
+    if names is not None and len(names) > MOST_CLASSES:
+        raise RunError(f"config.json: it has {len(names)} classes, and at most {MOST_CLASSES} are possible")
     if names is not None and sorted(names) != sorted(map(str, range(len(names)))):
         raise RunError("config.json: id2label does not number the classes from 0")
     for key, value in config.items():

@@ -301,6 +301,8 @@ def provenance(
         "select": args.run.select,
         "seed": args.run.seed,
     }
+    if args.data.train_size:
+        entries["train_size"] = list(args.data.train_size)
     return entries | {key: found for key, found in sources.items() if found}
 
 

@@ -133,6 +133,9 @@ def check_arguments(args: argparse.Namespace) -> tuple[Path, str, tuple[int, int
 
 def check_photo_flags(args: argparse.Namespace) -> None:
     """Raise RunError for flags about photos that would have no effect, or a number that is out of range."""
+    for flag in ("calibration_images", "dataset_path"):
+        if getattr(args, flag) == "":  # most often a shell's variable that is not set
+            raise RunError(f"--{flag} is empty: leave it out, or give it a value")
     if args.calibration_images is not None and args.dataset_path is not None:
         raise RunError("--calibration_images and --dataset_path exclude each other: leave out one of them")
     if args.calibration_count is not None:

@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 
 BEST_IS_WHOLE = Lock()  # keeps training from replacing best/ while a background upload copies it
 
+OF_A_MODEL = (  # files; not *.json: predictions may lie beside the model
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "training.json",
+    "calibration.json",
+    "checksums.json",
+    "*.py",
+    "README.md",
+)
+
 
 def restore_best(run: Path) -> None:
     """Restore best/ if the run was killed between the two renames that replace it."""

@@ -10,6 +10,7 @@ Everything comes from files, so the card can be written again when the model get
 
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -266,7 +267,7 @@ def data_section(config: dict, note: dict[str, Any]) -> str:
     title = f"[{note['title']}]({note['link']})" if note["link"] else note["title"]
     trained_on, images = config.get("trained_on", "train"), config.get("train_images")
     number = f", {images} images," if images else ""
-    classes = ", ".join(name for _, name in sorted(config["id2label"].items(), key=lambda item: int(item[0])))
+    classes = ", ".join(cell(name) for _, name in sorted(config["id2label"].items(), key=lambda item: int(item[0])))
     without = f" without the images of fold {config['fold']}" if config.get("fold") else ""
     without += split_sizes(config.get("training_data", {}), config.get("val_share"))
     return (
@@ -324,8 +325,8 @@ def score_section(config: dict, record: dict, note: dict[str, Any], pictures: di
 
 
 def cell(text: str) -> str:
-    """Return text for a cell of a Markdown table."""
-    return text.replace("|", "\\|")
+    """Return text for Markdown, in which nothing is markup, nor the end of a table's cell."""
+    return re.sub(r"([|<\[\]`*])", r"\\\1", text)
 
 
 def number(value: float | None) -> str:
@@ -356,8 +357,8 @@ def limits_section(scores: dict | None, note: dict[str, Any]) -> str:
     )
     if scores:
         known = sorted((iou, name) for name, iou in scores["iou"].items() if iou is not None)
-        weak = [f"{name} ({iou:.2f})" for iou, name in known[:5] if iou < 0.5]
+        weak = [f"{cell(name)} ({iou:.2f})" for iou, name in known[:5] if iou < 0.5]
         lines += f" Its lowest IoU{'s' * (len(weak) > 1)}: {', '.join(weak)}." if weak else ""
-        absent = [name for name, iou in scores["iou"].items() if iou is None]
+        absent = [cell(name) for name, iou in scores["iou"].items() if iou is None]
         lines += f" Not validated, because the images show none: {', '.join(absent)}." if absent else ""
     return lines

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .best_model import OF_A_MODEL
 from .errors import RunError, one_line_errors
 from .files import CHECKSUMS, damage, read_json, replace_folder, write_checksums, write_json, writing
 from .lock import locked
@@ -40,6 +41,8 @@ def _compact(run: Path, destination: Path, held: ExitStack) -> str:
         raise RunError(f"{run} is neither a run folder with best/ nor a saved model")
     if destination.exists():
         raise RunError(f"{destination} exists already: delete it or choose another folder")
+    if destination.resolve().is_relative_to(source.resolve()):
+        raise RunError(f"{destination} lies in the model's own folder: choose another folder")
     owner = run if (run / "args.yaml").is_file() else run.absolute().parent
     if (owner / "args.yaml").is_file():  # a run that is training could replace best/ meanwhile
         held.enter_context(locked(owner, "run"))
@@ -56,8 +59,10 @@ def _compact(run: Path, destination: Path, held: ExitStack) -> str:
     kept = [name for name, tensor in halves.items() if tensor.dtype == torch.float32]
     with writing(destination), removed_on_error(temporary):
         shutil.rmtree(temporary, ignore_errors=True)
-        rest = shutil.ignore_patterns(WEIGHTS, CHECKSUMS)
-        shutil.copytree(source, temporary, ignore=rest, copy_function=shutil.copyfile)
+        temporary.mkdir()
+        for path in {path for pattern in OF_A_MODEL for path in source.glob(pattern)}:
+            if path.name not in (WEIGHTS, CHECKSUMS):
+                shutil.copyfile(path, temporary / path.name)
         save_file(halves, temporary / WEIGHTS, metadata={"format": "pt"})
         write_json(temporary / "config.json", config | {"dtype": "float32"})
         write_checksums(temporary, [WEIGHTS])

@@ -127,7 +127,11 @@ class Predictions:
 
 
 def _shares(names: Sequence[str], pixels: np.ndarray) -> dict[str, float]:
-    return {name: float(count) for name, count in zip(names, pixels / max(1, pixels.sum()), strict=True) if count}
+    shares = {}
+    for name, share in zip(names, pixels / max(1, pixels.sum()), strict=True):
+        if share:
+            shares[name] = shares.get(name, 0.0) + float(share)  # two classes of a stranger's model may have one name
+    return shares
 
 
 @contextmanager

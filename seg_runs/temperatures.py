@@ -37,7 +37,7 @@ def store_temperature(folder: Path, settings: dict, entry: dict) -> Path:
 def read_temperatures(folder: Path) -> list[dict]:
     """Return the entries of the file, [] if there is none. Raises RunError if it is not valid."""
     path = folder / FILE
-    if not path.is_file():
+    if not path.exists():
         return []
     entries = read_json(path).get("temperatures")
     if not isinstance(entries, list) or not all(map(is_entry, entries)):

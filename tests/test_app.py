@@ -242,6 +242,19 @@ def test_the_card_of_a_stranger_may_name_its_data_by_a_number(saved):
     assert facts["data"] == "5" and facts["score"].startswith("mIoU 0.500")
 
 
+@pytest.mark.parametrize("value", ["1" + 400 * "0", ".nan", "-1", "2", "true"])
+def test_a_score_of_a_stranger_that_is_none_is_not_shown(saved, value):
+    result = f"{{task: {{type: x}}, dataset: {{type: a, name: b}}, metrics: [{{type: mean_iou, value: {value}}}]}}"
+    (saved / "README.md").write_text(f"---\nmodel-index: [{{name: x, results: [{result}]}}]\n---\n")
+    assert from_card(saved, "folder")["score"] == ""
+
+
+def test_names_of_models_on_the_hub_and_with_braces(tmp_path):
+    (tmp_path / "{run}").mkdir()
+    given = ["USER/NAME@refs/pr/1", "USER/NAME", str(tmp_path / "{run}")]
+    assert list(models_by_name(given)) == ["USER/NAME@refs/pr/1", "USER/NAME", "(run)"]
+
+
 def test_models_of_one_name_are_numbered(tmp_path):
     runs = [tmp_path / name / "x" / "R" for name in "abc"]
     for run in runs:

@@ -588,6 +588,37 @@ def test_an_upload_without_room_is_refused(status):
     assert status("POST", "/gradio_api/upload", taken=2 * KEPT_BYTES + 1) == 507
 
 
+def test_an_upload_that_stalls_makes_room(tmp_path, monkeypatch):
+    """After its last byte, it may take its time."""
+    from seg_app import server
+
+    monkeypatch.setattr(server, "LONGEST_SILENCE", 0.05)
+
+    async def read_all(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await asyncio.sleep(0.1)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    def answer(stalls):
+        sent = []
+
+        async def receive():
+            if stalls:
+                await asyncio.sleep(60)
+            return {"type": "http.request", "body": b"x", "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        gate = server.Gate(read_all, tmp_path, {}, 10**6, make_room=lambda: 0)
+        scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "root_path": "", "headers": []}
+        asyncio.run(gate(scope, receive, send))
+        return sent[0]["status"]
+
+    assert (answer(stalls=True), answer(stalls=False)) == (408, 200)
+
+
 def test_with_auth_nothing_is_open_without_the_password(model_folder, tmp_path):
     running = App(model_folder, tmp_path, "--auth", "ann:pass:word", "bob:x")
     try:

@@ -1,6 +1,7 @@
 """A copy in half precision has half the size and the same predictions, and keeps what float16 cannot hold."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -40,6 +41,20 @@ def test_the_copy_is_half_the_size_and_predicts_the_same(saved, tmp_path):
     with torch.no_grad():
         first, second = (model.eval()(pixels).logits for model in (one, two))
     torch.testing.assert_close(first, second, rtol=1e-2, atol=1e-2 * float(first.std()))
+
+
+def test_predictions_beside_the_model_are_not_copied(saved, tmp_path):
+    model = shutil.copytree(saved, tmp_path / "model")
+    for name in ("results_color_photos/secret.png", "scores_val.json", ".predicting_val.json"):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text("{}")
+    compact(model, tmp_path / "copy")
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {
+        *(path.name for path in saved.iterdir()),
+        "checksums.json",
+    }
+    with pytest.raises(RunError, match="lies in the model's own folder"):
+        compact(model, model / "half")
 
 
 def test_what_float16_cannot_hold_stays_as_it_is(saved, tmp_path):

@@ -27,6 +27,7 @@ from seg_models.export_graph import GridAverages, PhotoGraph, least_side, shrink
 from seg_models.export_onnx import to_onnx
 from seg_models.exported import open_exported, save_onnx, save_openvino, save_torch
 from seg_models.models import build_model
+from seg_models.names import NORMS
 from seg_models.predictor import Predictor
 from seg_models.views import Views
 
@@ -44,10 +45,10 @@ def photo(size, seed=0):
 
 
 @torch.no_grad()
-def network(name, names=tuple("abcde"), dataset=None):
+def network(name, names=tuple("abcde"), dataset=None, norm="batch"):
     """Return a network with random weights whose classes differ over the image, as those of a trained one do."""
     torch.manual_seed(0)
-    model = build_model(name, "batch", dict(enumerate(names)), dataset).eval()
+    model = build_model(name, norm, dict(enumerate(names)), dataset).eval()
     last = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == len(names)][-1]
     nn.init.normal_(last.weight)
     logits = Predictor(model, MEAN, STD)(torch.from_numpy(photo((97, 131))[0]).permute(2, 0, 1))
@@ -89,6 +90,13 @@ def test_a_network_exports_for_any_size(name, tmp_path):
 @pytest.mark.parametrize("name", ONE_SIZE)
 def test_a_network_exports_for_one_size(name, tmp_path):
     export_all(network(name), tmp_path, fixed=(96, 128))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "batch"])
+def test_a_network_of_every_norm_exports(norm, tmp_path):
+    fixed = (96, 128) if norm == "instance" else None  # torch.export binds the sizes of instance norm's maps
+    export_all(network("streetnet", norm=norm), tmp_path, fixed)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from seg_models.calibration import at_temperature, confidence, entropy, fit_temp
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
 from seg_runs.errors import RunError
+from seg_runs.predictions import _shares
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +132,14 @@ def test_an_upright_photo_is_seen_at_the_turned_size(models, in_process, tmp_pat
         assert np.array_equal(found[f"{name}.png"], expected[f"{name}.png"])
 
 
-@pytest.mark.parametrize("arguments, turned", [({}, True), ({"train_size": [9, 9]}, False)])
-def test_models_that_trained_on_squeezed_images_see_photos_so(arguments, turned):
-    assert turns_photos(Trained(None, None, None, None, arguments)) == turned
+SQUEEZED = {"train_size": [9, 9]}
+
+
+@pytest.mark.parametrize("arguments, config, turned", [({}, {}, True), (SQUEEZED, {}, False), ({}, SQUEEZED, False)])
+def test_models_that_trained_on_squeezed_images_see_photos_so(arguments, config, turned):
+    """A copy of best/ has no args.yaml beside it: config.json says it too."""
+    model = SimpleNamespace(config=SimpleNamespace(**config))
+    assert turns_photos(Trained(None, None, model, None, arguments)) == turned
 
 
 def test_windows_crf_and_ensembles_are_recorded_and_change_the_prediction(predict, models):
@@ -225,6 +232,16 @@ def test_models_of_other_classes_are_no_ensemble(predict, models, tmp_path, caps
 
 
 # models of other projects
+
+
+def test_shares_of_classes_of_one_name_are_added():
+    assert _shares(["screen", "wall", "screen"], np.array([1, 1, 2])) == {"screen": 0.75, "wall": 0.25}
+
+
+def test_more_classes_than_a_byte_counts_are_refused(tmp_path):
+    build_model("streetnet", "batch", {i: f"c{i}" for i in range(257)}).save_pretrained(tmp_path)
+    with pytest.raises(RunError, match="it has 257 classes, and at most 256 are possible"):
+        load_model(tmp_path)
 
 
 FACE = ["skin", "nose", *(f"part {number}" for number in range(17))]  # as many classes as MiniCity

@@ -20,7 +20,7 @@ def make_video(path, size=(48, 64), sound=True, ratio=1):
         pictures.height, pictures.width = size
         pictures.pix_fmt, pictures.codec_context.time_base = "yuv420p", Fraction(1, 10)
         pictures.codec_context.sample_aspect_ratio = Fraction(ratio)
-        tone = video.add_stream("aac", rate=8000, layout="mono") if sound else None
+        tone = video.add_stream("aac" if sound is True else sound, rate=8000, layout="mono") if sound else None
         for number, time in enumerate(TIMES):
             frame = np.zeros((*size, 3), np.uint8)
             frame[:, : size[1] // 2] = 40 * number
@@ -36,6 +36,20 @@ def make_video(path, size=(48, 64), sound=True, ratio=1):
             video.mux(tone.encode(samples))
             video.mux(tone.encode())
     return path
+
+
+@pytest.mark.parametrize(("name", "codec"), [("x.avi", "libopus"), ("x.m4v", "mp3")])
+def test_sound_that_the_format_cannot_hold_is_one_line(tmp_path, name, codec):
+    source = make_video(tmp_path / "source.mkv", sound=codec)
+    with pytest.raises(DataError, match=r"cannot hold the video's sound \(.*\): give an --output that ends in .mkv"):
+        list(rewrite(source, tmp_path / name, lambda frame: frame))
+    list(rewrite(source, tmp_path / "x.mkv", lambda frame: frame))
+
+
+def test_frames_of_one_pixel_are_one_line(tmp_path):
+    source = make_video(tmp_path / "source.mkv")
+    with pytest.raises(DataError, match="its frames are one pixel high or wide"):
+        list(rewrite(source, tmp_path / "x.mkv", lambda frame: frame[:1]))
 
 
 def frames_of(path):
