@@ -16,15 +16,18 @@ if len(sys.argv) != 4:
 model, photo, target = sys.argv[1:]
 for path in (model, photo):
     if not Path(path).is_file():
-        sys.exit(f"{path} does not exist")
-session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-facts = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
+        sys.exit(f"{path} is not a file")
+try:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    facts = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
+except Exception as error:  # onnxruntime has kinds of its own
+    sys.exit(f"cannot read {model}: {error}")
 try:
     opened = Image.open(photo, formats=["JPEG", "PNG", "WEBP"])
     if opened.mode.startswith("I"):  # pillow would turn all but the darkest pixels white
         sys.exit(f"{photo} has 16 bits a pixel: save it with 8")
     image = ImageOps.exif_transpose(opened).convert("RGB")
-except OSError as error:
+except (OSError, ValueError, Image.DecompressionBombError) as error:
     sys.exit(f"cannot read {photo} ({error}): give a JPEG, PNG or WebP")
 height, width = facts["input"]["shape"][1:3]  # numbers in a file for one size, else "H" and "W"
 resized = image.resize((width, height)) if facts["sides"] is None else image

@@ -42,6 +42,7 @@ def export_space(destination: Path, model: str | None) -> None:
     _, folder = find_model(model)
     if not any(folder.glob("*.safetensors")):
         raise RunError(f"--export_space: {folder} has no weights as .safetensors: save the model with save_pretrained")
+    destination = destination.resolve()  # a link stays a link
     with writing(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))

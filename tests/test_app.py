@@ -498,6 +498,14 @@ def test_a_space_runs_from_its_folder_alone(trained, photos, tmp_path):
         process.wait()
 
 
+def test_a_link_to_a_space_stays_a_link(saved, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for _ in range(2):
+        export_space(tmp_path / "link", str(saved))
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "app.py").is_file()
+
+
 def test_a_space_replaces_no_other_folder(trained, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_text("my notes")

@@ -198,8 +198,8 @@ def photos_of_all_kinds(photo):
     Path("cut.png").write_bytes(photo.read_bytes()[:2000])
     Path("text.png").write_text("no photo")
     for words, line in (
-        (("net.onnx", "nothing.png"), "nothing.png does not exist"),
-        (("nothing.onnx", "grey.png"), "nothing.onnx does not exist"),
+        (("net.onnx", "nothing.png"), "nothing.png is not a file"),
+        (("nothing.onnx", "grey.png"), "nothing.onnx is not a file"),
         (("net.onnx", "cut.png"), r"cannot read cut.png \(.*\): give a JPEG, PNG or WebP"),
         (("net.onnx", "text.png"), r"cannot read text.png \(.*\): give a JPEG, PNG or WebP"),
     ):
