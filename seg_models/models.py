@@ -4,6 +4,7 @@ Import this module before you load a saved network. `catalog.MODELS` lists the n
 of `parts.DECODERS` with any encoder, such as unet_convnext_tiny.
 """
 
+import re
 from difflib import get_close_matches
 from typing import Any
 
@@ -37,8 +38,8 @@ def find_model(name: str) -> tuple[Model, str | None]:
     """Return the entry of `MODELS` for `name`, in upper or lower case, and the encoder that the name adds, or None.
 
     unet_convnext_tiny gives the first entry with the decoder unet, and convnext_tiny. A decoder without an entry gets
-    the training defaults `SGD`. The names of HRNets are those of their encoders. Raises ModelError with the list of
-    names if `name` is unknown.
+    the training defaults `SGD`. hrnet_w32 is the encoder's name. Raises ModelError with the list of names if `name` is
+    unknown.
     """
     lower = name.lower()
     if lower in MODELS:
@@ -47,7 +48,7 @@ def find_model(name: str) -> tuple[Model, str | None]:
         encoder = lower.removeprefix(f"{decoder}_")
         if encoder in (lower, ""):
             continue
-        if decoder == "hrnet" and not encoder.startswith("hrnet"):
+        if decoder == "hrnet" and re.match(r"w\d", encoder):
             encoder = lower
         entries = (model for model in MODELS.values() if model.config.get("decoder") == decoder)
         entry = next(entries, None)

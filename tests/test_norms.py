@@ -19,7 +19,7 @@ from seg_models.catalog import MODELS
 from seg_models.deeplabv3 import DeepLabV3Head
 from seg_models.models import build_model
 from seg_models.names import NORMS
-from seg_models.norms import EvoNormB0, EvoNormS0, InstanceNorm, norm_layer, num_groups
+from seg_models.norms import EvoNormB0, EvoNormS0, GroupNorm, InstanceNorm, norm_layer, num_groups
 from seg_models.parts import OTHER_ENCODERS
 from seg_models.resnet import LAYERS as RESNETS
 from seg_models.resnet import BasicBlock, Bottleneck
@@ -27,7 +27,7 @@ from seg_models.short_heads import lengthen_heads
 
 ID2LABEL = {i: f"class {i}" for i in range(5)}
 EVO = {"evo": EvoNormS0, "evo_b0": EvoNormB0}
-LAYERS = {"batch": nn.BatchNorm2d, "instance": InstanceNorm, "group": nn.GroupNorm, **EVO}
+LAYERS = {"batch": nn.BatchNorm2d, "instance": InstanceNorm, "group": GroupNorm, **EVO}
 
 # SegFormer has layer norms too, and timm's encoders keep their own norms.
 OURS = [name for name, model in MODELS.items() if model.config.get("encoder") in {*RESNETS, *OTHER_ENCODERS}]
