@@ -72,7 +72,7 @@ def predict(args: PredictArguments) -> None:
                 report_scores(job, name, scores)
             on_first_process(accelerator, write_summaries, job, split, folder)
             say(accelerator, "\n".join(f"{kind}: {path}" for kind, path in folder.folders.items()), flush=True)
-            if args.results.zip and not unread:
+            if job.zip and not unread:
                 path = on_first_process(accelerator, write_submission, split, scoring.labels, folder.folders["ids"])
                 say(accelerator, f"for the server: {path}", flush=True)
         for folder in finished:
