@@ -30,6 +30,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.flags import PRECISIONS, count  # noqa: E402
 from data_scripts.fold_files import Division, load_data  # noqa: E402
 from data_scripts.reader import read_label  # noqa: E402
 from metrics.intervals import bootstrap_mean_iou, image_counts, interval, mean_iou  # noqa: E402
@@ -45,8 +46,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the run folders")
     parser.add_argument("--only", nargs="+", metavar="RUN", help="train only the baseline and these runs")
     parser.add_argument("--seed", type=int, default=0, help="seed of the runs that set none")
-    parser.add_argument("--jobs", type=int, default=1, help="parallel runs; if several, each writes a log file")
-    parser.add_argument("--mixed_precision", default="no", help="bf16 on hardware that supports it")
+    parser.add_argument("--jobs", type=count, default=1, help="parallel runs; if several, each writes a log file")
+    parser.add_argument("--mixed_precision", choices=PRECISIONS, default="no")
     parser.add_argument("--table", action="store_true", help="do not train; print the table of the complete runs")
     parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="flags of train_seg.py; must come last")
     args = parser.parse_args()
@@ -137,7 +138,7 @@ def train(folder: Path, flags: dict, args: argparse.Namespace) -> None:
 
 
 def launch(script: str, *flags, precision: str, log: Path | None = None, threads: int | None = None) -> None:
-    """Run a script in a separate process. Its output goes to the file `log`, if given.
+    """Run a script in a separate process. If it fails, this program ends too. Output goes to the file `log`, if given.
 
     threads  limit on its threads, if any; parallel runs with more threads than there are cores slow each other down
     """
@@ -147,7 +148,9 @@ def launch(script: str, *flags, precision: str, log: Path | None = None, threads
         log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") if log else nullcontext() as output:
         limit = {"OMP_THREAD_LIMIT": str(threads)} if threads else {}
-        subprocess.run(command, check=True, env=os.environ | limit, stdout=output, stderr=output)
+        result = subprocess.run(command, env=os.environ | limit, stdout=output, stderr=output)
+    if result.returncode:
+        sys.exit(f"{script} failed: {log} says why" if log else 1)
 
 
 def print_table(folders: dict[str, Path], args: argparse.Namespace) -> None:

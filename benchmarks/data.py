@@ -26,6 +26,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import torch
 from datasets import Dataset
+from flags import count
 from timing import milliseconds, one_core, row
 
 from data_scripts.arguments import AugmentOptions
@@ -228,7 +229,7 @@ PARTS = {"mixing": mixing, "loader": loader}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--images", type=int, default=16, help="number of ToyCity images, 1024x2048")
+    parser.add_argument("--images", type=count, default=16, help="number of ToyCity images, 1024x2048")
     args = parser.parse_args()
     one_core()
     with tempfile.TemporaryDirectory() as folder:

@@ -10,21 +10,27 @@ import argparse
 import json
 from pathlib import Path
 
-FOLDS = Path(__file__).resolve().parent.parent / "recipes" / "camvid_folds.json"
+from flags import FOLDS, count, existing_folder
+
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="folder with train, trainannot, val and valannot")
+    parser.add_argument("source", type=existing_folder, help="folder with train, trainannot, val and valannot")
     parser.add_argument("out", type=Path, help="a new folder")
-    parser.add_argument("--images", type=int, default=50)
-    parser.add_argument("--fold", default="T")
+    parser.add_argument("--images", type=count, default=50)
+    parser.add_argument("--fold", choices=FOLDS, default="T")
     args = parser.parse_args()
-    fold = json.loads(FOLDS.read_text())[args.fold]
+    fold = json.loads((RECIPES / "camvid_folds.json").read_text())[args.fold]
     images = {path.stem: path.resolve() for path in (args.source / "train").glob("*.png")}
+    if missing := set(fold) - images.keys():
+        parser.error(f"{args.source / 'train'} lacks {min(missing)}.png of fold {args.fold}: is it CamVid?")
     others = sorted(images.keys() - fold)
     if not 1 <= args.images <= len(others):
         parser.error(f"--images must be between 1 and {len(others)}, the images outside fold {args.fold}")
+    if args.out.exists():
+        parser.error(f"{args.out} exists: name a new folder")
     chosen = [others[i * len(others) // args.images] for i in range(args.images)]
     for folder in ("train", "trainannot"):
         (args.out / folder).mkdir(parents=True)

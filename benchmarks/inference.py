@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
+from flags import count
 from timing import median_of
 
 from seg_jobs.export_checks import Photos, classes_of, find_photos, mean_iou, resized
@@ -46,10 +47,10 @@ def main() -> None:
     parser.add_argument("--model", default=str(SHIPPED), help="default: the network that ships")
     parser.add_argument("--dataset_path", required=True, help="the model's data set")
     parser.add_argument("--files", type=Path, default=Path("exported"), help="folder of the exported files")
-    parser.add_argument("--size", type=int, nargs=2, action="append", metavar=("H", "W"), help="may be repeated")
-    parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--calls", type=int, default=3, help="timed calls of each way in a round")
+    parser.add_argument("--size", type=count, nargs=2, action="append", metavar=("H", "W"), help="may be repeated")
+    parser.add_argument("--cores", type=count, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=count, default=9)
+    parser.add_argument("--calls", type=count, default=3, help="timed calls of each way in a round")
     parser.add_argument(
         "--cpu_seconds",
         action="store_true",
@@ -60,7 +61,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.cpu_seconds and max(args.cores) > 1:
         parser.error("--cpu_seconds needs --cores 1: threads that wait for each other count too")
-    if min(args.cores) < 1 or max(args.cores) > available_cores():
+    if max(args.cores) > available_cores():
         parser.error(f"--cores must be from 1 to {available_cores()} on this machine")
     args.size = args.size or [[360, 480], [512, 1024]]
     if args.in_process:

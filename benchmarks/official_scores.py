@@ -18,6 +18,7 @@ from types import ModuleType
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+from flags import count, existing_folder
 from PIL import Image
 from timing import median_of, one_core
 
@@ -32,9 +33,9 @@ FIGURES = ("classScores", "classInstScores", "categoryScores", "categoryInstScor
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, help="folder of Cityscapes or MiniCity (default: ToyCity is drawn)")
+    parser.add_argument("--folder", type=existing_folder, help="Cityscapes or MiniCity (default: ToyCity is drawn)")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=count, default=9)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder
@@ -42,6 +43,8 @@ def main() -> None:
             folder = Path(temporary) / "toycity"
             write_toycity(folder, train=4, val=1, test=1, size=(1024, 2048), seed=0)
         labels = sorted((folder / "gtFine" / args.split).rglob("*_labelIds.png"))
+        if not labels:
+            parser.error(f"there is no *_labelIds.png in {folder / 'gtFine' / args.split}")
         predictions = [Path(temporary) / f"{number}.png" for number in range(len(labels))]
         for label, prediction in zip(labels, predictions, strict=True):
             Image.fromarray(np.roll(np.asarray(Image.open(label)), 9, (0, 1))).save(prediction)

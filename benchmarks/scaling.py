@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
 import torch
+from flags import count, positive
 from timing import row
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
@@ -167,11 +168,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("table", "measure"))
     parser.add_argument("--model", default="streetnet", choices=MODELS)
-    parser.add_argument("--crop_size", type=int, nargs=2, default=(180, 240), metavar=("H", "W"))
-    parser.add_argument("--images", type=int, default=4, help="crops of a process in a step")
-    parser.add_argument("--ms", type=float, default=0.8, help="milliseconds of one GPU per crop")
-    parser.add_argument("--gigabytes", type=float, default=10.0, help="per second, between two neighbours")
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--crop_size", type=count, nargs=2, default=(180, 240), metavar=("H", "W"))
+    parser.add_argument("--images", type=count, default=4, help="crops of a process in a step")
+    parser.add_argument("--ms", type=positive, default=0.8, help="milliseconds of one GPU per crop")
+    parser.add_argument("--gigabytes", type=positive, default=10.0, help="per second, between two neighbours")
+    parser.add_argument("--repeats", type=count, default=20)
     parser.add_argument("--port", type=int, default=29517)
     args = parser.parse_args()
     args.crop_size = tuple(args.crop_size)

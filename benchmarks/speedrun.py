@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from ablation import ROOT, launch, validation_counts
 
+from benchmarks.flags import FOLDS, PRECISIONS, existing_folder, positive
 from metrics.intervals import bootstrap_mean_iou, interval, mean_iou
 from seg_runs.epoch_rows import read_rows
 
@@ -34,14 +35,16 @@ SHORT, LONG = 4, 14  # steps of the two timed runs
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset_path", required=True, help="folder of CamVid")
+    parser.add_argument("--dataset_path", type=existing_folder, required=True, help="CamVid")
     parser.add_argument("--out", type=Path, required=True, help="folder for the run folders")
-    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--minutes", type=positive, required=True)
     parser.add_argument(
-        "--fold", help="fold of recipes/camvid_folds.json to validate on (default: CamVid's validation split)"
+        "--fold",
+        choices=FOLDS,
+        help="validate on a fold of recipes/camvid_folds.json (default: on val)",
     )
     parser.add_argument("--only", nargs="+", choices=["ours", *PEERS])
-    parser.add_argument("--mixed_precision", default="no", help="bf16 on a CPU that has the instructions")
+    parser.add_argument("--mixed_precision", choices=PRECISIONS, default="no")
     args = parser.parse_args()
     common = ["--dataset", "camvid", "--select", "last", "--num_workers", "1"]
     runs = {"ours": [ROOT / "recipes" / "camvid_speedrun.yaml"]}

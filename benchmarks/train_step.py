@@ -42,6 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
 
 import torch
+from flags import count
 from timing import median_of, row, seconds, times
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
@@ -317,7 +318,7 @@ def main() -> None:
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--dataset", default="camvid")
     parser.add_argument("--dataset_path")
-    parser.add_argument("--repeats", type=int, default=12)
+    parser.add_argument("--repeats", type=count, default=12)
     parser.add_argument("--models", nargs="+", metavar="MODEL", choices=MODELS, help="networks of compiled")
     parser.add_argument("--default_malloc", action="store_true", help="keep glibc's malloc settings")
     args = parser.parse_args()

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import torch.nn.functional as F
 
+from benchmarks.flags import PRECISIONS, count
 from seg_jobs.model_paths import SHIPPED
 from seg_jobs.trained_model import load_model
 from seg_models.models import build_model
@@ -37,9 +38,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, nargs=2, default=[256, 512], metavar=("H", "W"))
-    parser.add_argument("--mixed_precision", default="no", help="of Predictor; bf16 on a CPU that has the instructions")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--size", type=count, nargs=2, default=[256, 512], metavar=("H", "W"))
+    parser.add_argument("--mixed_precision", choices=PRECISIONS, default="no", help="of Predictor")
+    parser.add_argument("--repeats", type=count, default=3)
     parser.add_argument("--only", choices=["loop", "predictor"], help="time one of both, and print its peak of memory")
     args = parser.parse_args()
     os.environ["ACCELERATE_MIXED_PRECISION"] = args.mixed_precision

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -114,6 +116,7 @@ def test_several_jobs_print_into_a_file_each(run, tmp_path, monkeypatch, capsys)
     def run_command(command, stdout, env, **_):
         launched.append((command, stdout.name))
         limits.append(env["OMP_THREAD_LIMIT"])
+        return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(ablation.subprocess, "run", run_command)
     monkeypatch.setattr(ablation, "available_cores", lambda: 7)
@@ -125,3 +128,12 @@ def test_several_jobs_print_into_a_file_each(run, tmp_path, monkeypatch, capsys)
     assert all(command[command.index("--max_train_steps") + 1] == "1" for command, _ in trainings)
     assert len(launched) == 4 and set(limits) == {"3"}  # threads of each; both share the cores
     assert "nothing to compare with" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("log", "said"), [(None, 1), (Path("a.log"), "train_seg.py failed: a.log says why")])
+def test_a_run_that_fails_ends_the_program_without_a_traceback(monkeypatch, tmp_path, log, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ablation.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
+    with pytest.raises(SystemExit) as ended:
+        ablation.launch("train_seg.py", precision="no", log=log)
+    assert ended.value.code == said
