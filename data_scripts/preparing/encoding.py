@@ -247,7 +247,7 @@ def _starts_at_one(names: dict[int, str], values: list[int]) -> bool:
 
 
 def _number(values: list[int], names: dict[int, str]) -> dict[int, int]:
-    """Return new ids, from 0 (or from 1 if no value is 0), in the order of the values."""
+    """Return new ids from 0 on, in the order of values and names, or of the values alone if the names are too many."""
     wanted = sorted({*values, *names})
     if len(wanted) > MOST_CLASSES:
         wanted = values
