@@ -84,7 +84,7 @@ def predict(args: PredictArguments) -> None:
 def report_scores(job: PredictionJob, name: str, scores: dict) -> None:
     """Print the scores of the split `name`, and write them to its JSON file."""
     notes = (
-        note_on_scores(trained.model.config.to_dict(), job.scored, name, job.images.fold) for trained in job.models
+        note_on_scores(trained.model.config.to_dict(), job.scored, name, job.images.held_out) for trained in job.models
     )
     for note in dict.fromkeys(filter(None, notes)):
         print(f"note: {note}")

@@ -7,6 +7,7 @@ A folds file is JSON. It maps the name of each fold to the names of the images t
 `--folds FILE --fold T` validates on the images of T and trains on the others.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,18 @@ class Division:
             return None
         is_own = source_of(dataset).labels is None
         return VAL_SHARE if self.val_share is None and is_own else self.val_share
+
+    def held_out(self, dataset: str, data: DatasetDict, parts: DatasetDict) -> str | None:
+        """Return a digest of the names of the images that `divided` took out of training, or None if it took none.
+
+        Models with the same digest were trained without the same images.
+
+        data   the splits before the division
+        parts  the splits after it
+        """
+        if self.fold is None and self.share_of(dataset, data) is None:
+            return None
+        return hashlib.sha256("\n".join(sorted(parts["validation"]["name"])).encode()).hexdigest()[:16]
 
 
 def load_data(

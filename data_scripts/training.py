@@ -44,22 +44,27 @@ class TrainingData:
     counts: np.ndarray
 
 
-def load_training_data(options: DataOptions) -> tuple[DatasetDict, Scoring, float | None]:
-    """Return the splits of a run, how its validation images are scored, and the share of images that they are.
+def load_training_data(options: DataOptions) -> tuple[DatasetDict, Scoring, dict]:
+    """Return the splits of a run, how its validation images are scored, and entries of config.json on their division.
 
-    Opens the files only if a share of the training images is held out; else the share is None. With --eval_dataset,
-    "train" holds all images to train on, and "validation" those of the other data set.
+    The entries are the share of the training images that is held out (`val_share`), and which images are (`held_out`);
+    each is None if there are none. Opens the files only if a share is held out. With --eval_dataset, "train" holds all
+    images to train on, and "validation" those of the other data set.
     """
     data, labels = load_source(options.dataset, options.path, columns_of(options))
+    entries = {"val_share": None, "held_out": None}
     if options.eval_dataset is None:
         division = division_of(options)
         division.refuse_unused(data, options.path or options.dataset)
-        share = division.share_of(options.dataset, data) if options.train_on == "train" else None
-        return divided(data, labels, division, options.dataset, options.path), Scoring(labels, labels), share
+        parts = divided(data, labels, division, options.dataset, options.path)
+        if not division.trains_on_all:
+            entries["val_share"] = division.share_of(options.dataset, data)
+            entries["held_out"] = division.held_out(options.dataset, data, parts)
+        return parts, Scoring(labels, labels), entries
     train = training_split(*(data[name] for name in TRAIN_ON[options.train_on] if name in data))
     other, scoring = load_evaluation(options, labels)
     note(f"{len(other['validation'])} images of {' in '.join(options.eval_dataset)} are {scoring.explain()}")
-    return DatasetDict({"train": train, "validation": other["validation"]}), scoring, None
+    return DatasetDict({"train": train, "validation": other["validation"]}), scoring, entries
 
 
 def division_of(options: DivisionOptions) -> Division:

@@ -70,14 +70,14 @@ class Trained:
 class Images:
     """What is predicted.
 
-    splits   splits by name
-    scoring  how the predictions are scored
-    fold     the held-out fold or None
+    splits    splits by name
+    scoring   how the predictions are scored
+    held_out  which labelled images are the split "val" (`Division.held_out`), or None
     """
 
     splits: dict[str, Dataset]
     scoring: Scoring
-    fold: str | None = None
+    held_out: str | None = None
 
 
 @dataclass(frozen=True)
@@ -259,12 +259,13 @@ def images_of(options: InputOptions, dataset: str | None, labels: LabelInfo, tra
     if options.fold is not None:
         folds, fold = options.folds, options.fold
     division = Division(folds, fold, trained["train_on"], of_run.get("val_share"), of_run.get("group_by"))
-    data, found = load_source(dataset, path, columns)
-    data = divided(data, found, division, dataset, path)
+    source, found = load_source(dataset, path, columns)
+    data = divided(source, found, division, dataset, path)
     refuse_missing_splits(options, data, path or dataset)
     names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
     known = data_labels(labels, found, path or dataset)
-    return Images({name: data[SPLITS[name]] for name in names}, Scoring(known, known), fold)
+    held_out = division.held_out(dataset, source, data)
+    return Images({name: data[SPLITS[name]] for name in names}, Scoring(known, known), held_out)
 
 
 def make_predictor(options: ViewOptions, accelerator: Accelerator, trained: Trained, photos: bool) -> Predictor:
@@ -311,16 +312,16 @@ def settings_of(options: ViewOptions, views: Views, models: Sequence[Trained], p
     }
 
 
-def note_on_scores(config: dict, scored: str, name: str, fold: str | None) -> str | None:
+def note_on_scores(config: dict, scored: str, name: str, held_out: str | None) -> str | None:
     """Return what to say of a model's scores on the split `name` if it or its sources may know the images.
 
-    config  of the model
-    scored  the data set
-    fold    the held-out fold that is the validation split, or None
+    config    of the model
+    scored    the data set
+    held_out  which labelled images are the split "val" (`Division.held_out`), or None
     """
-    if may_have_seen(config, name, fold):
+    if may_have_seen(config, name, held_out):
         return f"this model was trained on images of {name}: these scores say little about new images"
-    known = sources_that_may_have_seen(config, scored, name.removeprefix(f"{scored}_"), fold)
+    known = sources_that_may_have_seen(config, scored, name.removeprefix(f"{scored}_"), held_out)
     return sources_note(known) if known else None
 
 

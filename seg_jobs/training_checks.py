@@ -100,7 +100,7 @@ def note_on_sources(args: TrainArguments, origin: dict, validates: bool, acceler
     origin     entries of the network's configuration
     validates  whether the run has validation images
     """
-    known = sources_that_may_have_seen(origin, args.data.scored_dataset, "val", args.data.fold)
+    known = sources_that_may_have_seen(origin, args.data.scored_dataset, "val", origin["held_out"])
     if known and validates:
         say(accelerator, f"note: {sources_note(known)}")
 

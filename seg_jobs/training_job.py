@@ -159,7 +159,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
     fit. Writes nothing to the run folder yet.
     """
     changes = check_arguments(args)
-    data, scoring, val_share = load_training_data(args.data)
+    data, scoring, division = load_training_data(args.data)
     labels = scoring.labels
     trackers = tracker_names(args.run)
     accelerator = make_accelerator(args.run.deterministic, args.network.gradient_checkpointing, trackers)
@@ -171,7 +171,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         check_micro_batch(args, plan.micro_batch_size, accelerator)
         start = run_folder.started_from(args.network.start, run.checkpoint)
         teachers = [load_teacher(name, labels.names, accelerator) for name in args.distillation.teacher or ()]
-        origin = provenance(args, start, plan.num_images, val_share, teachers)
+        origin = provenance(args, start, plan.num_images, division, teachers)
         origin |= describe_data(args.data, data, labels)
         learner = make_learner(args, labels, plan, aux_weight > 0, origin, accelerator)
         check_learning_head(args, learner.model, plan.micro_batch_size, accelerator)
@@ -279,13 +279,11 @@ def default_batch_size(num_images: int, shares: int) -> int:
     return BATCH_SIZE if num_images >= BATCH_SIZE else num_images // shares * shares or BATCH_SIZE
 
 
-def provenance(
-    args: TrainArguments, start: Start, images: int, val_share: float | None, teachers: list[Teacher]
-) -> dict:
+def provenance(args: TrainArguments, start: Start, images: int, division: dict, teachers: list[Teacher]) -> dict:
     """Return the entries of config.json that say how a network was trained. Cards and notes on scores rely on them.
 
-    images     number of training images
-    val_share  share of the training images that is held out, or None
+    images    number of training images
+    division  entries on how the images were divided
     """
     sources = {
         "teachers": each_once(entry for teacher in teachers for entry in teacher.about),
@@ -295,7 +293,7 @@ def provenance(
         "pretrained": start.name,
         "trained_on": args.data.train_on,
         "fold": args.data.fold,
-        "val_share": val_share,
+        **division,
         "eval_dataset": args.data.eval_dataset[0] if args.data.eval_dataset else None,
         "train_images": images,
         "select": args.run.select,

@@ -304,7 +304,7 @@ def score_section(config: dict, record: dict, note: dict[str, Any], pictures: di
         last = "the last of the training" if record["step"] == record["steps"] else "those of the newest validation"
         chosen = f"{last}; they were not chosen by these scores"
     scored = config.get("eval_dataset") or config.get("dataset")
-    known = sources_that_may_have_seen(config, scored, "val", config.get("fold"))
+    known = sources_that_may_have_seen(config, scored, "val", config.get("held_out"))
     lines += [
         f"Measured on {where} of {note['title']}, at one scale; every labelled pixel counts once, at the labels' own "
         "resolution. "

@@ -10,7 +10,7 @@ from pathlib import Path
 from .errors import RunError
 from .files import read_json
 
-KEPT = ("dataset", "trained_on", "fold", "pretrained")  # what an entry on a source says, besides its name
+KEPT = ("dataset", "trained_on", "fold", "held_out", "pretrained")  # what an entry on a source says, besides its name
 
 
 @dataclass(frozen=True)
@@ -25,25 +25,28 @@ class Start:
     models: list[dict] = field(default_factory=list)
 
 
-def may_have_seen(entries: dict, split: str, fold: str | None) -> bool:
+def may_have_seen(entries: dict, split: str, held_out: str | None) -> bool:
     """Whether a model may have been trained on images of a split of its data set.
 
-    entries  the model's config.json, or an entry on a source
-    split    "train", "val" or "test"
-    fold     the held-out fold that is the validation split, or None
+    entries   the model's config.json, or an entry on a source
+    split     "train", "val" or "test"
+    held_out  which labelled images are the split "val" (`Division.held_out`); None: those that the data set has for it
     """
-    if split == "val" and fold is not None:
-        return fold != entries.get("fold")
+    if split == "val" and held_out is not None:
+        return held_out != entries.get("held_out")
     return split in (entries.get("trained_on") or "train").split("+")
 
 
-def sources_that_may_have_seen(config: dict, dataset: str | None, split: str, fold: str | None) -> list[str]:
-    """Return the names of a model's sources that may have been trained on images of a split of `dataset`."""
+def sources_that_may_have_seen(config: dict, dataset: str | None, split: str, held_out: str | None) -> list[str]:
+    """Return the names of a model's sources that may have been trained on images of a split of `dataset`.
+
+    For `split` and `held_out` see `may_have_seen`.
+    """
     sources = [*_entries(config, "teachers"), *_entries(config, "started_from")]
     known = (
         entries["name"]
         for entries in sources
-        if entries.get("dataset") == dataset and may_have_seen(entries, split, fold)
+        if entries.get("dataset") == dataset and may_have_seen(entries, split, held_out)
     )
     return list(dict.fromkeys(known))
 

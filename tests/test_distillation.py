@@ -186,7 +186,7 @@ def test_the_objective_is_the_loss_plus_what_is_weighted(method):
 
 
 @pytest.mark.parametrize(
-    ("trained_on", "own_fold", "dataset", "fold", "known"),
+    ("trained_on", "own", "dataset", "held_out", "known"),
     [
         ("train", None, "camvid", None, False),
         ("train+val", None, "camvid", None, True),
@@ -196,16 +196,16 @@ def test_the_objective_is_the_loss_plus_what_is_weighted(method):
         ("train+val", None, "kitti", None, False),
     ],
 )
-def test_teachers_that_may_know_the_images(trained_on, own_fold, dataset, fold, known):
-    teacher = {"name": "x", "dataset": "camvid", "trained_on": trained_on, "fold": own_fold}
+def test_teachers_that_may_know_the_images(trained_on, own, dataset, held_out, known):
+    teacher = {"name": "x", "dataset": "camvid", "trained_on": trained_on, "held_out": own}
     for key in ("teachers", "started_from"):
-        found = sources_that_may_have_seen({key: [teacher]}, dataset, "val", fold)
-        assert found == (["x"] if known else []) and sources_that_may_have_seen({}, dataset, "val", fold) == []
+        found = sources_that_may_have_seen({key: [teacher]}, dataset, "val", held_out)
+        assert found == (["x"] if known else []) and sources_that_may_have_seen({}, dataset, "val", held_out) == []
 
 
 def test_the_models_behind_initial_weights(tmp_path):
     """The model itself, what it started from, and its teachers."""
-    rest = {"trained_on": "train", "fold": None, "pretrained": "none"}
+    rest = {"trained_on": "train", "fold": None, "held_out": None, "pretrained": "none"}
     first, second = ({"name": name, "dataset": "camvid", **rest} for name in "ab")
     config = {"dataset": "kitti", **rest, "started_from": [first], "teachers": [second, first]}
     (tmp_path / "config.json").write_text(json.dumps(config))

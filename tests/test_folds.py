@@ -101,7 +101,7 @@ def test_training_and_prediction_agree_on_the_fold(in_process, toycity, folds, t
 
 
 @pytest.mark.parametrize(
-    "trained_on, own, name, fold, may_have_been",
+    "trained_on, own, name, held_out, may_have_been",
     [
         ("train", None, "val", None, False),
         ("train", None, "train", None, True),
@@ -114,8 +114,8 @@ def test_training_and_prediction_agree_on_the_fold(in_process, toycity, folds, t
         ("train+val", "a", "val", "a", False),
     ],
 )
-def test_what_a_model_may_have_been_trained_on(trained_on, own, name, fold, may_have_been):
-    assert may_have_seen({"trained_on": trained_on, "fold": own}, name, fold) == may_have_been
+def test_what_a_model_may_have_been_trained_on(trained_on, own, name, held_out, may_have_been):
+    assert may_have_seen({"trained_on": trained_on, "held_out": own}, name, held_out) == may_have_been
 
 
 def test_a_run_says_that_its_start_may_know_its_validation_images(in_process, toycity, folds, tmp_path, capsys):
@@ -128,6 +128,35 @@ def test_a_run_says_that_its_start_may_know_its_validation_images(in_process, to
     assert note not in capsys.readouterr().out
     in_process("train_seg", *start, tmp_path / "fold", "--folds", folds, "--fold", "a")
     assert note in capsys.readouterr().out
+
+
+def test_folds_of_one_name_in_two_files_are_not_taken_for_one(in_process, toycity, folds, tmp_path, capsys):
+    names = load_data("toycity", str(toycity))[0]["train"]["name"]
+    (tmp_path / "others.json").write_text(json.dumps({"a": names[-2:]}))
+    flags = [*FAST, "--dataset_path", toycity, "--max_train_steps", 1, "--fold", "a"]
+    in_process("train_seg", *flags, "--folds", folds, "--output_dir", tmp_path / "first")
+    start = [*flags, "--init_from", tmp_path / "first"]
+    capsys.readouterr()
+    for file, is_noted in ((folds, False), (tmp_path / "others.json", True)):
+        in_process("train_seg", *start, "--folds", file, "--output_dir", tmp_path / "next", "--overwrite_output_dir")
+        assert ("note: this model builds on first" in capsys.readouterr().out) == is_noted
+    given = ["--model_name_or_path", tmp_path / "first", "--folds", tmp_path / "others.json", "--fold", "a"]
+    in_process("predict_seg", *given, "--splits", "val", "--num_workers", 0)
+    assert "note: this model was trained on images of val" in capsys.readouterr().out
+
+
+def test_a_start_that_trained_on_all_images_may_know_a_share_of_them(in_process, toycity, tmp_path, capsys):
+    """Only what was held out of both trainings is new to both."""
+    shutil.copytree(toycity, tmp_path / "city", ignore=shutil.ignore_patterns("val"))
+    flags = [*FAST, "--max_train_steps", 1, "--dataset_path"]
+    in_process("train_seg", *flags, toycity, "--output_dir", tmp_path / "all")
+    part = [*flags, tmp_path / "city", "--output_dir"]
+    in_process("train_seg", *part, tmp_path / "part", "--val_share", 0.3)
+    capsys.readouterr()
+    for start, share, is_noted in (("all", 0.3, True), ("part", 0.3, False), ("part", 0.5, True)):
+        given = [tmp_path / "next", "--overwrite_output_dir", "--val_share", share, "--init_from", tmp_path / start]
+        in_process("train_seg", *part, *given)
+        assert (f"note: this model builds on {start}" in capsys.readouterr().out) == is_noted
 
 
 @pytest.mark.parametrize("select", ["best", "last"])

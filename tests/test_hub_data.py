@@ -274,9 +274,9 @@ def test_it_is_opened_once(data, monkeypatch):
     opened, load = [], hub_data._load
     monkeypatch.setattr(hub_data, "_load", lambda name, where: opened.append(name) or load(name, where))
     options = DataOptions("hub", dataset_name=data, image_column="left", label_column="right")
-    rows, scoring, share = load_training_data(options)
+    rows, scoring, division = load_training_data(options)
     facts = describe_data(options, rows, scoring.labels)["training_data"]
-    assert opened == [data] and share == 0.2
+    assert opened == [data] and division["val_share"] == 0.2
     assert facts["images"] == {"train": 8, "validation": 2, "test": 2} and facts["licence"] == "CC BY 4.0"
 
 
