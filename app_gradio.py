@@ -47,6 +47,7 @@ from seg_jobs.model_paths import note_on_default
 from seg_models.errors import ModelError
 from seg_models.names import MULTI_SCALE
 from seg_runs.errors import one_line_errors
+from seg_runs.launch import spare_libraries
 from seg_runs.parsing import parse_arguments
 from seg_runs.stop import ended_by_signals
 
@@ -239,4 +240,5 @@ def add_examples(paths: list[str], photo: gr.Image) -> Callable[[], dict]:
 
 
 if __name__ == "__main__":
+    spare_libraries()
     main()

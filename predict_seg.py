@@ -38,6 +38,7 @@ from seg_jobs.trained_model import compute_scores, load_metric
 from seg_models.errors import ModelError
 from seg_runs import predictions
 from seg_runs.errors import RunError, one_line_errors
+from seg_runs.launch import spare_libraries
 from seg_runs.parsing import parse_arguments
 from seg_runs.processes import on_first_process, progress_bar, say
 from seg_runs.results import class_table
@@ -173,4 +174,5 @@ def refuse_damaged(accelerator: Accelerator, damaged: list[str], images: int) ->
 
 
 if __name__ == "__main__":
+    spare_libraries()
     main()

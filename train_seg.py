@@ -50,6 +50,7 @@ from seg_runs.best_model import save_best
 from seg_runs.errors import one_line_errors
 from seg_runs.files import write_picture, writing
 from seg_runs.hub import HubUploads, hub_flags
+from seg_runs.launch import spare_libraries
 from seg_runs.log import iou_column
 from seg_runs.optimization import set_learning_rate
 from seg_runs.outcome import outcome, refuse_endless_skipping, refuse_worthless
@@ -356,4 +357,5 @@ def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
 
 
 if __name__ == "__main__":
+    spare_libraries()
     main(started=STARTED)

@@ -4,6 +4,7 @@ Each package defines its own flags in `arguments.py`. `seg_runs/parsing.py` pars
 order of the fields below.
 """
 
+import gc
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -130,6 +131,8 @@ class AppArguments:
 def answer_early(script: str, kind: type, check: Callable[[Any], None] | None = None) -> None:
     """Parse the command line before the script loads torch, so that `--help` and wrong flags are answered at once.
 
+    Then stop the search for garbage until `spare_libraries`, because loading libraries makes little.
+
     script  `__name__` of the script; an imported script parses nothing
     kind    dataclass of its flags
     check   raises an error for flags that name what is not there
@@ -139,6 +142,7 @@ def answer_early(script: str, kind: type, check: Callable[[Any], None] | None = 
             args = parse_arguments(kind, sys.argv[1:])
             if check is not None:
                 check(args)
+        gc.disable()
 
 
 def prediction_of(args: TrainArguments) -> PredictArguments:

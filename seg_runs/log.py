@@ -21,6 +21,7 @@ class TrainingLog:
     def __init__(self, run: Path, state: RunState, classes: list[str], trackers: Trackers, on: bool):
         self.run, self.state, self.trackers, self.on = run, state, trackers, on
         self.columns = (*COLUMNS, *map(iou_column, classes))
+        self.is_drawn = False  # whether the learning curve shows all rows
 
     def step(self, values: dict[str, float], last: bool) -> None:
         """Log the optimizer step that the state has just counted. The last one of an epoch is logged with the epoch."""
@@ -39,7 +40,8 @@ class TrainingLog:
         path = self.run / "log_epoch.csv"
         with writing(path):
             append_row(path, row, self.columns)
-        if "mean_iou" in row:
+        self.is_drawn = "mean_iou" in row
+        if self.is_drawn:
             self._plot()
         self.trackers.log(self.state.step, in_part("train", self.state.unlogged) | tracked(row))
         known = {key: value for key, value in row.items() if key in COLUMNS and value is not None}
@@ -53,7 +55,8 @@ class TrainingLog:
     def finish(self, results: dict) -> None:
         """Write what a complete run has."""
         if self.on:
-            self._plot()
+            if not self.is_drawn:
+                self._plot()
             with writing(self.run / "results.json"):
                 write_json(self.run / "results.json", results)
 

@@ -9,6 +9,7 @@ os.environ["OMP_THREAD_LIMIT"] = "1"  # else the scripts use all cores when OMP_
 
 import csv
 import functools
+import gc
 import json
 import shutil
 import signal
@@ -30,6 +31,7 @@ from seg_runs.trackers import PROJECT  # noqa: E402
 
 torch.set_num_threads(1)
 keep_memory()  # as the scripts do
+gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -87,13 +89,13 @@ def start(script: str, *flags, processes: int = 1, precision: str = "no", cwd=No
     return subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True, **pipes)
 
 
-def launch(script: str, *flags, processes: int = 1, precision: str = "no", cwd=None, env=None):
+def launch(script: str, *flags, processes: int = 1, precision: str = "no", cwd=None, env=None, launcher=False):
     """Run a script to its end, and return a `subprocess.CompletedProcess`.
 
-    With `env`, or where GPUs may be used, this is `start`. Else the script gets what `accelerate launch` sets, and runs
-    in processes that have the libraries loaded (script_server.py). Importing them takes most of the time otherwise.
+    With `launcher`, or where GPUs may be used, this is `start`. Else the script gets what `accelerate launch` sets, and
+    runs in processes that have the libraries loaded (script_server.py). To import them takes most of the time.
     """
-    if env or os.environ["CUDA_VISIBLE_DEVICES"]:
+    if launcher or os.environ["CUDA_VISIBLE_DEVICES"]:
         process = start(script, *flags, processes=processes, precision=precision, cwd=cwd, env=env)
         try:
             stdout, stderr = process.communicate(timeout=600)
@@ -106,6 +108,7 @@ def launch(script: str, *flags, processes: int = 1, precision: str = "no", cwd=N
         "ACCELERATE_USE_CPU": "true",
         "ACCELERATE_MIXED_PRECISION": precision,
         "ACCELERATE_DYNAMO_BACKEND": "NO",
+        **(env or {}),
     }
     with tempfile.TemporaryDirectory() as folder:
         output, errors = Path(folder, "output"), Path(folder, "errors")

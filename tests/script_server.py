@@ -4,6 +4,7 @@ Each line of standard input is a job: the keywords of `run`, in JSON. The answer
 `accelerate launch` would have: 0 if all processes of the job succeeded, else 1. `launch` in conftest.py sends the jobs.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -29,6 +30,7 @@ LONGEST = 600  # seconds of a process
 
 
 def main() -> None:
+    gc.freeze()  # no process searches the libraries for garbage
     for line in sys.stdin:
         print(run(**json.loads(line)), flush=True)
 
