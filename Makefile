@@ -37,7 +37,7 @@ demo: $(VENV)/installed toycity/.complete  ## draw a small city, train on it, pr
 	@echo "  $(DEMO)/results_color_test/ predictions of images without labels"
 
 test: $(VENV)/installed quality  ## lint and tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/installed  ## the tests that take minutes: runs that are killed at random moments
 	$(BIN)/python -m pytest -m slow -s
@@ -48,7 +48,7 @@ test-lowest:  ## the tests in an environment with the lowest versions that setup
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/pip install --quiet --requirement tests/lowest.txt
 	$(LOWEST)/bin/pip install --quiet --constraint tests/lowest.txt --editable '.[dev]'
-	$(LOWEST)/bin/python -m pytest -n 2
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal
 
 CAMVID ?= camvid
 

@@ -115,8 +115,8 @@ def file_data(path: str, **more) -> dict:
     return {"path": path, "meta": {"_type": "gradio.FileData"}, **more}
 
 
-def test_two_hundred_requests_at_once_get_their_own_answers_or_none(app, tmp_path):
-    photos = [photo(tmp_path, number) for number in range(200)]
+def test_eighty_requests_at_once_get_their_own_answers_or_none(app, tmp_path):
+    photos = [photo(tmp_path, number) for number in range(80)]
     uploads = [app.upload(path) for path in photos]  # first, so that the calls overlap
 
     def ask(number: int) -> tuple[str, tuple[int, int] | None]:
@@ -139,10 +139,10 @@ def test_two_hundred_requests_at_once_get_their_own_answers_or_none(app, tmp_pat
         return "answered", Image.open(io.BytesIO(file.content)).size
 
     with ThreadPoolExecutor(12) as several:
-        outcomes = list(several.map(ask, range(200)))
+        outcomes = list(several.map(ask, range(80)))
     for number, (outcome, size) in enumerate(outcomes):
         assert outcome == "refused" or size == (33 + number, 40)
-    assert sum(outcome == "answered" for outcome, _ in outcomes[::2]) >= 50
+    assert sum(outcome == "answered" for outcome, _ in outcomes[::2]) >= 20
     assert "Traceback" not in app.new_log()
 
 
