@@ -34,9 +34,11 @@ if __name__ == "__main__":
 def export_space(destination: Path, model: str | None) -> None:
     """Write the folder. `model` is a run folder, a saved model or a hub id; None for the default one.
 
-    Raises RunError if the folder exists and is not one that this function wrote, if the user added files to it, or if
-    it cannot be written.
+    Raises RunError if the folder exists and is not one that this function wrote, if the user added files to it, if the
+    program runs in it, or if it cannot be written.
     """
+    if Path.cwd().is_relative_to(destination.resolve()):
+        raise RunError(f"--export_space {destination} would replace the folder that you are in: name another folder")
     if destination.exists() and not is_space(destination):
         raise RunError(f"--export_space {destination} exists already: name another folder")
     _, folder = find_model(model)

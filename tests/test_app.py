@@ -515,6 +515,14 @@ def test_a_space_replaces_no_other_folder(trained, tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "README.md"]
 
 
+@pytest.mark.parametrize("place", [".", ".."])
+def test_a_space_does_not_replace_the_current_folder(place, saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="would replace the folder that you are in"):
+        export_space(Path(place), str(saved))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "flags",
     [
