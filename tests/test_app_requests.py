@@ -359,7 +359,7 @@ def test_a_client_that_goes_away_does_not_stop_the_others(app, tmp_path):
     assert "Traceback" not in app.new_log()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_nothing_stays_after_the_end(model_folder, tmp_path, number):
     app = App(model_folder, tmp_path)
     app.call([file_data(app.upload(photo(tmp_path, 1))), app.model, [1.0], False])

@@ -460,6 +460,7 @@ def test_processes_and_micro_batches_change_no_number(teacher, city, in_process,
             torch.testing.assert_close(spread[name], tensor, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_compiled_run_has_the_numbers_of_a_plain_one(teacher, toycity, in_process, tmp_path, monkeypatch):
     flags = ["--max_train_steps", 1, "--norm", "group", "--optimizer", "sgd", "--learning_rate", 0.01]
     for backend in ("no", "aot_eager"):

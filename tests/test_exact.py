@@ -328,8 +328,17 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on(
     assert_same_run(uninterrupted if processes == 1 else uninterrupted_on_two, run)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("fault, said", [("file", "error: "), ("bug", "ZeroDivisionError: a bug"), ("hang", None)])
+@pytest.mark.parametrize(
+    "fault, said, processes",
+    [
+        ("file", "error: ", 1),
+        ("bug", "ZeroDivisionError: a bug", 1),
+        ("hang", None, 1),
+        pytest.param("file", "error: ", 2, marks=pytest.mark.slow),
+        ("bug", "ZeroDivisionError: a bug", 2),
+        pytest.param("hang", None, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_a_process_that_fails_ends_the_others_and_its_error_is_shown_once(fault, said, processes, city, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(city, data)

@@ -90,6 +90,7 @@ def output(folder) -> list:
     return ["--output_dir", folder]
 
 
+@pytest.mark.slow
 def test_two_machines_compute_what_one_machine_with_two_processes_does(city, tmp_path):
     data = ["--dataset_path", city]
     (code, out, errors), (other, more, others) = run_on_two_machines(tmp_path, *FLAGS, *data, *output(tmp_path / "two"))

@@ -204,7 +204,9 @@ def test_swins_size_is_the_papers():
 HRNETS = {"hrnet_w18_small": (1.5, 31.1), "hrnet_w18_small_v2": (3.9, 71.6), "hrnet_w48": (65.8, 696.2)}
 
 
-@pytest.mark.parametrize("encoder", HRNETS)
+@pytest.mark.parametrize(
+    "encoder", [pytest.param(name, marks=[pytest.mark.slow] * (name == "hrnet_w48")) for name in HRNETS]
+)
 def test_hrnets_are_the_authors(encoder):
     from seg_models.operations import measure
 
