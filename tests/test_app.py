@@ -520,7 +520,7 @@ def test_a_space_does_not_replace_the_current_folder(place, saved, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunError, match="would replace the folder that you are in"):
         export_space(Path(place), str(saved))
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [saved]
 
 
 @pytest.mark.parametrize(
