@@ -39,7 +39,7 @@ demo: $(VENV)/installed toycity/.complete  ## draw a small city, train on it, pr
 test: $(VENV)/installed quality  ## lint and tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-slow: $(VENV)/installed  ## the tests that take minutes: runs that are killed at random moments
+test-slow: $(VENV)/installed  ## the tests that take long, such as runs that are killed at random moments
 	$(BIN)/python -m pytest -m slow -s
 
 LOWEST := .venv-lowest

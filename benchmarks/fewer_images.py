@@ -7,12 +7,9 @@ The training images are taken evenly from the sorted names outside a fold. All i
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from flags import FOLDS, count, existing_folder
-
-RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 
 
 def main() -> None:
@@ -22,7 +19,7 @@ def main() -> None:
     parser.add_argument("--images", type=count, default=50)
     parser.add_argument("--fold", choices=FOLDS, default="T")
     args = parser.parse_args()
-    fold = json.loads((RECIPES / "camvid_folds.json").read_text())[args.fold]
+    fold = FOLDS[args.fold]
     images = {path.stem: path.resolve() for path in (args.source / "train").glob("*.png")}
     if missing := set(fold) - images.keys():
         parser.error(f"{args.source / 'train'} lacks {min(missing)}.png of fold {args.fold}: is it CamVid?")

@@ -1,10 +1,12 @@
 """Types of the benchmarks' flags, for argparse. A value that does not fit gets one line, not a traceback."""
 
+import json
 import math
 from argparse import ArgumentTypeError
 from pathlib import Path
 
-FOLDS = ("T", "U")  # of recipes/camvid_folds.json
+ROOT = Path(__file__).resolve().parent.parent
+FOLDS = json.loads((ROOT / "recipes" / "camvid_folds.json").read_text())  # names of images by fold
 PRECISIONS = ("no", "fp16", "bf16")
 
 

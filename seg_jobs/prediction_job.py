@@ -320,7 +320,7 @@ def note_on_scores(config: dict, scored: str, name: str, held_out: str | None) -
     held_out  which labelled images are the split "val" (`Division.held_out`), or None
     """
     if may_have_seen(config, name, held_out):
-        return f"this model was trained on images of {name}: these scores say little about new images"
+        return f"this model may have been trained on images of {name}: these scores say little about new images"
     known = sources_that_may_have_seen(config, scored, name.removeprefix(f"{scored}_"), held_out)
     return sources_note(known) if known else None
 
