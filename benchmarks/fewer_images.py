@@ -20,9 +20,9 @@ def main() -> None:
     parser.add_argument("--fold", choices=FOLDS, default="T")
     args = parser.parse_args()
     fold = FOLDS[args.fold]
-    images = {path.stem: path.resolve() for path in (args.source / "train").glob("*.png")}
+    images = {path.stem: path.resolve() for path in (args.source / "train").glob("*.*")}
     if missing := set(fold) - images.keys():
-        parser.error(f"{args.source / 'train'} lacks {min(missing)}.png of fold {args.fold}: is it CamVid?")
+        parser.error(f"{args.source / 'train'} lacks {min(missing)}, an image of fold {args.fold}: is it CamVid?")
     others = sorted(images.keys() - fold)
     if not 1 <= args.images <= len(others):
         parser.error(f"--images must be between 1 and {len(others)}, the images outside fold {args.fold}")
