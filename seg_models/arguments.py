@@ -203,7 +203,9 @@ class ViewOptions:
     )
     mst: bool = HfArg(default=False, help=f"average over scales {' '.join(map(str, MULTI_SCALE))} and flipped images")
     scales: list[float] | None = HfArg(
-        default=None, help="average over these scales and flipped images", metadata={"above": 0, "metavar": "X"}
+        default=None,
+        help="average over these scales and flipped images",
+        metadata={"least": 0.1, "most": 10, "metavar": "X"},
     )
     flip: bool = HfArg(
         default=True,

@@ -179,7 +179,7 @@ class RunOptions:
     preview: int | None = HfArg(
         default=None,
         help="before training, draw N augmented training images and their labels in preview.png",
-        metadata={"least": 1, "most": 1000, "needs": {"dry_run": (False,)}, "of_launch": True},
+        metadata={"least": 1, "most": 100, "needs": {"dry_run": (False,)}, "of_launch": True},
     )
     dry_run: bool = HfArg(
         default=False,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHECKSUMS = "checksums.json"
+LONGEST_NAME = 255  # bytes, on the usual file systems
 CHUNK = 2**24  # bytes read at a time
 
 
@@ -36,7 +37,7 @@ def write_atomically(path: Path, content: str | bytes | Callable[[Path], None]) 
 
     If the disk refuses, raises OSError, leaves `path` as it was and deletes the temporary file.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_of(path)
     try:
         if callable(content):
             content(temporary)
@@ -51,6 +52,13 @@ def write_atomically(path: Path, content: str | bytes | Callable[[Path], None]) 
     except BaseException:
         _leave_nothing(temporary)
         raise
+
+
+def temporary_of(path: Path) -> Path:
+    """Return the hidden name under which `path` is written first, .NAME.tmp unless that is too long for a file name."""
+    if len(os.fsencode(path.name)) + len("..tmp") <= LONGEST_NAME:
+        return path.with_name(f".{path.name}.tmp")
+    return path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}.tmp")
 
 
 def _leave_nothing(temporary: Path) -> None:

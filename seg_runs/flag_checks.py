@@ -7,7 +7,7 @@ from typing import Any
 from .errors import RunError
 from .recipes import is_line
 
-KINDS = {"size": {"least": 1, "most": 2**16, "metavar": ("H", "W"), "takes": "a height and a width"}}
+KINDS = {"size": {"least": 16, "most": 2**16, "metavar": ("H", "W"), "takes": "a height and a width"}}
 LARGEST = 2**53  # largest absolute value of a number
 
 

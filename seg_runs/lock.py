@@ -44,6 +44,8 @@ def locked(folder: Path, flag: str, name: str = ".lock") -> Iterator[None]:
     finally:
         with suppress(OSError):  # an error in the block is more important
             (folder / f"{name}.holder").unlink(missing_ok=True)
+            if [path.name for path in folder.iterdir()] == [name]:  # a dry run leaves an empty folder as it was
+                (folder / name).unlink()
         lock.release()
 
 

@@ -187,6 +187,9 @@ def test_a_dry_run_prints_and_stops(toycity, in_process, tmp_path, capsys, monke
     assert "crops 32x64, 15 steps of 2 images" in out and "for 15 steps; peak memory per process" in out
     assert "a validation (5 of them)" in out and "done" not in out
     assert (run / "log_epoch.csv").read_text() == "an older run"
+    (tmp_path / "empty").mkdir()
+    in_process("train_seg", *flags, "--dry_run", "--output_dir", tmp_path / "empty")
+    assert not any((tmp_path / "empty").iterdir())
     in_process("train_seg", *flags, "--dry_run")
     assert not (tmp_path / "runs").exists()
 

@@ -122,6 +122,8 @@ def test_views(predict, flags, scales, flip):
         ("--input=", "--input is empty: leave it out, or give it a value"),
         ("--input photos --zip", "--zip and --input exclude each other"),
         ("--scales 0", "--scales 0.0"),
+        ("--scales 1e-9", "--scales 1e-09 is out of range: 0.1 to 10"),
+        ("--scales 1 1e9", "--scales 1000000000.0 is out of range: 0.1 to 10"),
         ("--mst --average votes", "--average votes"),
     ],
 )
@@ -191,6 +193,13 @@ def error_of(capsys):
     (line,) = (line for line in said.splitlines() if line.startswith("error: "))
     assert "Traceback" not in said
     return line, said
+
+
+def test_the_longest_names_of_photos_have_results(predict, photos):
+    name = "ü" * 125 + "x"  # 251 bytes, and 4 of the ending: no file name is longer
+    (photos / "a.png").rename(photos / f"{name}.png")
+    output = predict("--input", photos)
+    assert results_in(output / "results_photos") == [*FOUR[1:], f"{name}.png"]
 
 
 def test_folders_below_are_kept(predict, photos):

@@ -105,7 +105,7 @@ WRONG = {
     "seed: 010": "010 is no decimal number",
     "seed: 12:30": "12:30 is no decimal number",
     f"norm: {'b' * 90000}": "is not known: choose one of",
-    "crop_size: [2147483648, 2147483648]": "--crop_size 2147483648 is out of range: 1 to 65536",
+    "crop_size: [2147483648, 2147483648]": "--crop_size 2147483648 is out of range: 16 to 65536",
     "scale_range: [9.0e+15, 9.0e+15]": "--scale_range 9000000000000000.0 is out of range",
     "num_workers: 100000": "--num_workers 100000 is out of range",
     "seed: 4294967296": "--seed 4294967296 is out of range",
@@ -175,7 +175,7 @@ def test_a_recipe_that_is_no_file_is_one_line(name, tmp_path, capsys):
         (f"--epochs {'9' * 5000}", "invalid int value"),
         ("--batch_size 1e3", "invalid int value: '1e3'"),
         ("--epochs -9223372036854775809", "out of range"),
-        ("--crop_size 3 99999999999999999999", "--crop_size 99999999999999999999 is out of range"),
+        ("--crop_size 32 99999999999999999999", "--crop_size 99999999999999999999 is out of range"),
         ("--dataset nowhere", "folder, hub; your own folder goes to --dataset_path"),
         ("--focal_gamma 0", "--focal_gamma needs --loss focal, not ce"),
         ("--focal_gamma 0 --loss ce+dice", "--focal_gamma needs --loss focal, not ce+dice"),
@@ -211,7 +211,7 @@ def test_help_says_which_values_a_flag_takes(kind, lines, capsys):
 def test_a_size_is_a_height_and_a_width(flag, capsys):
     assert parse_arguments(TrainArguments, [f"--{flag}", "32", "48"]) != parse_arguments(TrainArguments, [])
     assert said(TrainArguments, [f"--{flag}", "32"], capsys) == f"--{flag} takes a height and a width, not 32"
-    assert said(TrainArguments, [f"--{flag}", "0", "32"], capsys).startswith(f"--{flag} 0 is out of range: 1 to ")
+    assert said(TrainArguments, [f"--{flag}", "0", "32"], capsys).startswith(f"--{flag} 0 is out of range: 16 to ")
 
 
 def test_names_match_in_any_case():
