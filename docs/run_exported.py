@@ -17,11 +17,17 @@ model, photo, target = sys.argv[1:]
 for path in (model, photo):
     if not Path(path).is_file():
         sys.exit(f"{path} is not a file")
+if not target.lower().endswith(".png"):  # JPEG would change the ids
+    sys.exit(f"{target}: the name of the target must end in .png")
+if Path(target).resolve() == Path(photo).resolve():
+    sys.exit(f"{target} is the photo: give another target")
 try:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     facts = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
 except Exception as error:  # onnxruntime has kinds of its own
     sys.exit(f"cannot read {model}: {error}")
+if "sides" not in facts:
+    sys.exit(f"{model} was not written by python -m seg_models.export")
 try:
     opened = Image.open(photo, formats=["JPEG", "PNG", "WEBP"])
     if opened.mode.startswith("I"):  # pillow would turn all but the darkest pixels white
@@ -35,6 +41,9 @@ result = session.run(None, {"image": np.asarray(resized)[None]})[0][0]
 classes = result.argmax(0).astype(np.uint8) if result.ndim == 3 else result  # (H, W)
 picture = Image.fromarray(classes).resize(image.size, Image.Resampling.NEAREST)
 picture.putpalette(np.array(facts["colors"], np.uint8).tobytes())
-picture.save(target)
+try:
+    picture.save(target)
+except OSError as error:
+    sys.exit(f"cannot write {target}: {error.strerror}")
 for number, name in enumerate(facts["classes"]):
     print(f"{name}: {(classes == number).mean():.1%}")

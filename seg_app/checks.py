@@ -14,7 +14,8 @@ def check_app(args: AppArguments) -> None:
     if args.examples:
         from data_scripts.listing import list_images  # loads cv2, which --help does not need
 
-        list_images(Path(args.examples))
+        if not list_images(Path(args.examples)):
+            raise RunError(f"--examples {args.examples} holds no photo: name another folder")
     if args.server_port:
         family = socket.AF_INET6 if ":" in args.server_name else socket.AF_INET
         try:

@@ -59,7 +59,7 @@ def load_model(folder: Path, trust_remote_code: bool = False) -> tuple[PreTraine
         line = os_reason(error)
         if "custom code" in str(error) and not trust_remote_code:
             line = "it needs the Python code in this folder: read it, and give --trust_remote_code if you trust it"
-        raise RunError(f"cannot load the model in {folder}: {line}") from error
+        raise RunError(f"cannot load the model in {folder}: {line:.300}") from error
     if bad := not_finite(model.state_dict()):
         raise RunError(f"cannot load the model in {folder}: its {bad} is not finite")
     shorten_heads(model)

@@ -36,7 +36,7 @@ from seg_jobs.prediction_job import Trained, open_model
 from seg_jobs.trained_model import label_set, processor_size
 from seg_runs.errors import RunError, one_line_errors
 from seg_runs.files import sync, writing
-from seg_runs.flag_checks import check_range
+from seg_runs.flag_checks import KINDS, check_range, check_value
 from seg_runs.lock import locked
 from seg_runs.parsing import Parser
 from seg_runs.stop import ended_by_signals
@@ -121,6 +121,7 @@ def check_arguments(args: argparse.Namespace) -> tuple[Path, str, tuple[int, int
     if args.precision not in PRECISIONS[kind]:
         others = " or ".join(name for name in PRECISIONS if args.precision in PRECISIONS[name])
         raise RunError(f"--format {kind} has no --precision {args.precision}: give --format {others}")
+    check_value("--test_size", args.test_size, KINDS["size"])
     check_photo_flags(args)
     require(kind)
     if not out.parent.is_dir():

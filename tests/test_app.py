@@ -19,6 +19,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from seg_app.checks import check_app
 from seg_app.facts import from_card, models_by_name
 from seg_app.space import export_space
 from seg_jobs.arguments import AppArguments
@@ -173,6 +174,12 @@ def test_a_model_that_is_nowhere_is_one_line(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert result.returncode == 1 and "nobody/nothing: no such file or folder here, the hub cannot be reached" in line
+
+
+def test_examples_without_a_photo_are_one_line(tmp_path):
+    (tmp_path / "notes.txt").write_text("no photo")
+    with pytest.raises(RunError, match="--examples .* holds no photo: name another folder"):
+        check_app(AppArguments(model_name_or_path=[str(SHIPPED)], examples=str(tmp_path)))
 
 
 @pytest.mark.parametrize("script", ["app_gradio.py", "predict_seg.py"])

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -205,6 +206,20 @@ def photos_of_all_kinds(photo):
     ):
         with pytest.raises(SystemExit, match=line):
             run_script(*words, "ids.png")
+    before = photo.read_bytes()
+    for target, line in (
+        ("ids.jpg", "ids.jpg: the name of the target must end in .png"),
+        (photo, "1.png is the photo: give another target"),
+        ("nowhere/ids.png", "cannot write nowhere/ids.png: No such file or directory"),
+    ):
+        with pytest.raises(SystemExit, match=line):
+            run_script("net.onnx", str(photo), str(target))
+    other = onnx.load("net.onnx")
+    del other.metadata_props[:]
+    onnx.save(other, "other.onnx")
+    with pytest.raises(SystemExit, match="other.onnx was not written by python -m seg_models.export"):
+        run_script("other.onnx", str(photo), "ids.png")
+    assert photo.read_bytes() == before
 
 
 def run_script(*words):
@@ -261,7 +276,7 @@ def test_a_file_that_differs_from_the_network_is_not_kept(in_process, saved, pho
         (["net.onnx", "--precision", "int8"], "--precision int8 needs photos: give --calibration_images or"),
         (["net.onnx", "--size", "64"], "--size takes a height and a width of 1 to 16384, or dynamic, not 64"),
         (["net.onnx", "--size", "0", "64"], "--size takes a height and a width"),
-        (["net.onnx", "--test_size", "0", "64"], "--test_size 0 64 is too small"),
+        (["net.onnx", "--test_size", "0", "64"], "--test_size 0 is out of range: 16 to 65536"),
         (["net.onnx", "--precision", "int8", "--calibration_count", "0"], "--calibration_count 0 is out of range"),
         (["net.onnx", "--calibration_count", "3"], "--calibration_count needs --precision int8"),
         (["net.onnx", "--calibration_images", ".", "--dataset_path", "."], "exclude each other: leave out one of them"),
