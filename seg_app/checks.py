@@ -16,12 +16,11 @@ def check_app(args: AppArguments) -> None:
 
         if not list_images(Path(args.examples)):
             raise RunError(f"--examples {args.examples} holds no photo: name another folder")
-    if args.server_port:
-        family = socket.AF_INET6 if ":" in args.server_name else socket.AF_INET
-        try:
-            socket.create_server((args.server_name, args.server_port), family=family).close()
-        except OSError as error:
-            raise cannot_listen(args, error) from error
+    family = socket.AF_INET6 if ":" in args.server_name else socket.AF_INET
+    try:  # port 0 is any free one: without --server_port, gradio would try a wrong address at a hundred ports
+        socket.create_server((args.server_name, args.server_port or 0), family=family).close()
+    except OSError as error:
+        raise cannot_listen(args, error) from error
 
 
 def cannot_listen(args: AppArguments, error: OSError) -> RunError:

@@ -176,6 +176,11 @@ def test_a_model_that_is_nowhere_is_one_line(tmp_path):
     assert result.returncode == 1 and "nobody/nothing: no such file or folder here, the hub cannot be reached" in line
 
 
+def test_an_address_that_is_not_this_machines_is_one_line():
+    with pytest.raises(RunError, match="cannot listen at --server_name 256.1.1.1 .*: choose another"):
+        check_app(AppArguments(model_name_or_path=[str(SHIPPED)], server_name="256.1.1.1"))
+
+
 def test_examples_without_a_photo_are_one_line(tmp_path):
     (tmp_path / "notes.txt").write_text("no photo")
     with pytest.raises(RunError, match="--examples .* holds no photo: name another folder"):
