@@ -8,6 +8,7 @@ import torch
 from data_scripts.video import count_frames, frame_size, rewrite
 from seg_runs.errors import RunError
 from seg_runs.files import writing
+from seg_runs.lock import workplace
 from seg_runs.processes import progress_bar
 
 from .prediction_job import PredictionJob, lack_of_memory
@@ -25,19 +26,17 @@ def predict_video(job: PredictionJob, source: Path, target: Path) -> None:
         image = torch.from_numpy(frame.copy()).permute(2, 0, 1).to(job.accelerator.device)
         return overlay(frame, job.scoring.labels.to_color(job.predictor.labels(image).to(torch.uint8).cpu().numpy()))
 
-    unfinished = target.with_name(f".{target.stem}.unfinished{target.suffix}")
     expected = count_frames(source) or 0
     done = 0
-    try:
-        with (
-            writing(target),
-            progress_bar(job.accelerator, f"Predicting {source.name}", total=expected or None) as bar,
-        ):
-            for done in rewrite(source, unfinished, draw):  # noqa: B007
-                bar.update()
-            unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with (
+        workplace(target.with_name(f".{target.name}.unfinished")) as folder,
+        writing(target),
+        progress_bar(job.accelerator, f"Predicting {source.name}", total=expected or None) as bar,
+    ):
+        unfinished = folder / target.name
+        for done in rewrite(source, unfinished, draw):  # noqa: B007
+            bar.update()
+        unfinished.replace(target)
     print(f"video: {target}", flush=True)
     if done < 0.9 * expected:  # some formats only say how long they are, at what rate
         line = f"{done} of about {expected} frames of {source} could be read"

@@ -11,9 +11,7 @@ it. This is a script: it may use every room, and nothing imports it.
 import argparse
 import json
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -37,7 +35,7 @@ from seg_jobs.trained_model import label_set, processor_size
 from seg_runs.errors import RunError, one_line_errors
 from seg_runs.files import sync, writing
 from seg_runs.flag_checks import KINDS, check_range, check_value
-from seg_runs.lock import locked
+from seg_runs.lock import workplace
 from seg_runs.parsing import Parser
 from seg_runs.stop import ended_by_signals
 
@@ -56,7 +54,7 @@ def export(args: argparse.Namespace) -> None:
     """Export as the command line asks. Raises an error before any long work if something does not fit."""
     out, kind, size = check_arguments(args)
     logging.disable_progress_bar()  # it would appear for loading the network
-    with ended_by_signals(), workplace(out) as folder:
+    with ended_by_signals(), workplace(out.with_name(f".{out.name}.export")) as folder:
         trained = open_model(args.model, args.trust_remote_code, "MODEL")
         dataset, labels = label_set(trained.model, trained.folder, trained.arguments.get("dataset"))
         int8 = args.precision == "int8"
@@ -88,25 +86,6 @@ def export(args: argparse.Namespace) -> None:
             put_in_place(path, out, args.overwrite)
     megabytes = sum(part.stat().st_size for part in parts(out)) / 1e6
     print(f"wrote {' and '.join(map(str, parts(out)))}: {megabytes:.1f} MB")
-
-
-@contextmanager
-def workplace(out: Path) -> Iterator[Path]:
-    """Create a hidden folder beside OUT for all that is temporary, and delete it afterwards.
-
-    One export at a time can have it. What a killed one has left there, the next export to OUT deletes. Raises RunError
-    if another has it, or if nothing can be written there.
-    """
-    folder = out.with_name(f".{out.name}.export")
-    with locked(folder, "the working folder"):
-        try:
-            inside = folder / "files"
-            shutil.rmtree(inside, ignore_errors=True)
-            with writing(folder):
-                inside.mkdir()
-            yield inside
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_arguments(args: argparse.Namespace) -> tuple[Path, str, tuple[int, int] | None]:

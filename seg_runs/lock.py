@@ -5,6 +5,7 @@ machine; over NFS it works between machines only if the server and the mount sup
 """
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .errors import RunError, os_reason
+from .files import writing
 
 PREDICTING = ".predicting.lock"  # held by a prediction, so that a run can be trained and predicted at once
 
@@ -47,6 +49,24 @@ def locked(folder: Path, flag: str, name: str = ".lock") -> Iterator[None]:
             if [path.name for path in folder.iterdir()] == [name]:  # a dry run leaves an empty folder as it was
                 (folder / name).unlink()
         lock.release()
+
+
+@contextmanager
+def workplace(folder: Path) -> Iterator[Path]:
+    """Create `folder` for all that is temporary, yield a folder in it, and delete both afterwards.
+
+    One program at a time can have it. What a killed one has left there, the next one deletes. Raises RunError if
+    another has it, or if nothing can be written there.
+    """
+    with locked(folder, "the working folder"):
+        try:
+            inside = folder / "files"
+            shutil.rmtree(inside, ignore_errors=True)
+            with writing(folder):
+                inside.mkdir()
+            yield inside
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def holder(folder: Path, name: str = ".lock") -> str:

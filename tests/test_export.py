@@ -332,7 +332,7 @@ def test_a_full_disk_leaves_the_file_before(in_process, saved, tmp_path, capsys,
 
 
 def test_a_second_export_to_the_same_file_is_refused(in_process, saved, tmp_path, capsys):
-    with export.workplace(tmp_path / "net.onnx") as folder:
+    with export.workplace(tmp_path / ".net.onnx.export") as folder:
         with pytest.raises(SystemExit):
             in_process("seg_models.export", saved, "net.onnx")
         assert folder.is_dir()

@@ -7,6 +7,7 @@ import pytest
 
 from data_scripts.labels import DataError
 from data_scripts.video import count_frames, frame_size, is_video, rewrite
+from seg_runs.lock import locked
 
 av = pytest.importorskip("av", reason="videos need PyAV")
 
@@ -205,3 +206,11 @@ def test_an_interrupted_video_leaves_nothing(in_process, tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         in_process("predict_seg", "--input", "drive.mp4", "--output", "out.mp4")
     assert {path.name for path in tmp_path.iterdir()} == {"drive.mp4"}
+
+
+def test_a_second_prediction_to_the_same_video_is_refused(in_process, tmp_path, capsys):
+    make_video(tmp_path / "drive.mp4")
+    with locked(tmp_path / ".out.mp4.unfinished", "--output"), pytest.raises(SystemExit):
+        in_process("predict_seg", "--input", "drive.mp4", "--output", "out.mp4")
+    assert ".out.mp4.unfinished is in use by " in capsys.readouterr().err
+    assert not (tmp_path / "out.mp4").exists()
