@@ -76,6 +76,8 @@ def ohem_cross_entropy(
     mmsegmentation's Cityscapes networks.
     """
     log_p, valid = log_probability(logits, labels, ignore_index)
+    if not labels.numel():  # no image, no hardest pixel
+        return -log_p.sum(), valid.sum()
     with torch.no_grad():
         values = log_p.masked_fill(~valid, math.inf).flatten()
         # topk, because kthvalue is not deterministic on CUDA
@@ -93,10 +95,11 @@ def near_edges(labels: torch.Tensor, radius: int, ignore_index: int = 255) -> to
     """Return a mask of the valid pixels whose square of side 2 radius + 1 holds a valid pixel of another class."""
     valid = labels != ignore_index
     side = 2 * radius + 1
-    classes = labels.float()
-    highest = F.max_pool2d(classes.masked_fill(~valid, -math.inf), side, stride=1, padding=radius)
-    lowest = -F.max_pool2d(-classes.masked_fill(~valid, math.inf), side, stride=1, padding=radius)
-    return valid & (highest > lowest)
+    classes = labels[:, None].float()  # four dimensions, because pooling takes (0, H, W) for a single image
+    outside = ~valid[:, None]
+    highest = F.max_pool2d(classes.masked_fill(outside, -math.inf), side, stride=1, padding=radius)
+    lowest = -F.max_pool2d(-classes.masked_fill(outside, math.inf), side, stride=1, padding=radius)
+    return valid & (highest > lowest)[:, 0]
 
 
 def boundary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, ignore_index: int = 255) -> Sums:

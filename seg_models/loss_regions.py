@@ -29,7 +29,7 @@ def lovasz_softmax(
 
     Berman et al., 2018, arXiv 1705.08790, section 3 and algorithm 1.
     """
-    if per_image:
+    if per_image and len(labels):
         # split, because the gradient of a slice would be a tensor of the size of all images
         images = [
             lovasz_softmax(*image, False, ignore_index) for image in zip(logits.split(1), labels.split(1), strict=True)

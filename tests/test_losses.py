@@ -218,6 +218,14 @@ def test_without_a_valid_pixel_loss_weight_and_gradient_are_zero(loss):
     assert (logits.grad == 0).all()
 
 
+def test_without_an_image_loss_and_weight_are_zero(loss):
+    logits, labels = batch()
+    total, weight = loss(logits[:0], labels[:0])
+    total.backward()
+    assert (total.item(), weight.item(), total.dtype) == (0, 0, torch.float32)
+    assert (logits.grad == 0).all()
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_logits_are_computed_in_float32(loss, dtype, autocast):
