@@ -39,9 +39,11 @@ class SegFormer(AuxiliaryHead, SegformerPreTrainedModel):
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:
         """Map normalised `pixel_values` (B, 3, H, W) to `logits` (B, C, H/4, W/4).
 
-        With `labels` (B, H, W), the output also has the mean `loss`.
+        With `labels` (B, H, W), the output also has the mean `loss` over pixels that are not
+        `config.semantic_loss_ignore_index`, 255 unless set. train_seg.py computes its own losses.
         """
         features = self.segformer(pixel_values, output_hidden_states=True).hidden_states
         logits = self.decode_head(features)
         auxiliary = self.auxiliary_logits(features) or None
-        return SegmentationOutput(loss=mean_cross_entropy(logits, labels), logits=logits, aux_logits=auxiliary)
+        loss = mean_cross_entropy(logits, labels, self.config.semantic_loss_ignore_index)
+        return SegmentationOutput(loss=loss, logits=logits, aux_logits=auxiliary)

@@ -341,6 +341,21 @@ def test_our_segformer_with_batch_norm_computes_transformers_logits():
         torch.testing.assert_close(ours(images).logits, theirs(images).logits)
 
 
+@pytest.mark.parametrize("ignored", [255, 1, -100])
+def test_our_segformer_computes_transformers_loss(ignored):
+    """Also where the configuration has another id for ignored pixels."""
+    theirs = randomise_norms(build_model("segformer_b0", "batch", ID2LABEL)).eval()
+    ours = build_model("segformer_b0", "batch", ID2LABEL, auxiliary=True).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=False)
+    labels = torch.randint(len(ID2LABEL), (2, 64, 64), generator=torch.Generator().manual_seed(0))
+    labels[:, :20] = ignored
+    for model in (theirs, ours):
+        model.config.semantic_loss_ignore_index = ignored
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(*(model(pixel_values=pixels, labels=labels).loss for model in (ours, theirs)))
+
+
 @pytest.mark.parametrize("name", ["segformer_b0", "segformer_swin_tiny"])
 def test_short_heads_compute_what_was_published(name):
     """Logits and gradients agree up to rounding."""
