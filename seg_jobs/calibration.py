@@ -7,7 +7,14 @@ import torch
 from accelerate.utils import gather_object
 
 from metrics.calibration_error.reliability import expected_calibration_error, reliability_counts
-from seg_models.calibration import at_temperature, fit_temperature, negative_log_likelihood
+from seg_models.calibration import (
+    LEAST,
+    MOST,
+    at_end_of_range,
+    at_temperature,
+    fit_temperature,
+    negative_log_likelihood,
+)
 from seg_runs.errors import RunError
 from seg_runs.processes import on_first_process, progress_bar, say
 from seg_runs.temperatures import store_temperature
@@ -15,6 +22,10 @@ from seg_runs.temperatures import store_temperature
 from .prediction_job import PredictionJob, lack_of_memory
 
 PIXELS = 10_000  # of each image, to fit a temperature on
+
+# why the fit can end at its lowest and its highest temperature
+RIGHT = "the network is right at nearly every pixel, as on images that it learned from: validate on others"
+CHANCE = "the network knows no more than chance: see in scores_val.json whether the classes are those of the images"
 
 
 def calibrate(job: PredictionJob) -> None:
@@ -40,7 +51,7 @@ def calibrate(job: PredictionJob) -> None:
 
 
 def fit_and_store(job: PredictionJob, sampled: list[tuple[np.ndarray, np.ndarray]]) -> str:
-    """Fit a temperature on probabilities (N, C) and labels (N,) of each image, and store it. Returns a line on it."""
+    """Fit a temperature on probabilities (N, C) and labels (N,) of each image, and store it. Returns a text on it."""
     probabilities, labels = (torch.from_numpy(np.concatenate(part)) for part in zip(*sampled, strict=True))
     if not len(labels):
         raise RunError(
@@ -56,7 +67,11 @@ def fit_and_store(job: PredictionJob, sampled: list[tuple[np.ndarray, np.ndarray
         errors.append(expected_calibration_error(counts))
     entry = {"temperature": temperature, "images": len(sampled), "pixels": len(labels)}
     path = store_temperature(job.models[0].folder, job.settings, entry | {"log_loss": nll, "calibration_error": errors})
-    return (
+    line = (
         f"temperature {temperature:.3f} in {path}: log loss {nll[0]:.4f} -> {nll[1]:.4f}, expected calibration error "
         f"{errors[0]:.4f} -> {errors[1]:.4f}, on {len(labels)} pixels of {len(sampled)} validation images"
     )
+    if at_end_of_range(temperature):
+        why = RIGHT if temperature < 1 else CHANCE
+        line += f"\nnote: the temperature is at the end of its range ({LEAST:g} to {MOST:g}), so it may not fit: {why}"
+    return line

@@ -34,6 +34,11 @@ def fit_temperature(probabilities: torch.Tensor, labels: torch.Tensor) -> float:
     return 1 / (low * high) ** 0.5
 
 
+def at_end_of_range(temperature: float) -> bool:
+    """Whether a fitted temperature is `LEAST` or `MOST`: a better one may lie beyond."""
+    return not 1.001 * LEAST < temperature < 0.999 * MOST
+
+
 def negative_log_likelihood(probabilities: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0) -> float:
     """Return the mean -log p of the labels (N,) at a temperature, for probabilities (N, C)."""
     return F.cross_entropy(log(probabilities).double() / temperature, labels.long()).item()

@@ -14,6 +14,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 from data_scripts.catalog import source_of
 from seg_app.facts import facts_of
 from seg_jobs import prediction_pictures
+from seg_jobs.calibration import fit_and_store
 from seg_jobs.prediction_job import Trained, newest_change, turns_photos
 from seg_jobs.trained_model import label_set, load_model
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
@@ -314,6 +315,18 @@ def test_the_temperature_that_made_the_labels_is_found():
     losses = [negative_log_likelihood(probabilities, labels, t) for t in (temperature, 1.9, 2.1, 1.0)]
     assert losses[0] == min(losses)
     torch.testing.assert_close(at_temperature(probabilities.t(), 2.0), (scores / 2).softmax(1).t())
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [([0] * 9, "right at nearly every pixel"), ([1] * 9, "no more than chance"), ([0] * 6 + [1] * 3, "")],
+)
+def test_a_temperature_at_the_end_of_its_range_is_noted(labels, why, tmp_path):
+    probabilities = np.tile(np.float32([[0.8, 0.2]]), (9, 1))
+    job = SimpleNamespace(models=[SimpleNamespace(folder=tmp_path)], settings={})
+    line = fit_and_store(job, [(probabilities, np.array(labels))])
+    assert line.startswith("temperature ") and why in line
+    assert ("note: the temperature is at the end of its range (0.05 to 20)" in line) == bool(why)
 
 
 def test_confidence_and_entropy_of_known_probabilities():
