@@ -307,6 +307,12 @@ def test_bad_arguments_of_compute(metric, arguments, message):
     assert metric.counts.sum() == 0
 
 
+@pytest.mark.parametrize("given", ["predictions", "references"])
+def test_one_without_the_other_is_refused(metric, given):
+    with pytest.raises(ValueError, match="both predictions and references"):
+        metric.compute(**{given: np.zeros((2, 2), np.uint8)}, num_labels=2, ignore_index=255)
+
+
 def test_num_process_is_refused():
     with pytest.raises(ValueError, match="num_process"):
         evaluate.load(PATH, num_process=2, process_id=0)

@@ -199,12 +199,15 @@ class MeanIoU(evaluate.Metric):
         mean_iou, mean_accuracy  means of those values that are not nan
         overall_accuracy         over all pixels whose reference is a class
 
-        Raises ValueError if nothing was added, num_labels is not in 1..256, or label_map has an id outside 0..255.
+        Raises ValueError if nothing was added, one of predictions and references is missing, num_labels is not in
+        1..256, or label_map has an id outside 0..255.
         """
         if not 1 <= num_labels <= NUM_IDS:
             raise ValueError(f"num_labels must be in 1..256, not {num_labels}")
         renamed = new_ids(label_map, reduce_labels)
-        if predictions is not None or references is not None:
+        if (predictions is None) != (references is None):
+            raise ValueError("compute needs both predictions and references, or neither")
+        if predictions is not None:
             self.add_batch(predictions=predictions, references=references)
         if not self._counts.any():
             raise ValueError("mean_iou has nothing to score: call add_batch before compute")
