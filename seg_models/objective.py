@@ -154,6 +154,9 @@ class Criterion:
     ) -> torch.Tensor:
         """Return the sum of the loss, the auxiliary losses and the distillation. Its weight is that of the loss.
 
+        The divergence is brought to that weight within a call, as `weighted_sum` does. So with a loss whose own weight
+        is not the number of valid pixels, it depends a little on how a step's images are divided.
+
         loss            the loss of the logits
         output          of the network
         teacher_logits  of the same images
