@@ -81,8 +81,10 @@ def parse_classes(content: bytes, path: Path | str) -> tuple[LabelInfo, About]:
         raise DataError(f"{path} is not a list of 'key: value' lines: it needs classes, each with a name and an id")
     _check_keys(entries, KEYS, f"{path}")
     classes = entries.get("classes")
-    if not isinstance(classes, list) or not classes:
+    if not classes:
         raise DataError(f"{path}: classes is missing or empty: list each class with its name and id")
+    if not isinstance(classes, list):
+        raise DataError(f"{path}: classes is not a list: give each class a line such as '- {{name: road, id: 1}}'")
     if len(classes) == 1:
         raise DataError(f"{path}: classes has one class, but a network needs two to choose from: add the background")
     if len(classes) > IGNORE_INDEX:

@@ -106,7 +106,7 @@ WRONG = {
     "ground that is no switch": ("classes: [{name: a, id: 0, ground: yes}, {name: b, id: 1}]", "true or false"),
     "no classes": ("title: x", "classes is missing"),
     "an empty list": ("classes: []", "classes is missing or empty"),
-    "classes as a mapping": ("classes: {a: 0, b: 1}", "classes is missing or empty"),
+    "classes as a mapping": ("classes: {0: a, 1: b}", "a line such as '- {name: road, id: 1}'"),
     "classes as words": ("classes: [a, b]", "class 1 is 'a'"),
     "one class": ("classes: [{name: a, id: 0}]", "add the background"),
     "more than 255 classes": (

@@ -794,6 +794,17 @@ def test_ignore_background(source, out, capsys):
     assert "only the class foreground" in capsys.readouterr().err
 
 
+def test_an_export_of_cvat_without_photos_says_where_they_go(source, out, capsys):
+    for folder in ("SegmentationClass", "SegmentationObject"):
+        save(source / folder / "a.png", paint(halves(0, 1), BLACK, RED))
+    assert run(source, out) == 1 and not out.exists()
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "masks are in SegmentationClass; put their photos" in error
+    assert "into a folder images beside it (CVAT: export with 'Save images')" in error
+    photo(source / "images" / "a.jpg")
+    assert run(source, out) == 0
+
+
 @pytest.mark.skipif(not REAL.exists(), reason="the samples of real data are not here")
 def test_real_samples_of_bad_files(out, capsys, tmp_path):
     assert run(REAL / "broken" / "mask_smaller_than_image", out) == 1 and not out.exists()

@@ -97,13 +97,9 @@ def pair(found: Found) -> Pairs:
     if not photos or not masks:
         what = "photo" if not photos else "mask"
         unread = unread_annotations(found)
-        remedy = (
-            "put photos into a folder images and masks of the same names into a folder masks, or name masks "
-            "NAME_mask.png"
-        )
         raise DataError(
             f"no {what} found in {found.root}, which has {len(found.images)} images ({some(found.images, 2)}): "
-            f"{unread or remedy + unknown_files(found)}"
+            f"{unread or _remedy(photos, masks, places) + unknown_files(found)}"
         )
     pairs, used = _match(photos, masks, places)
     matched = {pair.photo for pair in pairs}
@@ -128,6 +124,18 @@ def pair(found: Found) -> Pairs:
         how,
         {reason: sorted(paths) for reason, paths in left.items() if paths},
         _other_masks([path for path in unused if places[path].role is None], masks, found.root),
+    )
+
+
+def _remedy(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) -> str:
+    in_folders = [path for path in masks if places[path].role == "mask"]
+    if in_folders and not photos:
+        return (
+            f"masks are in {some(_folders(in_folders))}; put their photos, of the same names, into a folder images "
+            "beside it (CVAT: export with 'Save images')"
+        )
+    return (
+        "put photos into a folder images and masks of the same names into a folder masks, or name masks NAME_mask.png"
     )
 
 
