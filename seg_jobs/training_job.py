@@ -233,7 +233,7 @@ def steps_in_time(setup: Setup, pace: Pace, spent: float) -> int:
     if not steps:
         least = math.ceil((spent + pace.seconds(1, 1)) / 60)
         raise RunError(
-            f"--max_train_time {given} is too short: loading took {in_words(spent)}, a step takes "
+            f"--max_train_time {given} is too short: loading and measuring took {in_words(spent)}, a step takes "
             f"{in_words(pace.step)} and a validation {in_words(pace.validation or 0)}. Give more than {least}m, "
             f"or {SHORTER_STEPS}"
         )

@@ -124,7 +124,7 @@ def choose_overlap(sheets: Sequence[Sheet], asked: str | None) -> tuple[str, lis
 
 def explain_rest(ids: dict[str, int]) -> list[str]:
     """Return a line on pixels that no region covers, and one on names that mean no class, if there are any."""
-    lines = ["pixels that no region covers are background (--ignore_background: unknown; not every object is labelled)"]
+    lines = ["pixels that no region covers are background (if some objects are unlabelled, give --ignore_background)"]
     if ignored := [name for name, value in ids.items() if value == IGNORE_INDEX]:
         lines.append(f"{some(ignored)} means no class: these pixels are ignored (255)")
     return lines
