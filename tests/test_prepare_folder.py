@@ -91,6 +91,17 @@ def test_its_own_result_is_a_source(source, out):
     assert classes(again) == classes(out) and np.array_equal(mask(again, "b"), mask(out, "b"))
 
 
+@pytest.mark.parametrize("size, shown", [((1200, 1600), "768 1024"), ((1600, 1200), "1024 768"), ((1024, 1024), "")])
+def test_the_next_command_shrinks_large_photos(source, out, size, shown, capsys):
+    for name in ("a", "b"):
+        photo(source / "images" / f"{name}.jpg", *size)
+        save(source / "masks" / f"{name}.png", halves(0, 1, *size))
+    assert run(source, out) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert ("_size" in last) == bool(shown) == ("the photos are large" in last)
+    assert f"--train_size {shown} --test_size {shown}  # a fifth" in last or not shown
+
+
 def test_a_source_that_has_changed(source, out):
     assert run(source, out) == 0
     (source / "images" / "a.jpg").rename(source / "images" / "c.jpg")

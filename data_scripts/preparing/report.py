@@ -10,6 +10,7 @@ from .found import count, some
 from .writing import Written
 
 SPLITS = ("train", "val", "test")
+LARGE = 1024  # photos of more pixels than its square are best shown to a network with this longer side
 
 
 def report(source: str, root: Path, annotated: Annotated, planned: Plan, written: Written) -> list[str]:
@@ -91,9 +92,15 @@ def _section(title: str, lines: list[str]) -> list[str]:
 
 def _next(root: Path, written: Written) -> list[str]:
     folder = shlex.quote(str(root))
-    held_out = "" if written.splits["val"] else "  # a fifth of the photos is held out for validation"
+    train = f"accelerate launch train_seg.py --dataset_path {folder} --model streetnet --max_train_time 2h"
+    notes = [] if written.splits["val"] else ["a fifth of the photos is held out for validation"]
+    (height, width), _ = written.sizes.most_common(1)[0]
+    if height * width > LARGE**2:
+        size = " ".join(str(max(32, round(side * LARGE / max(height, width) / 32) * 32)) for side in (height, width))
+        train += f" --train_size {size} --test_size {size}"
+        notes.append("the photos are large: the network sees them at this height and width")
     return [
         f"Wrote {root}: images/, masks/ and classes.yaml. Next:",
         f"  python -m data_scripts.check {folder}",
-        f"  accelerate launch train_seg.py --dataset_path {folder} --model streetnet --max_train_time 2h{held_out}",
+        f"  {train}{'  # ' + '; '.join(notes) if notes else ''}",
     ]
