@@ -79,7 +79,9 @@ def test_coco_polygons_later_on_top(source, out, capsys):
     assert classes(out) == {"background": 0, "car": 1, "road": 2}
     report = capsys.readouterr().out
     assert "COCO" in report and "2 regions" in report and "the later one in the file is on top" in report
+    assert "pixels that no region covers are background" in report
     assert run(source, out, "--ignore_background", "--overwrite") == 0
+    assert "no region covers" not in capsys.readouterr().out
     assert classes(out) == {"car": 1, "road": 2} and ignored(out) == [0, 255]
 
 

@@ -11,6 +11,7 @@ from ..labels import DataError
 BACKGROUND = "background"
 BACKGROUNDS = {"background", "_background_", "__background__", "bg"}  # what tools call pixels that no region covers
 NOTHING = {"__ignore__", "ignore", "ignored", "void", "unlabeled", "unlabelled", "undefined"}  # of no class
+REST_IS_BACKGROUND = "pixels that no region covers are background"  # a guess, unless id 0 is ignored
 GIVE_NAMES = "give the classes names"  # what a guess asks for that a corrected classes.yaml has settled
 MOST_CLASSES = 254  # beside the background: 255 marks ignored pixels
 

@@ -13,6 +13,7 @@ from ..reader import decoding, describe, open_photo, stored_size, turned_with, u
 from .annotated import (
     BACKGROUND,
     MOST_CLASSES,
+    REST_IS_BACKGROUND,
     Annotated,
     Drawn,
     File,
@@ -124,7 +125,7 @@ def choose_overlap(sheets: Sequence[Sheet], asked: str | None) -> tuple[str, lis
 
 def explain_rest(ids: dict[str, int]) -> list[str]:
     """Return a line on pixels that no region covers, and one on names that mean no class, if there are any."""
-    lines = ["pixels that no region covers are background (if some objects are unlabelled, give --ignore_background)"]
+    lines = [f"{REST_IS_BACKGROUND} (if some objects are unlabelled, give --ignore_background)"]
     if ignored := [name for name, value in ids.items() if value == IGNORE_INDEX]:
         lines.append(f"{some(ignored)} means no class: these pixels are ignored (255)")
     return lines

@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
-from .annotated import GIVE_NAMES, Annotated
+from .annotated import GIVE_NAMES, REST_IS_BACKGROUND, Annotated
 from .correction import Plan
 from .found import count, some
 from .writing import Written
@@ -62,6 +62,8 @@ def _share(pixels: int, total: int) -> str:
 
 def _to_check(annotated: Annotated, planned: Plan, written: Written) -> list[str]:
     lines = [line for line in annotated.guesses if not (planned.corrected and GIVE_NAMES in line)]
+    if 0 in planned.labels.void_ids:
+        lines = [line for line in lines if not line.startswith(REST_IS_BACKGROUND)]
     lines += planned.notes
     lines += [f"{text}: {number} (the first in {first})" for text, (number, first) in written.remarks.items()]
     empty = [
