@@ -36,6 +36,7 @@ RECIPES = {
     "CutMix": "resnet50_cutmix",
     "CopyBlob": "resnet50_copyblob",
 }
+TRAINED = ("baseline", "UNet", "CopyBlob")
 PREDICT = {"one scale": f"{RUN} --batch_size 4 --predict", "scales": f"{RUN} --batch_size 1 --predict --mst"}
 SMALL = "--train_size 96 192 --test_size 96 192 --crop_size 32 64 --num_workers 0 --max_train_steps 1"
 
@@ -53,7 +54,11 @@ def here(minicity, in_process, tmp_path):
     return in_process
 
 
-@pytest.mark.parametrize("line", TRAIN.values(), ids=TRAIN)
+# test_published_recipes.py takes steps with the recipes that the others equal.
+RUNS = [pytest.param(line, id=name, marks=() if name in TRAINED else pytest.mark.slow) for name, line in TRAIN.items()]
+
+
+@pytest.mark.parametrize("line", RUNS)
 def test_training(here, tmp_path, line):
     args = parse_arguments(TrainArguments, shlex.split(line))
     folder = args.run.output_dir
