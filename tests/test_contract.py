@@ -50,7 +50,7 @@ STRIDES = {
 }
 TIMMS = ("deeplabv3plus_resnest50", "hrnet_w18")  # encoders that keep their batch norms
 LAYER_NORMS = ("segformer_b0", "segformer_swin_tiny")  # encoders without batch norm
-WITH_NORMS = [(name, norm) for name in STRIDES for norm in NORMS if norm == "batch" or name not in TIMMS]
+OTHER_NORMS = [norm for norm in NORMS if norm != "batch"]
 STRIDED = [name for name in STRIDES if "_resnet" in name]  # dilated
 ID2LABEL = {i: f"class {i}" for i in range(5)}
 
@@ -66,7 +66,18 @@ def narrow():
 
 # Scope "module" runs tests of one network and norm one after another (see `fresh`).
 every_name = pytest.mark.parametrize("name", STRIDES, scope="module")
-every_norm = pytest.mark.parametrize(("name", "norm"), WITH_NORMS, scope="module")
+
+
+def with_norms():
+    """Each network with batch norm and, in turns, one other norm. The rest are slow; test_norms.py looks at all."""
+    for i, name in enumerate(STRIDES):
+        yield pytest.param(name, "batch")
+        for norm in OTHER_NORMS if name not in TIMMS else ():
+            is_its_turn = norm == OTHER_NORMS[i % len(OTHER_NORMS)]
+            yield pytest.param(name, norm, marks=() if is_its_turn else pytest.mark.slow)
+
+
+every_norm = pytest.mark.parametrize(("name", "norm"), [*with_norms()], scope="module")
 
 
 def build(name, norm="batch", classes=5, seed=0, **options):
