@@ -12,10 +12,19 @@ Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size), res
 images.
 """
 
+from data_scripts.listing import refuse_nowhere
 from seg_jobs.arguments import PredictArguments, answer_early
 from seg_jobs.model_paths import check_models
 
-answer_early(__name__, PredictArguments, lambda args: check_models(args.results.model_name_or_path))
+
+def check_places(args: PredictArguments) -> None:
+    """Raise an error if the photos or a model are nowhere, before torch loads."""
+    if args.images.input:
+        refuse_nowhere(args.images.input, "--input")
+    check_models(args.results.model_name_or_path)
+
+
+answer_early(__name__, PredictArguments, check_places)
 
 import sys
 from pathlib import Path

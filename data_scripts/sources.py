@@ -19,7 +19,7 @@ from .files import UNFINISHED
 from .hub_data import Columns, load_hub
 from .kitti import kitti_files
 from .labels import DataError, LabelInfo
-from .listing import label_of, list_images, name_key
+from .listing import label_of, list_images, name_key, refuse_nowhere
 from .own_folder import load_folder
 from .reader import FORMATS
 from .virtual_kitti import virtual_kitti_colors, virtual_kitti_files
@@ -162,8 +162,7 @@ def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None,
     root = Path(path)
     if root.is_file():
         return from_files([(root.stem, root, None, None)], path)
-    if not root.is_dir():
-        raise DataError(f"no folder and no image {path} ({flag}): correct the path")
+    refuse_nowhere(path, flag)
     images = list_images(root, leave_out)
     if not images:
         raise DataError(f"no image in {path} ({flag}): images are {', '.join(FORMATS)} files")

@@ -187,11 +187,18 @@ def test_examples_without_a_photo_are_one_line(tmp_path):
         check_app(AppArguments(model_name_or_path=[str(SHIPPED)], examples=str(tmp_path)))
 
 
-@pytest.mark.parametrize("script", ["app_gradio.py", "predict_seg.py"])
-def test_what_is_nowhere_is_refused_before_torch_loads(script, tmp_path):
+@pytest.mark.parametrize(
+    ("script", "flag", "said"),
+    [
+        ("app_gradio.py", "--model_name_or_path", "it cannot be a hub id"),
+        ("predict_seg.py", "--model_name_or_path", "it cannot be a hub id"),
+        ("predict_seg.py", "--input", "no folder and no image nothing/here/at/all (--input)"),
+    ],
+)
+def test_what_is_nowhere_is_refused_before_torch_loads(script, flag, said, tmp_path):
     code = f"""
 import runpy, sys
-sys.argv = [{script!r}, "--model_name_or_path", "nothing/here/at/all"]
+sys.argv = [{script!r}, {flag!r}, "nothing/here/at/all"]
 sys.path.insert(0, {str(ROOT)!r})
 try:
     runpy.run_path({str(ROOT / script)!r}, run_name="__main__")
@@ -199,7 +206,7 @@ except SystemExit as end:
     print(end.code, "torch" in sys.modules, "gradio" in sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert result.stdout == "1 False False\n" and "it cannot be a hub id" in result.stderr
+    assert result.stdout == "1 False False\n" and said in result.stderr
 
 
 def test_the_page_needs_no_torch(tmp_path):
