@@ -86,11 +86,20 @@ def _parse(kind: type[Arguments], argv: list[str], **named: str) -> Arguments:
             argv, return_remaining_strings=True, look_for_args_file=False
         )
         if unknown:
-            recipe = ": a recipe must be the first argument" if unknown[0].endswith(".yaml") else ""
-            parser.error(f"unknown argument {unknown[0]}{recipe}")
+            parser.error(f"unknown argument {unknown[0]}{remedy_for(unknown[0], argv)}")
         return parts[0] if parts_of(kind) == [kind] else kind(*parts)
     except ValueError as error:  # from a dataclass: options that contradict each other
         raise error if isinstance(error, RunError) else RunError(str(error)) from error
+
+
+def remedy_for(unknown: str, argv: Sequence[str]) -> str:
+    """Return what to do about an argument that is neither a flag nor its value, or ""."""
+    if unknown.endswith(".yaml"):
+        return ": a recipe must be the first argument"
+    if unknown.startswith("-"):
+        return ""
+    flags = [text.partition("=")[0] for text in argv[: argv.index(unknown)] if text.startswith("--")]
+    return f": at most one value may follow {flags[-1]} (put quotes around one with spaces)" if flags else ""
 
 
 def parts_of(kind: type) -> list[type]:

@@ -439,7 +439,17 @@ def test_the_notebooks_second_stage_goes_on_from_the_first(toycity, in_process, 
     assert strides == [16, 8] and changed and not [key for key in changed if "running" in key or ".bn" in key]
 
 
-def test_a_recipe_that_does_not_come_first_is_named(capsys):
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--seed 1 a.yaml", "unknown argument a.yaml: a recipe must be the first argument"),
+        ("--output_dir my run --seed 1", "unknown argument run: at most one value may follow --output_dir (put quotes"),
+        ("--output_dir=my run", "unknown argument run: at most one value may follow --output_dir (put quotes"),
+        ("a --seed 1", "unknown argument a (see"),
+        ("--sed=1", "unknown argument --sed=1 (see"),
+    ],
+)
+def test_an_unknown_argument_is_named_with_its_remedy(line, said, capsys):
     with pytest.raises(SystemExit):
-        parse_arguments(TrainArguments, ["--seed", "1", "a.yaml"])
-    assert "unknown argument a.yaml: a recipe must be the first argument" in capsys.readouterr().err
+        parse_arguments(TrainArguments, line.split())
+    assert said in capsys.readouterr().err
