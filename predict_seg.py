@@ -12,7 +12,7 @@ Writes results_SPLIT/NAME.png (the data set's own ids, at the image's size), res
 images.
 """
 
-from data_scripts.listing import refuse_nowhere
+from data_scripts.files import refuse_nowhere
 from seg_jobs.arguments import PredictArguments, answer_early
 from seg_jobs.model_paths import check_models
 

@@ -1,4 +1,7 @@
-"""Write files atomically: after a kill, a full disk or a power cut, a file is the old one or the new one."""
+"""Refuse paths that lead nowhere, and write files atomically.
+
+After a kill, a full disk or a power cut, a file is the old one or the new one.
+"""
 
 import os
 from collections.abc import Callable
@@ -7,6 +10,12 @@ from pathlib import Path
 from .labels import DataError
 
 UNFINISHED = ".unfinished"  # marks a data set that is being written, and says what to do after an interruption
+
+
+def refuse_nowhere(path: str, flag: str) -> None:
+    """Raise `DataError`, which names `flag`, if `path` is neither a folder nor a file."""
+    if not Path(path).is_dir() and not Path(path).is_file():
+        raise DataError(f"no folder and no image {path} ({flag}): correct the path")
 
 
 def write_whole(path: Path, write: Callable[[Path], None], remedy: str) -> None:

@@ -47,12 +47,6 @@ def list_images(folder: Path, leave_out: Callable[[Path], bool] | None = None) -
     return sorted(found)
 
 
-def refuse_nowhere(path: str, flag: str) -> None:
-    """Raise `DataError`, which names `flag`, if `path` is neither a folder nor a file."""
-    if not Path(path).is_dir() and not Path(path).is_file():
-        raise DataError(f"no folder and no image {path} ({flag}): correct the path")
-
-
 def visible_files(folder: Path, leave_out: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """Yield the visible files below `folder`. Links come last, so that a folder is found under its own name."""
     seen = set()

@@ -15,11 +15,11 @@ from datasets import Dataset, DatasetDict, Features, Image, Value
 
 from .camvid import camvid_colors, camvid_files
 from .catalog import SPLITS, source_of
-from .files import UNFINISHED
+from .files import UNFINISHED, refuse_nowhere
 from .hub_data import Columns, load_hub
 from .kitti import kitti_files
 from .labels import DataError, LabelInfo
-from .listing import label_of, list_images, name_key, refuse_nowhere
+from .listing import label_of, list_images, name_key
 from .own_folder import load_folder
 from .reader import FORMATS
 from .virtual_kitti import virtual_kitti_colors, virtual_kitti_files

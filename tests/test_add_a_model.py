@@ -86,7 +86,7 @@ def test_the_new_model_passes_the_tests_of_every_architecture(copy):
     words = ["-m", "pytest", "-p", "no:cacheprovider", "tests/test_contract.py", "tests/test_norms.py"]
     out = run(copy, *words, "-k", "lraspp or every_kind")
     passed = int(re.search(r"(\d+) passed", out)[1])
-    assert passed > 30 and "skipped" not in out
+    assert passed > 20 and "skipped" not in out
 
 
 def test_the_new_model_trains_as_the_page_says(copy, toycity):
