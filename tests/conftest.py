@@ -89,11 +89,14 @@ def start(script: str, *flags, processes: int = 1, precision: str = "no", cwd=No
     return subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True, **pipes)
 
 
-def launch(script: str, *flags, processes: int = 1, precision: str = "no", cwd=None, env=None, launcher=False):
+def launch(
+    script: str, *flags, processes: int = 1, precision: str = "no", cwd=None, env=None, launcher=False, server=None
+):
     """Run a script to its end, and return a `subprocess.CompletedProcess`.
 
     With `launcher`, or where GPUs may be used, this is `start`. Else the script gets what `accelerate launch` sets, and
     runs in processes that have the libraries loaded (script_server.py). To import them takes most of the time.
+    server  the process to use, of `start_script_server` (default: one for all tests)
     """
     if launcher or os.environ["CUDA_VISIBLE_DEVICES"]:
         process = start(script, *flags, processes=processes, precision=precision, cwd=cwd, env=env)
@@ -114,7 +117,7 @@ def launch(script: str, *flags, processes: int = 1, precision: str = "no", cwd=N
         output, errors = Path(folder, "output"), Path(folder, "errors")
         job = {"command": command, "processes": processes, "environment": {**os.environ, **ONE_THREAD, **settings}}
         job |= {"cwd": str(cwd or Path.cwd()), "output": str(output), "errors": str(errors)}
-        server = script_server()
+        server = server or script_server()
         print(json.dumps(job), file=server.stdin, flush=True)
         code = int(server.stdout.readline())
         return subprocess.CompletedProcess(command, code, output.read_text(), errors.read_text())
@@ -122,10 +125,15 @@ def launch(script: str, *flags, processes: int = 1, precision: str = "no", cwd=N
 
 @functools.cache
 def script_server() -> subprocess.Popen:
-    """Start script_server.py, once in each process of pytest. It ends with it."""
+    """Return the process that serves all tests of this process of pytest."""
+    return start_script_server()
+
+
+def start_script_server(env=None) -> subprocess.Popen:
+    """Start script_server.py. Libraries that read variables when they are imported find those of `env`."""
     command = [sys.executable, Path(__file__).with_name("script_server.py")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env={**os.environ, **ONE_THREAD}, **pipes)
+    return subprocess.Popen(command, env={**os.environ, **ONE_THREAD, **(env or {})}, **pipes)
 
 
 def browse(page: Path, width: int, scheme: str, work):

@@ -33,6 +33,10 @@ class HubServer(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all repositories, requests and faults."""
         self.repositories: dict[str, list[dict[str, bytes]]] = {}
         self.private, self.large, self.requests = set(), {}, []
         self.faults: dict[str, list] = {}

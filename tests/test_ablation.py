@@ -74,6 +74,7 @@ def test_a_faulty_file_is_one_line(run, tmp_path, capsys, content, said):
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_runs_that_began_with_other_flags_are_refused(run, tmp_path, capsys):
     run()
     path = tmp_path / "ablation.yaml"
@@ -85,6 +86,7 @@ def test_runs_that_began_with_other_flags_are_refused(run, tmp_path, capsys):
     assert run("--table") == []
 
 
+@pytest.mark.slow
 def test_predictions_at_several_scales_do_not_count(run, in_process, tmp_path):
     run()
     in_process("predict_seg", "--model_name_or_path", tmp_path / "out" / "baseline-seed0", "--splits", "val", "--mst")

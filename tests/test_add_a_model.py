@@ -82,6 +82,7 @@ def test_the_pages_code_passes_the_linter(copy):
     run(copy, "-m", "ruff", "format", "--check", *paths)
 
 
+@pytest.mark.slow
 def test_the_new_model_passes_the_tests_of_every_architecture(copy):
     words = ["-m", "pytest", "-p", "no:cacheprovider", "tests/test_contract.py", "tests/test_norms.py"]
     out = run(copy, *words, "-k", "lraspp or every_kind")

@@ -352,8 +352,10 @@ def contrast(*colors):
     return (bright + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+SLOW_VIEWS = [pytest.param(*view, marks=pytest.mark.slow) for view in (("light", 390), ("dark", 1280))]
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390), *SLOW_VIEWS])
 def test_the_page_opens_with_an_answer_that_fits(browser_page, width, scheme):
     page = browser_page(width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -115,6 +115,7 @@ def file_data(path: str, **more) -> dict:
     return {"path": path, "meta": {"_type": "gradio.FileData"}, **more}
 
 
+@pytest.mark.slow
 def test_eighty_requests_at_once_get_their_own_answers_or_none(app, tmp_path):
     photos = [photo(tmp_path, number) for number in range(80)]
     uploads = [app.upload(path) for path in photos]  # first, so that the calls overlap

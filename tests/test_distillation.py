@@ -440,6 +440,7 @@ def test_a_dry_run_counts_the_teacher_and_changes_no_number(
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_processes_and_micro_batches_change_no_number(teacher, city, in_process, tmp_path, monkeypatch):
     """The divergence of an image does not depend on the others. (Dropout would.)"""
     monkeypatch.setattr(torch.nn.Dropout2d, "forward", lambda self, x: x)

@@ -268,6 +268,7 @@ def test_the_users_length_counts_instead_of_a_recipes(tmp_path):
         parse_arguments(TrainArguments, [str(recipe)])
 
 
+@pytest.mark.slow
 def test_two_processes_agree_on_the_steps_and_their_dry_run_changes_no_number(city, tmp_path):
     """Each process measures another time; the first one's counts. One epoch is 3 steps and takes 31 hours."""
     flags = [*FAST, "--batch_size", 4, "--dataset_path", city, "--report_to", "tensorboard"]

@@ -77,7 +77,10 @@ def killed_at(in_process, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("step, workers", [(2, 0), (4, 2), (5, 0), (5, 2), (6, 2), (9, 0)])
+SLOW = [pytest.param(step, workers, marks=pytest.mark.slow) for step, workers in ((4, 2), (5, 0), (6, 2))]
+
+
+@pytest.mark.parametrize("step, workers", [(2, 0), (5, 2), (9, 0), *SLOW])
 def test_resuming_continues_bit_for_bit(uninterrupted, city, in_process, killed_at, tmp_path, step, workers):
     """Kill at a checkpoint (2, 4), after one (5), and at the end of an epoch with a checkpoint (6) and without (9)."""
     run = tmp_path / "r"
@@ -254,7 +257,7 @@ def test_changed_flags_are_said(uninterrupted, in_process, tmp_path, capsys):
         assert flag in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("before, after", [(1, 2), (2, 1)])
+@pytest.mark.parametrize("before, after", [(1, 2), pytest.param(2, 1, marks=pytest.mark.slow)])
 def test_resuming_on_another_number_of_processes_says_what_changes(city, tmp_path, before, after):
     run = tmp_path / "r"
     flags = [*FAST, *batch(4), "--norm", "group", *flags_of(city, run), "--max_train_steps"]
@@ -311,7 +314,7 @@ def stopped_by(number: int, processes: int, flags, run, whole_group: bool):
     [
         pytest.param(signal.SIGTERM, 1, False, id="SIGTERM to the launcher", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 1, True, id="Ctrl-C"),
-        pytest.param(signal.SIGTERM, 2, False, id="SIGTERM to the launcher of two"),
+        pytest.param(signal.SIGTERM, 2, False, id="SIGTERM to the launcher of two", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 2, True, id="Ctrl-C with two", marks=pytest.mark.slow),
     ],
 )

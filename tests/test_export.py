@@ -156,7 +156,7 @@ def test_photos_are_resized_as_pytorch_does(size):
     torch.testing.assert_close(shrink_or_enlarge(photo, (96, 128)), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [None, (250, 300)])
+@pytest.mark.parametrize("size", [pytest.param(None, marks=pytest.mark.slow), (250, 300)])
 def test_openvino_shrinks_photos_as_pytorch_does(size, tmp_path):
     model, seen = network("streetnet"), (96, 128)
     program = trace(PhotoGraph(model, MEAN, STD, seen, "probabilities"), size)

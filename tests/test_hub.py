@@ -1,4 +1,4 @@
-"""Models go to a hub and come back, through the real client, to a hub on this machine, in fresh processes."""
+"""Models go to a hub and come back, through the real client, to a hub on this machine, in processes of their own."""
 
 import json
 import os
@@ -6,11 +6,12 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, launch, start_script_server
 from hub_server import TOKEN, HubServer
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -39,10 +40,35 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BEST = {"README.md", "checksums.json", "config.json", "model.safetensors", "preprocessor_config.json", "training.json"}
 
 
+@pytest.fixture(scope="module")
+def hub_and_scripts(tmp_path_factory):
+    """A hub, and a process that has the libraries loaded and runs scripts that know only this hub."""
+    home = tmp_path_factory.mktemp("home")
+    with HubServer() as hub:
+        server = start_script_server(hub.environment(home))
+
+        def script(folder, path, *flags, token=TOKEN) -> subprocess.CompletedProcess:
+            folder.mkdir(exist_ok=True)
+            result = launch(path, *flags, cwd=folder, env=hub.environment(home, token), server=server)
+            assert not secrets_in(home)
+            return result
+
+        yield hub, script
+        server.stdin.close()
+        server.wait()
+
+
 @pytest.fixture
-def hub():
-    with HubServer() as server:
-        yield server
+def hub(hub_and_scripts):
+    hub, _ = hub_and_scripts
+    hub.clear()
+    return hub
+
+
+@pytest.fixture
+def script(hub_and_scripts):
+    """`script(folder, path, *flags, token=TOKEN)` runs a script in a folder, with the hub, to its end."""
+    return hub_and_scripts[1]
 
 
 def start(hub, home, *words, token=TOKEN, stderr=subprocess.PIPE) -> subprocess.Popen:
@@ -54,16 +80,16 @@ def start(hub, home, *words, token=TOKEN, stderr=subprocess.PIPE) -> subprocess.
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=home, env=environment)
 
 
-def python(hub, home, *words, token=TOKEN) -> subprocess.CompletedProcess:
-    """Run `start` and wait for its end."""
-    with start(hub, home, *words, token=token) as process:
-        stdout, stderr = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+def written(folder, code) -> Path:
+    """Write a script and return its path."""
+    path = folder / "code.py"
+    path.write_text(code)
+    return path
 
 
-def publish(hub, home, run, name, *flags, token=TOKEN):
-    words = (ROOT / "tests" / "pushing.py", "seg_runs.publish.main", run, "--hub_model_id", name, *flags)
-    return python(hub, home, *words, token=token)
+def publish(script, folder, run, name, *flags, token=TOKEN):
+    flags = ["seg_runs.publish.main", run, "--hub_model_id", name, *flags]
+    return script(folder, "tests/pushing.py", *flags, token=token)
 
 
 @torch.no_grad()
@@ -110,7 +136,7 @@ def secrets_in(folder) -> list:
 # the way there and back
 
 
-def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, toycity, tmp_path):
+def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, script, toycity, tmp_path):
     """StreetNet's training pushes it to a hub that answers late, hangs up and fails; the others follow afterwards."""
     hub.faults["commit"] = ["hang up", 500]
     hub.open.clear()
@@ -136,7 +162,7 @@ def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, toycity, tmp_
     outputs = [output + errors]
     for name, model in (("deeplabv3", deeplab), ("segformer", segformer)):
         run = make_run(tmp_path / name, model, model=f"{name}_x", scores=SCORES)
-        published = publish(hub, tmp_path / "home", run, f"user/{name}")
+        published = publish(script, tmp_path / "home", run, f"user/{name}")
         assert published.returncode == 0, published.stderr
         outputs.append(published.stdout + published.stderr)
         hub.large.clear()  # they are in the commits
@@ -164,9 +190,10 @@ def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, toycity, tmp_
     torch.save(torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)), tmp_path / "pixels.pt")
     names = ["user/streetnet", "user/deeplabv3", "user/segformer"]
     words = (ROOT / "tests" / "loading.py", image, tmp_path / "pixels.pt", tmp_path / "found.pt", *names)
-    loaded = python(hub, tmp_path / "stranger", *words, token="")
-    assert loaded.returncode == 0, loaded.stderr
-    assert "The model 'SegmentationModel' is not supported for image-segmentation" in loaded.stderr  # docs/hub.md
+    with start(hub, tmp_path / "stranger", *words, token="") as loaded:
+        _, errors = loaded.communicate(timeout=300)
+    assert loaded.returncode == 0, errors
+    assert "The model 'SegmentationModel' is not supported for image-segmentation" in errors  # docs/hub.md
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     street = SegmentationModel.from_pretrained(tmp_path / "street" / "best").eval()
     for name, model in zip(names, (street, deeplab, segformer), strict=True):
@@ -189,17 +216,17 @@ def test_three_models_go_to_a_hub_and_come_back_to_a_stranger(hub, toycity, tmp_
         assert not [path for path, content in hub.files(name).items() if TOKEN.encode() in content]
 
 
-def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, in_process, tmp_path):
+def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, script, toycity, in_process, tmp_path):
     run = make_run(tmp_path / "run", streetnet("evo"))
     hub.add("user/net", {path.name: path.read_bytes() for path in (run / "best").iterdir()})
     home, flags = tmp_path / "home", ["--dataset_path", toycity, "--splits", "val", "--num_workers", 0]
-    predicted = python(hub, home, ROOT / "predict_seg.py", "--model_name_or_path", "user/net", *flags)
+    predicted = script(home, "predict_seg.py", "--model_name_or_path", "user/net", *flags)
     assert predicted.returncode == 0, predicted.stderr
     in_process("predict_seg", "--model_name_or_path", run, *flags)
     scores = [json.loads((path / "scores_val.json").read_text()) for path in (home / "predictions" / "user--net", run)]
     assert scores[0]["iou"] == scores[1]["iou"] and scores[0]["settings"]["model"] != scores[1]["settings"]["model"]
     start = [*FAST, "--norm", "evo", "--max_train_steps", 1, "--dataset_path", toycity, "--report_to", "none"]
-    begun = python(hub, home, ROOT / "train_seg.py", *start, "--init_from", "user/net@main", "--output_dir", "r")
+    begun = script(home, "train_seg.py", *start, "--init_from", "user/net@main", "--output_dir", "r")
     assert begun.returncode == 0, begun.stderr
     loaded, tensors = re.search(r"--init_from user/net@main: (\d+) of (\d+) tensors loaded", begun.stdout).groups()
     assert loaded == tensors
@@ -210,15 +237,13 @@ def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, in_pr
     hub.add("timm/resnet18.a1_in1k", {"model.safetensors": save(encoders["timm/resnet18.a1_in1k"].state_dict())})
     torch.save(encoders["nvidia/mit-b0"].state_dict(), tmp_path / "x.bin")
     hub.add("nvidia/mit-b0", {"config.json": b"{}", "pytorch_model.bin": (tmp_path / "x.bin").read_bytes()})
-    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom seg_models.errors import ModelError\n"
-    script += "from seg_jobs.model_paths import find_model\n"
-    script += "from seg_models.weight_files import read_encoder\n"
-    script += (
-        "for name in ('resnet18.a1_in1k', 'nvidia/mit-b0'): print(read_encoder(name).tensors['fc.weight'].sum())\n"
-    )
-    script += "for name in sys.argv[1:]:\n    try: find_model(name)\n    except ModelError as error: print(error)"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom seg_models.errors import ModelError\n"
+    code += "from seg_jobs.model_paths import find_model\n"
+    code += "from seg_models.weight_files import read_encoder\n"
+    code += "for name in ('resnet18.a1_in1k', 'nvidia/mit-b0'): print(read_encoder(name).tensors['fc.weight'].sum())\n"
+    code += "for name in sys.argv[1:]:\n    try: find_model(name)\n    except ModelError as error: print(error)"
     names = ("user/nothing", "user/net@v9", "not a name")
-    *sums, first, second, third = python(hub, home, "-c", script, *names).stdout.splitlines()
+    *sums, first, second, third = script(home, written(tmp_path, code), *names).stdout.splitlines()
     assert sums == [str(encoder.fc.weight.detach().sum()) for encoder in encoders.values()]
     missing = first, second, third
     said = ["the hub has no such model or revision"] * 2 + ["it cannot be a hub id"]
@@ -226,14 +251,14 @@ def test_predict_seg_takes_a_hub_id_and_first_weights_do_too(hub, toycity, in_pr
         assert line.startswith(f"--model_name_or_path {name}: ") and what in line
 
 
-def test_the_page_takes_a_hub_id(hub, tmp_path):
+def test_the_page_takes_a_hub_id(hub, script, tmp_path):
     run = make_run(tmp_path / "run", streetnet())
     hub.add("user/page", {path.name: path.read_bytes() for path in (run / "best").iterdir()})
-    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom seg_app.models import Accelerator, Segmenter\n"
-    script += "page = Segmenter('user/page', None, False, Accelerator())\n"
-    script += "print(page.labels.names[0], sum(p.numel() for p in page.model.parameters()))\n"
-    script += "from seg_app.facts import facts_of; print(len(facts_of('user/page').limits) > 100)"
-    loaded = python(hub, tmp_path / "home", "-c", script)
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom seg_app.models import Accelerator, Segmenter\n"
+    code += "page = Segmenter('user/page', None, False, Accelerator())\n"
+    code += "print(page.labels.names[0], sum(p.numel() for p in page.model.parameters()))\n"
+    code += "from seg_app.facts import facts_of; print(len(facts_of('user/page').limits) > 100)"
+    loaded = script(tmp_path / "home", written(tmp_path, code))
     numbers = sum(p.numel() for p in streetnet().parameters())
     assert loaded.stdout.split()[-3:] == ["road", str(numbers), "True"], loaded.stderr
 
@@ -242,19 +267,18 @@ def test_the_page_takes_a_hub_id(hub, tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["--model_name_or_path", "--init_from"])
-def test_a_download_that_breaks_off_is_one_line(hub, toycity, tmp_path, flag):
+def test_a_download_that_breaks_off_is_one_line(hub, script, toycity, tmp_path, flag):
     run = make_run(tmp_path / "run", streetnet())
     hub.add("user/cut", {path.name: path.read_bytes() for path in (run / "best").iterdir()})
     hub.faults["resolve"] = ["hang up"] * 20
-    script, more = ("predict_seg.py", []) if flag == "--model_name_or_path" else ("train_seg.py", FAST)
-    words = [flag, "user/cut", "--dataset_path", toycity, *more]
-    broken = python(hub, tmp_path / "home", ROOT / script, *words)
+    path, more = ("predict_seg.py", []) if flag == "--model_name_or_path" else ("train_seg.py", FAST)
+    broken = script(tmp_path / "home", path, flag, "user/cut", "--dataset_path", toycity, *more)
     errors = [line for line in broken.stderr.splitlines() if line.startswith("error: ")]
     assert broken.returncode == 1 and len(errors) == 1 and "user/cut" in errors[0], broken.stderr
     assert "Traceback" not in broken.stderr
 
 
-def test_what_a_hub_refuses_ends_the_training_before_it_began(hub, toycity, tmp_path):
+def test_what_a_hub_refuses_ends_the_training_before_it_began(hub, script, toycity, tmp_path):
     run = make_run(tmp_path / "run", streetnet())
     flags = [
         *FAST,
@@ -266,27 +290,27 @@ def test_what_a_hub_refuses_ends_the_training_before_it_began(hub, toycity, tmp_
         "--hub_model_id",
         "user/x",
     ]
-    refused = python(hub, tmp_path / "home", ROOT / "train_seg.py", *flags, token="hf_AnotherToken")
+    refused = script(tmp_path / "home", "train_seg.py", *flags, token="hf_AnotherToken")
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
     assert "error: --hub_model_id user/x: the hub does not accept the token (401)" in refused.stderr
     assert "hf_AnotherToken" not in refused.stdout + refused.stderr and not (tmp_path / "r").exists()
     hub.faults["create"] = [500, 403]
     for token, said in ((TOKEN, "500"), (TOKEN, "may not write there (403)"), ("", "no token found: log in")):
-        refused = publish(hub, tmp_path / "home", run, "user/x", token=token)
+        refused = publish(script, tmp_path / "home", run, "user/x", token=token)
         assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and refused.stderr.startswith("error: ")
         assert said in refused.stderr and not hub.repositories
 
 
-def test_a_failed_upload_loses_nothing_and_its_command_repeats_it(hub, tmp_path):
+def test_a_failed_upload_loses_nothing_and_its_command_repeats_it(hub, script, tmp_path):
     run = make_run(tmp_path / "run", streetnet(), scores=SCORES)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    script = "from seg_runs import hub; from pathlib import Path; hub.PAUSE = 0.01; import sys; "
-    script += "from seg_jobs.card_facts import card_facts; "
-    script += "print(hub.upload_with_retries(Path(sys.argv[1]), 'user/x', True, card_facts()))"
+    code = "from seg_runs import hub; from pathlib import Path; hub.PAUSE = 0.01; import sys; "
+    code += "from seg_jobs.card_facts import card_facts; "
+    code += "print(hub.upload_with_retries(Path(sys.argv[1]), 'user/x', True, card_facts()))"
     hub.add("user/x", {})
     hub.faults["commit"] = [500, "hang up", 401]
     home = tmp_path / "home"
-    failed = python(hub, home, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {script}", run)
+    failed = script(home, written(tmp_path, f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"), run)
     assert failed.returncode == 0, failed.stderr
     lines = failed.stdout.splitlines()
     assert [line.split(": ")[0] for line in lines[:-1]] == ["warning"] * 4 and lines[-1] == "None"
@@ -294,16 +318,16 @@ def test_a_failed_upload_loses_nothing_and_its_command_repeats_it(hub, tmp_path)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     command = shlex.split(lines[3].split("upload it with: ")[1])
     assert command == ["python", "-m", "seg_runs.publish", str(run), "--hub_model_id", "user/x", "--hub_private"]
-    public = publish(hub, home, *command[3:4], command[5], command[6])
+    public = publish(script, home, *command[3:4], command[5], command[6])
     assert public.returncode == 1 and "--hub_private: user/x exists already and is public" in public.stderr
     hub.private.add("user/x")
     hub.faults["lfs"] = ["hang up"]  # which the client itself retries
-    repeated = publish(hub, home, *command[3:4], command[5], command[6])
+    repeated = publish(script, home, *command[3:4], command[5], command[6])
     assert repeated.returncode == 0, repeated.stderr
     assert hub.files("user/x")["model.safetensors"] == (run / "best" / "model.safetensors").read_bytes()
     hub.faults["commit"] = [500]
     changed = (run / "log_epoch.csv").write_text("epoch\n")
-    broken = publish(hub, home, run, "user/x")
+    broken = publish(script, home, run, "user/x")
     assert changed and broken.returncode == 1 and "Traceback" not in broken.stderr
     assert "error: upload to user/x failed, nothing here is lost" in broken.stderr
     assert not list(run.glob(".push-*"))

@@ -546,7 +546,12 @@ SMALL = ("--dataset", "toycity", "--model", "streetnet", "--crop_size", 64, 64, 
 
 
 @pytest.mark.parametrize(
-    "copyblob", [(), ("--copyblob",), ("--copyblob", "tutorial")], ids=["none", "bank", "tutorial"]
+    "copyblob",
+    [
+        pytest.param((), id="none", marks=pytest.mark.slow),
+        pytest.param(("--copyblob",), id="bank", marks=pytest.mark.slow),
+        pytest.param(("--copyblob", "tutorial"), id="tutorial"),
+    ],
 )
 def test_two_processes(toycity, tmp_path, copyblob):
     flags = (*SMALL, "--dataset_path", toycity, *copyblob, "--cutmix", "--max_train_steps", 2, "--output_dir", "run")

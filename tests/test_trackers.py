@@ -67,7 +67,9 @@ print(json.dumps([(run.id, storage.get_logs("minicity-seg", run.name, run_id=run
     return json.loads(subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True).stdout)
 
 
-@pytest.mark.parametrize("tracker, runs_of", [("wandb", wandb_runs), ("trackio", trackio_runs)])
+@pytest.mark.parametrize(
+    "tracker, runs_of", [pytest.param("wandb", wandb_runs, marks=pytest.mark.slow), ("trackio", trackio_runs)]
+)
 def test_a_run_and_its_resumption_on_two_processes_are_one_run_with_a_row_for_each_step(
     tracker, runs_of, toycity, tmp_path
 ):

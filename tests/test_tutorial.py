@@ -36,7 +36,7 @@ RECIPES = {
     "CutMix": "resnet50_cutmix",
     "CopyBlob": "resnet50_copyblob",
 }
-TRAINED = ("baseline", "UNet", "CopyBlob")
+TRAINED = ("UNet", "CopyBlob")
 PREDICT = {"one scale": f"{RUN} --batch_size 4 --predict", "scales": f"{RUN} --batch_size 1 --predict --mst"}
 SMALL = "--train_size 96 192 --test_size 96 192 --crop_size 32 64 --num_workers 0 --max_train_steps 1"
 
