@@ -1,6 +1,6 @@
 """Predict a split or a folder of images with a trained model, and score the predictions if there are labels.
 
-    accelerate launch predict_seg.py --mst                                     # the newest complete run under runs/
+    accelerate launch predict_seg.py --mst                                     # the newest finished run under runs/
     accelerate launch predict_seg.py --model_name_or_path runs/NAME --splits val
     accelerate launch predict_seg.py --model_name_or_path runs/NAME/best --input my_photos
     accelerate launch predict_seg.py --model_name_or_path USER/NAME --input my_photos           # from a hub
