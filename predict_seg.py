@@ -77,7 +77,8 @@ def predict(args: PredictArguments) -> None:
             damaged += unread
             finished += [] if unread else [folder]  # else keep the record, to continue once the others are repaired
             if scores is None:
-                say(accelerator, f"{name}: no labels, {len(split) - len(unread)} images predicted")
+                number = len(split) - len(unread)
+                say(accelerator, f"{name}: no labels, {number} image{'' if number == 1 else 's'} predicted")
             elif accelerator.is_main_process:
                 report_scores(job, name, scores)
             on_first_process(accelerator, write_summaries, job, split, folder)
