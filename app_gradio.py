@@ -1,6 +1,6 @@
 """Segment photos in the browser: upload a photo, look at the prediction, download it.
 
-    python app_gradio.py                                        # the newest complete run under runs/
+    python app_gradio.py                                        # the newest finished run under runs/
     python app_gradio.py --model_name_or_path runs/A USER/NAME  # users choose between these; the second is on a hub
     python app_gradio.py --examples my_photos
     python app_gradio.py --export_space my_space                # writes a folder for a hub Space

@@ -1,6 +1,6 @@
 """Predict a split or a folder of images with a trained model, and score the predictions if there are labels.
 
-    accelerate launch predict_seg.py --mst                                     # the newest complete run under runs/
+    accelerate launch predict_seg.py --mst                                     # the newest finished run under runs/
     accelerate launch predict_seg.py --model_name_or_path runs/NAME --splits val
     accelerate launch predict_seg.py --model_name_or_path runs/NAME/best --input my_photos
     accelerate launch predict_seg.py --model_name_or_path USER/NAME --input my_photos           # from a hub
@@ -77,7 +77,8 @@ def predict(args: PredictArguments) -> None:
             damaged += unread
             finished += [] if unread else [folder]  # else keep the record, to continue once the others are repaired
             if scores is None:
-                say(accelerator, f"{name}: no labels, {len(split) - len(unread)} images predicted")
+                number = len(split) - len(unread)
+                say(accelerator, f"{name}: no labels, {number} image{'' if number == 1 else 's'} predicted")
             elif accelerator.is_main_process:
                 report_scores(job, name, scores)
             on_first_process(accelerator, write_summaries, job, split, folder)

@@ -74,7 +74,7 @@ class AppArguments:
 
     model_name_or_path: list[str] | None = HfArg(
         default=None,
-        help="run folders, saved models or Hugging Face Hub ids to choose from (default: the newest complete "
+        help="run folders, saved models or Hugging Face Hub ids to choose from (default: the newest finished "
         "run in runs/, else the network that comes with the project)",
         aliases=["--save_path"],
         metadata={"metavar": "MODEL"},

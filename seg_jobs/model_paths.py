@@ -42,11 +42,11 @@ def find_model(name: str | None, flag: str = "--model_name_or_path") -> tuple[Pa
 
 
 def default_model() -> Path:
-    """Return the newest complete run in runs/, or the network that comes with the project if there is none."""
+    """Return the newest finished run in runs/, or the network that comes with the project if there is none."""
     run = run_folder.newest_run()
     if run is None and not (SHIPPED / "config.json").is_file():
         raise RunError(
-            f"no complete run in {run_folder.RUNS}/: train one with train_seg.py, or give --model_name_or_path"
+            f"no finished run in {run_folder.RUNS}/: train one with train_seg.py, or give --model_name_or_path"
         )
     return run or SHIPPED
 
@@ -64,7 +64,7 @@ def note_on_default() -> str | None:
         )
     if model == SHIPPED:
         return (
-            f"note: {run_folder.RUNS}/ holds no complete run: using the network that comes with the project, {SHIPPED}"
+            f"note: {run_folder.RUNS}/ holds no finished run: using the network that comes with the project, {SHIPPED}"
         )
     return None
 

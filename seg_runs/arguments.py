@@ -191,7 +191,7 @@ class RunOptions:
     )
     predict: bool = HfArg(
         default=False,
-        help="do not train: run predict_seg.py on --output_dir (default: the newest complete run)",
+        help="do not train: run predict_seg.py on --output_dir (default: the newest finished run)",
         metadata={"excludes": {"resume_from_checkpoint": "name the run with --output_dir"}, "of_launch": True},
     )
     mst: bool = HfArg(
@@ -249,7 +249,7 @@ class ResultOptions:
     model_name_or_path: list[str] | None = HfArg(
         default=None,
         help="run folder, saved model, or Hugging Face Hub id with optional @REVISION; several make an ensemble, which "
-        "averages their probabilities (default: the newest complete run in runs/, else the network that comes with "
+        "averages their probabilities (default: the newest finished run in runs/, else the network that comes with "
         "the project)",
         aliases=["--save_path"],
         metadata={"metavar": "MODEL"},

@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         for folder, why in left_out:
             print(f"note: {folder} is left out: {why}")
         if not runs:
-            raise RunError(f"nothing to compare: none of {len(args.runs)} folders is a complete run")
+            raise RunError(f"nothing to compare: none of {len(args.runs)} folders is a finished run")
         comparison = Comparison(runs, flags, args.baseline)
         if args.out is None:
             print(tables(comparison))

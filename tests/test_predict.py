@@ -302,6 +302,7 @@ def test_what_is_left_of_a_folder_of_the_same_name_is_named(predict, photos, tmp
 def test_a_single_photo(predict, photos, capsys):
     output = predict("--input", photos / "one" / "b.jpg")
     assert results_in(output / "results_b") == ["b.png"]
+    assert "b: no labels, 1 image predicted" in capsys.readouterr().out
     (photos / "text.png").write_text("no picture")
     with pytest.raises(SystemExit):
         predict("--input", photos / "text.png")

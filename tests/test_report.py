@@ -356,7 +356,7 @@ def test_nothing_to_compare_is_one_line(in_process, tmp_path, capsys, given):
     with pytest.raises(SystemExit) as stop:
         in_process("seg_runs.report", tmp_path / given, "--out", "page")
     assert stop.value.code == 1 and not (tmp_path / "page").exists()
-    assert capsys.readouterr().err == "error: nothing to compare: none of 1 folders is a complete run\n"
+    assert capsys.readouterr().err == "error: nothing to compare: none of 1 folders is a finished run\n"
 
 
 # the page and the tables

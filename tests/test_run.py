@@ -277,7 +277,7 @@ def test_the_newest_complete_run_is_the_default(trained, in_process, tmp_path, t
 def test_what_is_said_of_the_default_model(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert note_on_default().startswith(
-        "note: runs/ holds no complete run: using the network that comes with the project"
+        "note: runs/ holds no finished run: using the network that comes with the project"
     )
     run = tmp_path / "runs" / "a b"
     shutil.copytree(trained, run)
@@ -288,7 +288,7 @@ def test_what_is_said_of_the_default_model(trained, tmp_path, monkeypatch):
     assert note.startswith("note: runs/a b is not finished, so this uses ") and "camvid_streetnet" in note
     assert note.endswith("--resume_from_checkpoint 'runs/a b'")
     shutil.rmtree(run / "checkpoints")
-    assert note_on_default().startswith("note: runs/ holds no complete run")
+    assert note_on_default().startswith("note: runs/ holds no finished run")
 
 
 def test_default_names_of_runs(toycity, in_process, tmp_path):

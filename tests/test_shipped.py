@@ -98,7 +98,7 @@ def test_the_second_network_says_what_it_was_trained_on():
 def test_without_any_model_one_line_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(model_paths, "SHIPPED", tmp_path / "nothing")
-    with pytest.raises(RunError, match="no complete run in runs/: train one with train_seg.py"):
+    with pytest.raises(RunError, match="no finished run in runs/: train one with train_seg.py"):
         find_model(None)
 
 
