@@ -146,7 +146,7 @@ def open_job(args: PredictArguments) -> PredictionJob:
     dataset, labels = label_set(first.model, first.folder, dataset_of(args.images, first))
     output = output_folder(wanted, models)
     if wanted.output_dir:
-        refuse_impossible(output, "--output_dir")
+        refuse_impossible(output)
     if wanted.output:  # the frames of a video
         images = Images({}, Scoring(labels, labels))
     else:
