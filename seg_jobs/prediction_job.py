@@ -25,6 +25,7 @@ from data_scripts.transforms import EvalTransform
 from data_scripts.video import is_video
 from seg_models.arguments import ViewOptions
 from seg_models.calibration import MEASURES
+from seg_models.class_names import names_by_id
 from seg_models.crf import CRF, Refined
 from seg_models.ensemble import Ensemble
 from seg_models.output_strides import set_output_stride
@@ -63,7 +64,7 @@ class Trained:
     @property
     def names(self) -> list[str]:
         """The classes by train id."""
-        return [name for _, name in sorted(self.model.config.id2label.items())]
+        return names_by_id(self.model.config.id2label)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from data_scripts.catalog import are_generic, dataset_of_classes, source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
 from data_scripts.saved_classes import saved_labels
+from seg_models.class_names import names_by_id
 from seg_models.models import SegFormer, SegmentationModel  # registers them with transformers
 from seg_models.short_heads import shorten_heads
 from seg_runs.checkpoints import not_finite
@@ -157,7 +158,7 @@ def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tupl
     one's own stand in the configuration. Raises an error if the classes of the data set differ from the model's.
     """
     config = model.config
-    names = [name for _, name in sorted(model.config.id2label.items())]
+    names = names_by_id(model.config.id2label)
     trained_on = getattr(config, "dataset", None)
     dataset = dataset or trained_on or dataset_of_classes(names)
     if dataset is None:
