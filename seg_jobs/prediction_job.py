@@ -114,9 +114,8 @@ class PredictionJob:
         """The kinds of pictures to write besides the ids."""
         return [kind for kind in PICTURES if kind in self.save]
 
-    @property
-    def temperature(self) -> float | None:
-        """The temperature that --calibrate stored for these views, or None; None if --save asks for nothing of it."""
+    def read_temperature(self) -> float | None:
+        """Return the temperature that --calibrate stored for these views; None without one, or if --save needs none."""
         if len(self.models) > 1 or not MEASURES.keys() & set(self.save):
             return None
         return stored_temperature(self.models[0].folder, self.settings)
