@@ -82,7 +82,8 @@ def make_class_map(network: LabelInfo, other: LabelInfo, path: str | None = None
             f"no class of {other.name} is one of the network's ({', '.join(network.names)}): name the pairs in a "
             "--class_map"
         )
-    labels, predictions = np.full((2, 256), IGNORE_INDEX, np.uint8)
+    labels = np.full(256, IGNORE_INDEX, np.uint8)
+    predictions = labels.copy()
     shared = np.zeros(256, bool)
     for mine, theirs in grouped(pairs):
         namesakes = {name for name in mine if plain(name) in map(plain, theirs)}

@@ -83,8 +83,10 @@ class TrainTransform:
         return {"pixel_values": images, "labels": labels}
 
     def crops(self, indices: Sequence[int], instances: bool = False) -> list[Crop]:
-        """Return the items of a batch. With `instances`, they have instance maps, in which ids of pasted blobs exceed
-        `PASTED`."""
+        """Return the items of a batch.
+
+        With `instances`, they have instance maps, in which the ids of pasted blobs are above `PASTED`.
+        """
         crops = [self._item(index, instances) for index in indices]
         if self.rare.batch_rules:
             rng = item_generator(self.seed, self.epoch.get(), 2**31 + indices[0])
