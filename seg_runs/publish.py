@@ -1,7 +1,7 @@
 """Upload a run to a hub after training, or upload it again.
 
-python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME
-python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME --dry_run FOLDER    # only write the files, to check them
+    python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME
+    python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME --dry_run FOLDER    # write files, upload nothing
 
 This is a script: it may use every room, and nothing imports it.
 """
