@@ -245,7 +245,8 @@ def default_palette(count: int) -> tuple[tuple[int, int, int], ...]:
     lab = _cielab(grid)
     usable = (lab[:, 0] >= DARKEST) & (lab[:, 0] <= BRIGHTEST) & (np.hypot(lab[:, 1], lab[:, 2]) <= MOST_VIVID)
     grid, lab = grid[usable], lab[usable]
-    nearest, chosen = np.linalg.norm(lab, axis=1), []  # black is the origin of CIELAB
+    nearest = np.linalg.norm(lab, axis=1)  # black is the origin of CIELAB
+    chosen = []
     for _ in range(count):
         best = int(np.argmax(nearest.round(6)))  # rounded: ties are the same on every machine
         chosen.append(tuple(grid[best].tolist()))

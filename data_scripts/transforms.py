@@ -79,8 +79,8 @@ class TrainTransform:
 
     def __call__(self, rows: dict[str, list]) -> dict[str, list]:
         crops = self.crops(rows["index"])
-        images, labels = [to_tensor(crop.image) for crop in crops], [torch.from_numpy(crop.label) for crop in crops]
-        return {"pixel_values": images, "labels": labels}
+        images = [to_tensor(crop.image) for crop in crops]
+        return {"pixel_values": images, "labels": [torch.from_numpy(crop.label) for crop in crops]}
 
     def crops(self, indices: Sequence[int], instances: bool = False) -> list[Crop]:
         """Return the items of a batch.

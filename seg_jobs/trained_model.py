@@ -105,12 +105,13 @@ def check_configuration(config: dict) -> None:
         if not are_entries(config.get(key) or []):
             raise RunError(f"config.json: {key} is {config[key]!r:.80}")
     names = config.get("id2label")
-    if names is not None and not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
-        raise RunError(f"config.json: id2label is {names!r:.80}")
-    if names is not None and len(names) > MOST_CLASSES:
-        raise RunError(f"config.json: it has {len(names)} classes, and at most {MOST_CLASSES} are possible")
-    if names is not None and sorted(names) != sorted(map(str, range(len(names)))):
-        raise RunError("config.json: id2label does not number the classes from 0")
+    if names is not None:
+        if not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
+            raise RunError(f"config.json: id2label is {names!r:.80}")
+        if len(names) > MOST_CLASSES:
+            raise RunError(f"config.json: it has {len(names)} classes, and at most {MOST_CLASSES} are possible")
+        if sorted(names) != sorted(map(str, range(len(names)))):
+            raise RunError("config.json: id2label does not number the classes from 0")
     for key, value in config.items():
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, int | float) and not -LARGEST <= number <= LARGEST for number in numbers):

@@ -57,7 +57,8 @@ def window_memory(model: PreTrainedModel, part: Sequence[int], seen: Sequence[in
     seen  (H, W) at which the network sees it at scale 1
     """
     largest = max(views.sizes(seen, smallest_side(model)), key=lambda view: view[0] * view[1])
-    images, pixels = 1 + mirrored_together(views, model.device), part[0] * part[1]
+    images = 1 + mirrored_together(views, model.device)
+    pixels = part[0] * part[1]
     scores = 4 * model.config.num_labels * pixels
     image = (2 * 3 + 3 * 4 * 3) * pixels  # its bytes, twice, and three float copies while it is normalised
     view = 2 * 4 * 3 * views.per_scale * largest[0] * largest[1]  # the resized image and its mirror image, and a copy
