@@ -108,6 +108,7 @@ def on_meta(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def empty_like(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of this shape on the meta device, a parameter if `tensor` is one."""
     empty = torch.empty_like(tensor, device="meta")
     return torch.nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else empty
 

@@ -1,4 +1,4 @@
-"""What a network sees of an image: scales, mirror images, and windows that slide over it."""
+"""What a network sees of an image: scales and mirror images (test-time augmentation), and sliding windows."""
 
 import math
 from collections.abc import Sequence

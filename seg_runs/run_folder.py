@@ -248,6 +248,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def refuse_run(folder: Path) -> None:
+    """Raise RunError, which says how to go on, if a folder holds a run."""
     if holds_run(folder):
         what = "a run"
         goes_on = f"continue it with --resume_from_checkpoint {shlex.quote(str(folder))}, "
@@ -260,6 +261,7 @@ def refuse_run(folder: Path) -> None:
 
 
 def holds_run(folder: Path) -> bool:
+    """Whether a folder holds a run, complete or not."""
     marks = ("args.yaml", "log_epoch.csv", "best/training.json")
     return any((folder / mark).exists() for mark in marks) or any(folder.glob("checkpoints/step_*"))
 
