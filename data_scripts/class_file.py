@@ -28,7 +28,7 @@ import yaml
 from .catalog import UNNAMED, DataNote, unknown_data
 from .files import write_whole
 from .labels import IGNORE_INDEX, DataError, LabelInfo
-from .text_yaml import MOST_BYTES, load_text_yaml
+from .text_yaml import load_text_yaml, read_start
 
 CLASS_FILE = "classes.yaml"
 KEYS = ("title", "classes", "ignore", "copyblob", "things", "licence", "link", "note")
@@ -66,12 +66,7 @@ def read_classes(path: Path | str) -> tuple[LabelInfo, About]:
     names the file, the key and the remedy.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    return parse_classes(content, path)
+    return parse_classes(read_start(path, f"{path}"), path)
 
 
 def parse_classes(content: bytes, path: Path | str) -> tuple[LabelInfo, About]:
