@@ -116,7 +116,7 @@ def predict_split(job: PredictionJob, split: Dataset, folder: predictions.Predic
     labelled = "label" in split.column_names
     labels = scoring.labels
     images = {row["name"]: [row["image"]["path"], *file_state(row["image"])] for row in split}
-    temperature = job.temperature
+    temperature = job.read_temperature()
     done = on_first_process(accelerator, folder.begin, {**job.settings, "temperature": temperature}, images)
 
     damaged = []

@@ -90,7 +90,7 @@ def train(args: TrainArguments, started: float) -> None:
                 end_epoch(job, number, begun)
                 hub.saved(job.folder, better=job.state.best_epoch == number)
         refuse_worthless(job.folder, job.state)
-        job.log.finish(job.state.results())
+        job.log.finish()
         hub.finish(job.folder)
         job.log.trackers.end_training()
         say(job.accelerator, outcome(job.folder, job.state, args.run.select))
@@ -267,7 +267,7 @@ def validate(job: Job, number: int) -> dict | None:
 
 def keep_best(job: Job, number: int, predictor: Predictor, scores: dict | None) -> None:
     """Save the weights of epoch `number` to best/, with their scores."""
-    job.state.keep_best(number, scores and scores["mean_iou"])
+    job.state.keep_best(number, None if scores is None else scores["mean_iou"])
     if job.accelerator.is_main_process:
         measured = {"operations": job.operations, "peak_memory": dry_run.peak_memory(job.accelerator.device)}
         processor = predictor.image_processor()

@@ -190,8 +190,9 @@ def take_crop(
     instance: np.ndarray | None = None,
 ) -> Crop:
     """Scale, rotate and crop an image (H, W, 3), its label and its instance map (H, W)."""
-    matrix = crop_matrix(augmentation, image.shape[:2])
-    image, size = warp(image, matrix, crop_size, cv2.INTER_LINEAR), image.shape[:2]
+    size = image.shape[:2]
+    matrix = crop_matrix(augmentation, size)
+    image = warp(image, matrix, crop_size, cv2.INTER_LINEAR)
     label = warp(label, matrix, crop_size, cv2.INTER_NEAREST)
     if instance is not None:
         instance = warp(instance, matrix, crop_size, cv2.INTER_NEAREST)

@@ -164,8 +164,8 @@ def in_threads(function: Callable, rows: Sequence) -> Iterator:
 def mapped(function: Callable, rows: Sequence, title: str, progress: bool) -> list:
     """Return `function` of each row, computed in threads under a progress bar. An error ends the rows that wait."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found, off = pool.map(function, rows), None if progress else True  # None: on in a terminal
-        return list(tqdm(found, title, len(rows), leave=False, disable=off, unit="image"))
+        off = None if progress else True  # None: on in a terminal
+        return list(tqdm(pool.map(function, rows), title, len(rows), leave=False, disable=off, unit="image"))
 
 
 def size_of(folder: Path) -> int:

@@ -28,7 +28,7 @@ import yaml
 from .catalog import UNNAMED, DataNote, unknown_data
 from .files import write_whole
 from .labels import IGNORE_INDEX, DataError, LabelInfo
-from .text_yaml import MOST_BYTES, load_text_yaml
+from .text_yaml import load_text_yaml, read_start
 
 CLASS_FILE = "classes.yaml"
 KEYS = ("title", "classes", "ignore", "copyblob", "things", "licence", "link", "note")
@@ -66,12 +66,7 @@ def read_classes(path: Path | str) -> tuple[LabelInfo, About]:
     names the file, the key and the remedy.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    return parse_classes(content, path)
+    return parse_classes(read_start(path, f"{path}"), path)
 
 
 def parse_classes(content: bytes, path: Path | str) -> tuple[LabelInfo, About]:
@@ -245,7 +240,8 @@ def default_palette(count: int) -> tuple[tuple[int, int, int], ...]:
     lab = _cielab(grid)
     usable = (lab[:, 0] >= DARKEST) & (lab[:, 0] <= BRIGHTEST) & (np.hypot(lab[:, 1], lab[:, 2]) <= MOST_VIVID)
     grid, lab = grid[usable], lab[usable]
-    nearest, chosen = np.linalg.norm(lab, axis=1), []  # black is the origin of CIELAB
+    nearest = np.linalg.norm(lab, axis=1)  # black is the origin of CIELAB
+    chosen = []
     for _ in range(count):
         best = int(np.argmax(nearest.round(6)))  # rounded: ties are the same on every machine
         chosen.append(tuple(grid[best].tolist()))

@@ -12,13 +12,12 @@ A YAML file of `network's class: other class` lines (a list, or null for none) r
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from .labels import IGNORE_INDEX, DataError, LabelInfo
-from .text_yaml import MOST_BYTES, load_text_yaml
+from .text_yaml import load_text_yaml, read_start
 
 SYNONYMS = (
     {"vegetation", "tree", "vegetation misc"},
@@ -82,7 +81,8 @@ def make_class_map(network: LabelInfo, other: LabelInfo, path: str | None = None
             f"no class of {other.name} is one of the network's ({', '.join(network.names)}): name the pairs in a "
             "--class_map"
         )
-    labels, predictions = np.full((2, 256), IGNORE_INDEX, np.uint8)
+    labels = np.full(256, IGNORE_INDEX, np.uint8)
+    predictions = labels.copy()
     shared = np.zeros(256, bool)
     for mine, theirs in grouped(pairs):
         namesakes = {name for name in mine if plain(name) in map(plain, theirs)}
@@ -130,14 +130,10 @@ def read_class_map(path: str, mine: tuple[str, ...], theirs: tuple[str, ...]) ->
 
     Raises DataError that names the file and the class.
     """
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"cannot read --class_map {path}: {error.strerror or error}") from error
-    entries = load_text_yaml(content, f"--class_map {path}")
+    file = f"--class_map {path}"
+    entries = load_text_yaml(read_start(path, file), file)
     if not isinstance(entries, dict) or not entries:
-        raise DataError(f"--class_map {path} is not a list of 'class of the network: class of the other data' lines")
+        raise DataError(f"{file} is not a list of 'class of the network: class of the other data' lines")
     found = {}
     for name, value in entries.items():
         if isinstance(value, list):
@@ -146,8 +142,6 @@ def read_class_map(path: str, mine: tuple[str, ...], theirs: tuple[str, ...]) ->
             others = [] if value in NOTHING and value not in theirs else [value]
         for kind, given, known in (("the network", [name], mine), ("--eval_dataset", others, theirs)):
             if unknown := [item for item in given if item not in known]:
-                raise DataError(
-                    f"--class_map {path}: {unknown[0]!s:.60} is not a class of {kind}, which has {', '.join(known)}"
-                )
+                raise DataError(f"{file}: {unknown[0]!s:.60} is not a class of {kind}, which has {', '.join(known)}")
         found[name] = others
     return found

@@ -4,7 +4,8 @@
 `sample_placement` draws a blob and a place for it, and `paste` puts it there.
 
 The idea comes from the MiniCity tutorial, which pastes between the images of a batch and ignores perspective.
-`paste_in_batch` does the same, for comparison.
+`paste_in_batch` does the same, for comparison. The general term is copy-paste augmentation (Ghiasi et al., 2021, arXiv
+2012.07177).
 """
 
 import json

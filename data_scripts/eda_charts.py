@@ -63,11 +63,14 @@ def _bar_row(name: str, bars: Sequence[tuple[str, float]], value: str, decades: 
         f'<div class="bar {split}" style="width:{100 * length:.1f}%"></div>' if length else '<div class="bar"></div>'
         for split, length in bars
     )
-    grid = ""
-    if decades:
-        line = "linear-gradient(to right,var(--line) 1px,transparent 1px)"
-        grid = f' style="background-image:{line};background-size:{100 / decades:.3f}% 100%"'
+    grid = _grid(decades) if decades else ""
     return f'<div class="row">{name}<div class="track"{grid}>{drawn}</div><span>{escape(value)}</span></div>'
+
+
+def _grid(decades: int) -> str:
+    """Return the attribute that draws a line at the beginning of each decade."""
+    line = "linear-gradient(to right,var(--line) 1px,transparent 1px)"
+    return f' style="background-image:{line};background-size:{100 / decades:.3f}% 100%"'
 
 
 def _axis(ticks: Sequence[tuple[float, str]]) -> str:
@@ -115,10 +118,8 @@ def region_boxes(numbers: Sequence[dict], splits: Sequence[str], labels: LabelIn
             boxes += _box(split, [np.log10(size) / decades for size in quantiles]) if quantiles else ""
         if first is None:  # the class does not occur
             continue
-        line = "linear-gradient(to right,var(--line) 1px,transparent 1px)"
-        grid = f'style="background-image:{line};background-size:{100 / decades:.3f}% 100%"'
         rows.append(
-            f'<div class="row">{swatch(train_id, labels)}<div class="track" {grid}>{boxes}</div>'
+            f'<div class="row">{swatch(train_id, labels)}<div class="track"{_grid(decades)}>{boxes}</div>'
             f"<span>{first[2]:,.0f} px</span></div>"
         )
     ticks = [(k / decades, short(10**k)) for k in range(decades + 1)]

@@ -1,7 +1,6 @@
 """Check every file of a split before any long work starts, and count the pixels of each class."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, DatasetDict
@@ -10,7 +9,7 @@ from .cache import mapped
 from .findings import SMOOTHED, rare_classes
 from .labels import IGNORE_INDEX, DataError, LabelInfo, MaskError
 from .near_duplicates import equal_files
-from .reader import decoding, describe, open_image, read_label, stored_size, upright_size
+from .reader import content_of, decoding, describe, open_image, read_label, stored_size, upright_size
 
 BLACK_AND_WHITE = {0, IGNORE_INDEX}
 _ONLY = f"holds only 0 and {IGNORE_INDEX}, and {IGNORE_INDEX} always means ignored"
@@ -153,7 +152,7 @@ def check_whole(file: dict, what: str = "image") -> None:
         if image.format == "PNG":
             image.verify()  # walks the chunks and compares their checksums
         elif image.format == "WEBP":
-            data = file.get("bytes") or Path(file["path"]).read_bytes()
+            data = content_of(file)
             if len(data) < 8 + int.from_bytes(data[4:8], "little"):
                 raise OSError("it has fewer bytes than its header says")
         else:

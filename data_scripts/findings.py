@@ -175,7 +175,8 @@ def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray
     if validation is not None and len(validation):
         seen = dict(zip(names, (validation > 0).any(0).tolist(), strict=True))
         unseen = [name for name in names if shown[name] and not seen[name]]
-        only, missing = [name for name in missing if seen[name]], [name for name in missing if not seen[name]]
+        only = [name for name in missing if seen[name]]
+        missing = [name for name in missing if not seen[name]]
     cases = (
         (missing, "no training image shows", "such a class is never predicted: label some of it, or remove it"),
         (few, f"fewer than {FEW_IMAGES} training images show", "label more (docs/augmentation.md has other help)"),

@@ -1,14 +1,13 @@
 """Record which data a run was trained on, so that a resumed run notices other files."""
 
 import hashlib
-import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 
 from .evaluation import Scoring
+from .reader import content_of, number_of_bytes
 
 
 def data_fingerprint(data: DatasetDict, scoring: Scoring, counts: np.ndarray) -> dict[str, int | str]:
@@ -32,8 +31,8 @@ def data_fingerprint(data: DatasetDict, scoring: Scoring, counts: np.ndarray) ->
         split = data[name]
         found[f"{name} images"] = len(split)
         found[f"{name} names"] = digest(stem.encode() for stem in split["name"])
-        found[f"{name} image sizes"] = digest(str(size_of(file)).encode() for file in split["image"])
-        found[f"{name} labels"] = digest(contents(split, "label"))
+        found[f"{name} image sizes"] = digest(str(number_of_bytes(file)).encode() for file in split["image"])
+        found[f"{name} labels"] = digest(map(content_of, split["label"] if "label" in split.column_names else ()))
     return found
 
 
@@ -42,14 +41,3 @@ def digest(parts: Iterable[bytes]) -> str:
     for part in parts:
         made.update(hashlib.sha256(part).digest())
     return made.hexdigest()[:16]
-
-
-def size_of(file: dict) -> int:
-    """Return the size of an undecoded image in bytes."""
-    return len(file["bytes"]) if file.get("bytes") is not None else os.stat(file["path"]).st_size
-
-
-def contents(split: Dataset, column: str) -> Iterator[bytes]:
-    """Yield the bytes of each file of a column; nothing if the split has no such column."""
-    for file in split[column] if column in split.column_names else ():
-        yield file["bytes"] if file.get("bytes") is not None else Path(file["path"]).read_bytes()

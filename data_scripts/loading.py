@@ -83,7 +83,7 @@ class TrainBatches:
 
     def __iter__(self) -> Iterator[list[int]]:
         plan = self.plan
-        images = self.plan.micro_batch_size
+        images = plan.micro_batch_size
         order = self.order(item_generator(self.seed, self.epoch.get(), 2**32 - 1))
         for step in range(self.first_step, plan.steps):
             for i in range(plan.accumulation):

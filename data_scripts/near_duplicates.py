@@ -8,15 +8,13 @@ brighter. It does not recognise a photo that was mirrored, rotated or cropped.
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from .cache import mapped
-from .reader import read_grey
+from .reader import content_of, number_of_bytes, read_grey
 
 SIDE, FREQUENCIES = 32, 16  # an image is reduced to SIDE x SIDE; the lowest FREQUENCIES in each direction are hashed
 BITS = FREQUENCIES**2
@@ -89,9 +87,7 @@ def _different_bits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def content_hash(file: dict | str) -> str:
     """Return a digest of a file's bytes. Equal files have equal digests, whatever their names."""
-    path = file.get("path") if isinstance(file, dict) else file
-    data = file.get("bytes") if isinstance(file, dict) else None
-    return hashlib.sha256(data if data is not None else Path(path).read_bytes()).hexdigest()
+    return hashlib.sha256(content_of(file)).hexdigest()
 
 
 def equal_files(files: Sequence[dict | str]) -> list[list[int]]:
@@ -101,14 +97,8 @@ def equal_files(files: Sequence[dict | str]) -> list[list[int]]:
     """
     by_size, by_content = {}, {}
     for index, file in enumerate(files):
-        by_size.setdefault(_size(file), []).append(index)
+        by_size.setdefault(number_of_bytes(file), []).append(index)
     for size, alike in by_size.items():
         for index in alike if len(alike) > 1 else ():
             by_content.setdefault((size, content_hash(files[index])), []).append(index)
     return sorted(alike for alike in by_content.values() if len(alike) > 1)
-
-
-def _size(file: dict | str) -> int:
-    if isinstance(file, dict) and file.get("bytes") is not None:
-        return len(file["bytes"])
-    return os.stat(file["path"] if isinstance(file, dict) else file).st_size

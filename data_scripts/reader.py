@@ -17,6 +17,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -89,10 +90,8 @@ def open_image(file: dict | str, what: str = "image") -> Image.Image:
     Pixels are not decoded yet: do that inside `decoding`.
     """
     with decoding(file, what, "open"):
-        if isinstance(file, dict) and file.get("bytes") is not None:
-            source = io.BytesIO(file["bytes"])
-        else:
-            source = file["path"] if isinstance(file, dict) else file
+        content = bytes_of(file)
+        source = path_of(file) if content is None else io.BytesIO(content)
         image = Image.open(source, formats=tuple(FORMATS))
         if image.format == "BMP" and image.mode == "L" and _bits_of_bmp(image) < 8:
             raise OSError("a grey BMP of fewer than 8 bits is not decoded correctly: save it as PNG")
@@ -114,6 +113,26 @@ def number_of_pixels(file: dict | str) -> int:
     return width * height
 
 
+def bytes_of(file: dict | str) -> bytes | None:
+    """Return the content of a file that is in memory, or None if it lies at its path."""
+    return file.get("bytes") if isinstance(file, dict) else None
+
+
+def path_of(file: dict | str) -> str:
+    return file["path"] if isinstance(file, dict) else file
+
+
+def content_of(file: dict | str) -> bytes:
+    """Return the content of a file, in memory or not."""
+    content = bytes_of(file)
+    return Path(path_of(file)).read_bytes() if content is None else content
+
+
+def number_of_bytes(file: dict | str) -> int:
+    content = bytes_of(file)
+    return os.stat(path_of(file)).st_size if content is None else len(content)
+
+
 def describe(file: dict | str) -> str:
     return str(file.get("path") or "(bytes)") if isinstance(file, dict) else str(file)
 
@@ -124,10 +143,11 @@ def file_state(file: dict | str) -> list:
     It holds the size, the modification time and the ctime, which also changes when a file is replaced by one of equal
     size and modification time. For bytes in memory it holds their SHA-256; for a missing file it is empty.
     """
-    if isinstance(file, dict) and file.get("bytes") is not None:
-        return [hashlib.sha256(file["bytes"]).hexdigest()]
+    content = bytes_of(file)
+    if content is not None:
+        return [hashlib.sha256(content).hexdigest()]
     try:
-        status = os.stat(file["path"] if isinstance(file, dict) else file)
+        status = os.stat(path_of(file))
     except OSError:
         return []
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
@@ -396,15 +416,14 @@ def _remedy(file: dict | str) -> str:
 
 def _is_pointer(file: dict | str) -> bool:
     """Return whether a file is what a clone without Git LFS holds in place of the content."""
+    content = bytes_of(file)
+    if content is not None:
+        return content.startswith(LFS)
     try:
-        if isinstance(file, dict) and file.get("bytes") is not None:
-            head = file["bytes"][: len(LFS)]
-        else:
-            with open(describe(file), "rb") as opened:
-                head = opened.read(len(LFS))
+        with open(describe(file), "rb") as opened:
+            return opened.read(len(LFS)) == LFS
     except (OSError, ValueError):
         return False
-    return head == LFS
 
 
 def _one_line(error: Exception) -> str:

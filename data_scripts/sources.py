@@ -110,7 +110,7 @@ def load_source(
     return DatasetDict(splits), source.labels
 
 
-def from_files(rows: list[tuple[str, Path, Path | None, Path | None]], where: str) -> Dataset:
+def from_files(rows: list[Row], where: str) -> Dataset:
     """Make a split of (name, image, label or None, instance or None) rows.
 
     The split gets a label or instance column if every row has one. Raises `DataError` if only some rows have labels, if

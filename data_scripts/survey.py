@@ -9,6 +9,7 @@ import numpy as np
 from datasets import DatasetDict
 
 from .cache import mapped
+from .catalog import SPLITS
 from .labels import DataError, LabelInfo
 from .near_duplicates import content_hash, perceptual_hash
 from .reader import (
@@ -24,7 +25,7 @@ from .reader import (
 )
 
 LAYOUT = (96, 128)  # height and width of the reduced label that shows where classes lie
-FOLDER_NAMES = {"train": "train", "validation": "val", "test": "test"}  # split -> its name for users
+FOLDER_NAMES = {split: folder for folder, split in SPLITS.items()}  # by which users know the splits
 
 
 @dataclass

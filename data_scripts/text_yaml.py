@@ -33,6 +33,15 @@ class TextLoader(yaml.BaseLoader):
         return super().construct_mapping(node, deep)
 
 
+def read_start(path: Path | str, name: str) -> bytes:
+    """Return as much of a file as `load_text_yaml` takes. Raises `DataError`, which calls the file `name`."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"cannot read {name}: {error.strerror or error}") from error
+
+
 def load_text_yaml(content: bytes, path: Path | str) -> Any:
     """Return the content of a YAML file as text, lists and dicts.
 

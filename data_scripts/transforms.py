@@ -79,12 +79,14 @@ class TrainTransform:
 
     def __call__(self, rows: dict[str, list]) -> dict[str, list]:
         crops = self.crops(rows["index"])
-        images, labels = [to_tensor(crop.image) for crop in crops], [torch.from_numpy(crop.label) for crop in crops]
-        return {"pixel_values": images, "labels": labels}
+        images = [to_tensor(crop.image) for crop in crops]
+        return {"pixel_values": images, "labels": [torch.from_numpy(crop.label) for crop in crops]}
 
     def crops(self, indices: Sequence[int], instances: bool = False) -> list[Crop]:
-        """Return the items of a batch. With `instances`, they have instance maps, in which ids of pasted blobs exceed
-        `PASTED`."""
+        """Return the items of a batch.
+
+        With `instances`, they have instance maps, in which the ids of pasted blobs are above `PASTED`.
+        """
         crops = [self._item(index, instances) for index in indices]
         if self.rare.batch_rules:
             rng = item_generator(self.seed, self.epoch.get(), 2**31 + indices[0])

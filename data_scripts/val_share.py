@@ -37,13 +37,13 @@ def hold_share_out(
     Raises `DataError` for a damaged file, a wrong expression, or if the images cannot be divided.
     """
     counts, groups = counts_and_groups(split, labels, group_by)
-    if len(np.unique(groups)) < 2:
+    number = len(np.unique(groups))
+    if number < 2:
         alike = f"all {len(split)} images look alike or are one sequence"
         what = alike if len(split) > 1 else "there is only one image"
         raise DataError(f"--val_share: {what}, so none can be held out: add a folder val of other images")
     part = divide(counts, groups, (1 - share, share))
     held_out = int((part == 1).sum())
-    number = len(np.unique(groups))
     form = f", which form {number} groups," if number < len(split) else ""
     if say:
         note(f"{held_out} of {len(split)} images{form} are held out for validation (--val_share)")

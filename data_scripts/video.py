@@ -61,18 +61,18 @@ def rewrite(source: Path, target: Path, change: Callable[[np.ndarray], np.ndarra
 
     try:
         with opened(source) as video, av.open(str(target), "w") as result:
-            sound = video.streams.audio[0] if video.streams.audio else None
-            yield from _rewrite(video, result, sound, change)
+            yield from _rewrite(video, result, change)
     except av.error.FFmpegError as error:
         raise DataError(f"cannot rewrite {source} as {target}: {error}") from error
 
 
 def _rewrite(
-    video: "InputContainer", result: "OutputContainer", sound: "object | None", change: Callable
+    video: "InputContainer", result: "OutputContainer", change: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[int]:
     import av
 
     pictures = video.streams.video[0]
+    sound = video.streams.audio[0] if video.streams.audio else None
     copied = None
     number = 0
     pictures.thread_type = "AUTO"

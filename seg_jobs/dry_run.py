@@ -101,8 +101,8 @@ def time_steps(setup: Setup, step: Callable[[list[dict]], object], steps: Iterat
     given = setup.args.optimization.max_train_time
     ends = []
     limit = SHARE * seconds_of("--max_train_time", given) if given else math.inf
-    for parts in steps:
-        step(parts)
+    for micro_batches in steps:
+        step(micro_batches)
         ends.append(time.perf_counter())
         if on_first_process(setup.accelerator, is_enough, ends, limit):  # all processes stop after the same step
             break
@@ -123,8 +123,8 @@ def endless_steps(setup: Setup) -> Iterator[list[dict]]:
     """Yield the micro-batches of one step after the other, and begin again after the last step of the epoch."""
     while True:
         batches = iter(setup.feed.loader)
-        while parts := list(itertools.islice(batches, setup.plan.accumulation)):
-            yield parts
+        while micro_batches := list(itertools.islice(batches, setup.plan.accumulation)):
+            yield micro_batches
 
 
 def time_validation(setup: Setup, predict: Callable[[dict], torch.Tensor]) -> float:
@@ -193,8 +193,8 @@ def refuse_lack_of_memory(setup: Setup) -> bool:
     return MOST_SHARE * tensors * local_processes() > free_memory_of(setup.accelerator.device, 0)
 
 
-def refuse_growth(setup: Setup, step: Callable[[list[dict]], object], parts: list[dict]) -> None:
-    """Raise RunError if a step on a few images shows that one on all of `parts` does not fit into a CPU's memory.
+def refuse_growth(setup: Setup, step: Callable[[list[dict]], object], micro_batches: list[dict]) -> None:
+    """Raise RunError if a step on a few images shows that one on `micro_batches` does not fit into a CPU's memory.
 
     The memory that the process takes grows with the tensors of the step.
     """
@@ -205,7 +205,7 @@ def refuse_growth(setup: Setup, step: Callable[[list[dict]], object], parts: lis
     process = psutil.Process()
     optimizer = setup.learner.optimizer
     before = process.memory_info().rss
-    step([{key: value[:FEW] for key, value in parts[0].items()}])
+    step([{key: value[:FEW] for key, value in micro_batches[0].items()}])
     moments = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
     grown = process.memory_info().rss - before - sum(tensor.nbytes for tensor in moments)
     refuse_more_than_free(setup, grown * (tensors_of_step(setup, images) / tensors_of_step(setup, FEW) - 1))

@@ -38,10 +38,10 @@ BOUNDS = {"fp32": (0.999, 1e-3), "fp16": (0.99, 0.05), "int8": (0.9, 1.0)}
 class Photos:
     """Photos to calibrate int8 on, and to compare and score with.
 
-    where    what they are, for the user
-    photos   split of photos; None: smooth noise takes their place
-    labelled split to score on, or None
-    scoring  how `labelled` is scored
+    where     what they are, for the user
+    photos    split of photos; None: smooth noise takes their place
+    labelled  split to score on, or None
+    scoring   how `labelled` is scored
     """
 
     where: str
@@ -88,15 +88,12 @@ def find_photos(
         images = images_of(options, dataset, labels, trained.arguments)
         training = images_of(replace(options, splits=["train"]), dataset, labels, trained.arguments)
     except DataError as error:
-        if dataset_path is None and not needed:
-            return Photos(
-                "noise, because the model's data set is not here (give --calibration_images or --dataset_path)"
-            )
-        if dataset_path is None:
-            raise RunError(
-                f"--precision int8 needs photos: give --calibration_images or --dataset_path ({error})"
-            ) from error
-        raise
+        if dataset_path is not None:
+            raise
+        remedy = "give --calibration_images or --dataset_path"
+        if needed:
+            raise RunError(f"--precision int8 needs photos: {remedy} ({error})") from error
+        return Photos(f"noise, because the model's data set is not here ({remedy})")
     validation = images.splits.get("val")
     labelled = validation is not None and "label" in validation.column_names
     return Photos("training images", training.splits["train"], validation if labelled else None, images.scoring)
@@ -159,7 +156,9 @@ def sizes_of(
     return [tuple(max(side, least) for side in size) for size in sizes]
 
 
-def compare(run: Runner, predictor: Predictor, photos: Photos, fixed: Sequence[int] | None, least: int) -> Iterator:
+def compare(
+    run: Runner, predictor: Predictor, photos: Photos, fixed: Sequence[int] | None, least: int
+) -> Iterator[tuple[tuple[int, int], float, float | None]]:
     """Yield (size, share of pixels of the same class, largest difference of a probability or None) for each size.
 
     run    the exported file

@@ -25,6 +25,7 @@ from data_scripts.transforms import EvalTransform
 from data_scripts.video import is_video
 from seg_models.arguments import ViewOptions
 from seg_models.calibration import MEASURES
+from seg_models.class_names import names_by_id
 from seg_models.crf import CRF, Refined
 from seg_models.ensemble import Ensemble
 from seg_models.output_strides import set_output_stride
@@ -63,7 +64,7 @@ class Trained:
     @property
     def names(self) -> list[str]:
         """The classes by train id."""
-        return [name for _, name in sorted(self.model.config.id2label.items())]
+        return names_by_id(self.model.config.id2label)
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,8 @@ class PredictionJob:
         """The kinds of pictures to write besides the ids."""
         return [kind for kind in PICTURES if kind in self.save]
 
-    @property
-    def temperature(self) -> float | None:
-        """The temperature that --calibrate stored for these views, or None; None if --save asks for nothing of it."""
+    def read_temperature(self) -> float | None:
+        """Return the temperature that --calibrate stored for these views; None without one, or if --save needs none."""
         if len(self.models) > 1 or not MEASURES.keys() & set(self.save):
             return None
         return stored_temperature(self.models[0].folder, self.settings)
@@ -146,7 +146,7 @@ def open_job(args: PredictArguments) -> PredictionJob:
     dataset, labels = label_set(first.model, first.folder, dataset_of(args.images, first))
     output = output_folder(wanted, models)
     if wanted.output_dir:
-        refuse_impossible(output, "--output_dir")
+        refuse_impossible(output)
     if wanted.output:  # the frames of a video
         images = Images({}, Scoring(labels, labels))
     else:

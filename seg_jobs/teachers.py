@@ -12,6 +12,7 @@ from torch import nn
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from data_scripts.augment import IMAGENET_MEAN, IMAGENET_STD
+from seg_models.class_names import names_by_id
 from seg_models.names import OWN_TYPES
 from seg_runs.errors import RunError
 from seg_runs.files import read_json
@@ -70,7 +71,7 @@ def _folder_of(name: str) -> Path:
 
 
 def _check_teacher(name: str, network: PreTrainedModel, processor: BaseImageProcessor, classes: Sequence[str]) -> None:
-    theirs = [label for _, label in sorted(network.config.id2label.items())]
+    theirs = names_by_id(network.config.id2label)
     if theirs != list(classes):
         missing, more = ([c for c in one if c not in other] for one, other in ((classes, theirs), (theirs, classes)))
         why = f"does not know {', '.join(missing)}" if missing else f"also knows {', '.join(more)}"

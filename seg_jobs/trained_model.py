@@ -16,6 +16,7 @@ from data_scripts.catalog import are_generic, dataset_of_classes, source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
 from data_scripts.saved_classes import saved_labels
+from seg_models.class_names import names_by_id
 from seg_models.models import SegFormer, SegmentationModel  # registers them with transformers
 from seg_models.short_heads import shorten_heads
 from seg_runs.checkpoints import not_finite
@@ -104,12 +105,13 @@ def check_configuration(config: dict) -> None:
         if not are_entries(config.get(key) or []):
             raise RunError(f"config.json: {key} is {config[key]!r:.80}")
     names = config.get("id2label")
-    if names is not None and not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
-        raise RunError(f"config.json: id2label is {names!r:.80}")
-    if names is not None and len(names) > MOST_CLASSES:
-        raise RunError(f"config.json: it has {len(names)} classes, and at most {MOST_CLASSES} are possible")
-    if names is not None and sorted(names) != sorted(map(str, range(len(names)))):
-        raise RunError("config.json: id2label does not number the classes from 0")
+    if names is not None:
+        if not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
+            raise RunError(f"config.json: id2label is {names!r:.80}")
+        if len(names) > MOST_CLASSES:
+            raise RunError(f"config.json: it has {len(names)} classes, and at most {MOST_CLASSES} are possible")
+        if sorted(names) != sorted(map(str, range(len(names)))):
+            raise RunError("config.json: id2label does not number the classes from 0")
     for key, value in config.items():
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, int | float) and not -LARGEST <= number <= LARGEST for number in numbers):
@@ -157,7 +159,7 @@ def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tupl
     one's own stand in the configuration. Raises an error if the classes of the data set differ from the model's.
     """
     config = model.config
-    names = [name for _, name in sorted(model.config.id2label.items())]
+    names = names_by_id(model.config.id2label)
     trained_on = getattr(config, "dataset", None)
     dataset = dataset or trained_on or dataset_of_classes(names)
     if dataset is None:

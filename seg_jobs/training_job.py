@@ -173,7 +173,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
         teachers = [load_teacher(name, labels.names, accelerator) for name in args.distillation.teacher or ()]
         origin = provenance(args, start, plan.num_images, division, teachers)
         origin |= describe_data(args.data, data, labels)
-        learner = make_learner(args, labels, plan, aux_weight > 0, origin, accelerator)
+        learner = make_learner(args, labels, aux_weight > 0, origin, accelerator)
         check_learning_head(args, learner.model, plan.micro_batch_size, accelerator)
         schedule = None if args.optimization.max_train_time else schedule_from_flags(args, plan)
         feed = make_feed(args, data, scoring, plan, accelerator)
@@ -305,7 +305,7 @@ def provenance(args: TrainArguments, start: Start, images: int, division: dict, 
 
 
 def make_learner(
-    args: TrainArguments, labels: LabelInfo, plan: BatchPlan, auxiliary: bool, origin: dict, accelerator: Accelerator
+    args: TrainArguments, labels: LabelInfo, auxiliary: bool, origin: dict, accelerator: Accelerator
 ) -> Learner:
     """Build network, moving average and optimizer for this launch.
 

@@ -45,6 +45,7 @@ def negative_log_likelihood(probabilities: torch.Tensor, labels: torch.Tensor, t
 
 
 def log(probabilities: torch.Tensor) -> torch.Tensor:
+    """Return log p in float32, finite also where p is 0."""
     return probabilities.float().clamp(min=1e-12).log()
 
 

@@ -1,7 +1,12 @@
 """Names of classes."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+
+def names_by_id(id2label: Mapping[int | str, str]) -> list[str]:
+    """Return the names in the order of their ids, which are text where a JSON file was read without transformers."""
+    return [id2label[key] for key in sorted(id2label, key=int)]
 
 
 def each_distinct(names: Iterable[str]) -> list[tuple[str, int]]:

@@ -57,7 +57,8 @@ def window_memory(model: PreTrainedModel, part: Sequence[int], seen: Sequence[in
     seen  (H, W) at which the network sees it at scale 1
     """
     largest = max(views.sizes(seen, smallest_side(model)), key=lambda view: view[0] * view[1])
-    images, pixels = 1 + mirrored_together(views, model.device), part[0] * part[1]
+    images = 1 + mirrored_together(views, model.device)
+    pixels = part[0] * part[1]
     scores = 4 * model.config.num_labels * pixels
     image = (2 * 3 + 3 * 4 * 3) * pixels  # its bytes, twice, and three float copies while it is normalised
     view = 2 * 4 * 3 * views.per_scale * largest[0] * largest[1]  # the resized image and its mirror image, and a copy
@@ -107,6 +108,7 @@ def on_meta(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def empty_like(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of this shape on the meta device, a parameter if `tensor` is one."""
     empty = torch.empty_like(tensor, device="meta")
     return torch.nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else empty
 

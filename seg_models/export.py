@@ -139,6 +139,7 @@ def size_of(words: Sequence[str]) -> tuple[int, int] | None:
 
 
 def refuse_existing(out: Path, overwrite: bool) -> None:
+    """Raise RunError if a file that would be written exists, unless it may be replaced."""
     if not overwrite and (existing := [part for part in parts(out) if part.exists()]):
         raise RunError(f"{existing[0]} exists: give --overwrite, or another name")
 

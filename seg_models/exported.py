@@ -82,7 +82,13 @@ def open_exported(path: str, kind: str, threads: int | None = None, hint: str = 
     """
     runtime = RUNTIMES[kind]
     try:
-        run = {"torch_export": open_torch, "onnx": open_onnx, "openvino": open_openvino}[kind](path, threads, hint)
+        match kind:
+            case "torch_export":
+                run = open_torch(path)
+            case "onnx":
+                run = open_onnx(path, threads)
+            case "openvino":
+                run = open_openvino(path, threads, hint)
     except Exception as error:  # of many kinds
         raise ModelError(f"{runtime} cannot open the exported network: {first_line(error)}") from error
 
@@ -97,12 +103,12 @@ def open_exported(path: str, kind: str, threads: int | None = None, hint: str = 
     return guarded
 
 
-def open_torch(path: str, threads: int | None, hint: str) -> Runner:
+def open_torch(path: str) -> Runner:
     program = torch.export.load(path).module()
     return lambda photo: program(torch.from_numpy(photo)).numpy()
 
 
-def open_onnx(path: str, threads: int | None, hint: str) -> Runner:
+def open_onnx(path: str, threads: int | None) -> Runner:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -45,9 +45,10 @@ def find_model(name: str) -> tuple[Model, str | None]:
     if lower in MODELS:
         return MODELS[lower], None
     for decoder in DECODERS:
-        encoder = lower.removeprefix(f"{decoder}_")
-        if encoder in (lower, ""):
+        prefix = f"{decoder}_"
+        if not lower.startswith(prefix) or lower == prefix:
             continue
+        encoder = lower.removeprefix(prefix)
         if decoder == "hrnet" and re.match(r"w\d", encoder):
             encoder = lower
         entries = (model for model in MODELS.values() if model.config.get("decoder") == decoder)
@@ -156,9 +157,11 @@ def _build_ours(name: str, fields: dict, encoder: str | None, output_stride: int
                 f"--encoder does not apply to --model {name}, which has its own encoder: choose another model, such as "
                 "unet_resnet50"
             )
-        fields |= {"encoder": encoder}
-        fields |= {"output_stride": None} if encoder in OTHER_ENCODERS else {}  # they have a stride of their own
-    fields |= {"output_stride": output_stride} if output_stride else {}
+        fields["encoder"] = encoder
+        if encoder in OTHER_ENCODERS:
+            fields["output_stride"] = None  # they have a stride of their own
+    if output_stride:
+        fields["output_stride"] = output_stride
     try:
         if encoder:
             check_fit(SegmentationConfig(**fields))

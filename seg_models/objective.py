@@ -36,6 +36,12 @@ from .loss_terms import loss_terms
 from .losses import Sums, cross_entropy
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], Sums]  # of logits and labels
+PLAIN = {  # losses without flags of their own
+    "boundary": boundary_cross_entropy,
+    "dice": dice_loss,
+    "tversky": tversky_loss,
+    "focal_tversky": focal_tversky_loss,
+}
 
 
 def aux_weight_of(options: LossOptions, default: float) -> float:
@@ -111,8 +117,8 @@ def make_loss(name: str, options: LossOptions, class_weights: torch.Tensor | Non
             )
         case "lovasz":
             return partial(lovasz_softmax, per_image=options.lovasz_per_image)
-    plain = {"boundary": boundary_cross_entropy, "dice": dice_loss}
-    return (plain | {"tversky": tversky_loss, "focal_tversky": focal_tversky_loss})[name]
+        case _:
+            return PLAIN[name]
 
 
 def weighted_sum(

@@ -16,6 +16,8 @@ from .cost import on_meta
 from .short_heads import lengthen_heads
 from .sides import refuse_smaller, smallest_side
 
+PASSES = 6  # that are timed
+
 
 def forward_macs(model: PreTrainedModel, size: tuple[int, int]) -> int:
     """Return the MACs of `model` for one image of `size` (H, W). The model may be on any device and is not moved.
@@ -65,17 +67,17 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
     return {"parameters": parameters, "macs": flops / 2, "flops": flops, "memory": memory}
 
 
-def images_per_second(build: Callable[[], torch.nn.Module], size: tuple[int, int], repeats: int = 5) -> float:
+def images_per_second(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> float:
     """Time forward passes of one image of `size` (H, W) in float32, on the GPU if there is one.
 
-    Returns images per second of the fastest of `repeats` passes.
+    Returns images per second of the fastest of `PASSES`.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build().to(device).eval()
     images = torch.randn(1, 3, *size, device=device)
     best = float("inf")
     with torch.no_grad():
-        for _ in range(repeats + 1):
+        for _ in range(PASSES):
             begun = time.perf_counter()
             model(images).logits.sum().item()
             best = min(best, time.perf_counter() - begun)

@@ -43,5 +43,6 @@ def check_sides(
 
 
 def refuse_smaller(flag: str, size: Sequence[int], least: int) -> None:
+    """Raise ModelError, which names `flag`, if a side of `size` (H, W) has fewer than `least` pixels."""
     if min(size) < least:
         raise ModelError(f"{flag} {size[0]} {size[1]} is too small: this network needs at least {least} pixels a side")

@@ -1,4 +1,4 @@
-"""What a network sees of an image: scales, mirror images, and windows that slide over it."""
+"""What a network sees of an image: scales and mirror images (test-time augmentation), and sliding windows."""
 
 import math
 from collections.abc import Sequence
@@ -143,11 +143,17 @@ def make_views(options: ViewOptions, size: Sequence[int] | None, turn: bool = Fa
     """
     several = bool(options.mst or options.scales)
     scales = tuple(options.scales or (MULTI_SCALE if options.mst else (1.0,)))
-    size, flip = options.test_size or size, options.flip and several
-    turn = turn and not options.test_size
-    return Views(size, scales, flip, options.average, options.window, options.window_overlap, turn)
+    return Views(
+        size=options.test_size or size,
+        scales=scales,
+        flip=options.flip and several,
+        average=options.average,
+        window=options.window,
+        overlap=options.window_overlap,
+        turn=turn and not options.test_size,
+    )
 
 
 def mirrored_together(views: Views, device: "torch.device") -> bool:
-    """Return whether a view and its mirror image share a forward pass. On a CPU, two passes take half the memory."""
+    """Whether a view and its mirror image share a forward pass. On a CPU, two passes take half the memory."""
     return views.flip and device.type != "cpu"

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from .class_names import names_by_id
 from .errors import ModelError, first_line
 from .hub_folders import hub_folder
 
@@ -56,7 +57,7 @@ def read_config(path: str, flag: str) -> tuple[list[str] | None, str | None]:
     try:
         with open(path) as file:
             config = json.load(file)
-        labels = [label for _, label in sorted((int(i), label) for i, label in config.get("id2label", {}).items())]
+        labels = names_by_id(config.get("id2label", {}))
         if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):  # transformers' names for unnamed classes
             labels = None
         return labels, config.get("norm")

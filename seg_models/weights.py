@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .class_names import each_distinct
+from .class_names import each_distinct, names_by_id
 from .errors import ModelError
 from .evonorm import EvoNorm
 from .load_report import Report, describe, some
@@ -49,7 +49,7 @@ def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only
     tensors = under_our_names(weights.tensors, target)
     report = Report()
     modules = dict(model.named_modules())
-    labels = [name for _, name in sorted(model.config.id2label.items())]
+    labels = names_by_id(model.config.id2label)
     other_norm = weights.norm in NORMS and weights.norm != getattr(model.config, "norm", None)
     for layer in dict.fromkeys(key.rpartition(".")[0] for key in target):
         ours = {key: value for key, value in target.items() if key.rpartition(".")[0] == layer}

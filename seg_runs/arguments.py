@@ -237,7 +237,7 @@ class HubOptions:
     def __post_init__(self):
         if self.push_to_hub and not self.hub_model_id:
             raise RunError("--push_to_hub needs --hub_model_id")
-        check_hub_id("--hub_model_id", self.hub_model_id)
+        check_hub_id(self.hub_model_id)
 
 
 @dataclass(frozen=True)
@@ -281,10 +281,10 @@ class ResultOptions:
     )
 
 
-def check_hub_id(flag: str, value: str | None) -> None:
-    """Raise RunError if `value` is not a valid hub id."""
+def check_hub_id(value: str | None) -> None:
+    """Raise RunError if `value`, given with --hub_model_id, is not a valid hub id."""
     try:
         if value is not None:
             validate_repo_id(value)
     except HFValidationError as error:
-        raise RunError(f"{flag} {value!r} is not a hub id of the form USER/NAME: {error}") from error
+        raise RunError(f"--hub_model_id {value!r} is not a hub id of the form USER/NAME: {error}") from error

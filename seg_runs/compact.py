@@ -9,7 +9,7 @@ hold it: if a value would overflow, or a variance would become zero.
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,15 +27,6 @@ WEIGHTS = "model.safetensors"
 
 def compact(run: Path, destination: Path) -> str:
     """Write the copy. Returns a line for the user. `run` is a run folder or a saved model."""
-    with ExitStack() as held:
-        return _compact(run, destination, held)
-
-
-def _compact(run: Path, destination: Path, held: ExitStack) -> str:
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
-
     source = run / "best" if (run / "best" / "config.json").is_file() else run
     if not (source / "config.json").is_file():
         raise RunError(f"{run} is neither a run folder with best/ nor a saved model")
@@ -44,8 +35,17 @@ def _compact(run: Path, destination: Path, held: ExitStack) -> str:
     if destination.resolve().is_relative_to(source.resolve()):
         raise RunError(f"{destination} lies in the model's own folder: choose another folder")
     owner = run if (run / "args.yaml").is_file() else run.absolute().parent
-    if (owner / "args.yaml").is_file():  # a run that is training could replace best/ meanwhile
-        held.enter_context(locked(owner, "run"))
+    # A run that is training could replace best/ meanwhile.
+    with locked(owner, "run") if (owner / "args.yaml").is_file() else nullcontext():
+        return write_halved(source, destination)
+
+
+def write_halved(source: Path, destination: Path) -> str:
+    """Write the saved model `source` with half-precision weights to `destination`. Returns a line for the user."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     config = read_json(source / "config.json")
     try:

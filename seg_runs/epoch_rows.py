@@ -21,8 +21,10 @@ COLUMNS = (  # of log_epoch.csv, before those of the classes
 
 
 def append_row(path: Path, row: dict, columns: Sequence[str]) -> None:
-    """Add the row of an epoch to log_epoch.csv. Values that were not measured become empty cells. An existing file
-    keeps its columns, which may be fewer than `columns`."""
+    """Add the row of an epoch to log_epoch.csv. Values that were not measured become empty cells.
+
+    An existing file keeps its columns, which may be fewer than `columns`.
+    """
     before = path.read_bytes() if path.exists() else b""
     text = io.StringIO(newline="")
     try:

@@ -159,7 +159,7 @@ def checksum(path: Path) -> list[int]:
     size, crc = 0, 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            size = size + len(chunk)
+            size += len(chunk)
             crc = zlib.crc32(chunk, crc)
     return [size, crc]
 

@@ -62,6 +62,7 @@ def meets(value: Any, allowed: tuple, marks: dict) -> bool:
 
 
 def check_range(flag: str, number: float, marks: dict) -> None:
+    """Raise RunError if `number` is outside the bounds in `marks`: least, most, above, below."""
     least, most = marks.get("least", -math.inf), marks.get("most", math.inf)
     above, below = marks.get("above", -math.inf), marks.get("below", math.inf)
     if abs(number) > LARGEST:

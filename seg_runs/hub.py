@@ -132,16 +132,13 @@ def upload(run: Path, repository: str, private: bool, facts: CardFacts) -> str:
     disable_progress_bars()  # they would disturb the progress bar of the training
     with tempfile.TemporaryDirectory(prefix=".push-", dir=run) as folder:
         stage(run, Path(folder), repository, private, facts)
-        return (
-            HfApi()
-            .upload_folder(
-                repo_id=repository,
-                folder_path=folder,
-                commit_message=f"Upload {run.resolve().name}",
-                delete_patterns=["tensorboard/**", "validation.png"],  # left by an earlier upload
-            )
-            .commit_url
+        commit = HfApi().upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            commit_message=f"Upload {run.resolve().name}",
+            delete_patterns=["tensorboard/**", "validation.png"],  # left by an earlier upload
         )
+    return commit.commit_url
 
 
 def upload_with_retries(run: Path, repository: str, private: bool, facts: CardFacts) -> str | None:

@@ -69,8 +69,8 @@ def workplace(folder: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def holder(folder: Path, name: str = ".lock") -> str:
-    """Return who holds the lock of `folder`, or "another program" if it left no name."""
+def holder(folder: Path, name: str) -> str:
+    """Return who holds the lock `name` of `folder`, or "another program" if it left no name."""
     try:
         return (folder / f"{name}.holder").read_text()
     except OSError:

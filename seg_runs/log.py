@@ -26,7 +26,7 @@ class TrainingLog:
     def step(self, values: dict[str, float], last: bool) -> None:
         """Log the optimizer step that the state has just counted. The last one of an epoch is logged with the epoch."""
         state = self.state
-        unlogged = self.state.unlogged
+        unlogged = state.unlogged
         if unlogged and self.on:  # a run that ended within an epoch goes on
             self.trackers.log(state.step - 1, in_part("train", unlogged))
         state.unlogged = {key: value for key, value in values.items() if math.isfinite(value)} if last else {}
@@ -52,13 +52,13 @@ class TrainingLog:
         with writing(path):
             plot_learning_curve(read_rows(self.run / "log_epoch.csv"), path)
 
-    def finish(self, results: dict) -> None:
-        """Write what a complete run has."""
+    def finish(self) -> None:
+        """Write what a complete run has: results.json, and a learning curve of all its epochs."""
         if self.on:
             if not self.is_drawn:
                 self._plot()
             with writing(self.run / "results.json"):
-                write_json(self.run / "results.json", results)
+                write_json(self.run / "results.json", self.state.results())
 
 
 def iou_column(name: str) -> str:

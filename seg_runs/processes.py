@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .errors import RunError, os_line
 
@@ -31,11 +31,15 @@ def on_first_process(accelerator: "Accelerator", function: Callable[..., Result]
             outcome[1] = error
     if accelerator.num_processes > 1:
         broadcast_object_list(outcome)
-    error = outcome[1]
-    if error is not None:
-        error.of_first_process = not accelerator.is_main_process
-        raise error
+    if outcome[1] is not None:
+        raise_on_all(accelerator, outcome[1])
     return outcome[0]
+
+
+def raise_on_all(accelerator: "Accelerator", error: Exception) -> NoReturn:
+    """Raise an error that every process has. The first one prints it; the others know by a mark (`errors.was_said`)."""
+    error.of_first_process = not accelerator.is_main_process
+    raise error
 
 
 def on_each_machine(accelerator: "Accelerator", function: Callable[..., Result], *args: Any) -> Result:
@@ -59,8 +63,7 @@ def on_each_machine(accelerator: "Accelerator", function: Callable[..., Result],
     outcomes = gather_object([outcome])
     for _, error in outcomes:
         if error is not None:
-            error.of_first_process = not accelerator.is_main_process
-            raise error
+            raise_on_all(accelerator, error)
     return outcomes[accelerator.process_index - accelerator.local_process_index][0]
 
 
@@ -83,11 +86,8 @@ def refuse_private_folder(accelerator: "Accelerator", folder: Path) -> None:
         return
     without = [name for name in gather_object(["" if folder.is_dir() else platform.node()]) if name]
     if without:
-        error = RunError(
-            f"{without[0]} does not see {folder} of the first machine: a run must be on a disk that all machines share"
-        )
-        error.of_first_process = not accelerator.is_main_process
-        raise error
+        why = "a run must be on a disk that all machines share"
+        raise_on_all(accelerator, RunError(f"{without[0]} does not see {folder} of the first machine: {why}"))
 
 
 def progress_bar(

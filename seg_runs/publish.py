@@ -1,7 +1,7 @@
 """Upload a run to a hub after training, or upload it again.
 
-python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME
-python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME --dry_run FOLDER    # only write the files, to check them
+    python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME
+    python -m seg_runs.publish runs/NAME --hub_model_id USER/NAME --dry_run FOLDER    # write files, upload nothing
 
 This is a script: it may use every room, and nothing imports it.
 """
@@ -23,7 +23,7 @@ from .parsing import Parser
 
 def publish(run: Path, name: str, private: bool, dry_run: str | None) -> str:
     """Upload `run` to the repository `name`, or write the files to `dry_run`. Returns what was done, for the user."""
-    check_hub_id("--hub_model_id", name)
+    check_hub_id(name)
     if not (run / "best" / "config.json").is_file():
         raise RunError(f"{run} is not a run folder with a best/ model")
     if dry_run == "":  # most often a shell's variable that is not set

@@ -16,6 +16,8 @@ COLORS = 8  # colours for groups beside the baseline; the others are grey
 HEIGHT, LINE = 340, 15  # of a chart and of a name beside it, in pixels
 MOST_POINTS = 150  # of a curve
 MOST_THIN = 60  # runs that get a thin curve of their own beside the mean of their group
+STRETCH = 'preserveAspectRatio="none" aria-hidden="true"'
+Line = list[tuple[float, float]]  # points (x, y) of a curve
 
 
 def key_classes(comparison: Comparison) -> list[str]:
@@ -144,10 +146,6 @@ def curves(comparison: Comparison, column: str, factor: float = 1) -> str:
     return _chart(comparison, horizontal, vertical, f'<svg viewBox="0 0 100 100" {STRETCH}>{drawn}</svg>', ends)
 
 
-STRETCH = 'preserveAspectRatio="none" aria-hidden="true"'
-Line = list[tuple[float, float]]
-
-
 def _points(run: FinishedRun, column: str, factor: float) -> Line:
     return [(row["epoch"], factor * row[column]) for row in run.epochs if row.get(column) is not None]
 
@@ -173,7 +171,8 @@ def _chart(comparison: Comparison, horizontal: Axis, vertical: Axis, drawn: str,
     rules, left, below = "", "", ""
     for tick in vertical.ticks:
         at = f'style="bottom:{vertical.place(tick):.2f}%"'
-        rules, left = f"{rules}<s {at}></s>", f'{left}<span class="y" {at}>{tick_text(tick)}</span>'
+        rules += f"<s {at}></s>"
+        left += f'<span class="y" {at}>{tick_text(tick)}</span>'
     for tick in horizontal.ticks:
         below += f'<span class="x" style="left:{horizontal.place(tick):.2f}%">{tick_text(tick)}</span>'
     fits = len(ends) * LINE <= HEIGHT

@@ -64,7 +64,8 @@ def design_of(groups: tuple[int, ...], images: tuple[Hashable, ...]) -> Design:
     for row, (group, block) in enumerate(zip(groups, images, strict=True)):
         matrix[row, [columns[group], blocks[block]]] = 1
     sizes, axes = np.linalg.eigh(matrix.T @ matrix)
-    sizes, axes = sizes[sizes > 1e-9 * len(groups)], axes[:, sizes > 1e-9 * len(groups)]
+    large = sizes > 1e-9 * len(groups)
+    sizes, axes = sizes[large], axes[:, large]
     return Design(matrix, axes / sizes @ axes.T, axes @ axes.T, columns)
 
 

@@ -59,17 +59,13 @@ def photos_of(comparison: Comparison, groups: Sequence[int], palette: Mapping[st
     photos = []
     for key, (image, truth, _) in reference.items():
         labelled = _labelled(truth, palette)
-        predictions = [
-            Prediction(
-                group,
-                drawn[group][0],
-                flat_picture(drawn[group][1][key][2]),
-                veil(~labelled | (drawn[group][1][key][2] == truth).all(-1)),
-                float((drawn[group][1][key][2] == truth).all(-1)[labelled].mean()) if labelled.any() else float("nan"),
-            )
-            for group in groups
-            if key in drawn[group][1]
-        ]
+        predictions = []
+        for group, (run, rows) in drawn.items():
+            if key in rows:
+                predicted = rows[key][2]
+                right = (predicted == truth).all(-1)
+                share = float(right[labelled].mean()) if labelled.any() else float("nan")
+                predictions.append(Prediction(group, run, flat_picture(predicted), veil(~labelled | right), share))
         photos.append(Photo(photograph(image), flat_picture(truth), predictions))
     return photos
 

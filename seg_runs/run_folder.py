@@ -207,7 +207,7 @@ def refuse_occupied(options: RunOptions, sources: Sequence[str]) -> None:
     if not options.output_dir or options.resume_from_checkpoint:
         return
     folder = Path(options.output_dir)
-    refuse_impossible(folder, "--output_dir")
+    refuse_impossible(folder)
     refuse_foreign(folder)
     if not options.overwrite_output_dir:
         refuse_run(folder)
@@ -222,15 +222,15 @@ def refuse_occupied(options: RunOptions, sources: Sequence[str]) -> None:
             )
 
 
-def refuse_impossible(folder: Path, flag: str) -> None:
-    """Raise RunError if `folder` is a file, or cannot be created."""
+def refuse_impossible(folder: Path) -> None:
+    """Raise RunError if --output_dir `folder` is a file, or cannot be created."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
     if not nearest.is_dir():
-        raise RunError(f"{flag} {folder}: {nearest} is not a folder: choose another")
+        raise RunError(f"--output_dir {folder}: {nearest} is not a folder: choose another")
     try:
         tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:
-        raise RunError(f"{flag} {folder}: cannot write in {nearest}: {os_reason(error)}") from error
+        raise RunError(f"--output_dir {folder}: cannot write in {nearest}: {os_reason(error)}") from error
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -248,6 +248,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def refuse_run(folder: Path) -> None:
+    """Raise RunError, which says how to go on, if a folder holds a run."""
     if holds_run(folder):
         what = "a run"
         goes_on = f"continue it with --resume_from_checkpoint {shlex.quote(str(folder))}, "
@@ -260,23 +261,24 @@ def refuse_run(folder: Path) -> None:
 
 
 def holds_run(folder: Path) -> bool:
+    """Whether a folder holds a run, complete or not."""
     marks = ("args.yaml", "log_epoch.csv", "best/training.json")
     return any((folder / mark).exists() for mark in marks) or any(folder.glob("checkpoints/step_*"))
 
 
-def newest_run(runs: Path = RUNS) -> Path | None:
-    """Return the complete run in `runs` whose training ended last, or None if there is none."""
-    results = sorted(runs.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
+def newest_run() -> Path | None:
+    """Return the complete run in `RUNS` whose training ended last, or None if there is none."""
+    results = sorted(RUNS.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
     complete = [path.parent for path in results if (path.parent / "best" / "config.json").exists()]
     return complete[-1] if complete else None
 
 
-def newest_unfinished_run(runs: Path = RUNS) -> Path | None:
-    """Return the newest run in `runs` that has a checkpoint but is not complete, if it is newer than `newest_run`."""
-    complete = newest_run(runs)
+def newest_unfinished_run() -> Path | None:
+    """Return the newest run in `RUNS` that has a checkpoint but is not complete, if it is newer than `newest_run`."""
+    complete = newest_run()
     since = (complete / "results.json").stat().st_mtime if complete else 0.0
     newest = None
-    for folder in runs.glob("*/checkpoints"):
+    for folder in RUNS.glob("*/checkpoints"):
         checkpoints = list_checkpoints(folder)
         if not checkpoints or (folder.parent / "results.json").exists():
             continue

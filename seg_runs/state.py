@@ -90,15 +90,17 @@ class RunState:
 
     def count_step(self, totals: Totals) -> None:
         """Count a step that changed the weights."""
-        self.step, self.skipped = self.step + 1, 0
+        self.step += 1
+        self.skipped = 0
         self.totals = self.totals.plus(totals)
 
     def skip_step(self) -> None:
         """Count a step that changed nothing, because its gradient was not finite."""
-        self.step, self.skipped = self.step + 1, self.skipped + 1
+        self.step += 1
+        self.skipped += 1
 
     def end_epoch(self) -> None:
-        self.epoch = self.epoch + 1
+        self.epoch += 1
         self.totals = Totals()
         self.seconds = 0.0
         self.unlogged = {}

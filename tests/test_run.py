@@ -266,7 +266,7 @@ def test_the_newest_complete_run_is_the_default(trained, in_process, tmp_path, t
 
         os.utime(tmp_path / "runs" / name / "results.json", (1000 + i, 1000 + i))
     (tmp_path / "runs" / "half" / "results.json").unlink()  # still training, or killed
-    assert newest_run(tmp_path / "runs").name == "new"
+    assert newest_run().name == "new"
     in_process("predict_seg", "--splits", "val", "--num_workers", 0)
     assert (tmp_path / "runs" / "new" / "scores_val.json").exists()
     said = capsys.readouterr().out

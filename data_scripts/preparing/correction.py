@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import yaml
 
-from ..class_file import CLASS_FILE, default_palette, parse_classes
+from ..class_file import CLASS_FILE, LONGEST_NAME, About, default_palette, parse_classes
 from ..labels import IGNORE_INDEX, DataError, LabelInfo
 from .annotated import Annotated, FoundClass, is_background
 from .destination import Destination
-
-LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Plan:
     names: dict[int, str]
     merged: dict[int, int]
     labels: LabelInfo
-    about: object
+    about: About | None
     corrected: bool
     rewrite: bool
     notes: list[str] = field(default_factory=list)
@@ -57,7 +55,7 @@ def plan(annotated: Annotated, destination: Destination, ignore_background: bool
 
 
 def _clean(name: str) -> str:
-    """Return a name as classes.yaml can hold it: one line of at most 100 characters."""
+    """Return a name as classes.yaml can hold it: one line of at most `LONGEST_NAME` characters."""
     printable = "".join(letter if letter.isprintable() else " " for letter in name)
     return " ".join(printable.split())[:LONGEST_NAME].strip() or "unnamed"
 
