@@ -454,6 +454,17 @@ def test_outputs_as_tuples(name):
         assert torch.equal(logits, model(images()).logits)
 
 
+@pytest.mark.parametrize("name", ["streetnet", "segformer_b0"])
+def test_the_loss_of_forward_leaves_out_the_label_that_the_configuration_names(tmp_path, name):
+    build(name, "group").save_pretrained(tmp_path)
+    labels = torch.zeros(2, 33, 47, dtype=torch.long)
+    losses = {}
+    for options in ({}, {"semantic_loss_ignore_index": 0}):
+        model = AutoModelForSemanticSegmentation.from_pretrained(tmp_path, **options)
+        losses[model.config.semantic_loss_ignore_index] = model(images(), labels=labels).loss.item()
+    assert losses[255] > 1 and losses[0] == 0
+
+
 def test_networks_of_one_configuration_have_a_stride_of_their_own(tmp_path):
     one = build("unet_resnet18")
     two = type(one)(one.config)
