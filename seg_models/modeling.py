@@ -138,6 +138,9 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
 
     config_class = SegmentationConfig
     main_input_name = "pixel_values"
+    # transformers' own switch, as its Trainer uses it, for blocks of ResNets, StreetNet and U-Net. Unlike
+    # `recompute_blocks`, it updates the running statistics of their batch norms in both forward passes.
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: SegmentationConfig):
         super().__init__(config)

@@ -238,6 +238,19 @@ def test_gradient_checkpointing_changes_no_number(name, norm):
     assert all(torch.equal(statistics[key], buffer) for key, buffer in buffers.items())
 
 
+def test_transformers_can_turn_gradient_checkpointing_on():
+    """By the method that its Trainer calls."""
+    plain, again = fresh("streetnet", "group"), fresh("streetnet", "group")
+    again.gradient_checkpointing_enable()
+    gradients, _, kept = train_once(plain)
+    found, _, kept_again = train_once(again)
+    assert kept_again < 0.8 * kept
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="not compatible with"):
+        fresh("hrnet_w18").gradient_checkpointing_enable()  # timm's blocks do not know it
+
+
 @pytest.mark.parametrize("name", ["streetnet", "unet_convnext_tiny"])  # our blocks, and timm's
 def test_a_copy_of_a_network_recomputes_its_own_blocks(name):
     model = build(name, gradient_checkpointing=True).train()
