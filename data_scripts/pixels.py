@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .augment import resize_ids, resize_image
 from .cache import cache_root, cached_folder, in_threads, names_of
-from .labels import LabelInfo
+from .labels import DataError, LabelInfo
 from .reader import read_image, read_instances, read_label, upright_size
 
 MEMORY_SHARE, DISK_SHARE = 0.5, 0.5  # decoded files may take this share of the free memory and disk
@@ -26,6 +26,9 @@ VERSION = 2  # of the decoded files: raise it when decoding changes
 class Pixels:
     """Images and train ids of a split, by index. Memory-mapped arrays are read-only.
 
+    Raises DataError if the split has a column `index` that does not count its rows: a transform would take an item's
+    pixels from another row.
+
     size    (H, W) that everything is resized to (`--train_size`); None: keep each image's size
     folder  the folder from `build_decoded`; None: decode the files each time
     """
@@ -33,6 +36,11 @@ class Pixels:
     def __init__(
         self, split: Dataset, labels: LabelInfo, size: Sequence[int] | None = None, folder: Path | None = None
     ):
+        if "index" in split.column_names and split["index"][:] != list(range(len(split))):
+            raise DataError(
+                "the column index does not count the rows, as after select or shuffle: renumber them with "
+                "data_scripts.sampling.training_split"
+            )
         columns = [column for column in ("image", "label", "instance") if column in split.column_names]
         self.files = {column: list(split[column]) for column in columns}
         self.table = labels.train_ids

@@ -30,6 +30,7 @@ class SegmentationConfig(PretrainedConfig):
     norm           one of `NORMS`
     output_stride  of the encoder (ResNets: 8, 16 or 32)
     dataset        name of the label set that the classes come from
+    semantic_loss_ignore_index  label without influence on the loss that `forward` returns
 
     `id2label` or `num_labels` are given as for every `transformers` configuration.
     """
@@ -43,6 +44,7 @@ class SegmentationConfig(PretrainedConfig):
         norm: str = "batch",
         output_stride: int | None = None,
         dataset: str | None = None,
+        semantic_loss_ignore_index: int = 255,
         **kwargs: Any,
     ):
         self.encoder = encoder
@@ -50,6 +52,7 @@ class SegmentationConfig(PretrainedConfig):
         self.norm = norm
         self.output_stride = output_stride
         self.dataset = dataset
+        self.semantic_loss_ignore_index = semantic_loss_ignore_index
         super().__init__(**kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
@@ -135,6 +138,9 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
 
     config_class = SegmentationConfig
     main_input_name = "pixel_values"
+    # transformers' own switch, as its Trainer uses it, for blocks of ResNets, StreetNet and U-Net. Unlike
+    # `recompute_blocks`, it updates the running statistics of their batch norms in both forward passes.
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: SegmentationConfig):
         super().__init__(config)
@@ -182,11 +188,13 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:
         """Map normalised `pixel_values` (B, 3, H, W) to `logits` (B, C, h, w) at the decoder's stride.
 
-        With `labels` (B, H, W), the output also has `loss`, the mean cross entropy over pixels that are not 255. It is
-        there for code that expects it of a `transformers` model; train_seg.py computes its own losses.
+        With `labels` (B, H, W), the output also has `loss`, the mean cross entropy over pixels that are not
+        `config.semantic_loss_ignore_index`. It is there for code that expects it of a `transformers` model;
+        train_seg.py computes its own losses.
         """
         features = self.backbone(pixel_values)
         logits = self.classifier(features)
         logits, *auxiliary = logits if isinstance(logits, tuple) else (logits,)
         auxiliary = (*auxiliary, *self.auxiliary_logits(features)) or None
-        return SegmentationOutput(loss=mean_cross_entropy(logits, labels), logits=logits, aux_logits=auxiliary)
+        loss = mean_cross_entropy(logits, labels, self.config.semantic_loss_ignore_index)
+        return SegmentationOutput(loss=loss, logits=logits, aux_logits=auxiliary)

@@ -8,9 +8,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .errors import RunError
+from .state import PRECISIONS
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+SHARDED = ("DEEPSPEED", "FSDP", "MEGATRON_LM")  # accelerate's ways to divide a network, which the loop does not support
 
 
 def make_accelerator(
@@ -52,7 +56,19 @@ def make_accelerator(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to be deterministic
         torch.backends.cudnn.benchmark = False
     not_yet_known = ProjectConfiguration(logging_dir=".")  # accelerate wants a folder before the run has one
-    accelerator = Accelerator(log_with=list(trackers) or None, project_config=not_yet_known)
+    try:
+        accelerator = Accelerator(log_with=list(trackers) or None, project_config=not_yet_known)
+    except (ImportError, ValueError) as error:  # such as fp8 or DeepSpeed without the libraries that they need
+        reason = " ".join(str(error).split())
+        raise RunError(f"accelerate cannot start with these launch settings: {reason}") from error
+    if accelerator.mixed_precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise RunError(f"mixed precision {accelerator.mixed_precision} is not known to accelerate: give one of {known}")
+    if accelerator.distributed_type.value in SHARDED:
+        raise RunError(
+            f"these scripts do not run under {accelerator.distributed_type.value}: answer no to it in accelerate "
+            "config, or launch with --config_file accelerate_config.yaml"
+        )
     if accelerator.num_processes != processes:
         raise RunError(
             f"{processes} processes were launched but accelerate runs {accelerator.num_processes}: start them with "

@@ -25,6 +25,7 @@ for name in names:
     model = AutoModelForSemanticSegmentation.from_pretrained(name, **trust).eval()
     with torch.no_grad():
         logits = model(torch.load(pixels, weights_only=True)).logits
+        assert torch.equal(model(torch.load(pixels, weights_only=True), return_dict=False)[0], logits)
     masks = pipeline("image-segmentation", model=name, **trust)(image)
     found[name] = {
         "logits": logits,

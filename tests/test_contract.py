@@ -238,6 +238,19 @@ def test_gradient_checkpointing_changes_no_number(name, norm):
     assert all(torch.equal(statistics[key], buffer) for key, buffer in buffers.items())
 
 
+def test_transformers_can_turn_gradient_checkpointing_on():
+    """By the method that its Trainer calls."""
+    plain, again = fresh("streetnet", "group"), fresh("streetnet", "group")
+    again.gradient_checkpointing_enable()
+    gradients, _, kept = train_once(plain)
+    found, _, kept_again = train_once(again)
+    assert kept_again < 0.8 * kept
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="not compatible with"):
+        fresh("hrnet_w18").gradient_checkpointing_enable()  # timm's blocks do not know it
+
+
 @pytest.mark.parametrize("name", ["streetnet", "unet_convnext_tiny"])  # our blocks, and timm's
 def test_a_copy_of_a_network_recomputes_its_own_blocks(name):
     model = build(name, gradient_checkpointing=True).train()
@@ -452,6 +465,17 @@ def test_outputs_as_tuples(name):
     with torch.no_grad():
         (logits,) = model(images(), return_dict=False)
         assert torch.equal(logits, model(images()).logits)
+
+
+@pytest.mark.parametrize("name", ["streetnet", "segformer_b0"])
+def test_the_loss_of_forward_leaves_out_the_label_that_the_configuration_names(tmp_path, name):
+    build(name, "group").save_pretrained(tmp_path)
+    labels = torch.zeros(2, 33, 47, dtype=torch.long)
+    losses = {}
+    for options in ({}, {"semantic_loss_ignore_index": 0}):
+        model = AutoModelForSemanticSegmentation.from_pretrained(tmp_path, **options)
+        losses[model.config.semantic_loss_ignore_index] = model(images(), labels=labels).loss.item()
+    assert losses[255] > 1 and losses[0] == 0
 
 
 def test_networks_of_one_configuration_have_a_stride_of_their_own(tmp_path):

@@ -4,15 +4,18 @@ import json
 import platform
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedType
 from conftest import rows_of, scalars_of
 
 from seg_runs import launch
 from seg_runs.epoch_rows import COLUMNS
+from seg_runs.errors import RunError
 from seg_runs.log import TrainingLog
 from seg_runs.results import comparison
 from seg_runs.state import Conditions, RunState
@@ -129,6 +132,30 @@ def test_a_slow_precision_is_said(precision, notes, monkeypatch, capsys):
     monkeypatch.setattr(launch, "has_bf16", lambda: False)
     launch.make_accelerator()
     assert capsys.readouterr().out.count("--mixed_precision no") == notes
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("MIXED_PRECISION", "float16", "float16 is not known to accelerate: give one of no, fp16, bf16"),
+        ("MIXED_PRECISION", "fp8", "cannot start with these launch settings: .*transformer_engine"),
+        ("USE_DEEPSPEED", "true", "cannot start with these launch settings: .*pip install deepspeed"),
+    ],
+)
+def test_launch_settings_that_cannot_work_are_one_line(variable, value, words, monkeypatch):
+    reset()
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv(f"ACCELERATE_{variable}", value)
+    with pytest.raises(RunError, match=words) as error:
+        launch.make_accelerator()
+    assert "\n" not in str(error.value)
+
+
+def test_a_network_divided_among_processes_is_refused(monkeypatch):
+    divided = SimpleNamespace(mixed_precision="no", distributed_type=DistributedType.FSDP)
+    monkeypatch.setattr("accelerate.Accelerator", lambda **_: divided)
+    with pytest.raises(RunError, match="do not run under FSDP: answer no"):
+        launch.make_accelerator()
 
 
 @pytest.mark.parametrize("name", ["Straße", "piéton", "łąka", "дорога", "δρόμος"])

@@ -244,6 +244,12 @@ def test_compute_starts_anew_and_keeps_the_counts_on_error(metric):
         metric.compute(num_labels=2, ignore_index=255)
 
 
+def test_tutorials_of_the_hubs_module_call_compute_by_another_name(metric):
+    maps = {"predictions": [np.ones((2, 2), np.int64)], "references": [np.full((2, 2), 2, np.int64)]}
+    scores = metric._compute(**maps, num_labels=2, ignore_index=255, reduce_labels=True)
+    assert scores["mean_iou"] == 1
+
+
 def test_memory_does_not_grow(metric):
     maps = random_maps(seed=11, shapes=[(64, 64)] * 2)
     sizes = []

@@ -1,9 +1,12 @@
-"""What docs/hub.md says about batches in transformers' pipeline."""
+"""What docs/hub.md says about transformers' pipeline and Trainer."""
+
+import re
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from datasets import Dataset
 from PIL import Image
 from transformers import pipeline
 
@@ -35,3 +38,20 @@ def test_batches_need_equal_sizes_or_a_size_of_the_model(tmp_path, size):
         else:
             assert masks_of(segment(images, batch_size=2)) == alone
     assert "`batch_size` above 1" in (ROOT / "docs" / "hub.md").read_text()
+
+
+def test_transformers_trainer_fine_tunes_the_network_that_ships(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "hub.md").read_text().split("## Train with `transformers`")[1]
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    for shown, here in (('"checkpoints', f'"{ROOT}/checkpoints'), ("256", "48"), ("=20", "=1, use_cpu=True")):
+        assert shown in code
+        code = code.replace(shown, here)
+    rng = np.random.default_rng(0)
+    photos = [Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)) for _ in range(2)]
+    masks = [Image.fromarray(rng.choice(np.array([0, 1, 2, 255], np.uint8), (40, 60))) for _ in photos]
+    found = {"data": {"train": Dataset.from_dict({"image": photos, "label": masks})}}
+    exec(code, found)
+    assert 0 < found["trainer"].state.log_history[-1]["train_loss"] < 3
+    parts = pipeline("image-segmentation", model="fine_tuned", trust_remote_code=True)(photos[0])
+    assert {part["label"] for part in parts} <= {"road", "roof", "tree"}

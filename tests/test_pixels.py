@@ -75,6 +75,17 @@ def test_decoded_pixels_are_those_of_the_files(split, size):
         mapped.image(0)[0, 0] = 1  # shared pixels are read-only
 
 
+def test_rows_in_another_order_are_refused_until_they_are_numbered_anew(split):
+    """An item's name would come from one row and its pixels from another."""
+    for rows in (split.select([1, 2]), split.select([2, 0, 1])):
+        with pytest.raises(DataError, match="renumber them with data_scripts.sampling.training_split"):
+            Pixels(rows, CITYSCAPES)
+        rows = training_split(rows)
+        item = rows.with_transform(EvalTransform(Pixels(rows, CITYSCAPES)))[0]
+        index = split["name"].index(item["name"])
+        assert np.array_equal(item["labels"], Pixels(split, CITYSCAPES).label(index))
+
+
 def test_items_are_the_same_from_files_and_from_the_decoded_file(toycity):
     data, labels = load_source("toycity", toycity)
     split, seen = training_split(data["train"]), []

@@ -28,9 +28,9 @@ def image_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and biased variance of each channel of each image (B, C, H, W): two (B, C), at least float32.
 
     The variance is computed about the mean. On a CPU, batch norm's kernel reads a channels_last image twenty times as
-    fast as torch.var_mean.
+    fast as torch.var_mean. Exporters do not know it.
     """
-    if not x.is_cpu:
+    if not x.is_cpu or torch.compiler.is_exporting():
         var, mean = torch.var_mean(at_least_float32(x), dim=(2, 3), correction=0)
         return mean, var
     unused = at_least_float32(x.new_zeros(x.shape[1]))  # running statistics; their dtype is that of the results
@@ -47,7 +47,8 @@ def sums(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if not a.is_cpu:
         return at_least_float32(a * b).sum((2, 3)), at_least_float32(a).sum((2, 3))
     zeros = at_least_float32(a.new_zeros(a.shape[1]))
-    ones, only_parameters = torch.ones_like(zeros), [False, True, True]
+    ones = torch.ones_like(zeros)
+    only_parameters = [False, True, True]
     backward = torch.ops.aten.native_batch_norm_backward
     pairs = [
         backward(a_image, b_image, ones, zeros, ones, None, None, False, 0.0, only_parameters)[1:]
@@ -65,7 +66,8 @@ def scaled_and_shifted(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor
     """
     if not x.is_cpu:
         return torch.addcmul(shift[..., None, None], at_least_float32(x), scale[..., None, None]).to(x.dtype)
-    zeros, ones = torch.zeros_like(scale[0]), torch.ones_like(scale[0])
+    zeros = torch.zeros_like(scale[0])
+    ones = torch.ones_like(scale[0])
     images = zip(x.split(1), scale, shift, strict=True)
     return torch.cat([F.batch_norm(image, zeros, ones, *factors, eps=NO_EPS) for image, *factors in images])
 
@@ -97,7 +99,8 @@ class EvoNorm(nn.Module):
         if self.act:
             return self.normalize_and_activate(x)
         # Batch norm with mean 0 and variance 1 takes one pass over the map, and one for all gradients.
-        mean, var = torch.zeros_like(self.bias), torch.ones_like(self.weight)
+        mean = torch.zeros_like(self.bias)
+        var = torch.ones_like(self.weight)
         return F.batch_norm(x, mean, var, self.weight, self.bias, eps=NO_EPS)
 
     def extra_repr(self) -> str:
@@ -160,7 +163,8 @@ class S0(torch.autograd.Function):
         factor = (dy_gated * weight).view(*scale.shape, -1).sum(2) * scale**3 / -pixels
         dx = scaled_and_shifted(x, on_channels(factor, channels), on_channels(-factor * mean, channels))
         dx.addcmul_(gate.addcmul_(curve, on_map(v, x)).mul_(dy), on_map(by_channel * weight, x))
-        dweight, dv = (dy_gated * by_channel).sum(0), (dy_curve * by_channel).sum(0) * weight
+        dweight = (dy_gated * by_channel).sum(0)
+        dv = (dy_curve * by_channel).sum(0) * weight
         return dx, dweight, dy_sum.sum(0), dv, None, None
 
 

@@ -27,6 +27,16 @@ class InstanceNorm(nn.InstanceNorm2d):
         return super().forward(x)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group norm (Wu and He, 2018, arXiv 1803.08494).
+
+    torch's module refuses a single value per group. Here the result for one is the bias, as its kernel computes it.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def norm_layer(norm: str, channels: int, act: bool = False) -> nn.Module:
     """Return the layer of `--norm` for `channels`.
 
@@ -37,7 +47,7 @@ def norm_layer(norm: str, channels: int, act: bool = False) -> nn.Module:
     if norm == "instance":
         return InstanceNorm(channels)
     if norm == "group":
-        return nn.GroupNorm(num_groups(channels), channels)
+        return GroupNorm(num_groups(channels), channels)
     if norm == "evo":
         return EvoNormS0(channels, act=act)
     if norm == "evo_b0":

@@ -52,7 +52,8 @@ class StreetNetEncoder(nn.Module):
                 blocks.append(self._block(norm, in_channels, width, stride, dilations[j] if last else 1))
                 in_channels = width
             self.stages.append(nn.Sequential(*blocks))
-        self.channels, self.reductions = list(widths), [4, 8, 16]
+        self.channels = list(widths)
+        self.reductions = [4, 8, 16]
         if fine:
             self.channels, self.reductions = [STEM, *widths], [2, 4, 8, 16]
 

@@ -28,7 +28,8 @@ def pool_conv_norm_act(norm: str, in_channels: int, out_channels: int, size: int
 
     `convert_norms` replaces some norms by a bias here.
     """
-    pool, conv = nn.AdaptiveAvgPool2d(size), nn.Conv2d(in_channels, out_channels, 1, bias=False)
+    pool = nn.AdaptiveAvgPool2d(size)
+    conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
     return convert_norms(nn.Sequential(pool, conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)), norm)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.dynamic_module_utils import get_relative_imports
+from transformers.utils import can_return_tuple
 
 from .names import MODEL_TYPE
 from .norms import EvoNorm
@@ -29,6 +30,7 @@ class SegmentationConfig(PretrainedConfig):
     norm           one of `NORMS`
     output_stride  of the encoder (ResNets: 8, 16 or 32)
     dataset        name of the label set that the classes come from
+    semantic_loss_ignore_index  label without influence on the loss that `forward` returns
 
     `id2label` or `num_labels` are given as for every `transformers` configuration.
     """
@@ -42,6 +44,7 @@ class SegmentationConfig(PretrainedConfig):
         norm: str = "batch",
         output_stride: int | None = None,
         dataset: str | None = None,
+        semantic_loss_ignore_index: int = 255,
         **kwargs: Any,
     ):
         self.encoder = encoder
@@ -49,6 +52,7 @@ class SegmentationConfig(PretrainedConfig):
         self.norm = norm
         self.output_stride = output_stride
         self.dataset = dataset
+        self.semantic_loss_ignore_index = semantic_loss_ignore_index
         super().__init__(**kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
@@ -61,7 +65,9 @@ class SegmentationConfig(PretrainedConfig):
             "AutoModelForSemanticSegmentation": "modeling.SegmentationModel",
         }
         save_code(self, save_directory)
-        super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        super().save_pretrained(save_directory, **({} if push_to_hub else kwargs))
+        if push_to_hub:  # this saves again, to a folder of its own, and uploads all of it
+            self.push_to_hub(kwargs.pop("repo_id", os.path.basename(os.path.normpath(save_directory))), **kwargs)
 
 
 def encoder_class(config: SegmentationConfig) -> type[nn.Module]:
@@ -89,7 +95,9 @@ def save_code(config: SegmentationConfig, folder: str | os.PathLike) -> None:
     file decides what else is needed: transformers copies whatever a file mentions in the form `from .x import`. So it
     is not copied, but written with the two parts alone.
     """
-    own, encoder, decoder = os.path.dirname(__file__), encoder_class(config), decoder_class(config)
+    own = os.path.dirname(__file__)
+    encoder = encoder_class(config)
+    decoder = decoder_class(config)
     files, new = {"parts"}, {"modeling", _file_name(encoder), _file_name(decoder)}
     while new:
         files |= new
@@ -130,6 +138,9 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
 
     config_class = SegmentationConfig
     main_input_name = "pixel_values"
+    # transformers' own switch, as its Trainer uses it, for blocks of ResNets, StreetNet and U-Net. Unlike
+    # `recompute_blocks`, it updates the running statistics of their batch norms in both forward passes.
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: SegmentationConfig):
         super().__init__(config)
@@ -173,14 +184,17 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
             if not all(p.is_meta for p in own):
                 raise ValueError(f"weights of a {type(module).__name__} are missing, and only timm can initialise them")
 
+    @can_return_tuple
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:
         """Map normalised `pixel_values` (B, 3, H, W) to `logits` (B, C, h, w) at the decoder's stride.
 
-        With `labels` (B, H, W), the output also has `loss`, the mean cross entropy over pixels that are not 255. It is
-        there for code that expects it of a `transformers` model; train_seg.py computes its own losses.
+        With `labels` (B, H, W), the output also has `loss`, the mean cross entropy over pixels that are not
+        `config.semantic_loss_ignore_index`. It is there for code that expects it of a `transformers` model;
+        train_seg.py computes its own losses.
         """
         features = self.backbone(pixel_values)
         logits = self.classifier(features)
         logits, *auxiliary = logits if isinstance(logits, tuple) else (logits,)
         auxiliary = (*auxiliary, *self.auxiliary_logits(features)) or None
-        return SegmentationOutput(loss=mean_cross_entropy(logits, labels), logits=logits, aux_logits=auxiliary)
+        loss = mean_cross_entropy(logits, labels, self.config.semantic_loss_ignore_index)
+        return SegmentationOutput(loss=loss, logits=logits, aux_logits=auxiliary)

@@ -18,11 +18,13 @@ class SegmentationOutput(SemanticSegmenterOutput):
     aux_logits: tuple[torch.FloatTensor, ...] | None = None
 
 
-def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor | None:
-    """Return the mean cross entropy over the pixels of `labels` that are not 255, or None without labels."""
+def mean_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor | None, ignore_index: int = 255
+) -> torch.Tensor | None:
+    """Return the mean cross entropy over the pixels of `labels` that are not ignored, or None without labels."""
     if labels is None:
         return None
-    total, weight = cross_entropy(resize_logits(logits, labels.shape[-2:]), labels)
+    total, weight = cross_entropy(resize_logits(logits, labels.shape[-2:]), labels, ignore_index)
     return total / weight.clamp(min=1)
 
 

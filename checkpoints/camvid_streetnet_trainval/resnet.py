@@ -114,7 +114,8 @@ class ResNetEncoder(ResNet):
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         x = self.relu(self.bn1(self.conv1(x)))
-        features, x = [x], self.maxpool(x)
+        features = [x]
+        x = self.maxpool(x)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
             features.append(x)
