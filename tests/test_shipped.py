@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from seg_jobs import model_paths
 from seg_jobs.model_paths import SHIPPED, find_model
 from seg_jobs.trained_model import load_model
+from seg_models.modeling import save_code
 from seg_runs.errors import RunError
 
 ON_BOTH = SHIPPED.with_name("camvid_streetnet_trainval")
@@ -45,9 +46,16 @@ def test_it_loads_in_single_precision():
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("shipped", [SHIPPED, ON_BOTH], ids=lambda path: path.name)
+def test_the_code_beside_it_is_that_of_the_package(shipped, tmp_path):
+    """If it is not, run `seg_models.modeling.save_code(load_model(folder)[0].config, folder)`."""
+    save_code(load_model(shipped)[0].config, tmp_path)
+    package, beside = ({path.name: path.read_text() for path in folder.glob("*.py")} for folder in (tmp_path, shipped))
+    assert beside == package
+
+
 def test_the_code_beside_it_and_the_package_give_the_same_logits(tmp_path):
-    """The folder loads where the package is not, by the code that it was saved with. If networks change, that code has
-    to be saved anew or the package has to keep them."""
+    """The folder loads where the package is not, by the code that it was saved with."""
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "photo.png")
     pixels = torch.randn(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
     torch.save(pixels, tmp_path / "pixels.pt")
