@@ -89,23 +89,29 @@ def start(script: str, *flags, processes: int = 1, precision: str = "no", cwd=No
     return subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True, **pipes)
 
 
-def launch(
-    script: str, *flags, processes: int = 1, precision: str = "no", cwd=None, env=None, launcher=False, server=None
-):
+def launch(script: str, *flags, processes: int = 1, precision: str = "no", cwd=None, env=None, launcher=False):
     """Run a script to its end, and return a `subprocess.CompletedProcess`.
 
-    With `launcher`, or where GPUs may be used, this is `start`. Else the script gets what `accelerate launch` sets, and
-    runs in processes that have the libraries loaded (script_server.py). To import them takes most of the time.
-    server  the process to use, of `start_script_server` (default: one for all tests)
+    With `launcher`, or where GPUs may be used, this is `start`. Else it is `serve`, because to import the libraries
+    takes most of the time.
     """
-    if launcher or os.environ["CUDA_VISIBLE_DEVICES"]:
-        process = start(script, *flags, processes=processes, precision=precision, cwd=cwd, env=env)
-        try:
-            stdout, stderr = process.communicate(timeout=600)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+    options = {"processes": processes, "precision": precision, "cwd": cwd, "env": env}
+    if not (launcher or os.environ["CUDA_VISIBLE_DEVICES"]):
+        return serve(script_server(), script, *flags, **options)
+    process = start(script, *flags, **options)
+    try:
+        stdout, stderr = process.communicate(timeout=600)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def serve(server: subprocess.Popen, script: str, *flags, processes: int = 1, precision: str = "no", cwd=None, env=None):
+    """Run a script as `launch` does, in processes that have the libraries loaded.
+
+    The script gets the variables that `accelerate launch` sets. `server` comes from `start_script_server`.
+    """
     command = [str(ROOT / script), *map(str, flags)]
     settings = {
         "ACCELERATE_USE_CPU": "true",
@@ -117,7 +123,6 @@ def launch(
         output, errors = Path(folder, "output"), Path(folder, "errors")
         job = {"command": command, "processes": processes, "environment": {**os.environ, **ONE_THREAD, **settings}}
         job |= {"cwd": str(cwd or Path.cwd()), "output": str(output), "errors": str(errors)}
-        server = server or script_server()
         print(json.dumps(job), file=server.stdin, flush=True)
         code = int(server.stdout.readline())
         return subprocess.CompletedProcess(command, code, output.read_text(), errors.read_text())

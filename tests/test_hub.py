@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import ROOT, launch, start_script_server
+from conftest import ROOT, serve, start_script_server
 from hub_server import TOKEN, HubServer
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -49,7 +49,7 @@ def hub_and_scripts(tmp_path_factory):
 
         def script(folder, path, *flags, token=TOKEN) -> subprocess.CompletedProcess:
             folder.mkdir(exist_ok=True)
-            result = launch(path, *flags, cwd=folder, env=hub.environment(home, token), server=server)
+            result = serve(server, path, *flags, cwd=folder, env=hub.environment(home, token))
             assert not secrets_in(home)
             return result
 
