@@ -61,9 +61,20 @@ def make_accelerator(
     except (ImportError, ValueError) as error:  # such as fp8 or DeepSpeed without the libraries that they need
         reason = " ".join(str(error).split())
         raise RunError(f"accelerate cannot start with these launch settings: {reason}") from error
+    refuse_unsupported(accelerator, processes, gradient_checkpointing)
+    if accelerator.is_main_process and accelerator.mixed_precision == "bf16" and not gpu and not has_bf16():
+        print("note: bf16 is many times slower on this CPU, which lacks its instructions: use --mixed_precision no")
+    return accelerator
+
+
+def refuse_unsupported(accelerator: "Accelerator", processes: int, gradient_checkpointing: bool) -> None:
+    """Raise `RunError` for a setting of the launch that accelerate took but these scripts do not support.
+
+    processes  how many were launched
+    """
     if accelerator.mixed_precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
-        raise RunError(f"mixed precision {accelerator.mixed_precision} is not known to accelerate: give one of {known}")
+        raise RunError(f"mixed precision {accelerator.mixed_precision} is not supported: give one of {known}")
     if accelerator.distributed_type.value in SHARDED:
         raise RunError(
             f"these scripts do not run under {accelerator.distributed_type.value}: answer no to it in accelerate "
@@ -76,11 +87,8 @@ def make_accelerator(
         )
     if accelerator.gradient_accumulation_steps != 1:
         raise RunError("set accumulation with --gradient_accumulation_steps of this script, not in the launch settings")
-    if accelerator.is_main_process and accelerator.mixed_precision == "bf16" and not gpu and not has_bf16():
-        print("note: bf16 is many times slower on this CPU, which lacks its instructions: use --mixed_precision no")
     if gradient_checkpointing and accelerator.state.dynamo_plugin.backend.value != "NO":
         raise RunError("--gradient_checkpointing cannot be compiled: launch with --dynamo_backend no")
-    return accelerator
 
 
 def has_bf16() -> bool:

@@ -137,7 +137,7 @@ def test_a_slow_precision_is_said(precision, notes, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("MIXED_PRECISION", "float16", "float16 is not known to accelerate: give one of no, fp16, bf16"),
+        ("MIXED_PRECISION", "float16", "float16 is not supported: give one of no, fp16, bf16"),
         ("MIXED_PRECISION", "fp8", "cannot start with these launch settings: .*transformer_engine"),
         ("USE_DEEPSPEED", "true", "cannot start with these launch settings: .*pip install deepspeed"),
     ],

@@ -18,9 +18,7 @@ class SegmentationOutput(SemanticSegmenterOutput):
     aux_logits: tuple[torch.FloatTensor, ...] | None = None
 
 
-def mean_cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor | None, ignore_index: int = 255
-) -> torch.Tensor | None:
+def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor | None, ignore_index: int) -> torch.Tensor | None:
     """Return the mean cross entropy over the pixels of `labels` that are not ignored, or None without labels."""
     if labels is None:
         return None
