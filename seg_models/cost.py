@@ -4,7 +4,6 @@ The network runs once on the meta device, where tensors have a size but no conte
 milliseconds, or a second for a step of a large one.
 """
 
-import copy
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 from .layers import resize_logits
+from .meta import QuickBatchNorm, on_meta
 from .norms import is_frozen
 from .sides import smallest_side
 from .views import Views, length, mirrored_together
@@ -74,7 +74,7 @@ def forward_memory(model: PreTrainedModel, view: Sequence[int], images: int = 1)
     """Return the peak bytes of activations in a forward pass over `images` images of size `view` (H, W)."""
     twin = on_meta(model)
     pixels = torch.empty(images, 3, *view, device="meta").contiguous(memory_format=torch.channels_last)
-    with torch.no_grad(), FusedAttention(), LiveMemory() as memory:
+    with torch.no_grad(), FusedAttention(), QuickBatchNorm(), LiveMemory() as memory:
         twin.eval()(pixels)
     return memory.peak
 
@@ -92,25 +92,12 @@ def training_memory(model: PreTrainedModel, crop: Sequence[int], images: int) ->
         layer.eval()  # else it would not take a single image
     pixels = torch.empty(images, 3, *crop, device="meta").contiguous(memory_format=torch.channels_last)
     labels = torch.empty(images, *crop, device="meta", dtype=torch.int64)
-    with FusedAttention(), LiveMemory() as memory:
+    with FusedAttention(), QuickBatchNorm(), LiveMemory() as memory:
         output = twin(pixel_values=pixels)
         maps = [output.logits, *(getattr(output, "aux_logits", None) or ())]
         losses = [F.cross_entropy(resize_logits(logits, tuple(crop)), labels, reduction="sum") for logits in maps]
         torch.stack(losses).sum().backward()
     return memory.peak
-
-
-def on_meta(model: torch.nn.Module) -> torch.nn.Module:
-    """Return a copy of `model` on the meta device."""
-    tensors = [*model.parameters(), *model.buffers()]
-    memo = {id(tensor): empty_like(tensor) for tensor in tensors}
-    return copy.deepcopy(model, memo)
-
-
-def empty_like(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor of this shape on the meta device, a parameter if `tensor` is one."""
-    empty = torch.empty_like(tensor, device="meta")
-    return torch.nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else empty
 
 
 class FusedAttention(TorchFunctionMode):

@@ -16,6 +16,7 @@ from transformers import SegformerForSemanticSegmentation as NativeSegFormer
 from .arguments import NetworkOptions
 from .catalog import MODELS, SGD, Model
 from .errors import ModelError
+from .meta import QuickBatchNorm
 from .modeling import SegmentationConfig, SegmentationModel
 from .names import NORMS
 from .norms import freeze_batch_norm
@@ -180,9 +181,10 @@ def check_fit(config: SegmentationConfig) -> None:
     with torch.device("meta"), torch.enable_grad():
         model = SegmentationModel(config).train()
         images = torch.empty(2, 3, height, width)
-        for x, stride in zip(model.backbone(images), model.backbone.reductions, strict=True):
-            if x.shape[2:] != (-(-height // stride), -(-width // stride)):
-                raise ValueError(f"the maps of {config.encoder} do not cover the image")
-        model(images).logits.sum().backward()
+        with QuickBatchNorm():
+            for x, stride in zip(model.backbone(images), model.backbone.reductions, strict=True):
+                if x.shape[2:] != (-(-height // stride), -(-width // stride)):
+                    raise ValueError(f"the maps of {config.encoder} do not cover the image")
+            model(images).logits.sum().backward()
     if any(parameter.grad is None for parameter in model.parameters()):
         raise ValueError(f"parts of {config.encoder} would not be used by this decoder")

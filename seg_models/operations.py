@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from .cost import on_meta
+from .meta import on_meta
 from .short_heads import lengthen_heads
 from .sides import refuse_smaller, smallest_side
 

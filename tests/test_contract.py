@@ -22,6 +22,7 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 from seg_models.arguments import NetworkOptions
 from seg_models.catalog import MODELS
 from seg_models.errors import ModelError
+from seg_models.meta import QuickBatchNorm
 from seg_models.models import build_model, model_entry, parts_to_freeze
 from seg_models.names import NORMS
 from seg_models.norms import freeze_batch_norm
@@ -371,7 +372,8 @@ def test_timms_encoders_fit_the_decoders(name, encoder):
     with torch.device("meta"):
         model = build(name, encoder=encoder)
         assert model.config.encoder == encoder
-        assert model.eval()(torch.empty(1, 3, 129, 97)).logits.shape[1] == 5
+        with QuickBatchNorm():
+            assert model.eval()(torch.empty(1, 3, 129, 97)).logits.shape[1] == 5
 
 
 NAMES = {
