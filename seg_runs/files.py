@@ -71,7 +71,7 @@ def _leave_nothing(temporary: Path) -> None:
 def write_picture(path: Path, image: "Image") -> None:
     """Replace the PNG `path` by a PIL image."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
+    image.save(buffer, format="PNG", compress_level=4)  # of photos, 3 % larger than the default in 0.6 of its time
     write_atomically(path, buffer.getvalue())
 
 

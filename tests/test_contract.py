@@ -135,7 +135,9 @@ def test_every_kind_is_here():
 @pytest.mark.parametrize("name", {**MODELS, **STRIDES})
 def test_logits_of_odd_sizes_come_at_the_decoders_stride(name):
     with torch.device("meta"):
-        output = build(name, classes=150).eval()(torch.empty(2, 3, 257, 383))
+        model = build(name, classes=150).eval()
+        with QuickBatchNorm():
+            output = model(torch.empty(2, 3, 257, 383))
     stride = {kind(name): stride for name, stride in STRIDES.items()}[kind(name)]
     sides = (math.ceil(side / stride) for side in (257, 383))
     assert output.logits.shape == (2, 150, *sides)

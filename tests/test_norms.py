@@ -36,7 +36,9 @@ LAST_STRIDE = {"deeplabv3_resnet50": 8, "streetnet": 16}
 every_evo = pytest.mark.parametrize("norm", EVO)
 with_and_without_act = pytest.mark.parametrize("act", [True, False])
 both_formats = pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-every_name = pytest.mark.parametrize("name", OURS)
+every_name = pytest.mark.parametrize(  # a ResNet-101 has more of the blocks of a ResNet-50
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.endswith("resnet101")) for name in OURS]
+)
 
 
 @cache
