@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 from .layers import resize_logits
-from .meta import QuickBatchNorm, on_meta
+from .meta import QuickNorms, on_meta
 from .norms import is_frozen
 from .sides import smallest_side
 from .views import Views, length, mirrored_together
@@ -74,7 +74,7 @@ def forward_memory(model: PreTrainedModel, view: Sequence[int], images: int = 1)
     """Return the peak bytes of activations in a forward pass over `images` images of size `view` (H, W)."""
     twin = on_meta(model)
     pixels = torch.empty(images, 3, *view, device="meta").contiguous(memory_format=torch.channels_last)
-    with torch.no_grad(), FusedAttention(), QuickBatchNorm(), LiveMemory() as memory:
+    with torch.no_grad(), FusedAttention(), QuickNorms(), LiveMemory() as memory:
         twin.eval()(pixels)
     return memory.peak
 
@@ -92,7 +92,7 @@ def training_memory(model: PreTrainedModel, crop: Sequence[int], images: int) ->
         layer.eval()  # else it would not take a single image
     pixels = torch.empty(images, 3, *crop, device="meta").contiguous(memory_format=torch.channels_last)
     labels = torch.empty(images, *crop, device="meta", dtype=torch.int64)
-    with FusedAttention(), QuickBatchNorm(), LiveMemory() as memory:
+    with FusedAttention(), QuickNorms(), LiveMemory() as memory:
         output = twin(pixel_values=pixels)
         maps = [output.logits, *(getattr(output, "aux_logits", None) or ())]
         losses = [F.cross_entropy(resize_logits(logits, tuple(crop)), labels, reduction="sum") for logits in maps]

@@ -16,7 +16,7 @@ from transformers import SegformerForSemanticSegmentation as NativeSegFormer
 from .arguments import NetworkOptions
 from .catalog import MODELS, SGD, Model
 from .errors import ModelError
-from .meta import QuickBatchNorm
+from .meta import QuickNorms
 from .modeling import SegmentationConfig, SegmentationModel
 from .names import NORMS
 from .norms import freeze_batch_norm
@@ -181,7 +181,7 @@ def check_fit(config: SegmentationConfig) -> None:
     with torch.device("meta"), torch.enable_grad():
         model = SegmentationModel(config).train()
         images = torch.empty(2, 3, height, width)
-        with QuickBatchNorm():
+        with QuickNorms():
             for x, stride in zip(model.backbone(images), model.backbone.reductions, strict=True):
                 if x.shape[2:] != (-(-height // stride), -(-width // stride)):
                     raise ValueError(f"the maps of {config.encoder} do not cover the image")

@@ -22,7 +22,7 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 from seg_models.arguments import NetworkOptions
 from seg_models.catalog import MODELS
 from seg_models.errors import ModelError
-from seg_models.meta import QuickBatchNorm
+from seg_models.meta import QuickNorms
 from seg_models.models import build_model, model_entry, parts_to_freeze
 from seg_models.names import NORMS
 from seg_models.norms import freeze_batch_norm
@@ -136,7 +136,7 @@ def test_every_kind_is_here():
 def test_logits_of_odd_sizes_come_at_the_decoders_stride(name):
     with torch.device("meta"):
         model = build(name, classes=150).eval()
-        with QuickBatchNorm():
+        with QuickNorms():
             output = model(torch.empty(2, 3, 257, 383))
     stride = {kind(name): stride for name, stride in STRIDES.items()}[kind(name)]
     sides = (math.ceil(side / stride) for side in (257, 383))
@@ -374,7 +374,7 @@ def test_timms_encoders_fit_the_decoders(name, encoder):
     with torch.device("meta"):
         model = build(name, encoder=encoder)
         assert model.config.encoder == encoder
-        with QuickBatchNorm():
+        with QuickNorms():
             assert model.eval()(torch.empty(1, 3, 129, 97)).logits.shape[1] == 5
 
 

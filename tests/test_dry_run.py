@@ -18,7 +18,7 @@ from seg_jobs.arguments import TrainArguments
 from seg_models.arguments import NetworkOptions
 from seg_models.cost import FusedAttention, LiveMemory, training_memory
 from seg_models.layers import resize_logits
-from seg_models.meta import QuickBatchNorm
+from seg_models.meta import QuickNorms
 from seg_models.models import build_network
 from seg_runs.errors import RunError
 from seg_runs.pace import Calendar, Pace, in_words, seconds_of, steps_within
@@ -406,17 +406,24 @@ def test_a_gpu_without_memory_is_one_line(place, toycity, in_process, monkeypatc
 
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("training", [True, False])
-def test_batch_norm_has_the_results_of_pytorch_on_the_meta_device(training, affine):
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_norms_on_the_meta_device_have_the_sizes_of_pytorch(norm, memory_format, training, affine):
+    layers = {
+        "batch": lambda: torch.nn.BatchNorm2d(8, affine=affine, device="meta"),
+        "layer": lambda: torch.nn.LayerNorm((5, 7), elementwise_affine=affine, device="meta"),
+    }
+
     def results(mode) -> list[tuple]:
-        layer = torch.nn.BatchNorm2d(8, affine=affine, device="meta").train(training)
-        images = torch.empty(2, 8, 5, 7, device="meta").contiguous(memory_format=torch.channels_last)
+        layer = layers[norm]().train(training)
+        images = torch.empty(2, 8, 5, 7, device="meta").contiguous(memory_format=memory_format).requires_grad_()
         with mode:
-            maps = layer(images.requires_grad_())
+            maps = layer(images)
             maps.sum().backward()
         tensors = [maps, images.grad, *(parameter.grad for parameter in layer.parameters())]
         return [(tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in tensors]
 
-    assert results(QuickBatchNorm()) == results(nullcontext())
+    assert results(QuickNorms()) == results(nullcontext())
 
 
 @pytest.mark.parametrize("network", ["streetnet", "deeplabv3_resnet50", "segformer_b0"])

@@ -23,7 +23,7 @@ from data_scripts.loading import BatchPlan
 from seg_jobs.arguments import PredictArguments, TrainArguments
 from seg_jobs.training_job import open_setup
 from seg_models.arguments import NetworkOptions
-from seg_models.meta import QuickBatchNorm
+from seg_models.meta import QuickNorms
 from seg_models.models import build_network, model_entry
 from seg_models.objective import aux_weight_of
 from seg_models.predictor import Predictor
@@ -219,7 +219,7 @@ def shapes_on_meta(model: str, norm: str, output_stride: int | None, auxiliary: 
     options = NetworkOptions(model=model, norm=norm, output_stride=output_stride)
     with torch.device("meta"):
         network = build_network(options, dict(enumerate(CITYSCAPES.names)), auxiliary=auxiliary)
-        with QuickBatchNorm():
+        with QuickNorms():
             output = network(pixel_values=torch.empty(2, 3, *crop))
     return output.logits.shape, [more.shape for more in getattr(output, "aux_logits", None) or ()]
 
