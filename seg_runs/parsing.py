@@ -104,7 +104,8 @@ def remedy_for(unknown: str, argv: Sequence[str]) -> str:
 
 def parts_of(kind: type) -> list[type]:
     """Return the dataclasses of options that make up `kind`, or `[kind]` if its own fields are flags."""
-    types = [get_type_hints(kind)[field.name] for field in dataclasses.fields(kind)]
+    hints = get_type_hints(kind)
+    types = [hints[field.name] for field in dataclasses.fields(kind)]
     return types if all(map(dataclasses.is_dataclass, types)) else [kind]
 
 
