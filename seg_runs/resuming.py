@@ -55,7 +55,7 @@ def resume_run(
         with writing(run):
             remove(*run.glob(".push-*"), *run.glob(".*.old"))  # left by killed uploads and deletions
             (run / "images").mkdir(exist_ok=True)  # someone may have deleted the pictures
-    say(accelerator, "\n".join([*lines, *changed_conditions(before, now)]))
+    say(accelerator, "\n".join([*lines, *changed_conditions(run, before, now)]))
     return run, replace(state, conditions=now)
 
 
@@ -97,11 +97,14 @@ def refuse_finished(checkpoint: Path, state: RunState, now: Conditions, damaged:
         )
 
 
-def changed_conditions(before: Conditions, now: Conditions) -> list[str]:
+def changed_conditions(run: Path, before: Conditions, now: Conditions) -> list[str]:
     """Return a line for each condition of a run that may change when it resumes, and has changed."""
     lines = []
     if now.steps != before.steps:
-        lines.append(f"{now.steps} steps in total instead of {before.steps}: the learning rate follows the new length")
+        lines.append(
+            f"{now.steps} steps in total instead of {before.steps}: the learning rate follows the new length. A new "
+            f"run with {run}/args.yaml will not repeat this one: its learning rate follows that length from the start"
+        )
     if now.precision != before.precision:
         lines.append(f"precision {now.precision} instead of {before.precision}")
     if now.processes != before.processes:

@@ -250,6 +250,7 @@ def test_changed_flags_are_said(uninterrupted, in_process, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "--epochs 5 instead of 4" in said
     assert "15 steps in total instead of 12: the learning rate follows the new length" in said
+    assert "args.yaml will not repeat this one" in said
     assert "--keep_checkpoints 3 instead of 2" in said
     for flag, value in (("--epochs", 3), ("--ema_decay", 0.5), ("--max_grad_norm", 3)):
         with pytest.raises(SystemExit):
