@@ -184,6 +184,32 @@ def test_0_and_255_masks_teach_nothing(own, looked):
     assert not training_accepts(own)
 
 
+def test_masks_of_0_and_255_among_those_of_ids(own, looked):
+    (own / "classes.yaml").write_text(
+        "classes:\n  - {name: ground, id: 0}\n  - {name: road, id: 1}\n  - {name: car, id: 2}\n"
+    )
+    path = own / "masks/train/photo 03.png"
+    save(path, np.where(np.asarray(Image.open(path)) == 2, 255, 0).astype(np.uint8))
+    code, text = looked(own)
+    assert (
+        code == 0 and "WARNING  masks that hold only 0 and 255, which is ignored, beside masks of ids: 1 of 13" in text
+    )
+    assert "masks/train/photo 03.png" in text and "write the id of their class in its place" in text
+    (own / "classes.yaml").write_text(CLASSES)  # 0 is ignored
+    assert "only 0 and 255" not in looked(own)[1]
+
+
+def test_photos_of_12_bits_in_files_of_16(own, looked):
+    path = own / "images/train/photo 02.png"
+    grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
+    save(path, grey * 16)
+    code, text = looked(own)
+    assert code == 0 and "WARNING  images that are almost black: 1 of 13" in text
+    assert f"images/train/photo 02.png: the brightest pixel is {grey.max() // 16} of 255" in text
+    save(path, grey * 257)
+    assert "almost black" not in looked(own)[1]
+
+
 def test_masks_of_one_class_or_none_teach_nothing(own, looked):
     for value, expected in ((1, "every labelled training pixel is road"), (0, "every training pixel is ignored")):
         for path in (own / "masks/train").iterdir():
