@@ -354,4 +354,4 @@ def counted(number: int, noun: str) -> str:
 def some(lines: Sequence[str], noun: str = "files") -> tuple[str, ...]:
     """Return the first `NAMED` lines, and how many more there are."""
     more = len(lines) - NAMED
-    return (*lines[:NAMED], *([f"... and {more:,} more {noun}"] if more > 0 else []))
+    return (*lines[:NAMED], *([f"... and {more:,} more {noun if more > 1 else noun[:-1]}"] if more > 0 else []))

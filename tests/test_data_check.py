@@ -162,6 +162,18 @@ def test_long_lists_are_cut_and_counted(own, looked):
         save(own / f"masks/train/photo {i:02d}.png", mask()[:90])
     _, text = looked(own)
     assert text.count("is 90x128") == 3 and "... and 3 more files" in text
+    save(own / "masks/train/photo 00.png", mask())
+    save(own / "masks/train/photo 01.png", mask())
+    assert "... and 1 more file\n" in looked(own)[1]
+
+
+def test_sizes_are_those_of_images(own, looked):
+    """Not 96x96 to 128x128 for upright and wide photos, of which none is square."""
+    sizes = ((128, 96), "96x128 or 128x96"), ((64, 128), "64 to 128 x 96 to 128")
+    for i, (shape, text) in enumerate(sizes):
+        save(own / f"images/train/photo {i:02d}.png", scene(i, shape))
+        save(own / f"masks/train/photo {i:02d}.png", np.ones(shape, np.uint8))
+        assert f"train 6 images of {text} (height x width), 6 masks" in looked(own)[1]
 
 
 def test_errors_are_found_although_no_validation_split_can_be_made(own, looked):
