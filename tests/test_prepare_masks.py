@@ -669,6 +669,7 @@ def test_masks_of_one_class_each_are_refused(source, out, capsys):
     assert run(source, out) == 1 and not out.exists()
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "images/a.jpg has several masks, masks/body/a.png, masks/window/a.png" in error
+    assert error.endswith("or merge them if each holds one class (docs/prepare.md has a script)\n")
 
 
 def test_masks_of_single_objects_are_refused(source, out, capsys):
