@@ -180,7 +180,8 @@ def refuse_damaged(accelerator: Accelerator, damaged: list[str], images: int) ->
         return
     if accelerator.is_main_process:
         print("\n".join(f"damaged: {line}" for line in damaged), file=sys.stderr, flush=True)
-    raise RunError(f"{len(damaged)} of {images} images could not be predicted, see above; the others are done")
+    others = "; the others are done" if len(damaged) < images else ""
+    raise RunError(f"{len(damaged)} of {images} image{'s' * (images != 1)} could not be predicted, see above{others}")
 
 
 if __name__ == "__main__":

@@ -54,8 +54,11 @@ def overview(survey: Survey) -> list[str]:
         ids = [row.ids for row in rows if row.ids is not None]
         line = f"{split:<6}{counted(len(rows), 'image')}"
         if len(sizes):
-            least, most = ("x".join(map(str, side)) for side in (sizes.min(0), sizes.max(0)))
-            line += f" of {least}" + (f" to {most}" if least != most else "") + " (height x width)"
+            shapes = [f"{height}x{width}" for height, width in np.unique(sizes, axis=0)]
+            if len(shapes) > 2:  # the least height may be that of a wide image: ranges of each
+                ranges = zip(sizes.min(0), sizes.max(0), strict=True)
+                shapes = [" x ".join(f"{low} to {high}" if low < high else str(low) for low, high in ranges)]
+            line += f" of {' or '.join(shapes)} (height x width)"
         if ids:
             labelled = survey.counts(split).sum() / np.sum(ids)
             line += f", {counted(len(ids), 'mask')}, {labelled:.1%} of the pixels belong to a class"

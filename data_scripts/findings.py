@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .labels import IGNORE_INDEX
 from .near_duplicates import BITS, NEAR, groups_of, nearest
 from .survey import Row, Survey
 
 FEW_IMAGES = 5  # a class in fewer training images than this can hardly be learned
 NAMED = 3  # files or values that a finding names before it only counts
 SMOOTHED = 16  # more unknown values than this come from smoothed edges or compression, not from wrong ids
+DARK = 64  # a photo whose brightest grey level is below this looks black
 TINY = 4  # pixels of a speck
 MANY_SPECKS, MOSTLY_SPECKS = 50, 0.6  # a mask with so many specks, and such a share of its regions, is full of them
 PREPARE = "python -m data_scripts.prepare turns such masks into ids"
@@ -50,6 +52,8 @@ def findings_of(survey: Survey, refusal: str = "") -> list[Finding]:
         *unknown_values(survey),
         *nothing_to_learn(survey),
         *rare_classes(survey.labels.names, survey.counts("train"), survey.counts("val")),
+        *two_levels_among_ids(survey),
+        *dark_images(survey),
         *speckled_masks(survey),
         *turned_masks(survey),
         *duplicates(survey),
@@ -190,6 +194,28 @@ def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray
     return found
 
 
+def two_levels_among_ids(survey: Survey) -> list[Finding]:
+    """Return a warning if masks hold 0 and 255 alone, which others of ids do not: 255 may be their foreground."""
+    rows = [row for row in survey.rows if row.ids is not None]
+    found = [row for row in rows if np.flatnonzero(row.ids).tolist() == [0, IGNORE_INDEX]]
+    if not found or len(found) == len(rows) or 0 not in survey.labels.source_ids:
+        return []
+    title = f"masks that hold only 0 and 255, which is ignored, beside masks of ids: {len(found)} of {len(rows)}"
+    then = "if 255 marks objects there, write the id of their class in its place"
+    return [Finding(WARNING, title, some([row.label for row in found]), then)]
+
+
+def dark_images(survey: Survey) -> list[Finding]:
+    """Return a warning about photos that are black to the eye, such as 12 bits in a file of 16."""
+    rows = [row for row in survey.rows if row.look is not None and row.brightest < DARK]
+    if not rows:
+        return []
+    title = f"images that are almost black: {len(rows)} of {len(survey.rows)}"
+    lines = some([f"{row.image}: the brightest pixel is {row.brightest} of 255" for row in rows])
+    then = "if a file of 16 bits holds only 10 to 14, scale its values to 0 to 65535: only the upper 8 bits are read"
+    return [Finding(WARNING, title, lines, then)]
+
+
 def speckled_masks(survey: Survey) -> list[Finding]:
     """Return a warning about masks with many tiny regions, which resizing, compression or added noise leaves."""
     found = []
@@ -328,4 +354,4 @@ def counted(number: int, noun: str) -> str:
 def some(lines: Sequence[str], noun: str = "files") -> tuple[str, ...]:
     """Return the first `NAMED` lines, and how many more there are."""
     more = len(lines) - NAMED
-    return (*lines[:NAMED], *([f"... and {more:,} more {noun}"] if more > 0 else []))
+    return (*lines[:NAMED], *([f"... and {more:,} more {noun if more > 1 else noun[:-1]}"] if more > 0 else []))

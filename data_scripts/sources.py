@@ -19,9 +19,9 @@ from .files import UNFINISHED, refuse_nowhere
 from .hub_data import Columns, load_hub
 from .kitti import kitti_files
 from .labels import DataError, LabelInfo
-from .listing import label_of, list_images, name_key
+from .listing import IMAGE_SUFFIXES, OTHER_SUFFIXES, label_of, list_images, name_key
 from .own_folder import load_folder
-from .reader import FORMATS
+from .reader import FORMATS, open_photo
 from .virtual_kitti import virtual_kitti_colors, virtual_kitti_files
 
 Row = tuple[str, Path, Path | None, Path | None]  # name, image, label, instance map
@@ -153,6 +153,19 @@ def is_text(name: str) -> bool:
     return True
 
 
+def _refuse_other_file(path: str, flag: str) -> None:
+    """Raise `DataError` if a file is no image. A photo may have any name: its content tells."""
+    try:
+        open_photo(path)
+    except DataError as error:
+        if Path(path).suffix.lower() in OTHER_SUFFIXES:
+            raise  # it names what reads the file
+        kinds = ", ".join(FORMATS)
+        raise DataError(
+            f"{flag} {path} is no image ({kinds}): name one or a folder of them, and unpack an archive first"
+        ) from error
+
+
 def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None, flag: str = "--input") -> Dataset:
     """Return the images at any depth below a folder, or a single image, as a split without labels.
 
@@ -160,6 +173,8 @@ def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None,
     `path`. For `leave_out` see `list_images`. Raises `DataError`, which names `flag`, if there is no image.
     """
     root = Path(path)
+    if root.is_file() and root.suffix.lower() not in IMAGE_SUFFIXES:
+        _refuse_other_file(path, flag)
     if root.is_file():
         return from_files([(root.stem, root, None, None)], path)
     refuse_nowhere(path, flag)

@@ -41,6 +41,7 @@ class Row:
     regions    {train id: sizes in pixels of its 8-connected regions, int64}
     layout     train ids on a grid of `LAYOUT`, uint8; None as `ids`
     light      (mean, standard deviation) of the grey levels, 0 to 255
+    brightest  the largest grey level, 0 to 255
     color      mean (R, G, B), 0 to 255
     look       perceptual hash, uint64 (see near_duplicates.py)
     content    digest of the image file; None if it cannot be read
@@ -60,6 +61,7 @@ class Row:
     regions: dict[int, np.ndarray] = field(default_factory=dict)
     layout: np.ndarray | None = None
     light: tuple[float, float] = (0.0, 0.0)
+    brightest: int = 255
     color: tuple[float, ...] = (0.0, 0.0, 0.0)
     look: np.ndarray | None = None
     content: str | None = None
@@ -125,6 +127,7 @@ def _look_at_image(row: Row, pixels: np.ndarray, file: dict) -> None:
     mean, deviation = cv2.meanStdDev(grey)
     row.size = grey.shape
     row.light = (float(mean[0, 0]), float(deviation[0, 0]))
+    row.brightest = int(grey.max())
     row.color = tuple(cv2.mean(pixels)[:3])
     row.look = perceptual_hash(grey)
     row.content = content_hash(file)

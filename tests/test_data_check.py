@@ -162,6 +162,18 @@ def test_long_lists_are_cut_and_counted(own, looked):
         save(own / f"masks/train/photo {i:02d}.png", mask()[:90])
     _, text = looked(own)
     assert text.count("is 90x128") == 3 and "... and 3 more files" in text
+    save(own / "masks/train/photo 00.png", mask())
+    save(own / "masks/train/photo 01.png", mask())
+    assert "... and 1 more file\n" in looked(own)[1]
+
+
+def test_sizes_are_those_of_images(own, looked):
+    """Not 96x96 to 128x128 for upright and wide photos, of which none is square."""
+    sizes = ((128, 96), "96x128 or 128x96"), ((64, 128), "64 to 128 x 96 to 128")
+    for i, (shape, text) in enumerate(sizes):
+        save(own / f"images/train/photo {i:02d}.png", scene(i, shape))
+        save(own / f"masks/train/photo {i:02d}.png", np.ones(shape, np.uint8))
+        assert f"train 6 images of {text} (height x width), 6 masks" in looked(own)[1]
 
 
 def test_errors_are_found_although_no_validation_split_can_be_made(own, looked):
@@ -182,6 +194,32 @@ def test_0_and_255_masks_teach_nothing(own, looked):
     assert code == 1 and "ERROR    nothing to learn: every labelled training pixel is ground" in text
     assert "the masks hold only the values 0 and 255" in text
     assert not training_accepts(own)
+
+
+def test_masks_of_0_and_255_among_those_of_ids(own, looked):
+    (own / "classes.yaml").write_text(
+        "classes:\n  - {name: ground, id: 0}\n  - {name: road, id: 1}\n  - {name: car, id: 2}\n"
+    )
+    path = own / "masks/train/photo 03.png"
+    save(path, np.where(np.asarray(Image.open(path)) == 2, 255, 0).astype(np.uint8))
+    code, text = looked(own)
+    assert (
+        code == 0 and "WARNING  masks that hold only 0 and 255, which is ignored, beside masks of ids: 1 of 13" in text
+    )
+    assert "masks/train/photo 03.png" in text and "write the id of their class in its place" in text
+    (own / "classes.yaml").write_text(CLASSES)  # 0 is ignored
+    assert "only 0 and 255" not in looked(own)[1]
+
+
+def test_photos_of_12_bits_in_files_of_16(own, looked):
+    path = own / "images/train/photo 02.png"
+    grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
+    save(path, grey * 16)
+    code, text = looked(own)
+    assert code == 0 and "WARNING  images that are almost black: 1 of 13" in text
+    assert f"images/train/photo 02.png: the brightest pixel is {grey.max() // 16} of 255" in text
+    save(path, grey * 257)
+    assert "almost black" not in looked(own)[1]
 
 
 def test_masks_of_one_class_or_none_teach_nothing(own, looked):

@@ -182,6 +182,11 @@ def test_input_is_a_folder_or_a_photo(tmp_path):
         folder_of_images(str(tmp_path / "empty"))
     with pytest.raises(DataError, match="no folder and no image .*gone.*--input"):
         folder_of_images(str(tmp_path / "gone"))
+    (tmp_path / "photo without an ending").write_bytes(path.read_bytes())
+    assert len(folder_of_images(str(tmp_path / "photo without an ending"))) == 1
+    (tmp_path / "photos.zip").write_bytes(b"PK\3\4")
+    with pytest.raises(DataError, match="--input .*photos.zip is no image .PNG, .*: .* unpack an archive first"):
+        folder_of_images(str(tmp_path / "photos.zip"))
 
 
 # Formats and depths

@@ -53,6 +53,16 @@ def test_255_among_ids_is_ignored(source, out, capsys):
     assert "255 marks pixels of no class" in capsys.readouterr().out
 
 
+def test_masks_of_0_and_255_among_those_of_ids_are_counted(source, out, capsys):
+    """Two exports in one folder: 255 marks the objects of one of them, and would be ignored without a word."""
+    one_pair(source, halves(0, 1))
+    one_pair(source, halves(0, 255), "b")
+    one_pair(source, halves(0, 255), "c")
+    assert run(source, out) == 0 and ignored(out) == [255]
+    report = capsys.readouterr().out
+    assert f"2 masks hold only 0 and 255 (the first is {source}/masks/b.png), and 255 is ignored" in report
+
+
 @pytest.mark.parametrize("white", [255, 254])
 def test_0_and_255_become_0_and_1(source, out, white, capsys):
     one_pair(source, halves(0, white))
@@ -194,6 +204,16 @@ def test_colours_without_a_list(source, out, capsys):
     assert np.array_equal(mask(out, "a"), halves(0, 1)) and np.array_equal(mask(out, "b"), halves(2, 0))
     assert colors(out) == {"background": [0, 0, 0], "color_7_8_9": [7, 8, 9], "color_7_8_10": [7, 8, 10]}
     assert "black is the background" in capsys.readouterr().out
+
+
+def test_ids_among_colours_are_doubted(source, out, capsys):
+    one_pair(source, paint(halves(0, 1), BLACK, RED))
+    one_pair(source, halves(1, 2), "b")
+    assert run(source, out) == 0
+    assert [*classes(out)] == ["background", "color_1_1_1", "color_2_2_2", "color_255_0_0"]
+    assert (
+        "dark greys became classes: 1, 2; if these are ids, masks of two exports are mixed" in capsys.readouterr().out
+    )
 
 
 def test_colours_without_black_have_no_background(source, out):
@@ -649,6 +669,7 @@ def test_masks_of_one_class_each_are_refused(source, out, capsys):
     assert run(source, out) == 1 and not out.exists()
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "images/a.jpg has several masks, masks/body/a.png, masks/window/a.png" in error
+    assert error.endswith("or merge them if each holds one class (docs/prepare.md has a script)\n")
 
 
 def test_masks_of_single_objects_are_refused(source, out, capsys):

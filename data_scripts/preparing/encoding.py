@@ -49,6 +49,8 @@ TURNED = (
     "masks that are rotated with their photo, because only the photo has an orientation tag; if they look wrong "
     "(python -m data_scripts.eda), save the photos without the tag"
 )
+TWO_LEVELS = {0, IGNORE_INDEX}  # of a mask of background and foreground
+DARKEST = 32  # nobody paints a class in a grey below this; such greys are ids
 JPEGS = "the masks are JPEGs, which change class ids: save them as PNG from the original"
 REACH = np.ones((5, 5), np.uint8)
 
@@ -117,8 +119,11 @@ def understand(
             return str(error)
 
     pairs = list(zip(masks, images, strict=True))
-    scans, errors = [], []
-    for found in tqdm(in_threads(look, pairs), "Looking at masks", len(pairs), leave=False, disable=None, unit="mask"):
+    scans, errors, two_levels = [], [], []
+    looked = in_threads(look, pairs)
+    for found in tqdm(looked, "Looking at masks", len(pairs), leave=False, disable=None, unit="mask"):
+        if isinstance(found, Scan) and found.form == "grey" and found.counts.keys() == TWO_LEVELS:
+            two_levels.append(masks[len(errors)])
         errors.append(found if isinstance(found, str) else None)
         if isinstance(found, Scan):
             scans.append(found)
@@ -135,8 +140,23 @@ def understand(
         return _colors(as_colors(whole), listed), errors
     if whole.form == "colour":
         raise DataError(f"--mask_values {asked}: the masks hold colours, such as {rgb(max(whole.counts))}")
-    levels = asked == "levels" or asked is None and _are_levels(whole, listed)
-    return (_levels if levels else _ids)(whole, listed), errors
+    if asked == "levels" or asked is None and _are_levels(whole, listed):
+        return _levels(whole, listed), errors
+    encoding = _ids(whole, listed)
+    encoding.guesses.extend(_two_levels_among_ids(two_levels, whole, encoding))
+    return encoding, errors
+
+
+def _two_levels_among_ids(two_levels: list[File], whole: Scan, encoding: Encoding) -> list[str]:
+    """Return a line if 255 is ignored, but masks of 0 and 255 alone may mean objects by it: a merge of two exports."""
+    ignored = IGNORE_INDEX in encoding.values[encoding.ids == IGNORE_INDEX]
+    if not two_levels or not ignored or whole.counts.keys() == TWO_LEVELS:
+        return []
+    number = f"{len(two_levels)} mask{'s hold' if len(two_levels) > 1 else ' holds'}"
+    return [
+        f"{number} only 0 and 255 (the first is {describe(two_levels[0]())}), and 255 is ignored: if it marks objects "
+        "there, write their id in its place, and run again"
+    ]
 
 
 def _is_noisy(whole: Scan, listed: ClassList | None) -> bool:
@@ -322,6 +342,11 @@ def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
         guesses.append(f"the masks do not say what their colours mean: {GIVE_NAMES}")
         if 0 in unlisted:
             guesses.append("black is the background")
+    if ids := sorted(color & 255 for color in unlisted if color and color % 0x010101 == 0 and color & 255 < DARKEST):
+        guesses.append(
+            f"dark greys became classes: {some(ids)}; if these are ids, masks of two exports are mixed: prepare each "
+            "export by itself, or give all masks ids"
+        )
     named = listed.names.items() if listed else ()
     if without := [name for key, name in named if key not in listed.colors and not is_nothing(name)]:
         guesses.append(f"{listed.where} gives no colours to {some(without)}, so these names are not used")

@@ -294,7 +294,7 @@ def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) ->
         if len(candidates) > 1:
             raise DataError(
                 f"photo {photo} has several masks, {some(candidates)}: keep one of them in the source, or merge them "
-                "if each holds one class"
+                "if each holds one class (docs/prepare.md has a script)"
             )
         if candidates:
             pairs.append(Pair(photo, candidates[0], place.split or places[candidates[0]].split))
