@@ -44,6 +44,16 @@ def looks_like_folder(root: Path) -> bool:
     return any(masks is not None for _, masks in _places(root).values())
 
 
+def photos_beside_masks(root: Path) -> Path | None:
+    """Return the first folder of images in `root`, or in its folders of splits, that has masks beside it."""
+    splits = [folder for names in SPLIT_FOLDERS.values() for folder in _children(root, names)]
+    for folder in (root, *splits):
+        images = _children(folder, IMAGES)
+        if images and _children(folder, MASKS):
+            return images[0]
+    return None
+
+
 def load_folder(root: Path, flag: str) -> tuple[dict[str, list[Row]], LabelInfo]:
     """Return rows for `sources.from_files` by split, and the label set of classes.yaml.
 

@@ -184,6 +184,12 @@ def test_input_is_a_folder_or_a_photo(tmp_path):
         folder_of_images(str(tmp_path / "gone"))
     (tmp_path / "photo without an ending").write_bytes(path.read_bytes())
     assert len(folder_of_images(str(tmp_path / "photo without an ending"))) == 1
+    for arrangement in ("one/{}/train", "two/train/{}"):
+        for kind in ("images", "masks"):
+            (tmp_path / arrangement.format(kind)).mkdir(parents=True)
+    for root, photos in (("one", "one/images"), ("two", "two/train/images")):
+        with pytest.raises(DataError, match=rf"is a data set.* give --input {tmp_path / photos}, or --dataset_path"):
+            folder_of_images(str(tmp_path / root))
     (tmp_path / "photos.zip").write_bytes(b"PK\3\4")
     with pytest.raises(DataError, match="--input .*photos.zip is no image .PNG, .*: .* unpack an archive first"):
         folder_of_images(str(tmp_path / "photos.zip"))
