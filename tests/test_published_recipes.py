@@ -268,7 +268,25 @@ def small(args: TrainArguments, data: Path, teacher: Path) -> list[str]:
     return flags + (["--teacher", str(teacher)] if args.distillation.teacher else [])
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if name not in ELSEWHERE])
+MARKED_SLOW = {  # each is like a recipe that is tested every time, but for its loss, its sampling or its size
+    "minicity_deeplabv3_resnet101_balanced",
+    "minicity_deeplabv3_resnet101_focal_tversky",
+    "minicity_deeplabv3_resnet101_wce",
+    "minicity_deeplabv3_resnet50_focal",
+    "kitti_deeplabv3plus_resnet50",
+    "kitti_segformer_b2_schedule",
+    "kitti_segformer_b5_final",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in MARKED_SLOW))
+        for name in PUBLISHED
+        if name not in ELSEWHERE
+    ],
+)
 def test_data_network_and_loss_make_two_steps(name, toycity, kitti, teacher, tmp_path):
     """The network is a smaller one of the same architecture, and the images are small. All else is the recipe's."""
     data = {"minicity": toycity, "kitti": kitti}[recipe(name).data.dataset]
