@@ -18,8 +18,10 @@ help:  ## this list
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet torch torchvision
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile torch torchvision
+	$(BIN)/pip install --quiet --no-compile --editable '.[dev]'
+	@# what pip would compile on one core; a few templates of other packages are no Python and fail
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 toycity/.complete: | $(VENV)/installed
