@@ -172,7 +172,7 @@ def test_a_step_is_the_same_however_it_is_spread(city, tmp_path):
             torch.testing.assert_close(spread[name], tensor, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_learning_rate_logged_at_each_step_is_the_formula(processes, city, tmp_path):
     flags = "--lr_scheduler_type poly_with_restarts --lr_num_cycles 2 --warmup_steps 2 --max_train_steps 8".split()
     flags += "--learning_rate 3e-4 --eval_every 9".split()
@@ -193,7 +193,7 @@ def test_the_moving_average_is_what_is_evaluated_and_saved(city, in_process, tmp
     assert any(not torch.equal(best[name], weights[name]) for name in best)
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("no", marks=pytest.mark.slow), "bf16"])
 def test_the_moving_average_scores_as_it_is_predicted(precision, city, tmp_path):
     run = tmp_path / "r"
     flags = [*FAST, *batch(4), "--max_train_steps", 3, "--ema_decay", 0.5, *flags_of(city, run)]

@@ -266,7 +266,7 @@ def test_the_page_takes_a_hub_id(hub, script, tmp_path):
 # a hub that fails
 
 
-@pytest.mark.parametrize("flag", ["--model_name_or_path", "--init_from"])
+@pytest.mark.parametrize("flag", ["--model_name_or_path", pytest.param("--init_from", marks=pytest.mark.slow)])
 def test_a_download_that_breaks_off_is_one_line(hub, script, toycity, tmp_path, flag):
     run = make_run(tmp_path / "run", streetnet())
     hub.add("user/cut", {path.name: path.read_bytes() for path in (run / "best").iterdir()})

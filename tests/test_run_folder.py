@@ -113,7 +113,7 @@ def test_an_empty_value_is_not_a_flag_left_out(refused, flag):
 def test_odd_characters_in_paths_come_back(train, in_process, tmp_path):
     """A no-break space, as macOS puts into names, a tab, and an emoji of two."""
     data = tmp_path / "city\u202falbum\t\U0001f469\u200d\U0001f33e"
-    write_toycity(data, train=2, val=1, test=0, size=(96, 192), seed=0)
+    write_toycity(data, train=2, val=2, test=0, size=(96, 192), seed=0)
     run = tmp_path / "r"
     in_process("train_seg", *FAST, "--dataset_path", data, "--max_train_steps", 1, "--output_dir", run)
     in_process("train_seg", "--resume_from_checkpoint", run, "--max_train_steps", 2)

@@ -39,11 +39,11 @@ def scenes():
 
 
 def test_writes_minicity_files(tmp_path):
-    counts = ["--train", "2", "--val", "1", "--test", "1"]
+    counts = ["--train", "2", "--val", "2", "--test", "1"]
     assert main([str(tmp_path / "toy"), *counts, "--size", "64", "128"]) == 0
     stems = {
         "train": ("toycity_000000_000000", "toycity_000000_000001"),
-        "val": ("toycity_000001_000000",),
+        "val": ("toycity_000001_000000", "toycity_000001_000001"),
         "test": ("toycity_000002_000000",),
     }
     expected = [f"leftImg8bit/{split}/{stem}_leftImg8bit.png" for split in stems for stem in stems[split]]
@@ -62,8 +62,8 @@ def test_writes_minicity_files(tmp_path):
 
 
 def test_files_hold_the_scene(tmp_path):
-    write_toycity(tmp_path, train=1, val=0, test=0, size=(64, 128), seed=3)
-    image, label, instance = make_scene(3, 0, 0, (64, 128), 1)
+    write_toycity(tmp_path, train=3, val=0, test=0, size=(64, 128), seed=3)
+    image, label, instance = make_scene(3, 0, 0, (64, 128), 3)
     stem = "train/toycity_000000_000000"
     assert np.array_equal(read(tmp_path / f"leftImg8bit/{stem}_leftImg8bit.png"), image)
     assert np.array_equal(read(tmp_path / f"gtFine/{stem}_gtFine_labelIds.png"), label)
@@ -79,8 +79,8 @@ def test_same_seed_same_bytes_other_seed_other_scene(tmp_path):
 
 
 def test_a_city_without_test_images_loads(tmp_path):
-    write_toycity(tmp_path, train=1, val=1, test=1, size=(32, 64))
-    write_toycity(tmp_path, train=1, val=1, test=0, size=(32, 64))
+    write_toycity(tmp_path, train=3, val=3, test=1, size=(32, 64))
+    write_toycity(tmp_path, train=3, val=3, test=0, size=(32, 64))
     data, _ = load_source("toycity", str(tmp_path))
     assert sorted(data) == ["train", "validation"]
 
@@ -92,12 +92,12 @@ def test_a_scene_does_not_depend_on_how_many_are_drawn():
 
 def test_refuses_a_full_folder_and_overwrites_only_its_own_names(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("keep")
-    arguments = [str(tmp_path), "--train", "1", "--val", "0", "--test", "0", "--size", "32", "64"]
+    arguments = [str(tmp_path), "--train", "3", "--val", "0", "--test", "0", "--size", "32", "64"]
     assert main(arguments) == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert files(tmp_path) == ["mine.txt"]
     assert main([*arguments, "--overwrite"]) == 0
-    assert (tmp_path / "mine.txt").read_text() == "keep" and len(files(tmp_path)) == 4
+    assert (tmp_path / "mine.txt").read_text() == "keep" and len(files(tmp_path)) == 1 + 9
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,10 @@ def test_a_city_that_is_not_whole_is_no_data_set_and_is_drawn_again(tmp_path, ca
     (tmp_path / "toy" / "mine.txt").write_text("keep")
     with pytest.raises(DataError, match="is incomplete.*python -m data_scripts.toycity"):
         load_source("toycity", str(tmp_path / "toy"))
-    assert main([str(tmp_path / "toy"), "--train", "1", "--val", "1", "--test", "1", "--size", "32", "64"]) == 0
+    assert main([str(tmp_path / "toy"), "--train", "2", "--val", "2", "--test", "1", "--size", "32", "64"]) == 0
     data, _ = load_source("toycity", str(tmp_path / "toy"))
-    assert len(data["train"]) == 1 and (tmp_path / "toy" / "mine.txt").exists()
-    assert len(files(tmp_path / "toy")) == 1 + 3 + 3 + 1  # nothing left from the other seed
+    assert len(data["train"]) == 2 and (tmp_path / "toy" / "mine.txt").exists()
+    assert len(files(tmp_path / "toy")) == 1 + 6 + 6 + 1  # nothing left from the other seed
 
 
 @pytest.mark.parametrize("number", [1, 4])
