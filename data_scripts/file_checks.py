@@ -145,6 +145,12 @@ def fit_crop(
     return tuple(asked)
 
 
+def upright_and_wide(sizes: Sequence[Sequence[int]]) -> bool:
+    """Return whether at least a fifth of the images of `sizes` (N, 2) are upright, and at least a fifth wide."""
+    heights, widths = np.transpose(sizes)
+    return min((heights > widths).mean(), (widths > heights).mean()) >= 0.2
+
+
 def check_whole(file: dict, what: str = "image") -> None:
     """Raise `DataError` if an image file is truncated or damaged. PNG and WebP are checked without decoding."""
     image = open_image(file, what)

@@ -11,7 +11,7 @@ from .arguments import AugmentOptions, DataOptions, DivisionOptions
 from .catalog import TRAIN_ON, source_of
 from .copyblob import BlobBank, build_bank, parse_rules
 from .evaluation import Scoring, load_evaluation
-from .file_checks import check_data, fit_crop
+from .file_checks import check_data, fit_crop, upright_and_wide
 from .fold_files import Division, divided
 from .hub_data import columns_of
 from .labels import DataError, LabelInfo
@@ -161,9 +161,12 @@ def note_on_shape(size: Sequence[int], sizes: np.ndarray) -> None:
     factors = sizes[:, 0] / sizes[:, 1] * size[1] / size[0]
     stretched = (np.maximum(factors, 1 / factors) > STRETCHED).sum()
     if stretched:
+        advice = "choose the shape of your images"
+        if upright_and_wide(sizes):
+            advice = "upright and wide images have no shape in common, and a square changes both alike"
         note(
             f"--train_size {size[0]} {size[1]} (height, width) changes the shape of {stretched} of {len(sizes)} "
-            "training images by more than a fifth: choose the shape of your images"
+            f"training images by more than a fifth: {advice}"
         )
 
 

@@ -437,6 +437,13 @@ def test_train_size_of_another_shape_is_said(capsys):
     line = (
         "note: --train_size 768 1024 (height, width) changes the shape of 1 of 3 training images by more than a fifth"
     )
-    assert capsys.readouterr().out.startswith(line)
+    assert (
+        capsys.readouterr().out
+        == f"{line}: upright and wide images have no shape in common, and a square changes both alike\n"
+    )
+    note_on_shape((768, 1024), sizes[[1, 1]])
+    assert capsys.readouterr().out.endswith(
+        "2 of 2 training images by more than a fifth: choose the shape of your images\n"
+    )
     note_on_shape((768, 1024), sizes[[0, 2]])
     assert not capsys.readouterr().out

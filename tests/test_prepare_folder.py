@@ -102,6 +102,15 @@ def test_the_next_command_shrinks_large_photos(source, out, size, shown, capsys)
     assert f"--train_size {shown} --test_size {shown}  # a fifth" in last or not shown
 
 
+def test_the_next_command_shows_a_square_for_upright_and_wide_photos(source, out, capsys):
+    for name, size in (("a", (1200, 1600)), ("b", (1600, 1200))):
+        photo(source / "images" / f"{name}.jpg", *size)
+        save(source / "masks" / f"{name}.png", halves(0, 1, *size))
+    assert run(source, out) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "--train_size 1024 1024 --test_size 1024 1024" in last and "a square changes upright and wide" in last
+
+
 def test_a_source_that_has_changed(source, out):
     assert run(source, out) == 0
     (source / "images" / "a.jpg").rename(source / "images" / "c.jpg")

@@ -4,6 +4,7 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
+from ..file_checks import upright_and_wide
 from .annotated import GIVE_NAMES, REST_IS_BACKGROUND, Annotated
 from .correction import Plan
 from .found import count, some
@@ -98,9 +99,12 @@ def _next(root: Path, written: Written) -> list[str]:
     notes = [] if written.splits["val"] else ["a fifth of the photos is held out for validation"]
     (height, width), _ = written.sizes.most_common(1)[0]
     if height * width > LARGE**2:
+        notes.append("the photos are large: the network sees them at this height and width")
+        if upright_and_wide(list(written.sizes.elements())):
+            width = height
+            notes.append("a square changes upright and wide photos alike")
         size = " ".join(str(max(32, round(side * LARGE / max(height, width) / 32) * 32)) for side in (height, width))
         train += f" --train_size {size} --test_size {size}"
-        notes.append("the photos are large: the network sees them at this height and width")
     return [
         f"Wrote {root}: images/, masks/ and classes.yaml. Next:",
         f"  python -m data_scripts.check {folder}",
