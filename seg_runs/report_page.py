@@ -94,7 +94,7 @@ def findings(comparison: Comparison) -> list[str]:
     """Return what the comparison says in a few lines of HTML: the best, the changes that count, and the noise."""
     best, ties = comparison.best()
     lines = []
-    if best is not None and len(comparison.groups) > 1:
+    if best is not None and len(comparison.comparable) > 1:
         mean, _ = mean_and_deviation(comparison.groups[best].scores())
         tied = f"; a tie with {_listed([comparison.name(i) for i in ties])}" if ties else ""
         lines.append(f"Highest: <b>{escape(comparison.name(best))}</b>, mIoU {points(mean)}{tied}.")
