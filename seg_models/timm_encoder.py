@@ -34,6 +34,8 @@ class TimmEncoder(nn.Module):
             self.net = timm.create_model(name, pretrained=False, features_only=True, **options)
         except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split()) or "not supported"
+            if "Meta" in reason:  # older versions compute the widths of RegNets where tensors have no content
+                reason = f"timm {timm.__version__} cannot build it on the meta device (pip install --upgrade timm)"
             raise ValueError(
                 f"timm's {name} gives no feature maps at output stride {output_stride}: {reason}"
             ) from error

@@ -11,6 +11,7 @@ from copy import deepcopy
 from functools import lru_cache
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -368,7 +369,19 @@ def test_output_strides_that_cannot_be_are_refused(name):
 # other encoders
 
 
-@pytest.mark.parametrize("encoder", ["convnext_atto", "efficientnet_b0", "mobilenetv3_small_100", "regnety_002"])
+TIMM = tuple(int(part) for part in timm.__version__.split(".")[:3] if part.isdigit())
+OF_A_NEWER_TIMM = pytest.mark.skipif(TIMM < (1, 0, 30), reason="timm builds RegNets on the meta device since 1.0.30")
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        "convnext_atto",
+        "efficientnet_b0",
+        "mobilenetv3_small_100",
+        pytest.param("regnety_002", marks=OF_A_NEWER_TIMM),
+    ],
+)
 @pytest.mark.parametrize(
     "name",
     [
@@ -432,6 +445,16 @@ def test_a_network_on_timms_encoder_trains_and_comes_back(tmp_path, encoder):
     loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
     with torch.no_grad():
         torch.testing.assert_close(loaded(images()).logits, model(images()).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_that_needs_a_newer_timm_says_so(monkeypatch):
+    def fail(*_, **__):
+        raise NotImplementedError("aten::_unique2: attempted to run this operator with Meta tensors, but")
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    line = r"timm's regnety_002 gives no .* output stride 32: timm [\d.]+ cannot build .*pip install --upgrade timm"
+    with pytest.raises(ModelError, match=line):
+        build("unet_resnet50", encoder="regnety_002")
 
 
 def test_encoders_that_cannot_be_are_refused():
