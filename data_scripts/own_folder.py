@@ -45,11 +45,15 @@ def looks_like_folder(root: Path) -> bool:
 
 
 def photos_beside_masks(root: Path) -> Path | None:
-    """Return the first folder of images in `root`, or in its folders of splits, that has masks beside it."""
+    """Return the first folder of images in `root`, or in its folders of splits, that has masks beside it.
+
+    Labels that are no images, as in exports of YOLO and COCO, do not count.
+    """
     splits = [folder for names in SPLIT_FOLDERS.values() for folder in _children(root, names)]
     for folder in (root, *splits):
         images = _children(folder, IMAGES)
-        if images and _children(folder, MASKS):
+        beside = (path for masks in _children(folder, MASKS) for path in masks.rglob("*"))
+        if images and any(path.suffix.lower() in IMAGE_SUFFIXES for path in beside):
             return images[0]
     return None
 

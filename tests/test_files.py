@@ -187,6 +187,11 @@ def test_input_is_a_folder_or_a_photo(tmp_path):
     for arrangement in ("one/{}/train", "two/train/{}"):
         for kind in ("images", "masks"):
             (tmp_path / arrangement.format(kind)).mkdir(parents=True)
+    photo(tmp_path / "one" / "images" / "train" / "a.png")
+    (tmp_path / "one" / "masks" / "train" / "a.txt").write_text("0 0.1 0.1 0.2 0.2 0.3 0.1")
+    assert folder_of_images(str(tmp_path / "one"))["name"] == ["a"]  # as YOLO's exports
+    photo(tmp_path / "one" / "masks" / "train" / "a.png")
+    photo(tmp_path / "two" / "train" / "masks" / "a.png")
     for root, photos in (("one", "one/images"), ("two", "two/train/images")):
         with pytest.raises(DataError, match=rf"is a data set.* give --input {tmp_path / photos}, or --dataset_path"):
             folder_of_images(str(tmp_path / root))
