@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ..cache import PARTS_AT_ONCE, in_threads
 from ..class_file import CLASS_FILE
+from ..file_checks import BLACK_AND_WHITE
 from ..labels import IGNORE_INDEX, DataError
 from ..reader import describe, is_turned_untold
 from .annotated import (
@@ -49,7 +50,6 @@ TURNED = (
     "masks that are rotated with their photo, because only the photo has an orientation tag; if they look wrong "
     "(python -m data_scripts.eda), save the photos without the tag"
 )
-TWO_LEVELS = {0, IGNORE_INDEX}  # of a mask of background and foreground
 DARKEST = 32  # nobody paints a class in a grey below this; such greys are ids
 JPEGS = "the masks are JPEGs, which change class ids: save them as PNG from the original"
 REACH = np.ones((5, 5), np.uint8)
@@ -122,7 +122,7 @@ def understand(
     scans, errors, two_levels = [], [], []
     looked = in_threads(look, pairs)
     for found in tqdm(looked, "Looking at masks", len(pairs), leave=False, disable=None, unit="mask"):
-        if isinstance(found, Scan) and found.form == "grey" and found.counts.keys() == TWO_LEVELS:
+        if isinstance(found, Scan) and found.form == "grey" and found.counts.keys() == BLACK_AND_WHITE:
             two_levels.append(masks[len(errors)])
         errors.append(found if isinstance(found, str) else None)
         if isinstance(found, Scan):
@@ -150,7 +150,7 @@ def understand(
 def _two_levels_among_ids(two_levels: list[File], whole: Scan, encoding: Encoding) -> list[str]:
     """Return a line if 255 is ignored, but masks of 0 and 255 alone may mean objects by it: a merge of two exports."""
     ignored = IGNORE_INDEX in encoding.values[encoding.ids == IGNORE_INDEX]
-    if not two_levels or not ignored or whole.counts.keys() == TWO_LEVELS:
+    if not two_levels or not ignored or whole.counts.keys() == BLACK_AND_WHITE:
         return []
     number = f"{len(two_levels)} mask{'s hold' if len(two_levels) > 1 else ' holds'}"
     return [
