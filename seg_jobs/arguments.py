@@ -124,6 +124,9 @@ class AppArguments:
             name, colon, password = entry.partition(":")
             if not (name and colon and password):
                 raise RunError(f"--auth: user number {number} is not of the form NAME:PASSWORD")
+        names = [entry.partition(":")[0] for entry in self.auth or ()]
+        if len(set(names)) < len(names):
+            raise RunError("--auth: a user is given twice, so only the last password would count: give each user once")
         if self.export_space and len(self.model_name_or_path or ()) > 1:
             raise RunError("--model_name_or_path: a Space has one model, so give one with --export_space")
 

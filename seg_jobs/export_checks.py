@@ -1,7 +1,7 @@
 """Compare an exported file with its network on photos, and score both. `python -m seg_models.export` uses this."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -85,8 +85,7 @@ def find_photos(
     options = InputOptions(dataset_path=dataset_path)
     try:
         dataset = dataset_of(options, trained) or dataset
-        images = images_of(options, dataset, labels, trained.arguments)
-        training = images_of(replace(options, splits=["train"]), dataset, labels, trained.arguments)
+        images = images_of(options, dataset, labels, trained.arguments, usual=("train", "val"))
     except DataError as error:
         if dataset_path is not None:
             raise
@@ -96,7 +95,7 @@ def find_photos(
         return Photos(f"noise, because the model's data set is not here ({remedy})")
     validation = images.splits.get("val")
     labelled = validation is not None and "label" in validation.column_names
-    return Photos("training images", training.splits["train"], validation if labelled else None, images.scoring)
+    return Photos("training images", images.splits["train"], validation if labelled else None, images.scoring)
 
 
 def check_photos(photos: Photos, calibration: int, scored: bool) -> None:

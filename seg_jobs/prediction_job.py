@@ -244,8 +244,17 @@ def images_of_another(options: InputOptions, labels: LabelInfo) -> Images:
     return Images({f"{name}_{split}": data[SPLITS[split]] for split in options.splits or ["val"]}, scoring)
 
 
-def images_of(options: InputOptions, dataset: str | None, labels: LabelInfo, trained: dict) -> Images:
-    """Return splits of the model's data set, divided as for its training unless flags say otherwise."""
+def images_of(
+    options: InputOptions,
+    dataset: str | None,
+    labels: LabelInfo,
+    trained: dict,
+    usual: Sequence[str] = ("val", "test"),
+) -> Images:
+    """Return splits of the model's data set, divided as for its training unless flags say otherwise.
+
+    Without --splits, these are the `usual` ones that the data set has.
+    """
     if dataset is None:
         raise DataError(
             "the model names no data set: give --dataset_path or --dataset_name, or predict photos with --input"
@@ -262,7 +271,7 @@ def images_of(options: InputOptions, dataset: str | None, labels: LabelInfo, tra
     source, found = load_source(dataset, path, columns)
     data = divided(source, found, division, dataset, path)
     refuse_missing_splits(options, data, path or dataset)
-    names = options.splits or [name for name in ("val", "test") if SPLITS[name] in data]
+    names = options.splits or [name for name in usual if SPLITS[name] in data]
     known = data_labels(labels, found, path or dataset)
     held_out = division.held_out(dataset, source, data)
     return Images({name: data[SPLITS[name]] for name in names}, Scoring(known, known), held_out)

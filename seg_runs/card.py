@@ -68,6 +68,7 @@ def training_record(
         "epoch": state.best_epoch,
         "step": state.step,
         "steps": state.conditions.steps,
+        "changes": state.changes,
         "seconds": round(seconds, 1),
         "hardware": f"{state.conditions.processes} x {device_name(model)}, precision {state.conditions.precision}",
         "versions": {"python": platform.python_version(), **versions()},
@@ -343,10 +344,18 @@ def training_section(record: dict, arguments: dict, defaults: dict, pictures: di
             f"These are the weights after epoch {record['epoch']}, step {record['step']} of {record['steps']}, "
             f"{in_words(record['seconds'])} after the start, on {record['hardware']}. Seed {arguments.get('seed')}.",
             "",
+            *changes_note(record.get("changes", [])),
             f"Versions: {found}.",
         ]
     lines += [f"\n![{what}]({file})" for file, what in pictures.items() if "curve" in file]
     return "\n".join(lines).rstrip()
+
+
+def changes_note(changes: list[str]) -> list[str]:
+    """Return the lines on what changed when a run resumed, `RunState.changes`."""
+    if not changes:
+        return []
+    return [f"The command above does not repeat this run, which was resumed with {', then with '.join(changes)}.", ""]
 
 
 def limits_section(scores: dict | None, note: dict[str, Any]) -> str:

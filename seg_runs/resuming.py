@@ -55,8 +55,11 @@ def resume_run(
         with writing(run):
             remove(*run.glob(".push-*"), *run.glob(".*.old"))  # left by killed uploads and deletions
             (run / "images").mkdir(exist_ok=True)  # someone may have deleted the pictures
-    say(accelerator, "\n".join([*lines, *changed_conditions(run, before, now)]))
-    return run, replace(state, conditions=now)
+    changed = changed_conditions(before, now)
+    lines += [f"{fact}: {effect}" if effect else fact for fact, effect in changed.items()]
+    say(accelerator, "\n".join(lines))
+    changes = [*state.changes, *(f"{fact} from step {state.step} on" for fact in changed)]
+    return run, replace(state, conditions=now, changes=changes)
 
 
 def record_resumption(arguments: Any, run: Path, state: RunState) -> None:
@@ -97,19 +100,19 @@ def refuse_finished(checkpoint: Path, state: RunState, now: Conditions, damaged:
         )
 
 
-def changed_conditions(run: Path, before: Conditions, now: Conditions) -> list[str]:
-    """Return a line for each condition of a run that may change when it resumes, and has changed."""
-    lines = []
+def changed_conditions(before: Conditions, now: Conditions) -> dict[str, str]:
+    """Return the conditions of a run that may change when it resumes, and have changed: {fact: its effect, or ""}."""
+    changed = {}
     if now.steps != before.steps:
-        lines.append(
-            f"{now.steps} steps in total instead of {before.steps}: the learning rate follows the new length. A new "
-            f"run with {run}/args.yaml will not repeat this one: its learning rate follows that length from the start"
+        changed[f"{now.steps} steps in total instead of {before.steps}"] = (
+            "the learning rate follows the new length. The run's args.yaml alone will not repeat it: in a new run, the "
+            "learning rate follows that length from the start"
         )
     if now.precision != before.precision:
-        lines.append(f"precision {now.precision} instead of {before.precision}")
+        changed[f"precision {now.precision} instead of {before.precision}"] = ""
     if now.processes != before.processes:
-        lines.append(f"{now.processes} process(es) instead of {before.processes}: {OTHER_GROUPS}")
-    return lines
+        changed[f"{now.processes} process(es) instead of {before.processes}"] = OTHER_GROUPS
+    return changed
 
 
 def refuse_other_sources(run: Path, before: Conditions, now: Conditions) -> None:

@@ -73,6 +73,7 @@ class RunState:
     best_epoch     epoch of the weights in best/; None before they are saved
     unlogged       values of the last step of an unfinished epoch; trackers get them in one row with the epoch's scores
     tracking_id    identifies the run to trackers, also after it is resumed
+    changes        conditions that changed when the run resumed, and from which step on
     """
 
     conditions: Conditions
@@ -87,6 +88,7 @@ class RunState:
     best_epoch: int | None = None
     unlogged: dict[str, float] = field(default_factory=dict)
     tracking_id: str = field(default_factory=new_tracking_id)
+    changes: list[str] = field(default_factory=list)
 
     def count_step(self, totals: Totals) -> None:
         """Count a step that changed the weights."""
@@ -164,9 +166,13 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
 
 
+def is_list_of_text(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
 PRECISIONS = ("no", "fp16", "bf16", "fp8")  # accelerate's
 # Values of entries that the state of older runs lacks.
-MISSING = {"pretrained": "none", "started_from": [], "data": None, "teachers": [], "unlogged": {}}
+MISSING = {"pretrained": "none", "started_from": [], "data": None, "teachers": [], "unlogged": {}, "changes": []}
 SOUND = {  # entry of state.json -> whether a value is valid
     "epoch": is_count,
     "step": is_count,
@@ -177,6 +183,7 @@ SOUND = {  # entry of state.json -> whether a value is valid
     "best_epoch": lambda value: value is None or is_count(value),
     "unlogged": lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
     "tracking_id": lambda value: isinstance(value, str) and value.isalnum() and len(value) <= 64,
+    "changes": is_list_of_text,
     "pretrained": lambda value: isinstance(value, str),
     "started_from": are_entries,
     "steps": is_count,
@@ -184,5 +191,5 @@ SOUND = {  # entry of state.json -> whether a value is valid
     "precision": lambda value: value in PRECISIONS,
     "processes": is_count,
     "data": lambda value: value is None or isinstance(value, dict),
-    "teachers": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+    "teachers": is_list_of_text,
 }

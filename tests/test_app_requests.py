@@ -653,6 +653,9 @@ def test_a_wrong_auth_is_one_line_without_the_password(entry):
     with pytest.raises(RunError, match="--auth: user number 2 is not of the form NAME:PASSWORD") as refused:
         parse_arguments(AppArguments, ["--auth", "bob:x", entry])
     assert "secret" not in str(refused.value)
+    with pytest.raises(RunError, match="--auth: a user is given twice") as refused:
+        parse_arguments(AppArguments, ["--auth", "bob:x", "bob:secret"])
+    assert "secret" not in str(refused.value)
 
 
 def test_the_second_view_shows_where_the_names_differ(tmp_path):

@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 
 from seg_models import objective
 from seg_models.losses import cross_entropy
+from seg_runs.card import training_section
 from seg_runs.optimization import Schedule
+from seg_runs.state import read_state
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --num_workers 1".split()
 FULL = "--batch_size 4 --epochs 4 --eval_every 2 --ema_decay 0.9 --max_grad_norm 1 --warmup_steps 3".split()
@@ -250,7 +252,11 @@ def test_changed_flags_are_said(uninterrupted, in_process, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "--epochs 5 instead of 4" in said
     assert "15 steps in total instead of 12: the learning rate follows the new length" in said
-    assert "args.yaml will not repeat this one" in said
+    assert "The run's args.yaml alone will not repeat it" in said
+    changes = read_state(run / "checkpoints" / "step_000015").changes
+    assert changes == ["15 steps in total instead of 12 from step 12 on"]
+    record = {**json.loads((run / "best" / "training.json").read_text()), "changes": changes}
+    assert "resumed with 15 steps in total instead of 12 from step 12 on." in training_section(record, {}, {}, {})
     assert "--keep_checkpoints 3 instead of 2" in said
     for flag, value in (("--epochs", 3), ("--ema_decay", 0.5), ("--max_grad_norm", 3)):
         with pytest.raises(SystemExit):

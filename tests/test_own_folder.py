@@ -27,6 +27,8 @@ from data_scripts.recognition import recognize, with_dataset
 from data_scripts.saved_classes import saved_labels
 from data_scripts.sources import load_source
 from data_scripts.val_share import joined, sequences_of
+from seg_jobs.export_checks import find_photos
+from seg_jobs.prediction_job import Trained
 
 CLASSES = """\
 title: Yards
@@ -705,3 +707,16 @@ def test_a_wrong_mask_ends_two_processes_with_one_line(tmp_path):
     assert result.returncode != 0 and "Traceback" not in result.stdout
     lines = [line for line in result.stderr.splitlines() if "is in colours (RGB)" in line]
     assert len(lines) == 1 and "clip1_03.png" in lines[0] and f"data_scripts.prepare {root}" in lines[0]
+
+
+def test_an_export_notes_once_which_images_are_held_out(tmp_path, capsys):
+    """It needs training images to calibrate on, and validation images to score on."""
+    root = yards(tmp_path / "own")
+    arguments = {"dataset": "folder", "dataset_path": str(root), "train_on": "train"}
+    trained = Trained(tmp_path, tmp_path, None, None, arguments)
+    labels = load_source("folder", str(root))[1]
+    photos = find_photos(None, None, True, trained, "folder", labels)
+    assert set(photos.photos["name"]).isdisjoint(photos.labelled["name"])
+    assert len(photos.photos) + len(photos.labelled) == 20
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).count("are held out for validation") == 1

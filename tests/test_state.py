@@ -22,6 +22,7 @@ STATE = RunState(
     best_mean_iou=0.5,
     best_epoch=1,
     unlogged={"loss": 0.25},
+    changes=["precision bf16 instead of no from step 3 on"],
 )
 # state.json as a checkpoint of before had it
 OLD = {
@@ -33,7 +34,7 @@ OLD = {
 def test_it_comes_back_as_it_was():
     entries = json.loads(json.dumps(STATE.to_json(), allow_nan=False))
     assert RunState.from_json(entries, Path("state.json")) == STATE
-    new = {"pretrained", "started_from", "data", "teachers", "unlogged", "tracking_id"}
+    new = {"pretrained", "started_from", "data", "teachers", "unlogged", "tracking_id", "changes"}
     assert OLD.keys() | new == entries.keys()  # one level: as older versions read it
 
 
@@ -58,6 +59,7 @@ WRONG += [
     ("started_from", [{"dataset": "camvid"}]),
     ("data", [1]),
     ("teachers", "abc"),
+    ("changes", [1]),
     ("teachers", [3]),
     ("unlogged", {"loss": "x"}),
     ("tracking_id", "../x"),
