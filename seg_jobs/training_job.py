@@ -104,7 +104,7 @@ class Setup:
     teachers: list[Teacher]
     run: run_folder.LockedRun  # the run to begin or to resume
     start: Start
-    changes: list[str]  # a line for each flag that a resumed run changes
+    changed: dict[str, str]  # `changed_flags` of a resumed run
 
     @property
     def labels(self) -> LabelInfo:
@@ -158,7 +158,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
     Loads the data, and builds the network and the optimizer. Raises an error before any long work if something does not
     fit. Writes nothing to the run folder yet.
     """
-    changes = check_arguments(args)
+    changed = check_arguments(args)
     data, scoring, division = load_training_data(args.data)
     labels = scoring.labels
     trackers = tracker_names(args.run)
@@ -200,7 +200,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
             teachers=teachers,
             run=run,
             start=start,
-            changes=changes,
+            changed=changed,
         )
         let_gloo_finish(accelerator)
 
@@ -250,7 +250,7 @@ def start_job(setup: Setup, pace: Pace) -> Job:
     if run.checkpoint is None:
         folder, state = run_folder.begin_run(args, run, run_name(args), setup.start, now)
     else:
-        folder, state = resume_run(run, setup.learner, setup.changes, now)
+        folder, state = resume_run(run, setup.learner, setup.changed, now)
     say(accelerator, f"{description(setup)}, in {folder}")
     if args.run.preview and accelerator.is_main_process:
         write_preview(folder / "preview.png", setup.feed, args.run.preview, setup.labels)

@@ -357,16 +357,17 @@ def save_arguments(arguments: Any, path: Path) -> None:
         write_atomically(path, yaml.safe_dump(recipe_of(arguments), sort_keys=False))
 
 
-def changed_flags(arguments: Any, path: Path) -> list[str]:
+def changed_flags(arguments: Any, path: Path) -> dict[str, str]:
     """Compare the flags of a resumed run with those in its args.yaml, `path`.
 
-    Returns one line for the user per changed flag. Raises RunError if a flag changed that a resumed run must keep.
+    Returns {what changed, for the user: its effect on the numbers, or ""}. Raises RunError if a flag changed that a
+    resumed run must keep.
     """
     kind = type(arguments)
     flags = flags_of(kind)
     now = flat(arguments)
     may_change = [name for name, field in flags.items() if field.metadata.get("may_change")]
-    changes = []
+    changed = {}
     for name, before in flat(_parse(kind, recipe_tokens(kind, path))).items():
         if now[name] == before or flags[name].metadata.get("of_launch"):
             continue
@@ -380,8 +381,6 @@ def changed_flags(arguments: Any, path: Path) -> list[str]:
             raise RunError(
                 f"--{name} has no effect, because this run has --{other} {now[other]}: give --{other} instead"
             )
-        effect = flags[name].metadata.get("effect")
-        changes.append(
-            f"--{name} {as_given(now[name])} instead of {as_given(before)}" + (f": {effect}" if effect else "")
-        )
-    return changes
+        change = f"--{name} {as_given(now[name])} instead of {as_given(before)}"
+        changed[change] = flags[name].metadata.get("effect", "")
+    return changed

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 def resume_run(
     old: LockedRun,
     learner: "Learner",
-    changes: list[str],
+    changed: dict[str, str],
     now: Conditions,
 ) -> tuple[Path, RunState]:
     """Load the checkpoint of `old` and prepare its run to continue. Returns its folder and its state.
 
     learner  gets the checkpoint's weights and moments
-    changes  lines from `changed_flags`, printed together with changed conditions
+    changed  result of `changed_flags`
     now      conditions of the launch
 
     Raises RunError if the data or the log changed, the checkpoint is damaged, or nothing is left to do.
@@ -42,7 +42,7 @@ def resume_run(
     before = state.conditions
     refuse_other_sources(run, before, now)
     wrong = on_first_process(accelerator, damage_of_best, run, state)
-    lines = [f"resumed {checkpoint}: step {state.step} is done", *old.notes, *changes]
+    lines = [f"resumed {checkpoint}: step {state.step} is done", *old.notes]
     if wrong:
         lines.append(f"note: {run}/best {wrong}: the next validation replaces it")
         state.lose_best()
@@ -55,11 +55,11 @@ def resume_run(
         with writing(run):
             remove(*run.glob(".push-*"), *run.glob(".*.old"))  # left by killed uploads and deletions
             (run / "images").mkdir(exist_ok=True)  # someone may have deleted the pictures
-    changed = changed_conditions(before, now)
+    changed = changed | changed_conditions(before, now)
     lines += [f"{fact}: {effect}" if effect else fact for fact, effect in changed.items()]
     say(accelerator, "\n".join(lines))
-    changes = [*state.changes, *(f"{fact} from step {state.step} on" for fact in changed)]
-    return run, replace(state, conditions=now, changes=changes)
+    noted = [f"{fact} from step {state.step} on" for fact, effect in changed.items() if effect]
+    return run, replace(state, conditions=now, changes=state.changes + noted)
 
 
 def record_resumption(arguments: Any, run: Path, state: RunState) -> None:
@@ -101,7 +101,7 @@ def refuse_finished(checkpoint: Path, state: RunState, now: Conditions, damaged:
 
 
 def changed_conditions(before: Conditions, now: Conditions) -> dict[str, str]:
-    """Return the conditions of a run that may change when it resumes, and have changed: {fact: its effect, or ""}."""
+    """Return {what changed: its effect on the numbers} of the conditions that may change when a run resumes."""
     changed = {}
     if now.steps != before.steps:
         changed[f"{now.steps} steps in total instead of {before.steps}"] = (
@@ -109,7 +109,7 @@ def changed_conditions(before: Conditions, now: Conditions) -> dict[str, str]:
             "learning rate follows that length from the start"
         )
     if now.precision != before.precision:
-        changed[f"precision {now.precision} instead of {before.precision}"] = ""
+        changed[f"precision {now.precision} instead of {before.precision}"] = "numbers are rounded in another way"
     if now.processes != before.processes:
         changed[f"{now.processes} process(es) instead of {before.processes}"] = OTHER_GROUPS
     return changed
