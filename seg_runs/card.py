@@ -355,7 +355,8 @@ def changes_note(changes: list[str]) -> list[str]:
     """Return the lines on what changed when a run resumed, `RunState.changes`."""
     if not changes:
         return []
-    return [f"The command above does not repeat this run, which was resumed with {', then with '.join(changes)}.", ""]
+    lead = "The command above alone does not repeat this run, which was resumed with changes:"
+    return [lead, "", *(f"- {change}" for change in changes), ""]
 
 
 def limits_section(scores: dict | None, note: dict[str, Any]) -> str:

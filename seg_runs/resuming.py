@@ -58,7 +58,7 @@ def resume_run(
     changed = changed | changed_conditions(before, now)
     lines += [f"{fact}: {effect}" if effect else fact for fact, effect in changed.items()]
     say(accelerator, "\n".join(lines))
-    noted = [f"{fact} from step {state.step} on" for fact, effect in changed.items() if effect]
+    noted = [f"from step {state.step} on: {fact}" for fact, effect in changed.items() if effect]
     return run, replace(state, conditions=now, changes=state.changes + noted)
 
 

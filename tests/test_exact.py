@@ -254,9 +254,9 @@ def test_changed_flags_are_said(uninterrupted, in_process, tmp_path, capsys):
     assert "15 steps in total instead of 12: the learning rate follows the new length" in said
     assert "The run's args.yaml alone will not repeat it" in said
     changes = read_state(run / "checkpoints" / "step_000015").changes
-    assert changes == ["15 steps in total instead of 12 from step 12 on"]
+    assert changes == ["from step 12 on: 15 steps in total instead of 12"]
     record = {**json.loads((run / "best" / "training.json").read_text()), "changes": changes}
-    assert "resumed with 15 steps in total instead of 12 from step 12 on." in training_section(record, {}, {}, {})
+    assert "- from step 12 on: 15 steps in total instead of 12\n" in training_section(record, {}, {}, {})
     assert "--keep_checkpoints 3 instead of 2" in said
     for flag, value in (("--epochs", 3), ("--ema_decay", 0.5), ("--max_grad_norm", 3)):
         with pytest.raises(SystemExit):

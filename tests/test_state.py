@@ -22,7 +22,7 @@ STATE = RunState(
     best_mean_iou=0.5,
     best_epoch=1,
     unlogged={"loss": 0.25},
-    changes=["precision bf16 instead of no from step 3 on"],
+    changes=["from step 3 on: precision bf16 instead of no"],
 )
 # state.json as a checkpoint of before had it
 OLD = {
