@@ -26,14 +26,14 @@ from .arguments import TrainArguments
 from .teachers import Teacher
 
 
-def check_arguments(args: TrainArguments) -> dict[str, str]:
-    """Make the checks that read no data. Returns what `changed_flags` says of the flags of a resumed run."""
+def check_arguments(args: TrainArguments) -> list[str]:
+    """Make the checks that read no data. Returns a line for each flag that a resumed run changes."""
     model_entry(args.network.model)
     sources = [*(args.distillation.teacher or ()), *filter(None, [args.network.start])]
     run_folder.refuse_occupied(args.run, sources)
     refuse_missing_trackers(args.run)
     if not args.run.resume_from_checkpoint:
-        return {}
+        return []
     return changed_flags(args, checkpoints.run_of(args.run.resume_from_checkpoint) / "args.yaml")
 
 

@@ -104,7 +104,7 @@ class Setup:
     teachers: list[Teacher]
     run: run_folder.LockedRun  # the run to begin or to resume
     start: Start
-    changed: dict[str, str]  # `changed_flags` of a resumed run
+    changes: list[str]  # a line for each flag that a resumed run changes
 
     @property
     def labels(self) -> LabelInfo:
@@ -158,7 +158,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
     Loads the data, and builds the network and the optimizer. Raises an error before any long work if something does not
     fit. Writes nothing to the run folder yet.
     """
-    changed = check_arguments(args)
+    changes = check_arguments(args)
     data, scoring, division = load_training_data(args.data)
     labels = scoring.labels
     trackers = tracker_names(args.run)
@@ -200,7 +200,7 @@ def open_setup(args: TrainArguments) -> Iterator[Setup]:
             teachers=teachers,
             run=run,
             start=start,
-            changed=changed,
+            changes=changes,
         )
         let_gloo_finish(accelerator)
 
@@ -246,11 +246,19 @@ def start_job(setup: Setup, pace: Pace) -> Job:
     fingerprint = on_first_process(accelerator, data_fingerprint, setup.data, setup.scoring, setup.feed.counts)
     precision, processes = accelerator.mixed_precision, accelerator.num_processes
     teachers = [teacher.fingerprint for teacher in setup.teachers]
-    now = Conditions(setup.schedule.steps, setup.plan.steps, precision, processes, fingerprint, teachers)
+    now = Conditions(
+        steps=setup.schedule.steps,
+        steps_per_epoch=setup.plan.steps,
+        precision=precision,
+        processes=processes,
+        data=fingerprint,
+        teachers=teachers,
+        accumulation=setup.plan.accumulation,
+    )
     if run.checkpoint is None:
         folder, state = run_folder.begin_run(args, run, run_name(args), setup.start, now)
     else:
-        folder, state = resume_run(run, setup.learner, setup.changed, now)
+        folder, state = resume_run(run, setup.learner, setup.changes, now)
     say(accelerator, f"{description(setup)}, in {folder}")
     if args.run.preview and accelerator.is_main_process:
         write_preview(folder / "preview.png", setup.feed, args.run.preview, setup.labels)

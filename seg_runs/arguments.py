@@ -19,10 +19,6 @@ SELECT = ("best", "last")
 BATCH_SIZE = 8  # without --batch_size
 PICTURES = ("color", "overlay", "train_ids", "confidence", "entropy")  # of a prediction, besides the ids
 HUB_STRATEGIES = ("end", "every_save")
-OTHER_GROUPS = (
-    "each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see other "
-    "groups of images"
-)
 ADDED_RATES = {"added": "2026-11-26 10:10"}
 VIDEO_ONLY = {name: "a video shows overlays, and nothing else is written" for name in ("save", "output_dir", "zip")}
 PUSHED = {"needs": {"push_to_hub": (True,)}, "of_launch": True}  # a repeated run must not push to the same place
@@ -43,7 +39,7 @@ class OptimizationOptions:
     gradient_accumulation_steps: int = HfArg(
         default=1,
         help="micro-batches per optimizer step, to save memory",
-        metadata={"least": 1, "may_change": True, "effect": OTHER_GROUPS},
+        metadata={"least": 1, "may_change": True},
     )
     epochs: int = HfArg(
         default=200,

@@ -18,7 +18,6 @@ names each of a fixed number of values. This module and flag_checks.py read the 
                   user gives the other, the user's counts
     negated       help of `--no_FLAG`
     may_change    True if a resumed run may change the flag
-    effect        what else changes then, in the line that reports the change
     overridden_by another flag, with which this one has no effect, so that a resumed run with it may not change this one
     no_score      True if the flag changes no score, so that runs that differ in it can be compared
     of_launch     True if the flag belongs to one launch, not to the run: args.yaml does not keep it
@@ -357,17 +356,16 @@ def save_arguments(arguments: Any, path: Path) -> None:
         write_atomically(path, yaml.safe_dump(recipe_of(arguments), sort_keys=False))
 
 
-def changed_flags(arguments: Any, path: Path) -> dict[str, str]:
+def changed_flags(arguments: Any, path: Path) -> list[str]:
     """Compare the flags of a resumed run with those in its args.yaml, `path`.
 
-    Returns {what changed, for the user: its effect on the numbers, or ""}. Raises RunError if a flag changed that a
-    resumed run must keep.
+    Returns one line for the user per changed flag. Raises RunError if a flag changed that a resumed run must keep.
     """
     kind = type(arguments)
     flags = flags_of(kind)
     now = flat(arguments)
     may_change = [name for name, field in flags.items() if field.metadata.get("may_change")]
-    changed = {}
+    changes = []
     for name, before in flat(_parse(kind, recipe_tokens(kind, path))).items():
         if now[name] == before or flags[name].metadata.get("of_launch"):
             continue
@@ -381,6 +379,5 @@ def changed_flags(arguments: Any, path: Path) -> dict[str, str]:
             raise RunError(
                 f"--{name} has no effect, because this run has --{other} {now[other]}: give --{other} instead"
             )
-        change = f"--{name} {as_given(now[name])} instead of {as_given(before)}"
-        changed[change] = flags[name].metadata.get("effect", "")
-    return changed
+        changes.append(f"--{name} {as_given(now[name])} instead of {as_given(before)}")
+    return changes

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import OTHER_GROUPS
 from .best_model import damage_of_best
 from .checkpoints import load_checkpoint, remove_later
 from .epoch_rows import COLUMNS, cut_rows, read_rows
@@ -18,17 +17,22 @@ from .state import Conditions, RunState, read_state
 if TYPE_CHECKING:
     from .optimization import Learner
 
+OTHER_GROUPS = (
+    "each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see other "
+    "groups of images"
+)
+
 
 def resume_run(
     old: LockedRun,
     learner: "Learner",
-    changed: dict[str, str],
+    changes: list[str],
     now: Conditions,
 ) -> tuple[Path, RunState]:
     """Load the checkpoint of `old` and prepare its run to continue. Returns its folder and its state.
 
     learner  gets the checkpoint's weights and moments
-    changed  result of `changed_flags`
+    changes  lines from `changed_flags`, printed together with changed conditions
     now      conditions of the launch
 
     Raises RunError if the data or the log changed, the checkpoint is damaged, or nothing is left to do.
@@ -42,7 +46,7 @@ def resume_run(
     before = state.conditions
     refuse_other_sources(run, before, now)
     wrong = on_first_process(accelerator, damage_of_best, run, state)
-    lines = [f"resumed {checkpoint}: step {state.step} is done", *old.notes]
+    lines = [f"resumed {checkpoint}: step {state.step} is done", *old.notes, *changes]
     if wrong:
         lines.append(f"note: {run}/best {wrong}: the next validation replaces it")
         state.lose_best()
@@ -55,10 +59,9 @@ def resume_run(
         with writing(run):
             remove(*run.glob(".push-*"), *run.glob(".*.old"))  # left by killed uploads and deletions
             (run / "images").mkdir(exist_ok=True)  # someone may have deleted the pictures
-    changed = changed | changed_conditions(before, now)
-    lines += [f"{fact}: {effect}" if effect else fact for fact, effect in changed.items()]
-    say(accelerator, "\n".join(lines))
-    noted = [f"from step {state.step} on: {fact}" for fact, effect in changed.items() if effect]
+    changed = changed_conditions(before, now)
+    say(accelerator, "\n".join([*lines, *(f"{what}: {effect}" for what, effect in changed.items())]))
+    noted = [f"from step {state.step} on: {what}" for what in changed]
     return run, replace(state, conditions=now, changes=state.changes + noted)
 
 
@@ -112,6 +115,8 @@ def changed_conditions(before: Conditions, now: Conditions) -> dict[str, str]:
         changed[f"precision {now.precision} instead of {before.precision}"] = "numbers are rounded in another way"
     if now.processes != before.processes:
         changed[f"{now.processes} process(es) instead of {before.processes}"] = OTHER_GROUPS
+    if before.accumulation not in (now.accumulation, None):
+        changed[f"{now.accumulation} micro-batch(es) per step instead of {before.accumulation}"] = OTHER_GROUPS
     return changed
 
 

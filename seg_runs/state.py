@@ -49,6 +49,7 @@ class Conditions:
     processes        number of processes of the launch
     data             fingerprint from `data_scripts.fingerprint`, or None in older runs that did not store it
     teachers         fingerprints of the models that the network learns from
+    accumulation     micro-batches per optimizer step of a process, or None in older runs that did not store it
     """
 
     steps: int
@@ -57,6 +58,7 @@ class Conditions:
     processes: int
     data: dict | None = None
     teachers: list[str] = field(default_factory=list)
+    accumulation: int | None = None
 
 
 @dataclass
@@ -172,7 +174,15 @@ def is_list_of_text(value: Any) -> bool:
 
 PRECISIONS = ("no", "fp16", "bf16", "fp8")  # accelerate's
 # Values of entries that the state of older runs lacks.
-MISSING = {"pretrained": "none", "started_from": [], "data": None, "teachers": [], "unlogged": {}, "changes": []}
+MISSING = {
+    "pretrained": "none",
+    "started_from": [],
+    "data": None,
+    "teachers": [],
+    "accumulation": None,
+    "unlogged": {},
+    "changes": [],
+}
 SOUND = {  # entry of state.json -> whether a value is valid
     "epoch": is_count,
     "step": is_count,
@@ -192,4 +202,5 @@ SOUND = {  # entry of state.json -> whether a value is valid
     "processes": is_count,
     "data": lambda value: value is None or isinstance(value, dict),
     "teachers": is_list_of_text,
+    "accumulation": lambda value: value is None or is_count(value),
 }

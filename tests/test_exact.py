@@ -248,16 +248,24 @@ def test_an_older_checkpoint_can_be_resumed(uninterrupted, city, in_process, tmp
 def test_changed_flags_are_said(uninterrupted, in_process, tmp_path, capsys):
     run = tmp_path / "r"
     shutil.copytree(uninterrupted, run)
-    in_process("train_seg", "--resume_from_checkpoint", run, "--epochs", 5, "--keep_checkpoints", 3)
+    flags = ["--epochs", 5, "--keep_checkpoints", 3, "--gradient_accumulation_steps", 2]
+    in_process("train_seg", "--resume_from_checkpoint", run, *flags)
     said = capsys.readouterr().out
     assert "--epochs 5 instead of 4" in said
     assert "15 steps in total instead of 12: the learning rate follows the new length" in said
     assert "The run's args.yaml alone will not repeat it" in said
     changes = read_state(run / "checkpoints" / "step_000015").changes
-    assert changes == ["from step 12 on: 15 steps in total instead of 12"]
+    assert changes == [
+        "from step 12 on: 15 steps in total instead of 12",
+        "from step 12 on: 2 micro-batch(es) per step instead of 1",
+    ]
     record = {**json.loads((run / "best" / "training.json").read_text()), "changes": changes}
     assert "- from step 12 on: 15 steps in total instead of 12\n" in training_section(record, {}, {}, {})
     assert "--keep_checkpoints 3 instead of 2" in said
+    assert "2 micro-batch(es) per step instead of 1: each step sees the same images" in said
+    shutil.rmtree(run / "checkpoints" / "step_000015")  # as if killed before: args.yaml has the new flags already
+    in_process("train_seg", "--resume_from_checkpoint", run)
+    assert read_state(run / "checkpoints" / "step_000015").changes == changes
     for flag, value in (("--epochs", 3), ("--ema_decay", 0.5), ("--max_grad_norm", 3)):
         with pytest.raises(SystemExit):
             in_process("train_seg", "--resume_from_checkpoint", run, flag, value)

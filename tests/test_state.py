@@ -11,7 +11,15 @@ from seg_runs.errors import RunError
 from seg_runs.state import Conditions, RunState, Totals, read_state
 
 STATE = RunState(
-    Conditions(steps=9, steps_per_epoch=3, precision="bf16", processes=2, data={"names": "abc"}, teachers=["0a"]),
+    Conditions(
+        steps=9,
+        steps_per_epoch=3,
+        precision="bf16",
+        processes=2,
+        data={"names": "abc"},
+        teachers=["0a"],
+        accumulation=2,
+    ),
     pretrained="resnet50.a1_in1k",
     started_from=[{"name": "x", "dataset": "camvid", "trained_on": "train+val", "fold": None, "pretrained": "none"}],
     epoch=1,
@@ -34,7 +42,7 @@ OLD = {
 def test_it_comes_back_as_it_was():
     entries = json.loads(json.dumps(STATE.to_json(), allow_nan=False))
     assert RunState.from_json(entries, Path("state.json")) == STATE
-    new = {"pretrained", "started_from", "data", "teachers", "unlogged", "tracking_id", "changes"}
+    new = {"pretrained", "started_from", "data", "teachers", "unlogged", "tracking_id", "changes", "accumulation"}
     assert OLD.keys() | new == entries.keys()  # one level: as older versions read it
 
 
@@ -60,6 +68,7 @@ WRONG += [
     ("data", [1]),
     ("teachers", "abc"),
     ("changes", [1]),
+    ("accumulation", "x"),
     ("teachers", [3]),
     ("unlogged", {"loss": "x"}),
     ("tracking_id", "../x"),
