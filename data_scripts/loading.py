@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -94,14 +95,24 @@ class TrainBatches:
 def start_worker(_: int) -> None:
     """Initialise a data loading worker.
 
-    It uses one thread, so that the workers do not compete for cores. It ignores Ctrl-C and leaves the process group, so
-    that the run can finish its step before it stops.
+    It uses one thread, so that the workers do not compete for cores. It ignores Ctrl-C and SIGTERM, and leaves the
+    process group, so that the run can finish its step before it stops. `pkill`, systemd and SLURM signal each process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=end_with_loader, args=(os.getppid(),), daemon=True).start()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def end_with_loader(loader: int) -> None:
+    """End this process at a SIGTERM from `loader`, the process that it loads for, and drop those of others."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != loader:
+        pass
+    os._exit(0)
 
 
 def train_loader(split: Dataset, batches: TrainBatches, num_workers: int, pin_memory: bool) -> DataLoader:

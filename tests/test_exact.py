@@ -7,6 +7,7 @@ import signal
 import subprocess
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from conftest import assert_same_run, launch, rows_of, scalars_of, start
@@ -311,8 +312,11 @@ def test_a_resumed_run_with_nothing_left_to_do_is_refused(city, in_process, tmp_
     assert "leaves nothing to do in a run of 3 steps" in capsys.readouterr().err
 
 
-def stopped_by(number: int, processes: int, flags, run, whole_group: bool):
-    """Start a run, signal it (as a terminal does, the whole group, or its launcher alone) after a checkpoint."""
+def stopped_by(number: int, processes: int, flags, run, to: str):
+    """Start a run, and signal it after a checkpoint.
+
+    to  "launcher"; "group", as a terminal does; or "each" process, data workers included, as systemd does
+    """
     process = start("train_seg.py", *flags, processes=processes)
     while not (run / "checkpoints").is_dir() or not list((run / "checkpoints").glob("step_*")):
         assert process.poll() is None, process.communicate()
@@ -320,25 +324,29 @@ def stopped_by(number: int, processes: int, flags, run, whole_group: bool):
             process.wait(0.05)
         except subprocess.TimeoutExpired:
             pass
-    (os.killpg if whole_group else os.kill)(process.pid, number)
+    if to == "each":
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.send_signal(number)
+    (os.killpg if to == "group" else os.kill)(process.pid, number)
     return process.communicate(timeout=120)  # waits for the last holder of the pipes, not only for the launcher
 
 
 @pytest.mark.parametrize(
-    "number, processes, whole_group",
+    "number, processes, to",
     [
-        pytest.param(signal.SIGTERM, 1, False, id="SIGTERM to the launcher", marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 1, True, id="Ctrl-C"),
-        pytest.param(signal.SIGTERM, 2, False, id="SIGTERM to the launcher of two", marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 2, True, id="Ctrl-C with two", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 1, "launcher", id="SIGTERM to the launcher", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 1, "each", id="SIGTERM to each process"),
+        pytest.param(signal.SIGINT, 1, "group", id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, 2, "launcher", id="SIGTERM to the launcher of two", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 2, "group", id="Ctrl-C with two", marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on(
-    number, processes, whole_group, uninterrupted, uninterrupted_on_two, city, tmp_path
+    number, processes, to, uninterrupted, uninterrupted_on_two, city, tmp_path
 ):
     run = tmp_path / "r"
     flags = [*FAST, *FULL, *flags_of(city, run), "--num_workers", 2, *(PARTS if processes == 2 else [])]
-    stdout, stderr = stopped_by(number, processes, flags, run, whole_group)
+    stdout, stderr = stopped_by(number, processes, flags, run, to)
     assert f"{signal.Signals(number).name}: finishing the step" in stderr
     assert stdout.count(f"resume with: accelerate launch train_seg.py --resume_from_checkpoint {run}") == 1, stderr
     assert "DataLoader" not in stderr and "done: best" not in stdout
