@@ -27,6 +27,8 @@ def data_fingerprint(data: DatasetDict, scoring: Scoring, counts: np.ndarray) ->
         "pixels by class": digest([counts.astype("<i8").tobytes()]),
         "classes": digest(repr(part).encode() for part in classes),
     }
+    if scoring.classes is not None:
+        found["class map"] = digest([scoring.classes.predictions.tobytes()])
     for name in ("train", "validation"):
         split = data[name]
         found[f"{name} images"] = len(split)

@@ -216,6 +216,18 @@ def test_training_validates_on_the_other_data_set_and_prediction_agrees(in_proce
     assert f"mIoU {float(row['mean_iou']):.4f}" in capsys.readouterr().out
 
 
+def test_a_resumed_run_notices_another_class_map(in_process, virtual, other, tmp_path, capsys):
+    """The labels' groups stay the same; only a prediction of `van` no longer counts as a car."""
+    rules = tmp_path / "map.yaml"
+    rules.write_text("misc: null\n")
+    flags = ["--eval_dataset", "kitti", other, "--class_map", rules, "--max_train_steps", 1]
+    in_process("train_seg", *FAST, "--dataset_path", virtual, *flags, "--output_dir", tmp_path / "run")
+    rules.write_text("misc: null\nvan: null\n")
+    with pytest.raises(SystemExit):
+        in_process("train_seg", "--resume_from_checkpoint", tmp_path / "run", "--max_train_steps", 2)
+    assert "started with other data, which differ in class map" in capsys.readouterr().err
+
+
 def test_all_images_of_a_data_set_can_be_trained_on(in_process, toycity, other, tmp_path, capsys):
     run = tmp_path / "run"
     flags = ["--dataset", "toycity", "--dataset_path", toycity, "--train_on", "train+val", "--batch_size", 3]
