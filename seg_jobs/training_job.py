@@ -267,7 +267,7 @@ def start_job(setup: Setup, pace: Pace) -> Job:
         if run.checkpoint is None:
             run_folder.discard_overwritten(folder)
         else:
-            record_resumption(args, folder, state)
+            record_resumption(args, run.checkpoint, state)
     return Job(**vars(setup), folder=folder, state=state, log=log, pace=pace, operations=operations_of(setup))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from .card import CardFacts, make_card, training_record
+from .card import CardFacts, make_card, public_arguments, run_arguments, training_record
 from .checkpoints import last_checkpoint
 from .epoch_rows import read_rows
 from .errors import RunError
@@ -62,6 +62,7 @@ def save_best(
             model.save_pretrained(new)
             processor.save_pretrained(new)
             record = training_record(model, state, seconds_until_now(run, state), scores, measured or {})
+            record["arguments"] = public_arguments(run_arguments(run))  # a resumed run may change args.yaml
             write_json(new / "training.json", record)
             make_card(new, run, facts).save(new / "README.md")
             write_checksums(new, [path.name for path in new.glob("*.safetensors")])

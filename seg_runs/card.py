@@ -3,9 +3,9 @@
 Everything comes from files, so the card can be written again when the model gets a name on a hub:
 
     best/config.json                the network and the data that it was trained on
-    best/training.json              the training up to these weights, and their scores (`training_record`)
+    best/training.json              the training up to these weights, its flags, and their scores (`training_record`)
     best/preprocessor_config.json   the image processor
-    args.yaml                       the flags of the run
+    args.yaml                       the flags, if training.json lacks them (older runs)
 """
 
 import os
@@ -57,7 +57,7 @@ class CardFacts:
 def training_record(
     model: "PreTrainedModel", state: RunState, seconds: float, scores: dict | None, measured: dict
 ) -> dict:
-    """Return the content of training.json.
+    """Return the content of training.json, without the flags.
 
     seconds   training time so far
     scores    the metric's result, or None without validation
@@ -130,11 +130,19 @@ def _public(value: Any) -> Any:
 
 
 def read_card_files(folder: Path, run: Path) -> tuple[dict, dict, dict, dict]:
-    """Return configuration, training record, image processor and arguments of a saved model; {} for a missing file."""
+    """Return configuration, training record, image processor and arguments of a saved model; {} for a missing file.
+
+    The arguments are those of the launch that saved the model. A later one may have changed the run's args.yaml.
+    """
     paths = [folder / name for name in ("config.json", "training.json", "preprocessor_config.json")]
-    found = [read_json(path) if path.exists() else {} for path in paths]
+    config, record, processor = [read_json(path) if path.exists() else {} for path in paths]
+    return config, record, processor, record.get("arguments") or run_arguments(run)
+
+
+def run_arguments(run: Path) -> dict:
+    """Return the flags in the args.yaml of a run; {} if there is none."""
     path = run / "args.yaml"
-    return *found, read_recipe(path) if path.exists() else {}
+    return read_recipe(path) if path.exists() else {}
 
 
 def make_card(

@@ -50,8 +50,14 @@ def read_rows(path: Path) -> list[dict]:
 
 
 def cut_rows(path: Path, epochs: int) -> None:
-    """Keep the rows of the first `epochs` epochs, so that a resumed run logs no epoch twice."""
+    """Keep the rows of the first `epochs` epochs, so that a resumed run logs no epoch twice.
+
+    A row is written before state.json counts its epoch. So no counted epoch lacks its row, unless someone deleted it.
+    """
     if epochs == 0 or not path.exists():  # there is no row to keep
         path.unlink(missing_ok=True)
-    else:  # a row is written before state.json counts its epoch, so no counted epoch lacks its row
-        write_atomically(path, b"".join(path.read_bytes().splitlines(keepends=True)[: 1 + epochs]))
+        return
+    header, *rows = path.read_bytes().splitlines(keepends=True)
+    column = next(csv.reader([header.decode()])).index("epoch")
+    kept = [row for row in rows if row.strip() and float(row.split(b",")[column]) <= epochs]
+    write_atomically(path, b"".join([header, *kept]))

@@ -55,7 +55,6 @@ def resume_run(
     load_checkpoint(accelerator, checkpoint, learner)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        remove_later(checkpoint)
         with writing(run):
             remove(*run.glob(".push-*"), *run.glob(".*.old"))  # left by killed uploads and deletions
             (run / "images").mkdir(exist_ok=True)  # someone may have deleted the pictures
@@ -65,11 +64,13 @@ def resume_run(
     return run, replace(state, conditions=now, changes=state.changes + noted)
 
 
-def record_resumption(arguments: Any, run: Path, state: RunState) -> None:
-    """Write the flags of a resumed run, and that it is not complete. Take back the log of what it does again.
+def record_resumption(arguments: Any, checkpoint: Path, state: RunState) -> None:
+    """Write the flags of a run that resumes from `checkpoint`, and that it is not complete. Take back what came after.
 
     Call it when nothing can refuse the run any more.
     """
+    run = checkpoint.parent.parent
+    remove_later(checkpoint)
     save_arguments(arguments, run / "args.yaml")
     with writing(run):
         cut_rows(run / "log_epoch.csv", state.epoch)

@@ -450,6 +450,18 @@ def test_a_card_says_what_a_stranger_needs(tmp_path):
     assert f"{sum(w.numel() for k, w in weights.items() if 'num_batches' not in k) / 1e6:.1f} million" in card.text
 
 
+def test_a_card_keeps_the_command_of_its_weights(tmp_path):
+    """The run resumed with more epochs since, none of which was better."""
+    run = make_run(tmp_path / "run", streetnet(), epochs=4)
+    path = run / "args.yaml"
+    path.write_text(path.read_text().replace("epochs: 4", "epochs: 40"))
+    assert make_card(run / "best", run, card_facts()).text.count("--epochs 4\n") == 1
+    record = json.loads((run / "best" / "training.json").read_text())
+    del record["arguments"]  # as older runs have it
+    (run / "best" / "training.json").write_text(json.dumps(record))
+    assert make_card(run / "best", run, card_facts()).text.count("--epochs 40\n") == 1
+
+
 def test_a_card_without_validation_has_no_scores(tmp_path):
     run = make_run(tmp_path / "run", streetnet(), train_on="train+val")
     card = make_card(run / "best", run, card_facts())

@@ -7,6 +7,7 @@ import pytest
 from test_run import FAST, trained  # noqa: F401 - a fixture
 
 from data_scripts.toycity import write_toycity
+from seg_runs.epoch_rows import COLUMNS, append_row, cut_rows, read_rows
 from seg_runs.run_folder import OVERWRITTEN
 from seg_runs.trackers import Trackers
 
@@ -69,11 +70,11 @@ def test_a_run_that_cannot_begin_overwrites_nothing(train, refused, tmp_path, mo
     from seg_runs.errors import RunError
 
     run = tmp_path / "r"
-    train("--output_dir", run)
+    train("--output_dir", run, "--max_train_steps", 2, "--checkpointing_steps", 1)
     before = files_in(run)
 
     def fail(*_):
-        (run / "tensorboard").mkdir()
+        (run / "tensorboard").mkdir(exist_ok=True)
         raise RunError("--report_to x cannot start")
 
     monkeypatch.setattr(Trackers, "start", fail)
@@ -82,7 +83,8 @@ def test_a_run_that_cannot_begin_overwrites_nothing(train, refused, tmp_path, mo
     after = files_in(run)
     after.pop(".predicting.lock", None)
     assert after == before and not (run / OVERWRITTEN).exists()
-    assert "cannot start" in refused("--resume_from_checkpoint", run, "--max_train_steps", 3)
+    for checkpoint in (run, run / "checkpoints" / "step_000001"):
+        assert "cannot start" in refused("--resume_from_checkpoint", checkpoint, "--max_train_steps", 3)
     assert {**files_in(run), ".predicting.lock": 0} == {**before, ".predicting.lock": 0}  # still complete
 
 
@@ -154,6 +156,17 @@ def test_a_changed_log_is_refused_before_the_training(copy, in_process, refused,
     assert said in line and "restore it, or delete it" in line and (copy / "results.json").exists()
     log.unlink()
     in_process("train_seg", *flags)
+
+
+def test_a_log_that_begins_late_has_each_epoch_once(tmp_path):
+    """The log of the first epochs was deleted, and the run resumes twice from epoch 5."""
+    log = tmp_path / "log_epoch.csv"
+    for epoch in (5, 6, 7):
+        append_row(log, {"epoch": epoch, "train_loss": 0.5}, [*COLUMNS, "iou/road, paved"])
+    cut_rows(log, 5)
+    assert [row["epoch"] for row in read_rows(log)] == [5]
+    cut_rows(log, 4)
+    assert read_rows(log) == [] and log.read_text().startswith("epoch,")
 
 
 def test_new_weights_take_the_scores_of_the_old_ones_away(train, in_process, tmp_path):
