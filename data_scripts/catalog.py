@@ -169,6 +169,16 @@ def dataset_of_classes(names: Sequence[str]) -> str | None:
     return next((key for key, classes in known.items() if sorted(classes) == sorted(names)), None)
 
 
+def named_dataset(dataset: str | None, names: Sequence[str]) -> str | None:
+    """Return the data set that a configuration names, or None if the catalogue knows it by other classes than `names`.
+
+    A network that was fine-tuned elsewhere keeps the entry of the network that it started from.
+    """
+    labels = DATASETS[dataset].labels if dataset in DATASETS else None
+    same = labels is None or are_generic(names) or sorted(labels.names) == sorted(names)
+    return dataset if same else None
+
+
 def are_generic(names: Sequence[str]) -> bool:
     """Whether these are transformers' names for unnamed classes: LABEL_0, LABEL_1, ..."""
     return all(re.fullmatch(r"LABEL_\d+", name) for name in names)

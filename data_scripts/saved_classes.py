@@ -42,21 +42,23 @@ def describe_data(options: SourceOptions, data: DatasetDict, labels: LabelInfo) 
 def saved_labels(config: Mapping) -> LabelInfo:
     """Return the label set that a configuration describes. Raises `DataError` if its entries do not fit together.
 
-    A configuration without a `label_set` gets default colours, and its classes are their own ids.
+    A configuration without a `label_set` gets default colours, and its classes are their own ids. So does one whose
+    `label_set` is for another number of classes: that of a network fine-tuned elsewhere, from the one it started from.
     """
     names = [name for _, name in sorted((int(i), name) for i, name in config["id2label"].items())]
     saved = config.get("label_set")
+    plain = LabelInfo("model", tuple(names), tuple(range(len(names))), default_palette(len(names)), (IGNORE_INDEX,))
     if saved is None:
-        return LabelInfo("model", tuple(names), tuple(range(len(names))), default_palette(len(names)), (IGNORE_INDEX,))
+        return plain
     try:
         ids, void = (tuple(map(_byte, saved[key])) for key in ("source_ids", "void_ids"))
         palette = tuple(tuple(map(_byte, color)) for color in saved["palette"])
-        fits = len(ids) == len({*ids}) == len(palette) == len(names) and {len(color) for color in palette} == {3}
+        fits = len(ids) == len({*ids}) == len(palette) and {len(color) for color in palette} == {3}
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits or not void or {*ids} & {*void}:
         raise DataError(f"config.json: label_set does not describe the {len(names)} classes of id2label: {saved!r:.80}")
-    return LabelInfo("model", tuple(names), ids, palette, void)
+    return LabelInfo("model", tuple(names), ids, palette, void) if len(ids) == len(names) else plain
 
 
 def _byte(value: object) -> int:

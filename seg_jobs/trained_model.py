@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, BaseImageProcessor, PreTrainedModel
 from transformers.utils import logging
 
-from data_scripts.catalog import are_generic, dataset_of_classes, source_of
+from data_scripts.catalog import are_generic, dataset_of_classes, named_dataset, source_of
 from data_scripts.labels import LabelInfo
 from data_scripts.pixels import free_memory
 from data_scripts.saved_classes import saved_labels
@@ -160,7 +160,7 @@ def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tupl
     """
     config = model.config
     names = names_by_id(model.config.id2label)
-    trained_on = getattr(config, "dataset", None)
+    trained_on = named_dataset(getattr(config, "dataset", None), names)
     dataset = dataset or trained_on or dataset_of_classes(names)
     if dataset is None:
         return None, saved_labels(config.to_dict())

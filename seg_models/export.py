@@ -17,6 +17,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from data_scripts.catalog import named_dataset
 from data_scripts.labels import DataError, LabelInfo
 from seg_jobs.export_checks import (
     Photos,
@@ -176,7 +177,7 @@ def describe(
         "sides": None if size else [least_side(graph), LARGEST],
         "network_size": graph.size,
         "precision": args.precision,
-        "dataset": getattr(model.config, "dataset", None),
+        "dataset": named_dataset(getattr(model.config, "dataset", None), labels.names),
         "producer": "minicity-seg",
     }
     return {name: json.dumps(value) for name, value in facts.items()}

@@ -10,6 +10,7 @@ from datasets import Dataset
 from PIL import Image
 from transformers import pipeline
 
+from seg_app.facts import facts_of
 from seg_models.models import build_model
 from seg_models.predictor import Predictor
 from seg_models.views import Views
@@ -40,7 +41,7 @@ def test_batches_need_equal_sizes_or_a_size_of_the_model(tmp_path, size):
     assert "`batch_size` above 1" in (ROOT / "docs" / "hub.md").read_text()
 
 
-def test_transformers_trainer_fine_tunes_the_network_that_ships(tmp_path, monkeypatch):
+def test_transformers_trainer_fine_tunes_the_network_that_ships(tmp_path, monkeypatch, in_process, capsys):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "hub.md").read_text().split("## Train with `transformers`")[1]
     code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
@@ -55,3 +56,11 @@ def test_transformers_trainer_fine_tunes_the_network_that_ships(tmp_path, monkey
     assert 0 < found["trainer"].state.log_history[-1]["train_loss"] < 3
     parts = pipeline("image-segmentation", model="fine_tuned", trust_remote_code=True)(photos[0])
     assert {part["label"] for part in parts} <= {"road", "roof", "tree"}
+    photos[0].save("photo.png")
+    in_process("predict_seg", "--model_name_or_path", "fine_tuned", "--input", "photo.png", "--output_dir", "out")
+    assert {*np.unique(Image.open("out/results_photo/photo.png"))} <= {0, 1, 2}
+    facts = facts_of("fine_tuned")
+    assert facts.classes == 3 and facts.data == "" and facts.examples == []  # config.json still names CamVid
+    with pytest.raises(SystemExit):
+        in_process("predict_seg", "--model_name_or_path", "fine_tuned", "--dataset", "camvid", "--dataset_path", ".")
+    assert "fine_tuned predicts 3 classes but --dataset camvid has 11" in capsys.readouterr().err
