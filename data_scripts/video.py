@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 WRITTEN = (".mp4", ".m4v", ".mov", ".mkv", ".avi")  # formats that can hold H.264
+BT709 = 1  # the number of this standard for colours in a video's tags, and of the range 16 to 235
 QUALITY = {"crf": "20", "preset": "veryfast"}  # of libx264
 
 
@@ -79,6 +80,8 @@ def _rewrite(
     written = result.add_stream("libx264", rate=pictures.average_rate or Fraction(25), options=QUALITY)
     written.pix_fmt = "yuv420p"
     written.codec_context.time_base = pictures.time_base
+    for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
+        setattr(written.codec_context, tag, BT709)
     if sound is not None:
         try:
             copied = result.add_stream_from_template(sound)
@@ -105,6 +108,7 @@ def _rewrite(
                         turned = round(frame.rotation / 90) % 2
                         written.codec_context.sample_aspect_ratio = 1 / ratio if turned else ratio
                 drawn = av.VideoFrame.from_ndarray(np.ascontiguousarray(changed[:height, :width]), format="rgb24")
+                drawn = drawn.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
                 drawn.pts, drawn.time_base = frame.pts, frame.time_base
                 result.mux(written.encode(drawn))
                 number += 1
