@@ -20,7 +20,7 @@ This file lays the page out. What it does stands in seg_app/:
 The page is there as soon as gradio is. The models, and torch with them, load meanwhile. A photo waits for them.
 """
 
-from seg_app.checks import cannot_listen, check_app
+from seg_app.checks import bare_address, cannot_listen, check_app, is_public
 from seg_jobs.arguments import AppArguments, answer_early
 
 answer_early(__name__, AppArguments, check_app)
@@ -80,7 +80,8 @@ def main(argv: list[str] | None = None) -> None:
         with ended_by_signals(), server_folder() as folder:
             models = models_by_name(args.model_name_or_path)
             loading = Future()
-            page = build_page(models, Requests(loading.result, folder, args.max_megapixels), args.examples)
+            requests = Requests(loading.result, folder, args.max_megapixels)
+            page = build_page(models, requests, args.examples, is_public(args))
             # All requests go through the queue, which runs one at a time.
             page.queue(default_concurrency_limit=1, max_size=20, api_open=False)
             with swept(folder) as make_room:
@@ -98,9 +99,10 @@ def launch(page: gr.Blocks, args: AppArguments, folder: Path, make_room: Callabl
     functions = {number: function.api_name for number, function in page.fns.items()}
     size = args.max_file_size * 10**6
     gate = Middleware(Gate, folder=folder, functions=functions, max_upload=size, make_room=make_room)
+    address = bare_address(args)
     try:
         page.launch(
-            server_name=args.server_name,
+            server_name=f"[{address}]" if ":" in address else address,  # gradio builds URLs with it
             server_port=args.server_port,
             max_file_size=f"{args.max_file_size}mb",
             footer_links=[],
@@ -128,10 +130,17 @@ def load(models: dict[str, str], args: AppArguments) -> dict[str, "Segmenter"]:
     return {name: Segmenter(model, **options) for name, model in models.items()}
 
 
-def build_page(models: dict[str, str], requests: Requests, folder: str | None) -> gr.Blocks:
-    """Return the page of the models. `folder` holds the examples; None for the models' own."""
+def build_page(models: dict[str, str], requests: Requests, folder: str | None, public: bool = False) -> gr.Blocks:
+    """Return the page of the models. `folder` holds the examples; None for the models' own.
+
+    public  whether people on other machines see it
+    """
     facts = {name: facts_of(model) for name, model in models.items()}
-    examples = [str(path) for path in list_images(Path(folder))] if folder else next(iter(facts.values())).examples
+    first = next(iter(facts.values()))
+    examples = [str(path) for path in list_images(Path(folder))] if folder else first.examples
+    if public and not folder and not first.publishable:
+        print(f"note: others can open this page, so it shows no {first.data} images; --examples FOLDER shows photos")
+        examples = []
     examples = examples[:: max(1, len(examples) // NUM_EXAMPLES)][:NUM_EXAMPLES]
     return lay_out(facts, requests, examples)
 

@@ -1,5 +1,6 @@
 """What app_gradio.py refuses before it loads torch and gradio, which takes several seconds."""
 
+import ipaddress
 import socket
 from pathlib import Path
 
@@ -16,11 +17,27 @@ def check_app(args: AppArguments) -> None:
 
         if not list_images(Path(args.examples)):
             raise RunError(f"--examples {args.examples} holds no photo: name another folder")
-    family = socket.AF_INET6 if ":" in args.server_name else socket.AF_INET
+    address = bare_address(args)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:  # port 0 is any free one: without --server_port, gradio would try a wrong address at a hundred ports
-        socket.create_server((args.server_name, args.server_port or 0), family=family).close()
+        socket.create_server((address, args.server_port or 0), family=family).close()
     except OSError as error:
         raise cannot_listen(args, error) from error
+
+
+def bare_address(args: AppArguments) -> str:
+    """Return --server_name without the brackets that URLs put around an IPv6 address."""
+    return args.server_name.removeprefix("[").removesuffix("]")
+
+
+def is_public(args: AppArguments) -> bool:
+    """Whether people on other machines can open the page."""
+    address = bare_address(args)
+    try:
+        own = ipaddress.ip_address(address).is_loopback
+    except ValueError:  # a name
+        own = address == "localhost"
+    return args.share or not own
 
 
 def cannot_listen(args: AppArguments, error: OSError) -> RunError:

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from huggingface_hub import ModelCard
 
-from data_scripts.catalog import UNNAMED, data_note, dataset_of_classes
+from data_scripts.catalog import UNNAMED, data_note, dataset_of_classes, named_dataset
 from data_scripts.fold_files import Division, divided
 from data_scripts.labels import DataError
 from data_scripts.sources import load_source
@@ -29,6 +29,7 @@ class Facts:
     limits            what its card says of intended use and limits, in Markdown
     has_temperatures  whether `predict_seg.py --calibrate` stored a temperature
     examples          paths of photos
+    publishable       whether the examples may be shown in public
     """
 
     classes: int = 0
@@ -37,6 +38,7 @@ class Facts:
     limits: str = ""
     has_temperatures: bool = False
     examples: list[str] = field(default_factory=list)
+    publishable: bool = True
 
 
 def facts_of(model: str) -> Facts:
@@ -48,15 +50,17 @@ def facts_of(model: str) -> Facts:
     config = read_json(folder / "config.json")
     arguments = read_arguments(results)
     names = config.get("id2label")
-    dataset = arguments.get("dataset") or config.get("dataset")
-    dataset = dataset if isinstance(dataset, str) else None  # loading refuses a damaged configuration
-    if dataset is None and isinstance(names, dict):
-        dataset = dataset_of_classes([str(name) for name in names.values()])
+    names = [str(name) for name in names.values()] if isinstance(names, dict) else []
+    dataset = config.get("dataset")
+    dataset = named_dataset(dataset, names) if isinstance(dataset, str) else None  # loading refuses a damaged entry
+    dataset = arguments.get("dataset") or dataset or dataset_of_classes(names)
+    examples = example_images(dataset, arguments)
     return Facts(
-        classes=len(names) if isinstance(names, dict) else 0,
+        classes=len(names),
         **from_card(folder, dataset),
         has_temperatures=bool(read_temperatures(folder)),
-        examples=example_images(dataset, arguments),
+        examples=examples,
+        publishable=data_note(dataset).publishable or examples in ([], [str(STREET)]),
     )
 
 

@@ -96,7 +96,7 @@ class AppArguments:
     max_file_size: int = HfArg(default=50, help="largest upload in megabytes", metadata={"least": 1})
     server_name: str = HfArg(
         default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 accepts connections from other machines",
+        help="address to listen on; 0.0.0.0 (IPv6: ::) accepts connections from other machines",
         metadata={"metavar": "ADDRESS"},
     )
     server_port: int | None = HfArg(

@@ -7,7 +7,6 @@ with a dry run and without.
 import copy
 import itertools
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from seg_models.cost import forward_memory, training_memory
 from seg_runs import checkpoints
 from seg_runs.errors import LESS_MEMORY, RunError
 from seg_runs.pace import Pace, in_words, seconds_of
-from seg_runs.processes import on_first_process
+from seg_runs.processes import local_processes, on_first_process
 
 from .trained_model import free_memory_of
 from .training_job import Setup
@@ -229,8 +228,3 @@ def refuse_more_than_free(setup: Setup, needed: float) -> None:
             f"a training step needs at least {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free. It "
             f"needs less with {LESS_MEMORY}"
         )
-
-
-def local_processes() -> int:
-    """Return the number of processes on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

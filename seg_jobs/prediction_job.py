@@ -13,7 +13,7 @@ from transformers import BaseImageProcessor, PreTrainedModel
 
 from data_scripts import hub_data
 from data_scripts.arguments import InputOptions
-from data_scripts.catalog import SPLITS
+from data_scripts.catalog import SPLITS, named_dataset
 from data_scripts.evaluation import Scoring, load_evaluation
 from data_scripts.fold_files import Division, divided
 from data_scripts.labels import DataError, LabelInfo
@@ -36,7 +36,7 @@ from seg_runs.arguments import PICTURES, ResultOptions
 from seg_runs.errors import RunError
 from seg_runs.launch import make_accelerator
 from seg_runs.lineage import may_have_seen, sources_note, sources_that_may_have_seen
-from seg_runs.processes import say
+from seg_runs.processes import local_processes, say
 from seg_runs.run_folder import refuse_impossible
 from seg_runs.temperatures import read_temperatures, stored_temperature
 
@@ -200,7 +200,8 @@ def dataset_of(options: InputOptions, trained: Trained) -> str | None:
         return "hub"
     dataset = options.dataset or trained.arguments.get("dataset")
     if options.dataset is None and options.dataset_path is not None and not options.input:
-        known = dataset or getattr(trained.model.config, "dataset", None)
+        config = trained.model.config
+        known = dataset or named_dataset(getattr(config, "dataset", None), names_by_id(config.id2label))
         return recognize(options.dataset_path, None if known == "hub" else known)
     return dataset
 
@@ -343,13 +344,15 @@ def newest_change(folder: Path) -> float:
 
 def lack_of_memory(predictor: PixelPredictor, size: Sequence[int]) -> str:
     """Return why the free memory does not suffice for an image of `size` (H, W), or "" if it does."""
+    sharing = local_processes() if predictor.device.type == "cpu" else 1  # each predicts an image at the same time
     needed = memory_for(predictor, tuple(size))
-    free = free_memory_of(predictor.device, needed)
+    free = free_memory_of(predictor.device, needed * sharing) / sharing
     if needed <= free:
         return ""
     return (
-        f"of {size[0]}x{size[1]} needs about {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free: give "
-        "--window, fewer or smaller --scales, --no_flip, or a smaller --test_size"
+        f"of {size[0]}x{size[1]} needs about {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free"
+        f"{' for each process' if sharing > 1 else ''}: give --window, fewer or smaller --scales, --no_flip, or a "
+        f"smaller --test_size{', or start fewer processes' if sharing > 1 else ''}"
     )
 
 

@@ -72,6 +72,11 @@ def machines() -> int:
     return int(os.environ.get("GROUP_WORLD_SIZE", "1"))
 
 
+def local_processes() -> int:
+    """Return the number of processes on this machine, as torch's launcher says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def say(accelerator: "Accelerator", text: str, flush: bool = False) -> None:
     """Print on the first process of all. (`accelerator.print` would print on each machine.)"""
     if accelerator.is_main_process:

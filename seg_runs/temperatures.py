@@ -16,7 +16,7 @@ def stored_temperature(folder: Path, settings: dict) -> float | None:
     Raises RunError if the file is not valid.
     """
     for entry in read_temperatures(folder):
-        if entry["settings"] == relevant(settings):
+        if relevant(entry["settings"]) == relevant(settings):
             return entry["temperature"]
     return None
 
@@ -27,7 +27,7 @@ def store_temperature(folder: Path, settings: dict, entry: dict) -> Path:
     entry  has "temperature", and what else is worth knowing about it
     """
     entry = {"settings": relevant(settings), **entry}
-    others = [other for other in read_temperatures(folder) if other["settings"] != entry["settings"]]
+    others = [other for other in read_temperatures(folder) if relevant(other["settings"]) != entry["settings"]]
     path = folder / FILE
     with writing(path):
         write_json(path, {"temperatures": [*others, entry]})
@@ -53,9 +53,16 @@ def is_entry(entry: object) -> bool:
 
 
 def relevant(settings: dict) -> dict:
-    """Return the settings that temperatures and scores depend on, as JSON gives them back: lists, no tuples."""
-    return {
+    """Return the settings that temperatures and scores depend on, as JSON gives them back: lists, no tuples.
+
+    Scales are sorted, because the mean over them does not depend on their order.
+    """
+    kept = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in settings.items()
         if key not in IRRELEVANT
     }
+    scales = kept.get("scales")
+    if isinstance(scales, list) and all(map(is_number, scales)):
+        kept["scales"] = sorted(scales)
+    return kept

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from seg_app.checks import check_app
-from seg_app.facts import from_card, models_by_name
+from seg_app.checks import check_app, is_public
+from seg_app.facts import Facts, from_card, models_by_name
 from seg_app.space import export_space
 from seg_jobs.arguments import AppArguments
 from seg_jobs.model_paths import SHIPPED
@@ -179,6 +179,29 @@ def test_a_model_that_is_nowhere_is_one_line(tmp_path):
 def test_an_address_that_is_not_this_machines_is_one_line():
     with pytest.raises(RunError, match="cannot listen at --server_name 256.1.1.1 .*: choose another"):
         check_app(AppArguments(model_name_or_path=[str(SHIPPED)], server_name="256.1.1.1"))
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [("127.0.0.1", False), ("localhost", False), ("::1", False), ("[::1]", False), ("0.0.0.0", True), ("::", True)],
+)
+def test_who_can_open_the_page(address, public):
+    args = AppArguments(model_name_or_path=[str(SHIPPED)], server_name=address)
+    check_app(args)  # this machine has the address
+    assert is_public(args) == public and is_public(replace(args, share=True))
+
+
+def test_a_page_for_others_shows_no_images_that_may_not_be_passed_on(monkeypatch, tmp_path, capsys):
+    import app_gradio
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "street.png")
+    facts = Facts(11, "Cityscapes", examples=[str(tmp_path / "street.png")], publishable=False)
+    monkeypatch.setattr(app_gradio, "facts_of", lambda _: facts)
+    monkeypatch.setattr(app_gradio, "lay_out", lambda facts, requests, examples: examples)
+    assert app_gradio.build_page({"a": "a"}, None, None) == facts.examples
+    assert app_gradio.build_page({"a": "a"}, None, None, public=True) == []
+    assert "it shows no Cityscapes images; --examples FOLDER" in capsys.readouterr().out
+    assert app_gradio.build_page({"a": "a"}, None, str(tmp_path), public=True) == facts.examples
 
 
 def test_examples_without_a_photo_are_one_line(tmp_path):

@@ -610,7 +610,8 @@ def test_the_demo_shows_its_own_classes(trained, tmp_path):
     segmenter = Segmenter(str(run), None, False, make_accelerator())
     assert segmenter.labels.names == ("gravel", "grass", "shed")
     facts = facts_of(str(run))
-    assert facts.classes == 3 and {Path(path).stem for path in facts.examples} == set(held_out(root, None, "clip(.*)_"))
+    assert facts.classes == 3 and not facts.publishable
+    assert {Path(path).stem for path in facts.examples} == set(held_out(root, None, "clip(.*)_"))
     requests = Requests(lambda: {"mine": segmenter}, tmp_path, 30)
     asked = {"path": facts.examples[0]}, "mine"
     *_, shares = requests.segment(*asked, [1.0], False)
@@ -658,6 +659,12 @@ def test_a_configuration_whose_classes_do_not_fit_is_refused(damage, trained):
     config["label_set"] = config["label_set"] | damage if damage and isinstance(damage, dict) else damage
     with pytest.raises(DataError, match="label_set does not describe the 3 classes"):
         saved_labels(config)
+
+
+def test_a_network_fine_tuned_elsewhere_keeps_no_colours(trained):
+    config = json.loads((trained[1] / "best" / "config.json").read_text())
+    found = saved_labels(config | {"id2label": {0: "road", 1: "roof"}})
+    assert found.names == ("road", "roof") and found.source_ids == (0, 1) and len(found.palette) == 2
 
 
 # Real photos

@@ -5,9 +5,11 @@ import json
 import os
 import shutil
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import launch
 from PIL import Image
 
@@ -245,6 +247,11 @@ def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicte
         Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(folder / f"{name}.png")
     monkeypatch.setattr(trained_model, "free_memory", lambda: 3 * 10**6)
     monkeypatch.setattr(prediction_job, "memory_for", lambda predictor, size: 1000 * size[0] ** 2)
+    on_a_cpu = SimpleNamespace(device=torch.device("cpu"))
+    assert not prediction_job.lack_of_memory(on_a_cpu, (50, 50))
+    monkeypatch.setattr(prediction_job, "local_processes", lambda: 2)
+    assert "GB are free for each process: give" in prediction_job.lack_of_memory(on_a_cpu, (50, 50))
+    monkeypatch.setattr(prediction_job, "local_processes", lambda: 1)
     with pytest.raises(SystemExit):
         predict("--input", folder)
     said = capsys.readouterr().err

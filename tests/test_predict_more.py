@@ -22,6 +22,7 @@ from seg_models.models import build_model
 from seg_models.predictor import Predictor
 from seg_runs.errors import RunError
 from seg_runs.predictions import _shares
+from seg_runs.temperatures import read_temperatures, store_temperature, stored_temperature
 
 
 @pytest.fixture(scope="module")
@@ -327,6 +328,17 @@ def test_a_temperature_at_the_end_of_its_range_is_noted(labels, why, tmp_path):
     line = fit_and_store(job, [(probabilities, np.array(labels))])
     assert line.startswith("temperature ") and why in line
     assert ("note: the temperature is at the end of its range (0.05 to 20)" in line) == bool(why)
+
+
+def test_a_temperature_is_found_whatever_the_order_of_the_scales(tmp_path):
+    store_temperature(tmp_path, {"scales": (1.0, 0.5), "flip": True}, {"temperature": 2.0})
+    assert stored_temperature(tmp_path, {"scales": (0.5, 1.0), "flip": True}) == 2.0
+    assert stored_temperature(tmp_path, {"scales": (0.5, 1.0), "flip": False}) is None
+    older = {"settings": {"scales": [1.0, 0.5], "flip": True}, "temperature": 2.0}  # not sorted
+    (tmp_path / "calibration.json").write_text(json.dumps({"temperatures": [older]}))
+    assert stored_temperature(tmp_path, {"scales": (0.5, 1.0), "flip": True}) == 2.0
+    store_temperature(tmp_path, {"scales": (0.5, 1.0), "flip": True}, {"temperature": 3.0})
+    assert [entry["temperature"] for entry in read_temperatures(tmp_path)] == [3.0]
 
 
 def test_confidence_and_entropy_of_known_probabilities():

@@ -90,7 +90,7 @@ def test_the_app_takes_it_where_there_is_no_run_and_shows_no_path(tmp_path, monk
     assert facts.models_by_name(None) == {"camvid_streetnet": str(SHIPPED)}
     assert facts.models_by_name(["a", "b"]) == {"a": "a", "b": "b"}
     assert facts.example_images("camvid", {}) == [str(model_paths.STREET)]  # without the data set
-    assert facts.example_images("toycity", {}) == []
+    assert facts.example_images("toycity", {}) == [] and facts.facts_of(str(SHIPPED)).publishable
     page = app_gradio.build_page(facts.models_by_name(None), Requests(dict, tmp_path, 30), None)
     assert "camvid_streetnet" in str(page.config) and str(ROOT) not in str(page.config)
 
