@@ -20,11 +20,17 @@ from .hub_folders import hub_folder
 
 @dataclass
 class Weights:
-    """Named tensors of a file, with the class names in order of their ids, and the norm, where the file names them."""
+    """Named tensors of a file, and what their source says of them; None for what it does not say.
+
+    labels  class names in order of their ids
+    norm    the norm of the layers
+    pixels  mean and deviation of the RGB values that the network expects: six numbers
+    """
 
     tensors: dict[str, torch.Tensor]
     labels: list[str] | None = None
     norm: str | None = None
+    pixels: tuple[float, ...] | None = None
 
 
 def read_weights(name: str, flag: str) -> Weights:
@@ -49,7 +55,18 @@ def read_weights(name: str, flag: str) -> Weights:
     tensors = {}
     for shard in shards:
         tensors |= read_file(os.path.join(folder, shard), flag).tensors
-    return Weights(tensors, labels, norm)
+    return Weights(tensors, labels, norm, read_pixels(os.path.join(folder, "preprocessor_config.json")))
+
+
+def read_pixels(path: str) -> tuple[float, ...] | None:
+    """Return mean and deviation of a saved model's image processor, or None if they are missing."""
+    try:
+        with open(path) as file:
+            config = json.load(file)
+        mean, deviation = (tuple(map(float, config[key])) for key in ("image_mean", "image_std"))
+        return (*mean, *deviation)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def read_config(path: str, flag: str) -> tuple[list[str] | None, str | None]:
@@ -118,7 +135,9 @@ def read_encoder(name: str) -> Weights:
 
         if not timm.is_model_pretrained(name):
             raise ModelError(f"{flag} {name}: no such file or folder here, and timm has no weights of that name")
-        return Weights(timm.create_model(name, pretrained=True).state_dict())
+        encoder = timm.create_model(name, pretrained=True)
+        expected = encoder.pretrained_cfg
+        return Weights(encoder.state_dict(), pixels=(*expected["mean"], *expected["std"]))
     except ModelError:
         raise
     except Exception as error:  # from either library, or from the download

@@ -6,6 +6,7 @@ files, `weight_names.py` translates the layer names of other code, and `load_rep
 """
 
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -26,11 +27,24 @@ def start_weights(model: PreTrainedModel, init_from: str | None, pretrained_enco
     `ModelError` if the weights cannot be read, or if nothing fits.
     """
     if init_from:
-        return load_into(model, read_weights(init_from, "--init_from"), f"--init_from {init_from}")
-    if pretrained_encoder:
-        title = f"--pretrained_encoder {pretrained_encoder}"
-        return load_into(model, read_encoder(pretrained_encoder), title, encoder_only=True)
-    return ""
+        weights, title = read_weights(init_from, "--init_from"), f"--init_from {init_from}"
+    elif pretrained_encoder:
+        weights, title = read_encoder(pretrained_encoder), f"--pretrained_encoder {pretrained_encoder}"
+    else:
+        return ""
+    return load_into(model, weights, title, encoder_only=not init_from) + note_on_pixels(weights)
+
+
+def note_on_pixels(weights: Weights) -> str:
+    """Return a line if the weights expect images that are normalised in another way than training does it, or ""."""
+    here = (*IMAGENET_DEFAULT_MEAN, *IMAGENET_DEFAULT_STD)
+    if weights.pixels is None or all(abs(a - b) < 1e-3 for a, b in zip(weights.pixels, here, strict=True)):
+        return ""
+    mean, deviation = (", ".join(f"{value:.3g}" for value in half) for half in (weights.pixels[:3], weights.pixels[3:]))
+    return (
+        f"\nnote: these weights expect images normalised with mean ({mean}) and deviation ({deviation}), but training "
+        "does so with ImageNet's: others may fit better"
+    )
 
 
 def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only: bool = False) -> str:

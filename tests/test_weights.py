@@ -11,14 +11,20 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models import resnet18, segmentation
-from transformers import SegformerConfig, SegformerForImageClassification, SwinConfig, SwinForImageClassification
+from transformers import (
+    SegformerConfig,
+    SegformerForImageClassification,
+    SegformerImageProcessor,
+    SwinConfig,
+    SwinForImageClassification,
+)
 
 from seg_models.catalog import MODELS, VARIANTS
 from seg_models.errors import ModelError
 from seg_models.models import build_model
-from seg_models.weight_files import Weights, read_weights
+from seg_models.weight_files import Weights, read_encoder, read_weights
 from seg_models.weight_names import common_name
-from seg_models.weights import is_classifier, load_into, start_weights
+from seg_models.weights import is_classifier, load_into, note_on_pixels, start_weights
 
 CITY = {0: "road", 1: "sky", 2: "car"}
 OTHER = {0: "sky", 1: "tree", 2: "building", 3: "road"}
@@ -406,6 +412,25 @@ def test_timms_encoders_load_whole_from_a_file(tmp_path, name, encoder):
     assert f"{count} of {count} tensors loaded" in report
     own = {common_name(key): value for key, value in model.backbone.net.state_dict().items()}
     assert all(torch.equal(value, theirs[key]) for key, value in own.items() if key in theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "noted"), [("tf_mobilenetv3_small_minimal_100.in1k", True), ("mobilenetv3_small_050.lamb_in1k", False)]
+)
+def test_weights_for_images_normalised_otherwise_are_noted(tmp_path, monkeypatch, name, noted):
+    said = "note: these weights expect images normalised with mean (0.5, 0.5, 0.5) and deviation (0.5, 0.5, 0.5)"
+    encoder = timm.create_model(name, pretrained=False)  # the download cannot run here
+    encoder.pretrained_cfg = timm.get_pretrained_cfg(name).to_dict()
+    with monkeypatch.context() as patch:
+        patch.setattr(timm, "create_model", lambda *_, **__: encoder)
+        weights = read_encoder(name)
+    model = build_model("unet_resnet50", "batch", CITY, encoder=name.partition(".")[0])
+    assert (said in note_on_pixels(weights)) == noted
+    model.save_pretrained(tmp_path)
+    save_file(encoder.state_dict(), tmp_path / "encoder.safetensors")
+    SegformerImageProcessor(image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(tmp_path)
+    assert said in start_weights(model, str(tmp_path), None)
+    assert "note" not in start_weights(model, None, str(tmp_path / "encoder.safetensors"))  # it does not say
 
 
 def test_a_network_on_timms_encoder_starts_from_itself(tmp_path):
