@@ -50,7 +50,7 @@ from seg_runs.best_model import save_best
 from seg_runs.errors import one_line_errors
 from seg_runs.files import write_picture, writing
 from seg_runs.hub import HubUploads, hub_flags
-from seg_runs.launch import spare_libraries
+from seg_runs.launch import note_on_precision, spare_libraries
 from seg_runs.log import iou_column
 from seg_runs.optimization import set_learning_rate
 from seg_runs.outcome import outcome, refuse_endless_skipping, refuse_worthless
@@ -353,6 +353,8 @@ def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
     setup = fit_time(setup, forecast.pace, time.perf_counter() - started)
     steps = setup.schedule.steps
     say(setup.accelerator, f"{description(setup)}\n{forecast.line(steps, setup.calendar(steps).validations)}")
+    if note := note_on_precision(setup.accelerator):
+        say(setup.accelerator, note)
     return setup, forecast.pace
 
 

@@ -62,7 +62,7 @@ def make_accelerator(
         reason = " ".join(str(error).split())
         raise RunError(f"accelerate cannot start with these launch settings: {reason}") from error
     refuse_unsupported(accelerator, processes, gradient_checkpointing)
-    if accelerator.is_main_process and accelerator.mixed_precision == "bf16" and not gpu and not has_bf16():
+    if accelerator.is_main_process and accelerator.mixed_precision == "bf16" and not gpu and has_bf16() is False:
         print("note: bf16 is many times slower on this CPU, which lacks its instructions: use --mixed_precision no")
     return accelerator
 
@@ -91,15 +91,25 @@ def refuse_unsupported(accelerator: "Accelerator", processes: int, gradient_chec
         raise RunError("--gradient_checkpointing cannot be compiled: launch with --dynamo_backend no")
 
 
-def has_bf16() -> bool:
-    """Return whether the CPU has bf16 instructions; True if that is unknown."""
+def note_on_precision(accelerator: "Accelerator") -> str:
+    """Return a line if the launch computes in fp32 on a CPU with bf16 instructions, or ""."""
+    if accelerator.device.type != "cpu" or accelerator.mixed_precision != "no" or not has_bf16():
+        return ""
+    return (
+        "note: this CPU has bf16 instructions. `accelerate launch --mixed_precision bf16` is usually much faster "
+        "(docs/training.md)"
+    )
+
+
+def has_bf16() -> bool | None:
+    """Return whether the CPU has bf16 instructions, or None if that is unknown."""
     import torch
 
     if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
-        return True
+        return None
     names = "_is_avx512_bf16_supported", "_is_amx_tile_supported"  # private to torch: they may disappear
     checks = [getattr(torch.cpu, name, None) for name in names]
-    return None in checks or any(check() for check in checks)
+    return None if None in checks else any(check() for check in checks)
 
 
 def keep_memory() -> None:

@@ -118,10 +118,10 @@ def test_bf16_instructions_are_found(bf16, amx, machine, found, monkeypatch):
         monkeypatch.setattr(torch.cpu, name, lambda value=value: bool(value), raising=False)
     assert launch.has_bf16() == bool(found)
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    assert launch.has_bf16()
+    assert launch.has_bf16() is None
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
-    assert launch.has_bf16()  # another version of torch: unknown
+    assert launch.has_bf16() is None  # another version of torch
 
 
 @pytest.mark.parametrize("precision, notes", [("bf16", 1), ("no", 0)])
@@ -132,6 +132,22 @@ def test_a_slow_precision_is_said(precision, notes, monkeypatch, capsys):
     monkeypatch.setattr(launch, "has_bf16", lambda: False)
     launch.make_accelerator()
     assert capsys.readouterr().out.count("--mixed_precision no") == notes
+
+
+@pytest.mark.parametrize(
+    "precision, device, found, noted",
+    [
+        ("no", "cpu", True, True),
+        ("no", "cpu", None, False),
+        ("no", "cpu", False, False),
+        ("bf16", "cpu", True, False),
+        ("no", "cuda", True, False),
+    ],
+)
+def test_a_faster_precision_is_said(precision, device, found, noted, monkeypatch):
+    monkeypatch.setattr(launch, "has_bf16", lambda: found)
+    accelerator = SimpleNamespace(device=torch.device(device), mixed_precision=precision)
+    assert ("--mixed_precision bf16" in launch.note_on_precision(accelerator)) == noted
 
 
 @pytest.mark.parametrize(
