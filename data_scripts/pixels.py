@@ -66,7 +66,10 @@ class Pixels:
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
-        self._map()
+        try:
+            self._map()
+        except FileNotFoundError:  # another program has replaced the cache since: this worker decodes the files
+            self.folder = self.shapes = None
 
     def __len__(self) -> int:
         return len(self.files["image"])

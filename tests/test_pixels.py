@@ -171,6 +171,16 @@ def test_a_pickled_transform_leaves_the_pixels_where_they_are(toycity):
     assert np.array_equal(transform.crops([1])[0].image, again.crops([1])[0].image)
 
 
+def test_a_worker_that_is_spawned_after_the_cache_was_replaced_decodes_the_files(split):
+    read = Pixels(split, CITYSCAPES, None, decoded(split))
+    data = pickle.dumps(read)
+    cache.discard(read.folder)
+    again = pickle.loads(data)
+    for index in range(3):
+        assert np.array_equal(again.image(index), read.image(index))
+        assert np.array_equal(again.label(index), read.label(index))
+
+
 def test_a_label_replaced_by_one_of_the_same_size_and_time_is_noticed(split, tmp_path):
     first, path = decoded(split), Path(split[0]["label"]["path"])
     before = path.stat()
