@@ -93,6 +93,15 @@ def check_needs(name: str, values: dict, flags: dict[str, dataclasses.Field]) ->
         raise RunError(f"{flag} needs {' or '.join(f'--{other}' for other in others)}")
 
 
+def lacks_need(name: str, known: dict, flags: dict[str, dataclasses.Field]) -> bool:
+    """Whether the flag `name` has no effect beside the flags whose values are `known`, whatever the others are."""
+    marks = flags[name].metadata
+    needs = marks.get("needs", {}).items()
+    others = marks.get("needs_one_of", ())
+    unmet = any(other in known and not meets(known[other], allowed, flags[other].metadata) for other, allowed in needs)
+    return unmet or (bool(others) and all(other in known and not known[other] for other in others))
+
+
 def needs_another(marks: dict) -> bool:
     """Whether a flag has no effect by itself. args.yaml holds null for its default."""
     return "needs" in marks or "needs_one_of" in marks

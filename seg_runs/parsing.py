@@ -18,7 +18,8 @@ names each of a fixed number of values. This module and flag_checks.py read the 
                   user gives the other, the user's counts
     negated       help of `--no_FLAG`
     may_change    True if a resumed run may change the flag
-    overridden_by another flag, with which this one has no effect, so that a resumed run with it may not change this one
+    overridden_by another flag, with which this one has no effect: a resumed run with it may not change this one. If a
+                  recipe has the other and the user gives this one, the user's counts
     no_score      True if the flag changes no score, so that runs that differ in it can be compared
     of_launch     True if the flag belongs to one launch, not to the run: args.yaml does not keep it
     added         date, or date and time, on which the flag was added ("2026-11-25 22:04"). args.yaml of an older run
@@ -47,6 +48,7 @@ from .flag_checks import (
     check_value,
     default_of,
     in_its_case,
+    lacks_need,
     marks_of,
     meets,
     needs_another,
@@ -242,16 +244,33 @@ def known_tokens(kind: type, path: Path) -> list[str]:
 
 
 def recipe_tokens(kind: type, path: Path, own: Sequence[str] = ()) -> list[str]:
-    """Return the command line that a YAML file stands for, without the flags that the user's `own` flags exclude."""
+    """Return the command line that a YAML file stands for, without the entries that the user's `own` flags replace."""
     flags = flags_of(kind)
     entries = read_recipe(path)
     given = Parser(parts_of(kind)).given(own) if own else {}
-    replaced = set()
+    left_out = set().union(*(names_of(name, flags[name]) for name in replaced(flags, given)))
+    return entry_tokens(flags, {key: value for key, value in entries.items() if key not in left_out}, path)
+
+
+def replaced(flags: dict[str, dataclasses.Field], given: dict[str, Any]) -> set[str]:
+    """Return the flags that a recipe must not set if the user gave the flags `given`.
+
+    These are flags that exclude one of his, or override one, and flags that only detail what his switch off.
+    """
+    found = set()
     for name, field in flags.items():
-        for other in field.metadata.get("excludes", ()):
-            replaced |= names_of(other, flags[other]) if name in given else set()
-            replaced |= names_of(name, field) if other in given else set()
-    return entry_tokens(flags, {key: value for key, value in entries.items() if key not in replaced}, path)
+        marks = field.metadata
+        for other in marks.get("excludes", ()):
+            found |= {other} if name in given else set()
+            found |= {name} if other in given else set()
+        if name in given and "overridden_by" in marks:
+            found |= {marks["overridden_by"]} - given.keys()
+    known = {name: in_its_case(value, flags[name].metadata.get("choices")) for name, value in given.items()}
+    known |= {name: default_of(flags[name]) for name in found}
+    while moot := {name for name in flags.keys() - known.keys() if lacks_need(name, known, flags)}:
+        found |= moot
+        known |= {name: default_of(flags[name]) for name in moot}
+    return found
 
 
 def entry_tokens(flags: dict[str, dataclasses.Field], entries: dict, path: Path) -> list[str]:
@@ -277,11 +296,11 @@ def tokens_of(path: Path, key: str, value: Any, field: dataclasses.Field) -> lis
     texts = bool(takes & {str, list[str]})
     several = any(get_origin(kind) is list for kind in takes)
     values = value if isinstance(value, list) else [value]
-    if texts and any(isinstance(item, bool) for item in values):
-        raise RunError(f"recipe {path}: {key} is {value}: put quotes around text")
+    number = next((kind for kind in (int, float) if takes & {kind, list[kind]}), None)
+    if texts and any(isinstance(item, bool) or (isinstance(item, float) and not number) for item in values):
+        raise RunError(f"recipe {path}: {key} is {value}: put quotes around text")  # 1.10 would become 1.1
     if isinstance(value, list) and not several:
         raise RunError(f"recipe {path}: {key} takes one value, not a list")
-    number = next((kind for kind in (int, float) if takes & {kind, list[kind]}), None)
     if number and not all(is_written_as(number, item) for item in values):
         raise RunError(f"recipe {path}: {key} is {value!r:.80}, but takes {NUMBERS[number]}")
     if not several:

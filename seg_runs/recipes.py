@@ -40,8 +40,8 @@ class RecipeLoader(yaml.SafeLoader):
 
 
 def decimal(loader: RecipeLoader, node: yaml.ScalarNode) -> int | float:
-    """Return a number. Raises for what YAML 1.1 reads in another base: 010 as 8, 12:30 as 750."""
-    if ":" in node.value or re.match(r"[-+]?0[0-9a-z_]", node.value):
+    """Return a number. Raises for what YAML 1.1 reads as another: 010 as 8, 12:30 as 750, 2024_01 as 202401."""
+    if ":" in node.value or "_" in node.value or re.match(r"[-+]?0[0-9a-z]", node.value):
         raise yaml.constructor.ConstructorError(
             None, None, f"{node.value:.40} is no decimal number: put quotes around text", node.start_mark
         )

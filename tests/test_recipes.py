@@ -104,6 +104,8 @@ WRONG = {
     f"seed: {'9' * 4000}": "seed is out of range",
     "seed: 010": "010 is no decimal number",
     "seed: 12:30": "12:30 is no decimal number",
+    "dataset_path: 2024_01_15": "2024_01_15 is no decimal number: put quotes around text",
+    "fold: 1.10": "fold is 1.1: put quotes around text",
     f"norm: {'b' * 90000}": "is not known: choose one of",
     "crop_size: [2147483648, 2147483648]": "--crop_size 2147483648 is out of range: 16 to 65536",
     "scale_range: [9.0e+15, 9.0e+15]": "--scale_range 9000000000000000.0 is out of range",
@@ -256,6 +258,28 @@ def test_an_old_runs_flags_may_change_where_they_may(tmp_path):
     args = parse_arguments(TrainArguments, ["--resume_from_checkpoint", str(run), "--ema_decay", "0.5"])
     with pytest.raises(RunError, match="--ema_decay 0.5 differs from"):
         changed_flags(args, run / "args.yaml")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "expected"),
+    [
+        ("kitti_unet", "--epochs 5", {"epochs": 5, "max_train_steps": None}),
+        ("kitti_unet", "--epochs 5 --max_train_steps 9", {"max_train_steps": 9}),
+        ("minicity_strong", "--cutmix false", {"cutmix": False, "cutmix_prob": 1.0}),
+        ("camvid_streetnet_long", "--loss CE", {"loss": "ce", "class_weights": None, "class_weights_constant": 1.02}),
+        ("camvid_streetnet_long", "--loss weighted_ce+lovasz", {"class_weights": "enet"}),
+        ("camvid_streetnet_long", "--copyblob none", {"copyblob_rules": None}),
+    ],
+)
+def test_a_flag_replaces_what_details_the_recipes_entry(recipe, flags, expected):
+    args = flat(parse_arguments(TrainArguments, [str(ROOT / "recipes" / f"{recipe}.yaml"), *flags.split()]))
+    assert {name: args[name] for name in expected} == expected
+
+
+def test_a_detail_that_the_user_gives_himself_is_refused():
+    words = [str(ROOT / "recipes" / "camvid_streetnet_long.yaml"), "--loss", "ce", "--class_weights", "enet"]
+    with pytest.raises(RunError, match="--class_weights needs --loss weighted_ce"):
+        parse_arguments(TrainArguments, words)
 
 
 def test_epochs_do_not_change_a_run_that_counts_steps(tmp_path):
