@@ -23,6 +23,7 @@ if [ $# -eq 0 ]; then
 fi
 : "${SLURM_JOB_ID:?start this script with sbatch}"
 : "${SLURM_GPUS_ON_NODE:?ask for GPUs with --gpus-per-node}"
+: "${SLURM_CPUS_PER_TASK:?ask for cores with --cpus-per-task}"
 
 machines=$SLURM_JOB_NUM_NODES
 hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
@@ -35,6 +36,6 @@ launch=(
     --main_process_ip "$first"
     --main_process_port $((20000 + SLURM_JOB_ID % 10000))  # jobs that share a machine must not share a port
 )
-# Each machine finds its own rank, so the variable is not expanded here.
+# srun does not take over cpus-per-task by itself. Each machine finds its own rank: the variable is not expanded here.
 # shellcheck disable=SC2016
-srun --kill-on-bad-exit=1 bash -c 'exec "${@:1:2}" --machine_rank "$SLURM_NODEID" "${@:3}"' bash "${launch[@]}" "$@"
+srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c 'exec "${@:1:2}" --machine_rank "$SLURM_NODEID" "${@:3}"' bash "${launch[@]}" "$@"

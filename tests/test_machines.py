@@ -122,10 +122,15 @@ def test_a_run_folder_that_the_other_machine_does_not_see_is_refused_at_once(cit
 
 PROGRAMS = {  # stand-ins for the cluster's
     "scontrol": '[ "$*" = "show hostnames node[7-8]" ] && printf "node7\\nnode8\\n"',
-    "srun": 'shift; for rank in 0 1; do SLURM_NODEID=$rank "$@" || exit; done',
+    "srun": '[ "$2" = --cpus-per-task=32 ] && shift 2; for rank in 0 1; do SLURM_NODEID=$rank "$@" || exit; done',
     "accelerate": 'printf "%s\\n" "$@" > "launched$SLURM_NODEID"',
 }
-JOB = {"SLURM_JOB_ID": "4567891", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[7-8]"}
+JOB = {
+    "SLURM_JOB_ID": "4567891",
+    "SLURM_JOB_NUM_NODES": "2",
+    "SLURM_JOB_NODELIST": "node[7-8]",
+    "SLURM_CPUS_PER_TASK": "32",
+}
 
 
 def submitted(folder, *words, **job) -> subprocess.CompletedProcess:
