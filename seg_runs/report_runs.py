@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .card import public_arguments
 from .epoch_rows import read_rows
 from .errors import RunError, os_reason
 from .files import read_json
 from .parsing import as_given
 from .recipes import read_recipe
 from .report_noise import Difference, Fit, mean_and_deviation
+from .run_folder import public_name
 from .temperatures import relevant
 
 RECORD = "best/training.json"  # has the scores on the validation images of the run
@@ -181,7 +181,7 @@ def read_run(folder: Path, scores: str, flags: Flags) -> FinishedRun:
     if math.isnan(means["mean_iou"]):
         raise RunError("it has no mean IoU")
     flags.check(folder / "args.yaml")
-    given = filled_in(public_arguments(read_recipe(folder / "args.yaml")), flags)
+    given = filled_in(read_recipe(folder / "args.yaml"), flags)
     own = {key: value for key, value in given.items() if key not in (*REPEATS, *flags.without_effect)}
     images = tuple(str(given.get(key)) for key in flags.images)
     fold = None if given.get("fold") is None else str(given["fold"])
@@ -230,7 +230,12 @@ def filled_in(given: dict, flags: Flags) -> dict:
     for key in (*folders, "dataset_path", "folds", "class_map"):  # the same file may lie elsewhere on another machine
         values[key] = Path(str(values[key])).name if values.get(key) else None
     if isinstance(values.get("eval_dataset"), list):
-        values["eval_dataset"] = values["eval_dataset"][:1]
+        name, *path = map(str, values["eval_dataset"])
+        values["eval_dataset"] = [name, *(Path(part).name for part in path if name == "folder")]
+    for key in ("init_from", "pretrained_encoder"):
+        values[key] = public_name(values[key]) if isinstance(values.get(key), str) else None
+    if isinstance(values.get("teacher"), list):
+        values["teacher"] = [public_name(str(name)) for name in values["teacher"]]
     if values.get("dataset") is not None:
         values["dataset"] = str(values["dataset"])
     return values

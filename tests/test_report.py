@@ -122,6 +122,25 @@ def test_runs_of_one_configuration_are_a_group_whatever_bears_on_no_score(tmp_pa
     assert [len(group.runs) for group in found.groups] == [2, 1] and found.varying == ["norm"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "groups"),
+    [
+        (["--init_from", "/data/A/best"], ["--init_from", "/data/B/best"], 2),
+        (["--init_from", "/data/A/best"], ["--init_from", "/elsewhere/A/best"], 1),
+        (["--teacher", "/data/A/best"], ["--teacher", "/data/B/best"], 2),
+        (["--eval_dataset", "folder", "/data/one"], ["--eval_dataset", "folder", "/data/two"], 2),
+        (["--eval_dataset", "kitti", "/data/one"], ["--eval_dataset", "kitti", "/data/two"], 1),
+    ],
+)
+def test_other_weights_to_start_from_are_another_group(first, second, groups, tmp_path):
+    taught = ["--distill", "kl"] if "--teacher" in first else []
+    runs = [
+        make_run(tmp_path / str(i), *flags, *taught, "--seed", str(i), iou=0.5 + i / 10)
+        for i, flags in enumerate((first, second))
+    ]
+    assert len(compare(runs).groups) == groups
+
+
 def test_epochs_without_effect_do_not_differ(tmp_path):
     found = compare([make_run(tmp_path / "a", "--epochs", "3"), make_run(tmp_path / "b", "--seed", "1", iou=0.6)])
     assert len(found.groups) == 1
