@@ -40,7 +40,7 @@ from data_scripts.labels import DataError
 from data_scripts.reader import file_state, read_label
 from data_scripts.submission import write_submission
 from seg_jobs.calibration import calibrate
-from seg_jobs.prediction_job import PredictionJob, lack_of_memory, note_on_scores, open_job
+from seg_jobs.prediction_job import PredictionJob, lack_of_memory, note_on_scores, open_job, state_of
 from seg_jobs.prediction_pictures import pictures_of
 from seg_jobs.prediction_video import predict_video
 from seg_jobs.trained_model import compute_scores, load_metric
@@ -100,7 +100,11 @@ def report_scores(job: PredictionJob, name: str, scores: dict) -> None:
     for note in dict.fromkeys(filter(None, notes)):
         print(f"note: {note}")
     names = job.scoring.labels.names
-    predictions.write_scores(job.output / f"scores_{name}.json", scores, names, job.settings)
+    file = job.output / f"scores_{name}.json"
+    if state_of(job.models) == job.settings["model"]:
+        predictions.write_scores(file, scores, names, job.settings)
+    else:  # a training has replaced them
+        print(f"note: the weights have changed meanwhile. These are the scores of the earlier ones: {file} lacks them")
     count = len(job.images.splits[name])
     print(f"{name}: {count} image{'s' * (count != 1)}", class_table(names, scores), sep="\n")
     print(f"mIoU {scores['mean_iou']:.4f}")

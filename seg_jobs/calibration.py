@@ -19,7 +19,7 @@ from seg_runs.errors import RunError
 from seg_runs.processes import on_first_process, progress_bar, say
 from seg_runs.temperatures import store_temperature
 
-from .prediction_job import PredictionJob, lack_of_memory
+from .prediction_job import PredictionJob, lack_of_memory, state_of
 
 PIXELS = 10_000  # of each image, to fit a temperature on
 
@@ -66,6 +66,8 @@ def fit_and_store(job: PredictionJob, sampled: list[tuple[np.ndarray, np.ndarray
         counts = reliability_counts(highest.numpy(), (predicted == labels).numpy())
         errors.append(expected_calibration_error(counts))
     entry = {"temperature": temperature, "images": len(sampled), "pixels": len(labels)}
+    if state_of(job.models) != job.settings["model"]:
+        raise RunError(f"--calibrate: the weights in {job.models[0].folder} changed meanwhile: start it again")
     path = store_temperature(job.models[0].folder, job.settings, entry | {"log_loss": nll, "calibration_error": errors})
     line = (
         f"temperature {temperature:.3f} in {path}: log loss {nll[0]:.4f} -> {nll[1]:.4f}, expected calibration error "

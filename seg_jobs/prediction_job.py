@@ -312,14 +312,19 @@ def settings_of(options: ViewOptions, views: Views, models: Sequence[Trained], p
 
     views  of the first model
     """
-    states = [[str(trained.folder.resolve()), newest_change(trained.folder)] for trained in models]
     return {
-        "model": states[0] if len(models) == 1 else states,
+        "model": state_of(models),
         **asdict(views),
         "output_stride": options.eval_output_stride,
         "crf": options.crf,
         "precision": precision,
     }
+
+
+def state_of(models: Sequence[Trained]) -> list:
+    """Return folder and time of the last change of each model: of the only one, or a list."""
+    states = [[str(trained.folder.resolve()), newest_change(trained.folder)] for trained in models]
+    return states[0] if len(models) == 1 else states
 
 
 def note_on_scores(config: dict, scored: str, name: str, held_out: str | None) -> str | None:

@@ -136,7 +136,7 @@ def upload(run: Path, repository: str, private: bool, facts: CardFacts) -> str:
             repo_id=repository,
             folder_path=folder,
             commit_message=f"Upload {run.resolve().name}",
-            delete_patterns=["tensorboard/**", "validation.png"],  # left by an earlier upload
+            delete_patterns=["tensorboard/**", "validation.png", "calibration.json"],  # left by an earlier upload
         )
     return commit.commit_url
 

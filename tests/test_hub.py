@@ -32,6 +32,7 @@ from seg_runs.best_model import save_best
 from seg_runs.card import make_card, public_arguments, training_command
 from seg_runs.parsing import parse_arguments, save_arguments
 from seg_runs.state import Conditions, RunState
+from seg_runs.temperatures import store_temperature
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0".split()
 CONDITIONS = Conditions(steps=9, steps_per_epoch=3, precision="no", processes=1)
@@ -415,6 +416,16 @@ def test_the_pipelines_score_is_predict_segs(toycity, in_process, tmp_path, size
     score = metric.compute(num_labels=19, ignore_index=255)["mean_iou"]
     assert abs(score - expected["mean_iou"]) < 0.001  # 0.1 of 100
     assert agree / pixels > (0.9999 if size is None else 0.98) and len(set(prediction.flatten().tolist())) > 3
+
+
+def test_a_temperature_leaves_the_hub_with_its_weights(hub, script, tmp_path):
+    run = make_run(tmp_path / "run", streetnet(), scores=SCORES)
+    store_temperature(run / "best", {"scales": (1.0,)}, {"temperature": 1.5})
+    for expected in (True, False):
+        published = publish(script, tmp_path / "home", run, "user/warm")
+        assert published.returncode == 0, published.stderr
+        assert ("calibration.json" in hub.files("user/warm")) == expected
+        (run / "best" / "calibration.json").unlink(missing_ok=True)
 
 
 # the card

@@ -15,7 +15,7 @@ from data_scripts.catalog import source_of
 from seg_app.facts import facts_of
 from seg_jobs import prediction_pictures
 from seg_jobs.calibration import fit_and_store
-from seg_jobs.prediction_job import Trained, newest_change, turns_photos
+from seg_jobs.prediction_job import Trained, newest_change, state_of, turns_photos
 from seg_jobs.trained_model import label_set, load_model
 from seg_models.calibration import at_temperature, confidence, entropy, fit_temperature, negative_log_likelihood
 from seg_models.models import build_model
@@ -195,6 +195,26 @@ def test_calibration_is_stored_and_used(predict, models, capsys):
     (best / "calibration.json").unlink()
 
 
+def test_what_is_measured_is_not_stored_beside_weights_that_changed_meanwhile(predict, models, capsys, monkeypatch):
+    import predict_seg
+
+    newer, split = models / "a" / "config.json", predict_seg.predict_split
+
+    def train_meanwhile(*args):
+        os.utime(newer, (2e9, 2e9))  # as if a training had replaced best/
+        return split(*args)
+
+    monkeypatch.setattr(predict_seg, "predict_split", train_meanwhile)
+    output = predict()
+    said = capsys.readouterr().out
+    assert "scores_val.json lacks them" in said and "mIoU 0." in said and not (output / "scores_val.json").exists()
+    os.utime(newer)
+    job = SimpleNamespace(models=[SimpleNamespace(folder=models / "a")], settings={"model": ["elsewhere", 0]})
+    with pytest.raises(RunError, match="--calibrate: the weights in .* changed meanwhile"):
+        fit_and_store(job, [(np.tile(np.float32([[0.8, 0.2]]), (9, 1)), np.zeros(9, int))])
+    assert not (models / "a" / "calibration.json").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "names", "said"),
     [
@@ -324,7 +344,9 @@ def test_the_temperature_that_made_the_labels_is_found():
 )
 def test_a_temperature_at_the_end_of_its_range_is_noted(labels, why, tmp_path):
     probabilities = np.tile(np.float32([[0.8, 0.2]]), (9, 1))
-    job = SimpleNamespace(models=[SimpleNamespace(folder=tmp_path)], settings={})
+    (tmp_path / "config.json").write_text("{}")
+    models = [SimpleNamespace(folder=tmp_path)]
+    job = SimpleNamespace(models=models, settings={"model": state_of(models)})
     line = fit_and_store(job, [(probabilities, np.array(labels))])
     assert line.startswith("temperature ") and why in line
     assert ("note: the temperature is at the end of its range (0.05 to 20)" in line) == bool(why)
