@@ -36,8 +36,13 @@ def mean_iou(counts: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_mean_iou(counts: np.ndarray, repeats: int = 2000, seed: int = 0) -> np.ndarray:
-    """Return the mean IoU of `repeats` resamplings of the images, (repeats,), from their matrices (N, C, C)."""
+    """Return the mean IoU of `repeats` resamplings of the images, (repeats,), from their matrices (N, C, C).
+
+    All are nan if there is only one image: it says nothing about how images differ.
+    """
     images = len(counts)
+    if images < 2:
+        return np.full(repeats, np.nan)
     rng = np.random.default_rng(seed)
     flat = counts.reshape(images, -1).astype(np.int64)
     means = np.empty(repeats)
@@ -49,6 +54,11 @@ def bootstrap_mean_iou(counts: np.ndarray, repeats: int = 2000, seed: int = 0) -
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the bounds of the central 95 % of the values. nan, the score of images without labels, is left out."""
+    """Return the bounds of the central 95 % of the values, nan if all are nan.
+
+    nan, the score of images without labels, is left out.
+    """
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
     low, high = np.nanquantile(values, [0.025, 0.975])
     return float(low), float(high)

@@ -15,6 +15,7 @@ COLUMNS = {
     "boundary_iou": "boundary IoU",
     "trimap_iou": "trimap IoU",
 }
+ONE_IMAGE = "no interval: there is only one image"
 MEANS = {"pixel_accuracy": "pixel accuracy", "frequency_weighted_iou": "frequency-weighted IoU"}
 
 
@@ -27,10 +28,8 @@ def report(names: Sequence[str], summary: dict) -> str:
     mean = {key: means.get(f"mean_{key}") for key in COLUMNS} | {"recall": means["mean_accuracy"]}
     lines = [head, *(_row(name, values, width) for name, values in rows), "-" * len(head), _row("mean", mean, width)]
     low, high = summary["mean_iou_interval"]
-    lines.append(
-        f"mIoU {_percent(means['mean_iou'])} (95 % interval over {summary['images']} images: "
-        f"{_percent(low)} to {_percent(high)})"
-    )
+    around = f"95 % interval over {summary['images']} images: {_percent(low)} to {_percent(high)}"
+    lines.append(f"mIoU {_percent(means['mean_iou'])} ({ONE_IMAGE if summary['images'] == 1 else around})")
     lines += [f"{title} {_percent(means[key])}" for key, title in MEANS.items()]
     if "calibration_error" in summary:
         lines.append(f"expected calibration error {_percent(summary['calibration_error'])}")
@@ -61,6 +60,10 @@ def compare(names: Sequence[str], ours: np.ndarray, theirs: np.ndarray, repeats:
     width.
     """
     difference = float(mean_iou(ours.sum(0)) - mean_iou(theirs.sum(0)))
+    if len(ours) == 1:
+        nan = float("nan")
+        text = f"{names[0]} - {names[1]}: {100 * difference:+.1f} points of mIoU ({ONE_IMAGE})"
+        return {"models": list(names), "difference": difference, "interval": [nan, nan], "margin": nan, "text": text}
     low, high = interval(bootstrap_mean_iou(ours, repeats, seed) - bootstrap_mean_iou(theirs, repeats, seed))
     margin = (high - low) / 2
     better, worse = names if difference >= 0 else reversed(names)

@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 
 from metrics.intervals import bootstrap_mean_iou, image_counts, interval, mean_iou
+from metrics.score_text import compare, for_json
 
 
 def maps(rng, images=6, classes=4, right=0.6):
@@ -60,6 +61,14 @@ def test_images_without_labels_do_not_pull_the_interval_to_zero():
     counts = np.concatenate([counts, np.zeros_like(counts)])  # a quarter of the drawings has no labelled pixel
     assert interval(bootstrap_mean_iou(counts, repeats=50)) == pytest.approx([mean_iou(counts[0])] * 2)
     assert np.isnan(mean_iou(counts[1]))
+
+
+def test_one_image_has_no_interval_and_decides_nothing():
+    ours, theirs = (counts_of(*maps(np.random.default_rng(seed)))[:1] for seed in (2, 3))
+    assert np.isnan(interval(bootstrap_mean_iou(ours, repeats=50))).all()
+    found = compare(["A", "B"], ours, theirs, 50, 0)
+    assert np.isnan(found["interval"]).all() and "no interval: there is only one image" in found["text"]
+    assert "beats" not in found["text"] and for_json(found)["margin"] is None
 
 
 def test_equal_images_have_an_interval_of_no_width():
