@@ -35,7 +35,7 @@ PICTURES = 3  # validation images to measure
 MILESTONE = 2.5  # seconds to draw, plot and write what goes with a validation, on two CPU cores
 # A step takes more memory than its tensors: inputs in other layouts, workspaces, and freed memory that fits nothing
 # else. Measured on a CPU in float32, beside the optimizer's moments: 1.45 to 1.63 times its tensors for StreetNet, 1.35
-# to 1.43 for DeepLabV3 on ResNet-50, and 1.76 to 2.03 for SegFormer-B0. If the smaller share does not fit, the run is
+# to 1.43 for DeepLabV3 on ResNet-50, and 1.65 to 1.91 for SegFormer-B0. If the smaller share does not fit, the run is
 # refused; if the larger one does not, `refuse_growth` tries. Its estimate is 0.56 (DeepLabV3) to 0.87 (SegFormer) of
 # what the step takes.
 LEAST_SHARE, MOST_SHARE = 1.1, 2.1

@@ -101,17 +101,34 @@ def training_memory(model: PreTrainedModel, crop: Sequence[int], images: int) ->
 
 
 class FusedAttention(TorchFunctionMode):
-    """Count no attention matrix, because the fused kernels on CPUs and GPUs never store one."""
+    """Count no attention matrix, because the fused kernels on CPUs and GPUs never store one.
+
+    They do where a bias with a gradient is added to it, as in Swin: PyTorch has no fused kernel for that.
+    """
 
     def __torch_function__(
         self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
     ) -> Any:
+        kwargs = kwargs or {}
         if function is F.scaled_dot_product_attention:
-            query, key, value = args[:3]
-            if torch.is_grad_enabled():  # a result that all three get gradients from
-                return query.sum(-1, keepdim=True) + key.sum() + value.sum(-2, keepdim=True)
-            return query.new_empty(*query.shape[:-1], value.shape[-1])
-        return function(*args, **(kwargs or {}))
+            bias = kwargs.get("attn_mask", args[3] if len(args) > 3 else None)
+            if bias is None or not (bias.requires_grad and torch.is_grad_enabled()):
+                return Attention.apply(*args[:3])
+        return function(*args, **kwargs)
+
+
+class Attention(torch.autograd.Function):
+    """Stand in for a fused kernel: the sizes of what it returns and keeps for backward, without the numbers."""
+
+    @staticmethod
+    def forward(ctx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        result = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, result)
+        return result
+
+    @staticmethod
+    def backward(ctx, _: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
 
 
 class LiveMemory(TorchDispatchMode):

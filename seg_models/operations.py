@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
+from .cost import FusedAttention
 from .meta import on_meta
 from .short_heads import lengthen_heads
 from .sides import refuse_smaller, smallest_side
@@ -58,8 +59,8 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
                 kept[storage._cdata] = storage  # a reference, so that no new storage gets the same address
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            pair = torch.empty(2, 3, *size)  # 2 images, because batch norm refuses one value per channel
+        pair = torch.empty(2, 3, *size)  # 2 images, because batch norm refuses one value per channel
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), FusedAttention():
             output = model.train()(pair)
     memory = sum(storage.nbytes() for storage in kept.values()) / 2
     del output
