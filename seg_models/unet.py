@@ -16,7 +16,7 @@ SHAPES = {  # widths of the stages, stride of the first one
     "unet": ((64, 128, 256, 512, 512), 1),
     "maxpool": ((64, 128, 256, 512, 2048), 2),
 }
-STEPS = [32, 64, 128, 256]  # widths of the decoder on other encoders, as in segmentation_models.pytorch
+STEPS = [32, 64, 128, 256]  # decoder widths on other encoders: segmentation_models.pytorch's but for its last, 16
 
 
 class TwoConvs(GradientCheckpointingLayer):
