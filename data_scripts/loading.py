@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from threading import Thread
 
 import cv2
@@ -103,7 +104,7 @@ def start_worker(_: int) -> None:
         os.setpgrp()
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        Thread(target=end_with_loader, args=(os.getppid(),), daemon=True).start()
+        Thread(target=end_with_loader, args=(parent_process().pid,), daemon=True).start()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
