@@ -1135,6 +1135,31 @@ def test_a_name_that_several_photos_have_is_not_called_missing(source, out, tool
     assert run(source, out, "--overwrite") == 1 and "(cam1/1.jpg, cam2/1.jpg)" in one_line(capsys)
 
 
+def annotate(tool, folder, names) -> None:
+    """Write annotations of the left half of each photo that a tool calls by one of these names."""
+    if tool == "coco":
+        images = [{"id": name, "file_name": name} for name in names]
+        write_json(folder / "a.json", coco([(name, 1, [flat(0, 0, 4, 6)]) for name in names], images=images))
+    elif tool == "labelme":
+        for number, name in enumerate(names):
+            labelme(folder / "json" / f"x{number}.json", [("car", "polygon", square(0, 0, 4, 6), {})], image=name)
+    else:
+        results = [region("polygonlabels", "car", points=percent(0, 0, 4, 6))]
+        write_json(folder / "a.json", [task(results, name) for name in names])
+
+
+@pytest.mark.parametrize("tool", ["coco", "labelme", "label_studio"])
+@pytest.mark.parametrize("beginning", ["/home/me/data/", "D:\\data\\", "more/", "Images/"])
+def test_the_longest_ending_of_a_path_that_is_found_counts(source, out, tool, beginning, capsys):
+    photos = ("cam1/1.jpg", "cam2/1.jpg", f"images/{normalize('NFD', 'größe')}/1.jpg", "images/1.jpg")
+    for name in photos:
+        photo(source / name)
+    annotate(tool, source, [beginning + name for name in ("cam1/1.jpg", "Cam2/1.JPG", "größe/1.jpg")])
+    assert run(source, out) == 0 and "missing" not in capsys.readouterr().out
+    written = {path.stem for path in (out / "masks").iterdir()}
+    assert written == {name.removesuffix(".jpg").replace("/", "_") for name in photos[:3]}
+
+
 # Damaged annotations
 
 

@@ -10,6 +10,7 @@ from ..labels import DataError
 from .annotated import Annotated, Item, Options, as_file
 from .drawing import Sheet, choose_overlap, explain_rest, left_out, number_classes
 from .found import EXPORT, SEVERAL, Found, as_written_by, by_id, count, json_head, refuse_several, some, split_of
+from .photo_names import find_photos
 from .regions import Region, Shape, pixels, points_of, polygon
 from .rle import decode_coco
 
@@ -157,29 +158,27 @@ def _read_file(
     regions, wrong = _regions(path, content, ids, found, annotated)
     where = str(found.root / path)
     split = split_of(path.with_suffix(""))
-    listed = []
+    rows = []
     bad = set()
     for entry in content["images"]:
         try:
             with as_written_by("COCO", f"{where}: image {entry!r:.80}"):
-                name = str(entry["file_name"])
-                own = regions.get(entry["id"], [])
                 size = (int(entry.get("height") or 0), int(entry.get("width") or 0))
+                rows.append((entry["id"], str(entry["file_name"]), regions.get(entry["id"], []), size))
         except DataError as error:
             annotated.errors.append(str(error))
-            continue
-        listed.append((entry["id"], name))
-        photos = found.images_called(name, path)
+    called = find_photos(found, [(name, path) for _, name, _, _ in rows])
+    for (image, name, own, size), photos in zip(rows, called, strict=True):
         if len(photos) > 1:
             annotated.pass_over(SEVERAL, [f"{name} ({some(photos)})"])
         elif not photos:
             annotated.pass_over("photos that are missing", [f"{name} ({len(own)} annotation{'s' * (len(own) != 1)})"])
-        elif entry["id"] in wrong:
+        elif image in wrong:
             bad.add(photos[0])
         else:
             sheet = Sheet(as_file(found.root / photos[0]), own, size if all(size) else None, where)
             _add(sheet, photos[0], split or split_of(photos[0].parent), sheets)
-    known = by_id(listed, f"images of {where}")
+    known = by_id([row[:2] for row in rows], f"images of {where}")
     strays = [f"{path}: image_id {image!r:.40}" for image, own in regions.items() if image not in known for _ in own]
     annotated.pass_over(STRAY, strays)
     return bad

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property, lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 
 from ..labels import DataError
@@ -52,11 +52,14 @@ class Found:
         return [path for path in self.files if path.suffix.lower() == ".json"]
 
     @cached_property
-    def _by_name(self) -> dict[str, list[Path]]:
-        names: dict[str, list[Path]] = {}
+    def by_ending(self) -> dict[tuple[str, ...], list[Path]]:
+        """Return {last parts of a path, as keys: the images that end so}. Before a whole path, the first part is ""."""
+        endings: dict[tuple[str, ...], list[Path]] = {}
         for path in self.images:
-            names.setdefault(name_key(path.name), []).append(path)
-        return names
+            keys = ("", *path_keys(path))
+            for start in range(len(keys)):
+                endings.setdefault(keys[start:], []).append(path)
+        return endings
 
     @cache  # noqa: B019 - one source a program
     def json(self, path: Path) -> object:
@@ -67,30 +70,10 @@ class Found:
         """Return the files that have one of these names in any folder, the highest ones first."""
         return sorted((path for path in self.files if path.name.lower() in names), key=lambda path: len(path.parts))
 
-    def image(self, name: str, annotations: Path) -> Path | None:
-        """Return the image that the file `annotations` calls `name`, or None if there is none, or several."""
-        images = self.images_called(name, annotations)
-        return images[0] if len(images) == 1 else None
 
-    def images_called(self, name: str, annotations: Path) -> list[Path]:
-        """Return the image that the file `annotations` calls `name`. Several: those that the name does not tell apart.
-
-        That is the path relative to the file's folder or to the root, else the only image of this name, else the one in
-        a folder of the split that the file belongs to.
-        """
-        asked = PurePosixPath(name.replace("\\", "/"))
-        same = self._by_name.get(name_key(asked.name), [])
-        for path in (annotations.parent / asked, Path(asked)):
-            if (path := Path(os.path.normpath(path))) in same:  # labelme writes ../images/a.jpg
-                return [path]
-        if len(same) > 1:
-            same = [path for path in same if path.as_posix().endswith(f"/{asked}")] or same
-        if len(same) > 1:
-            same = [path for path in same if annotations.parent in path.parents] or same
-        if len(same) > 1:
-            split = split_of(annotations.with_suffix(""))
-            same = [path for path in same if split_of(path.parent) == split] or same
-        return same
+def path_keys(path: Path) -> tuple[str, ...]:
+    """Return a key for each part of a path, without "..", that is equal where case or Unicode form alone differ."""
+    return tuple(name_key(part) for part in Path(os.path.normpath(path)).parts if part != "..")
 
 
 def refuse_several(passed_over: dict[str, list[str]]) -> None:

@@ -13,10 +13,12 @@ from urllib.parse import unquote
 import numpy as np
 
 from ..labels import DataError
+from ..listing import name_key
 from .annotated import Annotated, Item, Options, as_file
 from .drawing import Sheet, explain_rest, left_out, number_classes
 from .found import SEVERAL, Found, as_written_by, json_head, read_json, refuse_several, some, split_of
 from .other_tools import CREATE_ML
+from .photo_names import find_photos
 from .regions import Region, Shape, ellipse, pixels, points_of, polygon, rectangle
 from .rle import decode_label_studio
 
@@ -84,34 +86,35 @@ def _read_tasks(
 
     tasks  (file, task) in the order of the files
     """
-    sheets = {}
-    waiting = []
-    bad = set()
+    rows, bad = [], []
     for path, task in tasks:
-        photo = None
+        name = ""
         try:
             with as_written_by("Label Studio", f"task {task.get('id')!r:.40} of {found.root / path}"):
                 name = _image_name(task)
-                photo, several = _photo(found, name, path)
                 results = _results(task, annotated)
                 for result in results or ():
                     _labels(result)
+                rows.append((name, path, results))
         except DataError as error:
             annotated.errors.append(str(error))
-            bad.add(photo)
-            continue
-        if several:
-            annotated.pass_over(SEVERAL, [f"{name} ({some(several)})"])
-        elif photo is None:
+            bad.append((name, path))
+    called = _photos(found, [row[:2] for row in rows] + bad)
+    sheets = {}
+    waiting = []
+    for (name, path, results), photos in zip(rows, called[: len(rows)], strict=True):
+        if len(photos) > 1:
+            annotated.pass_over(SEVERAL, [f"{name} ({some(photos)})"])
+        elif not photos:
             annotated.pass_over("photos that are missing", [name])
         elif results is None:
-            waiting.append(photo)
-        elif photo in sheets:
-            raise DataError(f"{found.root / path} has two tasks for the photo {photo}: keep one")
+            waiting += photos
+        elif photos[0] in sheets:
+            raise DataError(f"{found.root / path} has two tasks for the photo {photos[0]}: keep one")
         else:
-            sheets[photo] = (results, path)
+            sheets[photos[0]] = (results, path)
     annotated.pass_over("photos that nobody has annotated yet", waiting)
-    return sheets, {*waiting, *bad}
+    return sheets, {*waiting, *(photos[0] for photos in called[len(rows) :] if len(photos) == 1)}
 
 
 def _tasks(path: Path) -> list[dict]:
@@ -130,16 +133,22 @@ def _image_name(task: dict) -> str:
     return unquote(name.split("?d=")[-1].split("?")[0])
 
 
-def _photo(found: Found, name: str, annotations: Path) -> tuple[Path | None, list[Path]]:
-    """Return the photo of this name, or None. If there are several, return those instead."""
-    short = name.replace("\\", "/").split("/")[-1]
-    candidates = (name.split("://")[-1].lstrip("/"), short, UPLOADED.sub("", short))
-    called = [found.images_called(each, annotations) for each in candidates]
-    if not any(called):
-        called = [[path for path in found.images if _stored(path.name) == candidates[-1]]]
-    if photo := next((photos[0] for photos in called if len(photos) == 1), None):
-        return photo, []
-    return None, next(filter(None, called), [])
+def _photos(found: Found, names: Sequence[tuple[str, Path]]) -> list[list[Path]]:
+    """Return what `find_photos` does, of names as Label Studio changes them."""
+    known = {name_key(image.name) for image in found.images}
+    stored = defaultdict(set)
+    for image in found.images:
+        stored[_stored(image.name)].add(image.name)
+    plain = []
+    for name, path in names:
+        *folders, last = name.split("://")[-1].replace("\\", "/").split("/")
+        uploaded = UPLOADED.sub("", last)
+        if name_key(last) not in known and name_key(uploaded) in known:
+            last = uploaded
+        elif name_key(last) not in known and len(stored[uploaded]) == 1:
+            (last,) = stored[uploaded]
+        plain.append(("/".join([*folders, last]), path))
+    return find_photos(found, plain)
 
 
 def _stored(name: str) -> str:

@@ -6,6 +6,8 @@ Later shapes are on top, as on labelme's screen. Lines and points get the widths
 import base64
 import binascii
 import math
+from collections import defaultdict
+from os.path import normpath
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from .annotated import Annotated, File, Item, Options, as_file
 from .class_lists import read_names
 from .drawing import Sheet, explain_rest, left_out, number_classes
 from .found import SEVERAL, Found, as_written_by, count, json_head, read_json, refuse_several, some, split_of
+from .photo_names import find_photos
 from .regions import Region, Shape, ellipse, line, pixels, points_of, polygon, rectangle
 
 READS = ("overlap", "empty")
@@ -62,24 +65,7 @@ def read(found: Found, options: Options) -> Annotated:
     ids, annotated.classes = number_classes([*names, *labels], "labelme")
     annotated.guesses += explain_rest(ids)
     annotated.facts.append("where shapes overlap, the later one is on top, as in labelme")
-    sheets: dict[str, Sheet] = {}
-    used = {}
-    for path, content in contents.items():
-        name, image = content["photo"]
-        if image is None and (several := found.images_called(name, path)):
-            annotated.pass_over(SEVERAL, [f"{path} ({some(several)})"])
-            continue
-        if image is None:
-            annotated.pass_over("files whose photo is missing", [f"{path} ({content.get('imagePath')})"])
-            continue
-        if name in used:
-            raise DataError(f"{found.root / path} and {found.root / used[name]} both annotate {name}: remove one")
-        used[name] = path
-        try:
-            regions = _regions(content, ids, path, found.root, annotated)
-            sheets[name] = Sheet(image, regions, content["size"], str(found.root / path))
-        except DataError as error:
-            annotated.errors.append(str(error))
+    sheets, used = _sheets(found, contents, ids, annotated)
     omitted = left_out([name for name in sheets if not sheets[name].regions], "without shapes", options, annotated)
     for name, sheet in sheets.items():
         if name not in omitted:
@@ -96,6 +82,54 @@ def read(found: Found, options: Options) -> Annotated:
     return annotated
 
 
+def _sheets(
+    found: Found, contents: dict[Path, dict], ids: dict[str, int], annotated: Annotated
+) -> tuple[dict[str, Sheet], dict[str, Path]]:
+    """Return {photo: regions} and {photo: file}, which has those with wrong regions too."""
+    sheets: dict[str, Sheet] = {}
+    used: dict[str, Path] = {}
+    for (path, content), photos in zip(contents.items(), _photos(found, contents), strict=True):
+        where = found.root / path
+        if len(photos) == 1:
+            name, image = photos[0].as_posix(), as_file(found.root / photos[0])
+        elif content["imageData"]:
+            name, image = path.with_suffix("").as_posix(), None
+        elif photos:
+            annotated.pass_over(SEVERAL, [f"{path} ({some(photos)})"])
+            continue
+        else:
+            annotated.pass_over("files whose photo is missing", [f"{path} ({content.get('imagePath')})"])
+            continue
+        if name in used:
+            raise DataError(f"{where} and {found.root / used[name]} both annotate {name}: remove one")
+        used[name] = path
+        try:
+            regions = _regions(content, ids, path, found.root, annotated)
+            sheets[name] = Sheet(image or _inside(where), regions, content["size"], str(where))
+        except DataError as error:
+            annotated.errors.append(str(error))
+    return sheets, used
+
+
+def _photos(found: Found, contents: dict[Path, dict]) -> list[list[Path]]:
+    """Return what `find_photos` does, of each file's imagePath.
+
+    If that is not there, the photo beside the file that has its name comes first: people rename both, and imagePath
+    stays what it was.
+    """
+    images = {*found.images}
+    beside = defaultdict(list)
+    for image in images:
+        beside[image.with_suffix("")].append(image)
+    names = []
+    for path, content in contents.items():
+        name = str(content.get("imagePath") or "")
+        own = beside[path.with_suffix("")]
+        is_there = Path(normpath(path.parent / name.replace("\\", "/"))) in images
+        names.append((own[0].name if len(own) == 1 and not is_there else name, path))
+    return find_photos(found, names)
+
+
 def _without_file(found: Found, options: Options, annotated: Annotated, used: set[str]) -> None:
     """Leave out the photos that have no file: they are probably not labelled yet. Or make them all background."""
     alone = [path for path in found.images if path.as_posix() not in used]
@@ -110,13 +144,12 @@ def _without_file(found: Found, options: Options, annotated: Annotated, used: se
 
 
 def _read(found: Found, path: Path) -> dict:
-    """Return a labelme file with checked shapes, "size" (height, width) or None, and "photo" (see `_photo`).
+    """Return a labelme file with checked shapes, and "size", (height, width) or None.
 
-    "photo" replaces "imageData", which takes much memory.
+    "imageData", which takes much memory, becomes True or False.
     """
     content = read_json(found.root / path)
-    where = found.root / path
-    with as_written_by("labelme", where):
+    with as_written_by("labelme", found.root / path):
         for shape in content["shapes"]:
             label = shape["label"]
             shape["label"] = "" if label is None else str(label).strip()
@@ -124,28 +157,18 @@ def _read(found: Found, path: Path) -> dict:
             shape["points"] = points_of(shape["points"])
         size = int(content.get("imageHeight") or 0), int(content.get("imageWidth") or 0)
         content["size"] = size if all(size) else None
-    content["photo"] = _photo(found, path, content)
-    content.pop("imageData", None)
+    content["imageData"] = bool(content.get("imageData"))
     return content
 
 
-def _photo(found: Found, path: Path, content: dict) -> tuple[str, File | None]:
-    """Return the photo's name and file: the one that imagePath names, else the one in imageData, else None."""
-    name = str(content.get("imagePath") or "")
-    photo = found.image(name, path) if name else None
-    if photo is None:
-        beside = [each for each in found.images if each.parent == path.parent and each.stem == path.stem]
-        photo = beside[0] if len(beside) == 1 else None
-    if photo is not None:
-        return photo.as_posix(), as_file(found.root / photo)
-    if not content.get("imageData"):
-        return name, None
+def _inside(path: Path) -> File:
+    """Return the photo in a labelme file."""
     try:
-        data = base64.b64decode(content["imageData"], validate=False)
+        data = base64.b64decode(read_json(path)["imageData"], validate=False)
     except (binascii.Error, TypeError, ValueError) as error:
-        raise DataError(f"{found.root / path}: its imageData is damaged") from error
-    image = {"path": f"imageData of {found.root / path}", "bytes": data}
-    return path.with_suffix("").as_posix(), lambda: image
+        raise DataError(f"{path}: its imageData is damaged") from error
+    image = {"path": f"imageData of {path}", "bytes": data}
+    return lambda: image
 
 
 def _regions(content: dict, ids: dict[str, int], path: Path, root: Path, annotated: Annotated) -> list[Region]:
