@@ -1149,7 +1149,7 @@ def annotate(tool, folder, names) -> None:
 
 
 @pytest.mark.parametrize("tool", ["coco", "labelme", "label_studio"])
-@pytest.mark.parametrize("beginning", ["/home/me/data/", "D:\\data\\", "more/", "Images/"])
+@pytest.mark.parametrize("beginning", ["/home/me/data/", "D:\\data\\", "more/"])
 def test_the_longest_ending_of_a_path_that_is_found_counts(source, out, tool, beginning, capsys):
     photos = ("cam1/1.jpg", "cam2/1.jpg", f"images/{normalize('NFD', 'größe')}/1.jpg", "images/1.jpg")
     for name in photos:
@@ -1158,6 +1158,79 @@ def test_the_longest_ending_of_a_path_that_is_found_counts(source, out, tool, be
     assert run(source, out) == 0 and "missing" not in capsys.readouterr().out
     written = {path.stem for path in (out / "masks").iterdir()}
     assert written == {name.removesuffix(".jpg").replace("/", "_") for name in photos[:3]}
+
+
+@pytest.mark.parametrize("tool", ["coco", "labelme", "label_studio"])
+@pytest.mark.parametrize("beginning", ["", "/home/me/data/", "D:\\data\\"])
+@pytest.mark.parametrize("below", ["", "images/"])
+def test_a_missing_photo_is_not_one_of_another_folder(source, out, tool, beginning, below, capsys):
+    for name in ("1.jpg", "2.jpg"):
+        photo(source / "cam1" / below / name)
+    names = [f"{beginning}{folder}/{below}{name}" for folder, name in (("cam2", "1.jpg"), ("cam1", "2.jpg"))]
+    annotate(tool, source, names)
+    assert run(source, out) == 0 and [path.name for path in (out / "masks").iterdir()] == ["2.png"]
+    report = capsys.readouterr().out
+    line = next(line for line in report.splitlines() if "missing: 1 (" in line)
+    assert names[0] in line and f": 1 (cam1/{below}1.jpg)" in report
+
+
+def test_coco_regions_of_a_missing_photo_are_not_drawn_on_another(source, out, capsys):
+    photo(source / "images" / "cam1" / "1.jpg")
+    photo(source / "images" / "cam1" / "2.jpg")
+    images = [{"id": name, "file_name": name} for name in ("cam1/1.jpg", "cam2/1.jpg", "cam1/2.jpg")]
+    rows = [("cam2/1.jpg", 1, [flat(0, 0, 4, 6)]), ("cam1/2.jpg", 2, [flat(0, 0, 4, 6)])]
+    write_json(source / "a.json", coco(rows, images=images))
+    assert run(source, out) == 0 and not mask(out, "1").any() and np.array_equal(mask(out, "2"), halves(2, 0))
+    assert "photos that are missing: 1 (cam2/1.jpg (1 annotation))" in capsys.readouterr().out
+    write_json(source / "a.json", coco([*rows, ("cam1/1.jpg", 2, [flat(0, 0, 4, 6)])], images=images))
+    assert run(source, out, "--overwrite") == 0 and np.array_equal(mask(out, "1"), halves(2, 0))
+
+
+def test_coco_photos_beside_a_file_are_not_sought_elsewhere(source, out, capsys):
+    for folder, names in (("train", "bc"), ("valid", "a")):
+        for name in names:
+            photo(source / folder / ("more" if name == "c" else "") / f"{name}.jpg")
+    for folder, names in (("train", "abc"), ("valid", "a")):
+        images = [{"id": name, "file_name": f"{name}.jpg"} for name in names]
+        rows = [(name, 1 if folder == "train" else 2, [flat(0, 0, 4, 6)]) for name in names]
+        write_json(source / folder / "_annotations.coco.json", coco(rows, images=images))
+    assert run(source, out) == 0 and np.array_equal(mask(out, "val/a"), halves(2, 0))
+    assert {path.name for path in (out / "masks" / "train").iterdir()} == {"b.png", "c.png"}
+    assert "photos that are missing: 1 (a.jpg (1 annotation))" in capsys.readouterr().out
+
+
+def test_labelme_photos_beside_files_are_not_sought_elsewhere(source, out, capsys):
+    for name in ("b/1.jpg", "c/2.jpg"):
+        photo(source / name)
+    for name in ("a/1", "c/2"):
+        labelme(source / f"{name}.json", [("car", "polygon", square(0, 0, 4, 6), {})], image=f"{name[2:]}.jpg")
+    assert run(source, out) == 0 and [path.name for path in (out / "masks").iterdir()] == ["2.png"]
+    assert "files whose photo is missing: 1 (a/1.json (1.jpg))" in capsys.readouterr().out
+
+
+def test_labelme_photo_beside_a_file_that_was_renamed_with_it(source, out):
+    for name in ("a/1.jpg", "b/IMG_1.jpg"):
+        photo(source / name)
+    labelme(source / "a" / "1.json", [("car", "polygon", square(0, 0, 4, 6), {})], image="IMG_1.jpg")
+    assert run(source, out) == 0 and [path.name for path in (out / "masks").iterdir()] == ["1.png"]
+
+
+@pytest.mark.parametrize("tool", ["coco", "labelme", "label_studio"])
+def test_two_names_never_have_one_photo(source, out, tool, capsys):
+    for name in ("1.jpg", "2.jpg"):
+        photo(source / name)
+    annotate(tool, source, ["C:\\cam1\\1.jpg", "C:\\cam2\\1.jpg", "C:\\cam2\\2.jpg"])
+    assert run(source, out) == 0 and [path.name for path in (out / "masks").iterdir()] == ["2.png"]
+    report = capsys.readouterr().out
+    assert "missing: 2 (" in report and "C:\\cam1\\1.jpg" in report and "C:\\cam2\\1.jpg" in report
+
+
+@pytest.mark.parametrize("stored", ["s3://bucket/yard/b.jpg", "/data/local-files/?d=more/cam1/c.jpg"])
+def test_label_studio_uploads_beside_photos_of_a_storage(source, out, stored):
+    for name in ("a", "b", "cam1/c"):
+        photo(source / f"{name}.jpg")
+    annotate("label_studio", source, ["/data/upload/1/0a1b2c3d-a.jpg", stored])
+    assert run(source, out) == 0 and {path.stem for path in (out / "masks").iterdir()} == {"a", stored[-5]}
 
 
 # Damaged annotations

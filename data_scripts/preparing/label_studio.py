@@ -23,6 +23,7 @@ from .regions import Region, Shape, ellipse, pixels, points_of, polygon, rectang
 from .rle import decode_label_studio
 
 READS = ("overlap", "empty")
+UPLOADS = "/data/upload/"
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts this before the names of uploaded files
 LABELS = ("polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels")
 SHAPES = {"points", "rle", "height", "radiusX"}  # keys of the shapes that <Labels>, also for text and sound, may label
@@ -134,21 +135,28 @@ def _image_name(task: dict) -> str:
 
 
 def _photos(found: Found, names: Sequence[tuple[str, Path]]) -> list[list[Path]]:
-    """Return what `find_photos` does, of names as Label Studio changes them."""
+    """Return what `find_photos` does, of the names that tasks of (name, file) have.
+
+    Uploads have no folders of their own, and so tell nothing about those of other photos.
+    """
     known = {name_key(image.name) for image in found.images}
     stored = defaultdict(set)
     for image in found.images:
         stored[_stored(image.name)].add(image.name)
-    plain = []
-    for name, path in names:
+    groups: dict[tuple[Path, bool], dict[int, str]] = defaultdict(dict)
+    for number, (name, path) in enumerate(names):
         *folders, last = name.split("://")[-1].replace("\\", "/").split("/")
-        uploaded = UPLOADED.sub("", last)
-        if name_key(last) not in known and name_key(uploaded) in known:
-            last = uploaded
-        elif name_key(last) not in known and len(stored[uploaded]) == 1:
-            (last,) = stored[uploaded]
-        plain.append(("/".join([*folders, last]), path))
-    return find_photos(found, plain)
+        original = UPLOADED.sub("", last)
+        if name_key(last) not in known and name_key(original) in known:
+            last = original
+        elif name_key(last) not in known and len(stored[original]) == 1:
+            (last,) = stored[original]
+        is_upload = UPLOADS in name
+        groups[path, is_upload][number] = last if is_upload else "/".join([*folders, last])
+    photos = {}
+    for (path, _), group in groups.items():
+        photos |= zip(group, find_photos(found, [(name, path) for name in group.values()]), strict=True)
+    return [photos[number] for number in range(len(names))]
 
 
 def _stored(name: str) -> str:
