@@ -436,6 +436,16 @@ def test_yolo_as_roboflow_writes_it(source, out, capsys):
     assert "data.yaml names ../test/images (test), which is not there" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("path", ["../datasets/roads", "/datasets/roads", "."])
+def test_yolo_split_of_the_folder_images(source, out, path, capsys):
+    """Other than in Roboflow's ../train/images, the word is all that the value says."""
+    data_yaml(source, path=path, train="images", val="images_val")
+    yolo(source / "images" / "a.jpg", (0, LEFT))
+    yolo(source / "images_val" / "b.jpg", (1, LEFT))
+    assert run(source, out) == 0 and {*files(out)} >= {"masks/train/a.png", "masks/val/b.png"}
+    assert "not there" not in capsys.readouterr().out
+
+
 def test_yolo_splits_from_lists_as_cvat_writes_them(source, out, capsys):
     data_yaml(source, path="./", train="train.txt", val="[val.txt]")
     for name in "abc":

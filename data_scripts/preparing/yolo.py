@@ -162,7 +162,7 @@ def _splits(found: Found, config: Path | None, content: dict, annotated: Annotat
     splits: dict[Path, str | None] = {}
     for key in (key for key in SPLITS if key in content):
         for value in [content[key]] if isinstance(content[key], str) else content[key]:
-            place = _place(f"{content.get('path', '')}/{value}", config, known) if value else None
+            place = _place(str(value), config, known, str(content.get("path", ""))) if value else None
             if place is None:
                 annotated.guesses += [f"{config} names {value} ({key}), which is not there"] if value else []
                 continue
@@ -186,14 +186,20 @@ def _splits(found: Found, config: Path | None, content: dict, annotated: Annotat
     return splits
 
 
-def _place(name: str, config: Path, known: set[Path]) -> Path | None:
-    """Return the longest ending of a path that is there, beside `config` or below the source.
+def _place(name: str, config: Path, known: set[Path], above: str = "") -> Path | None:
+    """Return the longest ending of the path `name` below `above` that is there, beside `config` or below the source.
 
-    The beginning is often that of another computer or, as Roboflow's `../train/images`, of another folder.
+    The beginning is often that of another computer or, as Roboflow's `../train/images`, of another folder. So `images`
+    counts alone only if it is all that `name` says.
     """
-    parts = [part for part in re.split(r"[/\\]+", name.strip()) if part not in ("", ".", "..")]
-    endings = [Path(*parts[start:]) for start in range(len(parts)) if start == 0 or parts[start:] != ["images"]]
+    own = _parts(name)
+    parts = _parts(above) + own
+    endings = [Path(*parts[start:]) for start in range(len(parts)) if len(own) < 2 or parts[start:] != ["images"]]
     return next((path for each in endings for path in (config.parent / each, each) if path in known), None)
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"[/\\]+", name.strip()) if part not in ("", ".", "..")]
 
 
 def _lines(path: Path) -> list[Line]:
