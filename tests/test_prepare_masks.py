@@ -625,6 +625,45 @@ def test_test_photos_may_lack_masks(source, out, capsys):
     assert "train 1, test 1" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("form", ["images/{0}/{1}.jpg masks/{0}/{1}.png", "{0}/{1}.jpg {0}/{1}_mask.png"])
+@pytest.mark.parametrize(
+    "folders", ["harbour/train-station/old-town", "highway/test-drive", "bus/train/car", "valid-parking/yard"]
+)
+def test_a_word_in_the_name_of_one_folder_among_others_is_no_split(source, out, form, folders, capsys):
+    for number, folder in enumerate(folders.split("/"), start=1):
+        image, label = form.format(folder, number).split()
+        photo(source / image)
+        save(source / label, halves(0, number))
+    assert run(source, out) == 0
+    written = {name for name in files(out) if name.startswith("masks/")}
+    assert written == {f"masks/{number}.png" for number in range(1, 2 + folders.count("/"))}
+    report = capsys.readouterr().out
+    assert (
+        "not divided into splits)" in report and "(to divide them, put all into folders train, val and test)" in report
+    )
+
+
+@pytest.mark.parametrize(
+    ("pairs", "unlabelled", "written"),
+    [
+        ("images/1", "test/images/2", "train/1 test/2"),
+        ("images/1 images_val/2 images_test/3", "", "train/1 val/2 test/3"),
+        ("train/images/1 val/images/2 more/images/3", "", "train/1 val/2"),
+        ("train2017/images/1 valid_set/images/2", "testing/images/3", "train/1 val/2 test/3"),
+    ],
+)
+def test_photos_outside_the_folders_of_splits(source, out, pairs, unlabelled, written, capsys):
+    for name in pairs.split():
+        save(source / f"{name.replace('images', 'masks')}.png", halves(0, 1))
+    for name in (*pairs.split(), *unlabelled.split()):
+        photo(source / f"{name}.jpg")
+    assert run(source, out) == 0
+    assert {name for name in files(out) if "images/" in name} == {f"images/{name}.jpg" for name in written.split()}
+    report = capsys.readouterr().out
+    assert ("photos that are in no split: 1 (more/images/3.jpg)" in report) == ("more" in pairs)
+    assert ("photos in no split are the training split: 1 (images/1.jpg)" in report) == pairs.startswith("images")
+
+
 @pytest.mark.parametrize(
     ("photos", "masks", "alone", "widows"),
     [

@@ -1,12 +1,12 @@
 """The kinds of sources that `data_scripts.prepare` reads, in the order in which they are tried."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import ModuleType
 
 from ..labels import DataError
 from . import coco, hub, label_studio, labelme, masks, roboflow, voc, yolo
 from .annotated import Annotated, Options
-from .found import Found, some
+from .found import Found, count, some
 
 KINDS: dict[str, ModuleType] = {
     "datasets": hub,
@@ -38,13 +38,34 @@ def read(found: Found, kind: str | None, options: Options) -> Annotated:
     annotated = KINDS[looks[0]].read(found, options)
     if others := [name for name in looks[1:] if name != "masks"]:
         annotated.guesses.append(f"it also looks like {some(others)} (--kind {others[0]}: read that instead)")
-    if any(item.split for item in annotated.items):
-        annotated.pass_over(
-            "photos that are in no split", [item.name for item in annotated.items if item.split is None]
-        )
-        annotated.items = [item for item in annotated.items if item.split]
+    _settle_splits(annotated)
     annotated.pass_over("files in formats that cannot be read (save them as PNG or JPEG)", found.unreadable)
     return annotated
+
+
+def _settle_splits(annotated: Annotated) -> None:
+    """Decide about photos that are in no split, although others are.
+
+    If the others are all in one, a word in the names of their folders was no split: `train station` beside `harbour`.
+    """
+    inside = [item for item in annotated.items if item.split]
+    outside = [item for item in annotated.items if not item.split]
+    if not inside or not outside:
+        return
+    splits = {item.split for item in inside}
+    names, others = (count(item.name for item in items) for items in (outside, inside))
+    if "train" not in splits and (len(splits) == 2 or any(item.mask is None for item in inside)):
+        annotated.guesses.append(f"photos in no split are the training split: {names}")
+        annotated.items = [replace(item, split=item.split or "train") for item in annotated.items]
+    elif len(splits) == 1:
+        annotated.guesses.append(
+            f"photos are not divided into splits: folders say {splits.pop()} for {others}, and "
+            f"nothing for {names} (to divide them, put all into folders train, val and test)"
+        )
+        annotated.items = [replace(item, split=None) for item in annotated.items]
+    else:
+        annotated.pass_over("photos that are in no split", [item.name for item in outside])
+        annotated.items = inside
 
 
 def read_id(name: str, kind: str | None, options: Options) -> Annotated:
