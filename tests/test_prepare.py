@@ -496,6 +496,16 @@ def test_yolo_without_data_yaml(source, out, listed, capsys):
     assert ("no data.yaml and no classes.txt names the classes" in capsys.readouterr().out) == (not listed)
 
 
+def test_yolo_s_numbers_in_a_list_are_its_ids(source, out, capsys):
+    yolo(source / "a.jpg", (2, LEFT))
+    (source / "classes.txt").write_text("3: tree\n1: car\n2: road\n")
+    assert run(source, out) == 0 and [*classes(out)] == ["background", "car", "road", "tree"]
+    assert np.array_equal(mask(out, "a"), halves(2, 0))
+    yolo(source / "b.jpg", (0, LEFT))
+    assert run(source, out, "--overwrite") == 1
+    assert f"b.txt: line 1 has class 0, which {source}/classes.txt does not name" in capsys.readouterr().err
+
+
 def test_yolo_on_a_rotated_photo(source, out):
     data_yaml(source, train="images")
     exif = Image.Exif()

@@ -363,6 +363,58 @@ def test_a_list_without_background_begins_at_1(source, out, capsys):
     assert "its first class is id 1" in capsys.readouterr().out
 
 
+def test_a_list_without_background_names_masks_that_begin_at_1(source, out, capsys):
+    one_pair(source, halves(1, 2))
+    (source / "labelmap.txt").write_text("road:9,8,7::\nbuilding:6,5,4::\n")
+    assert run(source, out) == 0 and classes(out) == {"road": 1, "building": 2}
+    assert np.array_equal(mask(out, "a"), halves(1, 2)) and colors(out)["road"] == [9, 8, 7]
+    assert "lists no background, so its first class is id 1: if that is wrong, write" in capsys.readouterr().out
+
+
+NUMBERED = {
+    "classes.txt": "1: road\n2: building\n7: car\n",
+    "names.txt": "7 car\n2 building\n1 road\n",
+    "label_colors.txt": "1 128 64 128 road\n7 0 0 142 car\n2 70 70 70 building\n",
+    "colors.txt": "1: road 128 64 128\n2: building 70 70 70\n7: car 0 0 142\n",
+    "class_dict.csv": "id,name,r,g,b\n1,road,128,64,128\n2,building,70,70,70\n7,car,0,0,142\n",
+    "id2label.json": '{"1": "road", "2": "building", "7": "car"}',
+}
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_numbers_in_a_list_are_the_ids(source, out, name, capsys):
+    array = ids([0, 0, 1, 1], [2, 2, 7, 7])
+    one_pair(source, array)
+    (source / name).write_text(NUMBERED[name])
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), array)
+    assert classes(out) == {"class_0": 0, "road": 1, "building": 2, "car": 7}
+    assert "has no name for id 0" in capsys.readouterr().out
+
+
+def test_a_list_with_numbers_is_not_shifted(source, out, capsys):
+    """Without numbers, three ids and two names would mean that the first one is the background."""
+    one_pair(source, ids([0, 1, 2]))
+    (source / "classes.txt").write_text("0: road\n1: car\n")
+    assert run(source, out) == 0 and classes(out) == {"road": 0, "car": 1, "class_2": 2}
+    assert "has no name for id 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lines", [["road", "4x4", "2 wheeler"], ["1 lane", "2 lane"], ["3: a", "3: b"]])
+def test_numbers_that_belong_to_names_stay_there(source, out, lines):
+    one_pair(source, halves(0, 1))
+    (source / "classes.txt").write_text("\n".join(lines))
+    assert run(source, out) == 0 and classes(out) == {name: number for number, name in enumerate(lines)}
+
+
+@pytest.mark.parametrize(("value", "complaint"), [("x7", "id 'x7' is not a whole number"), ("1", "the same id 1")])
+def test_a_wrong_id_in_a_class_dict_is_one_line(source, out, value, complaint, capsys):
+    one_pair(source, halves(0, 1))
+    (source / "class_dict.csv").write_text(f"id,name,r,g,b\n1,road,128,64,128\n{value},car,0,0,142\n")
+    assert run(source, out) == 1 and not out.exists()
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "class_dict.csv" in error and complaint in error
+
+
 def test_ids_that_a_list_lacks_are_named(source, out, capsys):
     one_pair(source, halves(0, 9))
     (source / "id2label.json").write_text('{"0": "sky", "1": "road"}')

@@ -16,22 +16,26 @@ Color = tuple[int, int, int]
 # Forms of lines: the one that most lines of a file have counts, and of several, the first. Names may hold numbers.
 COLOR_LINES = [
     re.compile(form.replace("COLOR", r"(?P<color>\d+ \d+ \d+)").replace("NAME", r"(?P<name>(?=[\d ]*[^\d ]).+)"))
-    for form in (r"\d+ COLOR NAME", "COLOR NAME", r"\d+ NAME COLOR", "NAME COLOR")
+    for form in (r"(?P<id>\d{1,5}) COLOR NAME", "COLOR NAME", r"(?P<id>\d{1,5}) NAME COLOR", "NAME COLOR")
 ]
+NUMBERED_LINE = re.compile(r"(\d{1,5})(?:\s*[:=,\t]\s*|\s+)(\S.*)")
+LARGEST_ID = 65535
 
 
 @dataclass(frozen=True)
 class ClassList:
     """Names of classes by id and, if the file says so, colours.
 
-    where   the file
-    names   {id: name}; ids are the values of index masks, or just the order if `colors` says what the masks hold
-    colors  {id: (R, G, B)}
+    where     the file
+    names     {id: name}; ids are the values of index masks, or just the order if `colors` says what the masks hold
+    colors    {id: (R, G, B)}
+    numbered  whether the file says the ids; if not, they are the order of its lines
     """
 
     where: str
     names: dict[int, str]
     colors: dict[int, Color]
+    numbered: bool = True
 
 
 def find_class_list(found: Found) -> ClassList | None:
@@ -69,33 +73,49 @@ def _read_labelmap(path: Path) -> ClassList:
         names[number] = name.strip()
         if color.strip():
             colors[number] = _color(color.split(","), path, line)
-    return _checked(path, names, colors)
+    return _checked(path, names, colors, numbered=False)
 
 
 def _read_colors(path: Path) -> ClassList:
-    """Read lines with a name and three numbers, in either order. A header, and ids before them, are skipped."""
+    """Read lines with a name and three numbers, in either order, and perhaps ids before them. A header is skipped."""
     lines = [" ".join(re.split(r"[\s,;:]+", line.strip(" \t,;:"))) for line in read_lines(path)]
     while lines and not re.search(r"\d", lines[0]):  # the header
         del lines[0]
     best = max(COLOR_LINES, key=lambda form: sum(bool(form.fullmatch(line)) for line in lines))
-    names, colors = {}, {}
-    for number, line in enumerate(lines):
-        if (match := best.fullmatch(line)) is None:
-            raise DataError(f"{path}: {line!r:.80} is not a name with red, green and blue, written as the other lines")
-        names[number] = match["name"]
-        colors[number] = _color(match["color"].split(), path, line)
-    return _checked(path, names, colors)
+    matches = [best.fullmatch(line) for line in lines]
+    if None in matches:
+        line = lines[matches.index(None)]
+        raise DataError(f"{path}: {line!r:.80} is not a name with red, green and blue, written as the other lines")
+    rows = [(match["name"], _color(match["color"].split(), path, match[0])) for match in matches]
+    ids = [int(match["id"]) for match in matches] if "id" in best.groupindex else []
+    return _in_order(path, rows, ids if len({*ids}) == len(ids) else [])
 
 
 def _read_class_dict(path: Path) -> ClassList:
-    """Read a CSV with the columns name, r, g, b."""
-    names, colors = {}, {}
-    for number, row in enumerate(_rows(path)):
+    """Read a CSV with the columns name, r, g, b, and perhaps id (or index, or value)."""
+    rows, ids = [], []
+    table = _rows(path)
+    column = next((key for key in ("id", "index", "value") if table and key in table[0]), None)
+    for row in table:
         name = row.get("name") or row.get("class") or row.get("class_name") or row.get("label") or ""
-        names[number] = name
         rgb = [row.get(short) or row.get(long) or "" for short, long in (("r", "red"), ("g", "green"), ("b", "blue"))]
-        colors[number] = _color(rgb, path, str(row))
-    return _checked(path, names, colors)
+        rows.append((name, _color(rgb, path, str(row))))
+        if column:
+            ids.append(_id(row.get(column, ""), path, column))
+    return _in_order(path, rows, ids)
+
+
+def _in_order(path: Path, rows: Sequence[tuple[str, Color]], ids: Sequence[int]) -> ClassList:
+    """Return the list of rows (name, colour) with their ids or, without ids, with their places."""
+    entries = dict(sorted(by_id(zip(ids, rows, strict=True), path).items())) if ids else dict(enumerate(rows))
+    names = {number: name for number, (name, _) in entries.items()}
+    return _checked(path, names, {number: color for number, (_, color) in entries.items()}, bool(ids))
+
+
+def _id(text: str, path: Path, what: str) -> int:
+    if not text.isdecimal() or int(text) > LARGEST_ID:
+        raise DataError(f"{path}: {what} {text!r:.80} is not a whole number from 0 to {LARGEST_ID}")
+    return int(text)
 
 
 def read_roboflow(path: Path) -> ClassList:
@@ -105,19 +125,23 @@ def read_roboflow(path: Path) -> ClassList:
         value, name = row.get("pixel value"), row.get("class")
         if value is None or name is None:
             raise DataError(f"{path} has no columns 'Pixel Value' and 'Class': export 'Semantic Segmentation Masks'")
-        if not value.isdigit() or int(value) > 65535:
-            raise DataError(f"{path}: pixel value {value!r:.80} is not a whole number")
-        names.append((int(value), name))
+        names.append((_id(value, path, "pixel value"), name))
     return _checked(path, by_id(names, path), {})
 
 
 def read_names(path: Path) -> ClassList:
-    """Read one name a line. The first line is id 0, or -1 if it is labelme's __ignore__."""
+    """Read one name a line. labelme's __ignore__, as the first line, is left out.
+
+    If each line begins with another number and the rest is another name, the numbers are the ids, else the places are.
+    """
     lines = read_lines(path)
-    first = -1 if lines and lines[0].lower() == "__ignore__" else 0
-    names = {number: re.sub(r"^\d+\s*[:=,\t]\s*", "", name) for number, name in enumerate(lines, start=first)}
-    names.pop(-1, None)
-    return _checked(path, names, {})
+    if lines and lines[0].lower() == "__ignore__":
+        del lines[0]
+    numbered = [match.groups() for match in map(NUMBERED_LINE.fullmatch, lines) if match]
+    names = {int(number): name for number, name in numbered}
+    if len({*names.values()}) < len(lines):
+        return _checked(path, dict(enumerate(lines)), {}, numbered=False)
+    return _checked(path, dict(sorted(names.items())), {})
 
 
 def read_id2label(path: Path) -> ClassList:
@@ -142,7 +166,8 @@ def read_id2label(path: Path) -> ClassList:
         }
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DataError(f'{path} does not list classes: write {{"0": "background", "1": "road"}}') from error
-    return _checked(path, by_id(names, path), colors)
+    numbered = isinstance(content, dict) or all("id" in entry for entry in content)
+    return _checked(path, by_id(names, path), colors, numbered)
 
 
 def _name(entry: object) -> str:
@@ -184,7 +209,7 @@ def _color(numbers: Sequence[object], path: Path, line: str) -> Color:
     return tuple(int(number) for number in text)
 
 
-def _checked(path: Path, names: dict[int, str], colors: dict[int, Color]) -> ClassList:
+def _checked(path: Path, names: dict[int, str], colors: dict[int, Color], numbered: bool = True) -> ClassList:
     if not names:
         raise DataError(f"{path} lists no class: add the classes, or remove the file")
     if nameless := [number for number, name in names.items() if not name.strip()]:
@@ -193,7 +218,7 @@ def _checked(path: Path, names: dict[int, str], colors: dict[int, Color]) -> Cla
     for number, color in colors.items():
         if (other := seen.setdefault(color, names[number])) != names[number]:
             raise DataError(f"{path}: {other} and {names[number]} have the same colour {color}: change one")
-    return ClassList(str(path), {number: _plain(name) for number, name in names.items()}, colors)
+    return ClassList(str(path), {number: _plain(name) for number, name in names.items()}, colors, numbered)
 
 
 def _plain(name: str) -> str:

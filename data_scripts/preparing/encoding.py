@@ -197,14 +197,18 @@ def _are_colors(whole: Scan, listed: ClassList | None) -> bool:
 def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
     """Keep ids as they are, or number them anew if they exceed 254 (255 is kept for ignored pixels)."""
     facts = [f"masks hold {'indices into a palette' if whole.form == 'palette' else 'class ids'}"]
-    names = dict(listed.names) if listed else {}
     values = sorted(whole.counts)
     guesses = []
     if whole.lossy:
         raise DataError(JPEGS)
-    if listed and _starts_at_one(names, values):
-        names = {0: BACKGROUND} | {number + 1: name for number, name in names.items()}
-        guesses.append(f"{listed.where} lists no background, so its first class is id 1 and id 0 the background")
+    if listed and _starts_at_one(listed, values):
+        what = " and id 0 the background" if 0 in values else ""
+        guesses.append(
+            f"{listed.where} lists no background, so its first class is id 1{what}: if that is wrong, write the ids "
+            "into it"
+        )
+        listed = _from_one(listed, 0 in values)
+    names = dict(listed.names) if listed else {}
     ids = {value: value for value in {*values, *names} if value <= IGNORE_INDEX}
     if values[-1] > IGNORE_INDEX or IGNORE_INDEX in names and not is_nothing(names[IGNORE_INDEX]):
         ids = _number(values, names)
@@ -259,11 +263,21 @@ def _objects(whole: Scan, listed: ClassList | None) -> Encoding:
     return Encoding(form, np.array(values), np.minimum(values, 1).astype(np.uint8), {}, classes, facts, guesses, {})
 
 
-def _starts_at_one(names: dict[int, str], values: list[int]) -> bool:
-    """Return whether a list without a background leaves out id 0: its last id is one less than the masks' largest."""
+def _starts_at_one(listed: ClassList, values: list[int]) -> bool:
+    """Return whether a list of names without ids leaves out the background, id 0.
+
+    Then it has no name for the largest id of the masks, which hold 0 or begin at 1.
+    """
     ids = [value for value in values if value != IGNORE_INDEX]
-    named = any(is_background(name) or is_nothing(name) for name in names.values())
-    return not named and 0 in names and bool(ids) and ids[0] == 0 and ids[-1] == len(names) == max(names) + 1
+    named = any(is_background(name) or is_nothing(name) for name in listed.names.values())
+    return not (named or listed.numbered) and bool(ids) and ids[0] in (0, 1) and ids[-1] == len(listed.names)
+
+
+def _from_one(listed: ClassList, with_background: bool) -> ClassList:
+    """Return a list in which each id is one more and, if wanted, 0 is the background."""
+    names = {number + 1: name for number, name in listed.names.items()}
+    colors = {number + 1: color for number, color in listed.colors.items()}
+    return replace(listed, names=({0: BACKGROUND} if with_background else {}) | names, colors=colors)
 
 
 def _number(values: list[int], names: dict[int, str]) -> dict[int, int]:
