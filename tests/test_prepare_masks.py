@@ -197,6 +197,37 @@ def test_palettes_that_differ_are_colours(source, out, capsys):
     assert "masks hold colours" in capsys.readouterr().out
 
 
+CAR_FIRST = "background:0,0,0::\ncar:255,0,0::\nroad:0,255,0::\n"
+CAR_FIRST_YAML = (
+    "classes:\n  - {name: background, id: 0, color: [0, 0, 0]}\n  - {name: car, id: 1, color: [255, 0, 0]}\n"
+    "  - {name: road, id: 2, color: [0, 255, 0]}\n"
+)
+
+
+@pytest.mark.parametrize(("name", "content"), [("labelmap.txt", CAR_FIRST), ("classes.yaml", CAR_FIRST_YAML)])
+def test_a_palette_in_another_order_than_the_list_is_colours(source, out, name, content, capsys):
+    array = ids([0, 0, 1, 1], [2, 2, 2, 2])
+    for pair in "ab":
+        one_pair(source, array, pair)
+        with_palette(array, GREEN, BLACK, RED).save(source / "masks" / f"{pair}.png")
+    (source / name).write_text(content)
+    assert run(source, out) == 0 and classes(out) == {"background": 0, "car": 1, "road": 2}
+    assert np.array_equal(mask(out, "a"), ids([2, 2, 0, 0], [1, 1, 1, 1]))
+    report = capsys.readouterr().out
+    assert f"index 0 of the palette has the colour of road in {source}/{name}, so colours count, not indices" in report
+    assert run(source, out, "--mask_values", "ids", "--overwrite") == 0 and np.array_equal(mask(out, "a"), array)
+
+
+@pytest.mark.parametrize("palette", [(BLACK, RED, GREEN), (BLACK, BLUE, GREEN), (GREEN, RED, BLUE)])
+def test_a_palette_in_the_order_of_the_list_or_with_other_colours_is_ids(source, out, palette, capsys):
+    array = ids([0, 0, 1, 1], [2, 2, 255, 255])
+    one_pair(source, array)
+    with_palette(array, *palette, *[(9, 9, 9)] * 253).save(source / "masks" / "a.png")
+    (source / "labelmap.txt").write_text(f"{CAR_FIRST}void:9,9,9::\n")
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), array)
+    assert "masks hold indices into a palette" in capsys.readouterr().out
+
+
 def test_colours_without_a_list(source, out, capsys):
     one_pair(source, paint(halves(0, 1), BLACK, (7, 8, 9)))
     one_pair(source, paint(halves(1, 0), BLACK, (7, 8, 10)), "b")

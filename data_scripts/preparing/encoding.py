@@ -137,7 +137,13 @@ def understand(
     if _is_noisy(whole, listed):
         whole = replace(whole, lossy=True)
     if asked == "colors" or asked is None and _are_colors(whole, listed):
-        return _colors(as_colors(whole), listed), errors
+        encoding = _colors(as_colors(whole), listed)
+        if asked is None and (other := _of_another_class(whole, listed)):
+            encoding.guesses.append(
+                f"index {other[0]} of the palette has the colour of {other[1]} in {listed.where}, so colours count, "
+                "not indices (--mask_values ids: indices do)"
+            )
+        return encoding, errors
     if whole.form == "colour":
         raise DataError(f"--mask_values {asked}: the masks hold colours, such as {rgb(max(whole.counts))}")
     if asked == "levels" or asked is None and _are_levels(whole, listed):
@@ -180,10 +186,13 @@ def _is_noisy(whole: Scan, listed: ClassList | None) -> bool:
 def _are_colors(whole: Scan, listed: ClassList | None) -> bool:
     """Return whether masks hold colours: files of colours, or others of which more pixels have colours than ids listed.
 
-    If all their values are listed, grey ones are colours before ids, and those of a palette ids before colours.
+    If all their values are listed, grey ones are colours before ids, and those of a palette ids before colours, unless
+    the list gives the colours to other ids.
     """
     if whole.form == "colour" or listed is None or not listed.colors:
         return whole.form == "colour"
+    if _of_another_class(whole, listed):
+        return True
     table = as_table(whole)
     given = {packed(color) for color in listed.colors.values()}
     colored = {value for value in whole.counts if table.get(value, 0) in given}
@@ -192,6 +201,24 @@ def _are_colors(whole: Scan, listed: ClassList | None) -> bool:
     if {*whole.counts} <= {*listed.names, IGNORE_INDEX}:
         return False
     return whole.pixels(colored) > whole.pixels(listed.names)
+
+
+def _of_another_class(whole: Scan, listed: ClassList | None) -> tuple[int, str] | None:
+    """Return an index whose colour in the palette is that of another class, and the class, if there is one.
+
+    None as well if a list lacks the colour of an index: the palette has nothing to do with it.
+    """
+    if whole.form != "palette" or listed is None:
+        return None
+    table = as_table(whole)
+    names = {packed(color): listed.names[number] for number, color in listed.colors.items()}
+    if not all(table[value] in names for value in whole.counts):
+        return None
+    for value in sorted(whole.counts):
+        name = names[table[value]]
+        if name != listed.names.get(value) and not (value == IGNORE_INDEX and is_nothing(name)):
+            return value, name
+    return None
 
 
 def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
