@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .labels import IGNORE_INDEX
+from .class_file import CLASS_FILE, stated_colors
+from .labels import IGNORE_INDEX, Color, LabelInfo
 from .near_duplicates import BITS, NEAR, groups_of, nearest
 from .survey import Row, Survey
 
@@ -53,6 +54,7 @@ def findings_of(survey: Survey, refusal: str = "") -> list[Finding]:
         *nothing_to_learn(survey),
         *rare_classes(survey.labels.names, survey.counts("train"), survey.counts("val")),
         *two_levels_among_ids(survey),
+        *contrary_palettes(survey),
         *dark_images(survey),
         *speckled_masks(survey),
         *turned_masks(survey),
@@ -203,6 +205,36 @@ def two_levels_among_ids(survey: Survey) -> list[Finding]:
     title = f"masks that hold only 0 and 255, which is ignored, beside masks of ids: {len(found)} of {len(rows)}"
     then = "if 255 marks objects there, write the id of their class in its place"
     return [Finding(WARNING, title, some([row.label for row in found]), then)]
+
+
+def contrary_palettes(survey: Survey) -> list[Finding]:
+    """Return a warning if an id has two colours in the palettes of masks, or a colour that classes.yaml gives another.
+
+    Then a tool has numbered the colours anew in each file, and the ids may mean nothing.
+    """
+    stated = _stated_colors(survey.labels)
+    names = dict(zip(survey.labels.source_ids, survey.labels.names, strict=True))
+    named = {color: names[value] for value, color in stated.items()}
+    first, lines = {}, {}
+    for row in survey.rows:
+        for value, code in row.palette.items():
+            color = (code >> 16, code >> 8 & 255, code & 255)
+            before, label = first.setdefault(value, (color, row.label))
+            if color in named and color != stated.get(value):
+                lines.setdefault(value, f"id {value} has the colour of {named[color]}, {color}, in {row.label}")
+            elif color != before:
+                lines.setdefault(value, f"id {value} has the colour {before} in {label}, and {color} in {row.label}")
+    if not lines:
+        return []
+    title = f"ids whose colours in the palettes of masks contradict each other or {CLASS_FILE}: {len(lines)}"
+    then = f"if colours tell the classes there: {survey.labels.remedies.get('values', PREPARE)}"
+    return [Finding(WARNING, title, some([lines[value] for value in sorted(lines)], "ids"), then)]
+
+
+def _stated_colors(labels: LabelInfo) -> dict[int, Color]:
+    """Return {id: colour} of the classes that state one in the classes.yaml after which a label set is named."""
+    path = Path(labels.name)
+    return stated_colors(path) if path.name == CLASS_FILE and path.is_file() else {}
 
 
 def dark_images(survey: Survey) -> list[Finding]:

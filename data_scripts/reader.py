@@ -319,6 +319,19 @@ def packed_colors(rgb: np.ndarray | Sequence[Color]) -> np.ndarray:
     return red << 16 | green << 8 | blue
 
 
+def palette_of(image: Image.Image) -> dict[int, int]:
+    """Return {index: 0xRRGGBB} of an image with a palette, or {} for others and if index i is the grey level i.
+
+    Nothing is decoded.
+    """
+    if image.mode != "P" or image.palette is None:
+        return {}
+    small = Image.new("P", (1, 1))  # the palette of `image` itself can be read only after its pixels
+    small.putpalette(image.palette)
+    colors = packed_colors(np.array(small.getpalette("RGB")).reshape(-1, 3)).tolist()
+    return {} if colors == [i * 0x010101 for i in range(len(colors))] else dict(enumerate(colors))
+
+
 def white(image: Image.Image) -> tuple[int, int]:
     """Return the largest grey level as (stored, decoded by Pillow).
 

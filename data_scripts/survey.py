@@ -19,6 +19,7 @@ from .reader import (
     is_turned_untold,
     open_image,
     packed_colors,
+    palette_of,
     read_image,
     read_instances,
     read_label,
@@ -47,6 +48,7 @@ class Row:
     content    digest of the image file; None if it cannot be read
     marking    digest of the ids that the label stores
     colors     number of distinct colours of a label with the fault "colors"
+    palette    {id: 0xRRGGBB} of the ids in a label whose file has a palette other than grey levels
     is_turned  whether the photo has an orientation tag, its label has none, and the label's size does not tell
                whether it was drawn on the stored or the upright photo
     """
@@ -67,6 +69,7 @@ class Row:
     content: str | None = None
     marking: str | None = None
     colors: int = 0
+    palette: dict[int, int] = field(default_factory=dict)
     is_turned: bool = False
 
 
@@ -148,6 +151,8 @@ def _look_at_label(row: Row, files: dict, labels: LabelInfo) -> None:
     row.is_turned = row.size is not None and is_turned_untold(files["label"], files["image"])
     row.marking = hashlib.sha256(ids.tobytes()).hexdigest()
     row.ids = np.bincount(ids.reshape(-1), minlength=256)
+    if colors is None and (palette := palette_of(open_image(files["label"], "mask"))):
+        row.palette = {value: palette.get(value, 0) for value in np.flatnonzero(row.ids).tolist()}
     train_ids = labels.train_ids[ids]
     row.layout = cv2.resize(train_ids, LAYOUT[::-1], interpolation=cv2.INTER_NEAREST)
     row.regions = {

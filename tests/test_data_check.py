@@ -196,6 +196,50 @@ def test_0_and_255_masks_teach_nothing(own, looked):
     assert not training_accepts(own)
 
 
+BLACK, RED, BLUE, GREEN = (0, 0, 0), (200, 0, 0), (0, 0, 200), (0, 200, 0)
+COLORED = CLASSES.replace("id: 1", "id: 1, color: [200, 0, 0]").replace("id: 2", "id: 2, color: [0, 0, 200]")
+
+
+def with_palette(path, *colors):
+    """Save a mask of ids again with a palette. The ids stay."""
+    image = Image.open(path).convert("P")
+    image.putpalette([value for color in colors for value in color])
+    image.save(path)
+
+
+CONTRARY = {
+    "of another class": (
+        COLORED,
+        [(BLACK, BLUE, RED)],
+        "id 1 has the colour of car, (0, 0, 200), in masks/train/photo 00",
+    ),
+    "of a class for another id": (COLORED, [(RED, GREEN, BLUE)], "id 0 has the colour of road, (200, 0, 0), in masks/"),
+    "that differ": (
+        CLASSES,
+        [(BLACK, RED, BLUE), (BLACK, BLUE, RED)],
+        "id 1 has the colour (200, 0, 0) in masks/train/photo 00.png, and (0, 0, 200) in masks/train/photo 01.png",
+    ),
+    "that agree": (CLASSES, [(BLACK, RED, BLUE)], None),
+    "and others with grey": (CLASSES, [(BLACK, RED, BLUE), [(i, i, i) for i in range(3)]], None),
+    "with arbitrary colours": (COLORED, [((1, 2, 3), (4, 5, 6), (7, 8, 9))], None),
+    "as stated": (COLORED, [(BLACK, RED, BLUE)], None),
+}
+
+
+@pytest.mark.parametrize("name", CONTRARY)
+def test_colours_that_contradict(own, looked, name):
+    """Some tools number the colours anew in each file, and the ids mean nothing."""
+    content, palettes, expected = CONTRARY[name]
+    (own / "classes.yaml").write_text(content)
+    for number, path in enumerate(sorted((own / "masks").rglob("*.png"))):
+        with_palette(path, *palettes[number % len(palettes)])
+    code, text = looked(own)
+    assert code == 0 and ("in the palettes of masks" in text) == (expected is not None)
+    if expected:
+        assert "WARNING  ids whose colours in the palettes of masks contradict each other or classes.yaml: " in text
+        assert expected in text and "convert the masks with python -m data_scripts.prepare" in text, text
+
+
 def test_masks_of_0_and_255_among_those_of_ids(own, looked):
     (own / "classes.yaml").write_text(
         "classes:\n  - {name: ground, id: 0}\n  - {name: road, id: 1}\n  - {name: car, id: 2}\n"

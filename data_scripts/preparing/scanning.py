@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from ..labels import DataError
 from ..reader import (
@@ -15,6 +14,7 @@ from ..reader import (
     open_image,
     orientation,
     packed_colors,
+    palette_of,
     read_image,
     read_mask_ids,
     turned_with,
@@ -55,13 +55,13 @@ def read_values(mask: dict, image: dict | None, in_colors: bool) -> tuple[np.nda
     opened = open_image(mask, "mask")
     lossy = opened.format in ("JPEG", "MPO")
     if opened.mode in LABEL_MODES and not lossy:
-        form = "palette" if opened.mode == "P" and not _is_grey(palette_of(opened)) else "grey"
-        if not in_colors:
-            return read_mask_ids(mask, image), form
+        palette = palette_of(opened)
+        form = "palette" if palette else "grey"
         ids = read_mask_ids(mask, image)
+        if not in_colors:
+            return ids, form
         table = np.minimum(np.arange(65536), 255).astype(np.uint32) * 0x010101  # as in `as_table`
-        if form == "palette":
-            table[list(palette_of(opened))] = list(palette_of(opened).values())
+        table[list(palette)] = list(palette.values())
         return table[ids], form
     with decoding(mask, "mask"):
         own = orientation(opened)
@@ -76,16 +76,6 @@ def _alpha(mask: dict) -> np.ndarray:
     with decoding(mask, "mask"):
         image = open_image(mask, "mask")
         return upright(image.convert("RGBA").getchannel("A"), image)
-
-
-def palette_of(image: Image.Image) -> dict[int, int]:
-    """Return {index: 0xRRGGBB} of a palette image."""
-    table = np.array(image.getpalette("RGB")).reshape(-1, 3)
-    return dict(enumerate(packed_colors(table).tolist()))
-
-
-def _is_grey(palette: dict[int, int]) -> bool:
-    return all(color == index * 0x010101 for index, color in palette.items())
 
 
 def scan(mask: dict, image: dict) -> Scan:
