@@ -863,6 +863,21 @@ def test_instance_maps_and_colour_pictures_beside_ids_are_passed_over(source, ou
     assert "images that are neither photo nor mask: 2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("label", ["{}.png", "{}_mask.png"])
+@pytest.mark.parametrize("name", ["dive_depth_10", "wreck preview 3", "Instance-7", "overlay"])
+def test_a_word_in_the_name_of_a_photo_leaves_its_mask_one(source, out, name, label, capsys):
+    for stem in (name, "reef 1"):
+        photo(source / "images" / f"{stem}.jpg")
+        save(source / "masks" / label.format(stem), halves(0, 2))
+    save(source / "masks" / "reef 1_overlay.png", halves(1, 5))
+    assert run(source, out) == 0
+    assert {path.stem for path in (out / "masks").iterdir()} == {name, "reef 1"} and classes(out).keys() == {
+        "background",
+        "class_2",
+    }
+    assert "images that are neither photo nor mask: 1 (masks/reef 1_overlay.png)" in capsys.readouterr().out
+
+
 # Orientation: 6 is turned by 90 degrees, 3 by 180
 
 

@@ -93,7 +93,7 @@ def pair(found: Found) -> Pairs:
     others = [path for path, place in places.items() if place.role == "other"]
     images = [path for path in found.images if places[path].role != "other"]
     photos, with_pictures, how = _roles(images, places, found.root)
-    masks = _without_color_pictures(with_pictures)
+    masks = _without_color_pictures(with_pictures, photos)
     if not photos or not masks:
         what = "photo" if not photos else "mask"
         unread = unread_annotations(found)
@@ -272,7 +272,7 @@ def _match(photos: list[Path], masks: list[Path], places: dict[Path, _Place]) ->
     exact, stripped, anywhere = defaultdict(list), defaultdict(list), defaultdict(list)
     for mask in masks:
         folder = places[mask].folder
-        bare = name_key(_stripped(mask, MASK_START, MASK_END, WHOLE_MASK))
+        bare = name_key(_bare_mask(mask))
         exact[folder, name_key(stem_of(mask))].append(mask)
         stripped[folder, bare].append(mask)
         anywhere[bare].append(mask)
@@ -311,11 +311,19 @@ def _may_be_of(photo: _Place, mask: _Place, complete: set[tuple]) -> bool:
     return mask.folder not in complete and (None in (photo.split, mask.split) or photo.split == mask.split)
 
 
-def _without_color_pictures(masks: list[Path]) -> list[Path]:
-    """Leave out the colour pictures and training ids that stand beside class ids, as in Cityscapes."""
-    if not any(stem_of(path).lower().endswith("labelids") for path in masks):
-        return [path for path in masks if not OTHER_WORDS & {*words(path.stem)}]
-    return [path for path in masks if not (BESIDE_IDS | OTHER_WORDS) & {*words(path.stem)}]
+def _without_color_pictures(masks: list[Path], photos: list[Path]) -> list[Path]:
+    """Leave out pictures that stand beside masks, such as overlays, and colours and training ids beside class ids.
+
+    Their names tell them, unless a photo has such a name too.
+    """
+    beside_ids = any(stem_of(path).lower().endswith("labelids") for path in masks)
+    telling = OTHER_WORDS | (BESIDE_IDS if beside_ids else set())
+    stems = {name_key(stem_of(path)) for path in photos}
+    return [
+        path
+        for path in masks
+        if not telling & {*words(path.stem)} or stems & {name_key(stem_of(path)), name_key(_bare_mask(path))}
+    ]
 
 
 def stem_of(path: Path) -> str:
@@ -328,6 +336,10 @@ def stem_of(path: Path) -> str:
 
 def _bare_photo(path: Path) -> str:
     return _stripped(path, PHOTO_START, PHOTO_END, WHOLE_PHOTO)
+
+
+def _bare_mask(path: Path) -> str:
+    return _stripped(path, MASK_START, MASK_END, WHOLE_MASK)
 
 
 def _stripped(path: Path, start: re.Pattern, end: re.Pattern, whole: re.Pattern) -> str:
