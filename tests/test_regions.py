@@ -5,6 +5,7 @@ import pytest
 from preparing import ids
 
 from data_scripts.labels import DataError
+from data_scripts.preparing import regions
 from data_scripts.preparing.regions import (
     ALL,
     HIDDEN,
@@ -91,6 +92,39 @@ def test_lines_have_a_width():
     expected = np.zeros((6, 8), np.uint8)
     expected[2:4, 2:6] = 1
     assert np.array_equal(drawn(line(ring((2.5, 3), (5.5, 3)), 1.5)), expected)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_lines_agree_with_a_test_of_every_pixel(seed):
+    """Lines are drawn in parts, which must leave no gap."""
+    rng = np.random.default_rng(seed)
+    width = rng.choice([0.5, 1, 3, 10, 40])
+    points = rng.uniform(-200, 500, (rng.integers(2, 6), 2)).round(seed % 3)
+    points[1] = (90, 60)
+    expected = np.zeros((210, 320), bool)
+    rows, columns = np.mgrid[:210, :320] + 0.5
+    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        along = ((columns - x0) * (x1 - x0) + (rows - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2)
+        along = along.clip(0, 1)
+        expected |= np.hypot(columns - x0 - along * (x1 - x0), rows - y0 - along * (y1 - y0)) <= width / 2
+    assert expected.any() and np.array_equal(drawn(line(points, width), 210, 320), expected)
+
+
+@pytest.mark.parametrize("number", [2, 30, 300])
+def test_the_work_of_a_line_does_not_grow_with_the_photo(number, monkeypatch):
+    tested = []
+    centres = regions._centres
+    monkeypatch.setattr(regions, "_centres", lambda *box: tested.append(centres(*box)) or tested[-1])
+    points = np.stack([np.linspace(0, 4000, number), np.linspace(0, 3000, number)], axis=1)
+    top, left, inside = line(points, 10)(3000, 4000)
+    assert (top, left, inside.shape) == (0, 0, (3000, 4000)) and inside.sum() == pytest.approx(5000 * 10, rel=0.01)
+    assert max(boxes.nbytes for boxes in tested) < 2**20
+    assert sum(boxes[..., 0].size for boxes in tested) < 10 * inside.sum()  # not 12 million for each part
+
+
+def test_a_line_far_outside_is_cut_off():
+    far = drawn(line(ring((-1e9, 3), (1e9, 3)), 2))
+    assert np.array_equal(np.flatnonzero(far.any(1)), [2, 3]) and far[2:4].all()
 
 
 def test_stored_pixels_are_placed_and_cut():

@@ -6,8 +6,9 @@ the border. Parts outside the image are cut off.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ HIDDEN, OUTSIDE, ALL = (
     "all regions",
 )
 FAR = 1e7  # pixels: coordinates beyond it are cut, so that they cannot overflow
+PART, MOST_PARTS = 64, 1000  # pixels of a part of a line, and parts of a line, which may leave the image
 Patch = tuple[int, int, np.ndarray]  # row and column of the upper left pixel, and bool (h, w)
 Shape = Callable[[int, int], Patch]  # from height and width of the image
 
@@ -113,18 +115,41 @@ def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float
 
 
 def line(points: np.ndarray, width: float) -> Shape:
-    """Return what lies within width / 2 of a line through the points (N, 2). One point gives a disc."""
+    """Return what lies within width / 2 of a line through the points (N, 2). One point gives a disc.
+
+    Only pixels in the boxes of short parts of the line are tested: the box of a whole line may be the image.
+    """
     points = _finite(points)
     starts, ends = (points[:-1], points[1:]) if len(points) > 1 else (points, points)
+    reach = width / 2
 
-    def inside(centres: np.ndarray) -> np.ndarray:
-        near = np.zeros(centres.shape[:2], bool)
-        for start, step in zip(starts, ends - starts, strict=True):
-            along = np.clip((centres - start) @ step / max(step @ step, 1e-12), 0, 1)
-            near |= (((centres - start) - along[..., None] * step) ** 2).sum(-1) <= (width / 2) ** 2
-        return near
+    def draw(height: int, width: int) -> Patch:
+        top, left, bottom, right = _box(points.min(0) - reach, points.max(0) + reach, height, width)
+        near = np.zeros((bottom - top, right - left), bool)
+        for start, end in zip(starts, ends, strict=True):
+            step = end - start
+            for one, other in _parts(start, end):
+                y0, x0, y1, x1 = _box(np.minimum(one, other) - reach, np.maximum(one, other) + reach, height, width)
+                away = _centres(y0, x0, y1, x1) - start
+                along = np.clip(away @ step / max(step @ step, 1e-12), 0, 1)
+                within = ((away - along[..., None] * step) ** 2).sum(-1) <= reach**2
+                near[y0 - top : y1 - top, x0 - left : x1 - left] |= within
+        return top, left, near
 
-    return _where(inside, points.min(0) - width / 2, points.max(0) + width / 2)
+    return draw
+
+
+def _parts(start: np.ndarray, end: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """Return the ends (2,) of the parts into which a line is cut, each of at most `PART` pixels in x and y."""
+    number = np.clip(np.ceil(np.abs(end - start).max() / PART), 1, MOST_PARTS)
+    share = np.linspace(0, 1, int(number) + 1)[:, None]
+    return pairwise(np.clip(start * (1 - share) + end * share, np.minimum(start, end), np.maximum(start, end)))
+
+
+def _centres(top: int, left: int, bottom: int, right: int) -> np.ndarray:
+    """Return x and y of the centres of the pixels in a box, float64 (h, w, 2)."""
+    rows, columns = np.mgrid[top:bottom, left:right] + 0.5
+    return np.stack([columns, rows], axis=-1)
 
 
 def pixels(decode: Callable[[], np.ndarray], left: float = 0, top: float = 0, whole: bool = False) -> Shape:
@@ -154,9 +179,8 @@ def _where(inside: Callable[[np.ndarray], np.ndarray], low: Sequence[float], hig
     """Return the shape of the pixel centres, (h, w, 2) of x and y, for which `inside` is true."""
 
     def draw(height: int, width: int) -> Patch:
-        top, left, bottom, right = _box(low, high, height, width)
-        rows, columns = np.mgrid[top:bottom, left:right] + 0.5
-        return top, left, inside(np.stack([columns, rows], axis=-1))
+        box = _box(low, high, height, width)
+        return *box[:2], inside(_centres(*box))
 
     return draw
 
