@@ -604,7 +604,62 @@ def test_jpeg_masks_of_two_levels(source, out, quality, capsys):
 def test_jpeg_masks_of_ids_are_refused(source, out, capsys):
     one_pair(source, disc() * 2, suffix=".jpg")
     assert run(source, out) == 1 and not out.exists()
-    assert "the masks are JPEGs, which change class ids: save them as PNG" in capsys.readouterr().err
+    error = f"the masks are JPEGs, which change class ids (the first is {source}/masks/a.jpg): save them as PNG"
+    assert error in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [(), ("--mask_values", "objects")])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_jpeg_among_masks_of_ids_is_a_bad_file(source, out, suffix, flags, capsys):
+    for name in "abcd":
+        one_pair(source, disc(), name, suffix=suffix if name == "c" else ".png")
+    assert run(source, out, *flags) == (suffix == ".jpg")
+    if suffix == ".jpg":
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 2 and not out.exists()
+        assert f"mask {source}/masks/c.jpg is a JPEG, which changes class ids: save it as PNG" in lines[0]
+        assert run(source, out, *flags, "--skip_bad") == 0
+    assert ((out / "masks" / "c.png").exists(), classes(out)["background"]) == (suffix == ".png", 0)
+    assert np.array_equal(mask(out, "d"), disc()) and len(classes(out)) == 2
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_jpeg_among_masks_of_colours_leaves_the_others_exact(source, out, listed, capsys):
+    """The blues differ by less than what a JPEG changes."""
+    array = disc() + 2 * disc().T[::-1]
+    palette = (BLACK, (0, 0, 142), (0, 0, 110), RED)
+    for name in "abcdefgh":
+        lossy = name == "c"
+        one_pair(
+            source, paint(array, *palette), name, suffix=".jpg" if lossy else ".png", **{"quality": 95} if lossy else {}
+        )
+    if listed:
+        (source / "labelmap.txt").write_text("background:0,0,0::\nbus:0,0,142::\ncar:0,0,110::\nroad:255,0,0::\n")
+    assert run(source, out) == 0 and sorted(colors(out).values()) == sorted(map(list, palette))
+    numbers = {tuple(color): classes(out)[name] for name, color in colors(out).items()}
+    expected = np.array([numbers[color] for color in palette], np.uint8)[array]
+    assert np.array_equal(mask(out, "a"), expected) and np.array_equal(mask(out, "h"), expected)
+    assert 0 < (mask(out, "c") != expected).mean() < 0.05
+    report = capsys.readouterr().out
+    assert f"smoothed or compressed edges (the first JPEG is {source}/masks/c.jpg)" in report
+    assert "took the class beside them" in report and "count as noise" not in report
+
+
+def test_a_class_that_only_the_jpeg_among_masks_has_is_kept(source, out):
+    for name in "abc":
+        one_pair(source, paint(disc(), BLACK, RED), name)
+    one_pair(source, paint(disc(), BLACK, GREEN), "d", suffix=".jpg", quality=95, subsampling=0)
+    assert run(source, out) == 0 and len(classes(out)) == 3
+    green = next(number for name, number in classes(out).items() if name not in ("background", "color_255_0_0"))
+    assert ((mask(out, "d") == green) != disc()).mean() < 0.02
+
+
+def test_a_jpeg_among_masks_of_levels(source, out):
+    for name in "abc":
+        one_pair(source, disc() * 255, name)
+    one_pair(source, disc() * 255, "d", suffix=".jpg")
+    assert run(source, out) == 0 and classes(out) == {"background": 0, "foreground": 1}
+    assert np.array_equal(mask(out, "a"), disc()) and (mask(out, "d") != disc()).sum() <= 12
 
 
 def test_a_mask_of_fractions_is_called_a_mask(source, out, capsys):

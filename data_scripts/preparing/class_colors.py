@@ -13,15 +13,17 @@ FEW = 4  # so many different blends are needed to call masks smoothed
 RARE = 0.001  # share of the pixels: colours of lossy masks below it are no classes
 
 
-def class_colors(whole: Scan, given: Sequence[int] = ()) -> tuple[list[int], bool]:
+def class_colors(whole: Scan, exact: Scan, given: Sequence[int] = ()) -> tuple[list[int], bool]:
     """Return the colours that are classes, sorted, and whether others are blends. `given` ones always are classes.
 
+    `exact` holds the lossless masks alone if few others are among them, else it is `whole`.
+
     In lossless masks every colour is a class, unless it lies between two that are and fills no square of 3x3 pixels
-    (or, beside `given` ones, is rare). In lossy ones, a colour is a class if it is frequent and not near a more
-    frequent one.
+    (or, beside `given` ones, is rare). In lossy ones, a colour is a class if it is frequent and not near a class of the
+    lossless ones or a more frequent one.
     """
     if whole.lossy:
-        return frequent(whole, given), True
+        return frequent(whole, given if exact.lossy else class_colors(exact, exact, given)[0]), True
     rare = RARE * sum(whole.counts.values()) if given else 0
     filling = {color for color in whole.flat & {*whole.counts} if whole.counts[color] >= rare}
     sure = sorted({*given} | filling)

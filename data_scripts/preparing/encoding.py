@@ -51,7 +51,6 @@ TURNED = (
     "(python -m data_scripts.eda), save the photos without the tag"
 )
 DARKEST = 32  # nobody paints a class in a grey below this; such greys are ids
-JPEGS = "the masks are JPEGs, which change class ids: save them as PNG from the original"
 REACH = np.ones((5, 5), np.uint8)
 
 
@@ -108,8 +107,30 @@ def understand(
 ) -> tuple[Encoding, list[str | None]]:
     """Look at all masks. Return how they are encoded, and for each mask None, or why it cannot be used.
 
-    `asked` is how the user says that they are encoded, one of `FORMS`, or None. Raises `BadFiles` if no mask can be
-    used, and `DataError` if the values are no classes.
+    If fewer than half of them are JPEGs, the others tell the encoding, and ids in JPEGs cannot be used. `asked` is how
+    the user says that they are encoded, one of `FORMS`, or None. Raises `BadFiles` if no mask can be used, and
+    `DataError` if the values are no classes.
+    """
+    scans, errors, two_levels, jpegs = _look(masks, images)
+    if not scans:
+        raise BadFiles(filter(None, errors))
+    whole = total(scans)
+    few = 2 * len(jpegs) < errors.count(None)
+    exact = total([found for found in scans if not found.lossy]) if few else whole
+    encoding = _encode(whole, exact, listed, asked)
+    if few and not encoding.centres:
+        for place in jpegs:
+            name = describe(masks[place]())
+            errors[place] = f"mask {name} is a JPEG, which changes class ids: save it as PNG from the original"
+    if encoding.form == "ids":
+        encoding.guesses.extend(_two_levels_among_ids([masks[place] for place in two_levels], exact, encoding))
+    return encoding, errors
+
+
+def _look(masks: Sequence[File], images: Sequence[File]) -> tuple[list[Scan], list[str | None], list[int], list[int]]:
+    """Scan all masks. Return scans, of lossless masks apart from lossy ones, and for each mask None or an error.
+
+    Two lists of places follow: of the masks that hold 0 and 255 alone, and of JPEGs.
     """
 
     def look(pair: tuple[File, File]) -> Scan | str:
@@ -119,38 +140,48 @@ def understand(
             return str(error)
 
     pairs = list(zip(masks, images, strict=True))
-    scans, errors, two_levels = [], [], []
+    scans, errors, two_levels, jpegs = [], [], [], []
     looked = in_threads(look, pairs)
     for found in tqdm(looked, "Looking at masks", len(pairs), leave=False, disable=None, unit="mask"):
-        if isinstance(found, Scan) and found.form == "grey" and found.counts.keys() == BLACK_AND_WHITE:
-            two_levels.append(masks[len(errors)])
         errors.append(found if isinstance(found, str) else None)
-        if isinstance(found, Scan):
-            scans.append(found)
+        if isinstance(found, str):
+            continue
+        scans.append(found)
+        if found.form == "grey" and found.counts.keys() == BLACK_AND_WHITE:
+            two_levels.append(len(errors) - 1)
+        if found.jpeg:
+            jpegs.append(len(errors) - 1)
         if len(scans) > PARTS_AT_ONCE:  # a noisy mask holds many values, most of them those of others
-            scans = [total(scans)]
-    if not scans:
-        raise BadFiles(filter(None, errors))
-    whole = total(scans)
+            groups = [[found for found in scans if found.lossy == lossy] for lossy in (False, True)]
+            scans = [total(group) for group in groups if group]
+    return scans, errors, two_levels, jpegs
+
+
+def _encode(whole: Scan, exact: Scan, listed: ClassList | None, asked: str | None) -> Encoding:
+    """Return the encoding of masks. `exact` is as in `class_colors`."""
     if asked == "objects":
-        return _objects(whole, listed), errors
-    if _is_noisy(whole, listed):
-        whole = replace(whole, lossy=True)
-    if asked == "colors" or asked is None and _are_colors(whole, listed):
-        encoding = _colors(as_colors(whole), listed)
-        if asked is None and (other := _of_another_class(whole, listed)):
+        return _objects(exact, listed)
+    if _is_noisy(exact, listed):
+        whole = exact = replace(whole, lossy=True)
+    if asked == "colors" or asked is None and _are_colors(exact, listed):
+        encoding = _colors(as_colors(whole), as_colors(exact), listed)
+        if asked is None and (other := _of_another_class(exact, listed)):
             encoding.guesses.append(
                 f"index {other[0]} of the palette has the colour of {other[1]} in {listed.where}, so colours count, "
                 "not indices (--mask_values ids: indices do)"
             )
-        return encoding, errors
-    if whole.form == "colour":
-        raise DataError(f"--mask_values {asked}: the masks hold colours, such as {rgb(max(whole.counts))}")
-    if asked == "levels" or asked is None and _are_levels(whole, listed):
-        return _levels(whole, listed), errors
-    encoding = _ids(whole, listed)
-    encoding.guesses.extend(_two_levels_among_ids(two_levels, whole, encoding))
-    return encoding, errors
+        return encoding
+    if exact.form == "colour":
+        raise DataError(f"--mask_values {asked}: the masks hold colours, such as {rgb(max(exact.counts))}")
+    if asked == "levels" or asked is None and _are_levels(exact, listed):
+        return _levels(whole if whole.form == exact.form else exact, exact, listed)
+    return _ids(exact, listed)
+
+
+def _refuse_lossy(whole: Scan) -> None:
+    if whole.lossy:
+        first = f" (the first is {whole.jpeg})" if whole.jpeg else ""
+        raise DataError(f"the masks are JPEGs, which change class ids{first}: save them as PNG from the original")
 
 
 def _two_levels_among_ids(two_levels: list[File], whole: Scan, encoding: Encoding) -> list[str]:
@@ -226,8 +257,7 @@ def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
     facts = [f"masks hold {'indices into a palette' if whole.form == 'palette' else 'class ids'}"]
     values = sorted(whole.counts)
     guesses = []
-    if whole.lossy:
-        raise DataError(JPEGS)
+    _refuse_lossy(whole)
     if listed and _starts_at_one(listed, values):
         what = " and id 0 the background" if 0 in values else ""
         guesses.append(
@@ -275,8 +305,7 @@ def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
 def _objects(whole: Scan, listed: ClassList | None) -> Encoding:
     """Make one class of all objects. 0, or black, is the background."""
     values = sorted(whole.counts)
-    if whole.lossy:
-        raise DataError(JPEGS)
+    _refuse_lossy(whole)
     if values[0] != 0 or len(values) < 2:
         missing = "background: no pixel is 0" if values[0] else "object: every pixel is 0"
         raise DataError(f"--mask_values objects: the masks hold no {missing}")
@@ -343,13 +372,13 @@ def _are_even(values: Sequence[int]) -> bool:
     return np.abs(np.linspace(0, IGNORE_INDEX, len(values)) - values).max() <= UNEVEN
 
 
-def _levels(whole: Scan, listed: ClassList | None) -> Encoding:
-    """Number grey levels 0, 1, 2, ... Two levels are background and foreground."""
+def _levels(whole: Scan, exact: Scan, listed: ClassList | None) -> Encoding:
+    """Number grey levels 0, 1, 2, ... Two levels are background and foreground. `exact` is as in `class_colors`."""
     colors = as_colors(whole)
-    centres, smooth = class_colors(colors)
+    centres, smooth = class_colors(colors, as_colors(exact))
     levels = sorted(color & 255 for color in centres)
-    if whole.lossy and len(levels) < 2 <= len(whole.counts):  # ids such as 0, 1, 2 blur into one
-        raise DataError(JPEGS)
+    if len(levels) < 2 <= len(whole.counts):  # ids such as 0, 1, 2 blur into one
+        _refuse_lossy(whole)
     listed_names = [listed.names[key] for key in sorted(listed.names)] if listed else []
     if len(listed_names) == len(levels):
         names = listed_names
@@ -366,15 +395,18 @@ def _levels(whole: Scan, listed: ClassList | None) -> Encoding:
     values = {level * 0x010101: number for number, level in enumerate(levels)}
     given = {listed.names[key]: color for key, color in listed.colors.items()} if listed else {}
     classes = [FoundClass(name, number, given.get(name), is_nothing(name)) for number, name in enumerate(names)]
-    facts = [f"masks hold grey levels, not ids{_if(smooth, ', with smoothed or compressed edges')}"]
+    facts = [f"masks hold grey levels, not ids{_edges(whole, smooth)}"]
     return _encoding(colors, values, smooth, classes, facts, [f"grey levels are classes: {changes}"], {})
 
 
-def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
-    """Give each colour of the list, or each colour that is found, an id; black or a background is 0."""
+def _colors(whole: Scan, exact: Scan, listed: ClassList | None) -> Encoding:
+    """Give each colour of the list, or each colour that is found, an id; black or a background is 0.
+
+    `exact` is as in `class_colors`.
+    """
     by_color = {packed(color): listed.names[number] for number, color in listed.colors.items()} if listed else {}
     guesses = []
-    centres, smooth = class_colors(whole, sorted(by_color))
+    centres, smooth = class_colors(whole, exact, sorted(by_color))
     unlisted = [color for color in centres if color not in by_color]
     if by_color and unlisted:
         new = some(f"{rgb(color)}, now {_color_name(color, True)}" for color in unlisted)
@@ -400,8 +432,8 @@ def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
     start = 0 if any(map(is_background, names.values())) else 1
     values = {color: number for number, color in enumerate(order, start=start)}
     classes = [FoundClass(names[color], values[color], rgb(color), is_nothing(names[color])) for color in order]
-    facts = [f"masks hold colours{_if(smooth, ', with smoothed or compressed edges')}"]
-    guesses += _noise(whole, centres, listed) if whole.lossy else []
+    facts = [f"masks hold colours{_edges(whole, smooth)}"]
+    guesses += _noise(whole, exact, centres, listed) if whole.lossy else []
     if whole.clear:
         guesses.append("transparent pixels count as black")
     strange = [values[color] for color in unlisted if by_color]
@@ -409,14 +441,14 @@ def _colors(whole: Scan, listed: ClassList | None) -> Encoding:
     return _encoding(whole, values, smooth, classes, facts, guesses, unnamed)
 
 
-def _noise(whole: Scan, centres: Sequence[int], listed: ClassList | None) -> list[str]:
+def _noise(whole: Scan, exact: Scan, centres: Sequence[int], listed: ClassList | None) -> list[str]:
     """Return a line that names the most frequent colour that fills areas but is too rare for a class, if there is one.
 
-    If no list gives the colours, return a line anyway.
+    If neither a list nor lossless masks give the colours, return a line anyway.
     """
     middles = np.array([rgb(centre) for centre in centres])
     rare = [color for color in whole.flat & {*whole.counts} if np.abs(middles - rgb(color)).max(1).min() > NEAR]
-    if not rare and listed and listed.colors:
+    if not rare and (not exact.lossy or listed and listed.colors):
         return []
     example = f", such as {rgb(max(rare, key=whole.counts.get))}" if rare else ""
     where = "class_dict.csv (first line name,r,g,b) beside the folder of the masks"
@@ -474,6 +506,11 @@ def _color_name(color: int, listed: bool) -> str:
 
 def _text(value: int, form: str) -> str:
     return f"colour {rgb(value)}" if form == "colour" else f"value {value}"
+
+
+def _edges(whole: Scan, smooth: bool) -> str:
+    first = f" (the first JPEG is {whole.jpeg})" if whole.jpeg else ""
+    return f", with smoothed or compressed edges{first}" if smooth else ""
 
 
 def _if(condition: bool, text: str) -> str:

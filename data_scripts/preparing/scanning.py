@@ -31,7 +31,8 @@ class Scan:
     counts   {value: pixels}; values are ids, or colours as 0xRRGGBB
     flat     values that fill at least one square of 3x3 pixels
     palette  {index: colour} of a palette; of several masks, it may lack the values of grey ones
-    lossy    whether a file is a JPEG
+    jpeg     the first file that is a JPEG, or ""
+    lossy    whether there is one, or a file looks as if it had been one
     clear    whether a file has transparent pixels, which count as black
     """
 
@@ -39,6 +40,7 @@ class Scan:
     counts: dict[int, int]
     flat: frozenset[int]
     palette: dict[int, int] | None = None
+    jpeg: str = ""
     lossy: bool = False
     clear: bool = False
 
@@ -89,7 +91,7 @@ def scan(mask: dict, image: dict) -> Scan:
     counts = _count(values.ravel())
     flat = frozenset(_flat(values))
     opened = open_image(mask, "mask")
-    lossy = opened.format in ("JPEG", "MPO")
+    jpeg = describe(mask) if opened.format in ("JPEG", "MPO") else ""
     clear = "A" in opened.mode and not _alpha(mask).all()
     palette = None
     if form == "palette":
@@ -98,7 +100,7 @@ def scan(mask: dict, image: dict) -> Scan:
         form = "grey"
         flat = frozenset(value & 255 for value in flat)
         counts = {value & 255: number for value, number in counts.items()}
-    return Scan(form, counts, flat, palette, lossy, clear)
+    return Scan(form, counts, flat, palette, jpeg, bool(jpeg), clear)
 
 
 def _count(values: np.ndarray) -> dict[int, int]:
@@ -138,8 +140,9 @@ def total(scans: Sequence[Scan]) -> Scan:
     palette = next((found.palette for found in scans if found.palette), {}) | palette
     form = "palette" if "palette" in forms else forms.pop()
     flat = frozenset().union(*(found.flat for found in scans))
+    jpeg = next((found.jpeg for found in scans if found.jpeg), "")
     lossy, clear = any(found.lossy for found in scans), any(found.clear for found in scans)
-    return Scan(form, dict(counts), flat, palette or None, lossy, clear)
+    return Scan(form, dict(counts), flat, palette or None, jpeg, lossy, clear)
 
 
 def as_table(found: Scan) -> dict[int, int]:
@@ -155,4 +158,4 @@ def as_colors(found: Scan) -> Scan:
     for value, number in found.counts.items():
         counts[table.get(value, 0)] += number
     flat = frozenset(table.get(value, 0) for value in found.flat)
-    return Scan("colour", dict(counts), flat, None, found.lossy, found.clear)
+    return Scan("colour", dict(counts), flat, None, found.jpeg, found.lossy, found.clear)
