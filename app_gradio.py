@@ -99,7 +99,7 @@ def launch(page: gr.Blocks, args: AppArguments, folder: Path, make_room: Callabl
     functions = {number: function.api_name for number, function in page.fns.items()}
     size = args.max_file_size * 10**6
     gate = Middleware(Gate, folder=folder, functions=functions, max_upload=size, make_room=make_room)
-    address = bare_address(args)
+    address = bare_address(args.server_name)
     try:
         page.launch(
             server_name=f"[{address}]" if ":" in address else address,  # gradio builds URLs with it

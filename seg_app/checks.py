@@ -17,7 +17,7 @@ def check_app(args: AppArguments) -> None:
 
         if not list_images(Path(args.examples)):
             raise RunError(f"--examples {args.examples} holds no photo: name another folder")
-    address = bare_address(args)
+    address = bare_address(args.server_name)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:  # port 0 is any free one: without --server_port, gradio would try a wrong address at a hundred ports
         socket.create_server((address, args.server_port or 0), family=family).close()
@@ -25,14 +25,14 @@ def check_app(args: AppArguments) -> None:
         raise cannot_listen(args, error) from error
 
 
-def bare_address(args: AppArguments) -> str:
+def bare_address(name: str) -> str:
     """Return --server_name without the brackets that URLs put around an IPv6 address."""
-    return args.server_name.removeprefix("[").removesuffix("]")
+    return name.removeprefix("[").removesuffix("]")
 
 
 def is_public(args: AppArguments) -> bool:
     """Whether people on other machines can open the page."""
-    address = bare_address(args)
+    address = bare_address(args.server_name)
     try:
         own = ipaddress.ip_address(address).is_loopback
     except ValueError:  # a name

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -103,7 +104,7 @@ def training_memory(model: PreTrainedModel, crop: Sequence[int], images: int) ->
 class FusedAttention(TorchFunctionMode):
     """Count no attention matrix, because the fused kernels on CPUs and GPUs never store one.
 
-    They do where a bias with a gradient is added to it, as in Swin: PyTorch has no fused kernel for that.
+    On a CPU they do where a bias with a gradient is added to it, as in Swin: PyTorch has no fused kernel there.
     """
 
     def __torch_function__(
@@ -121,13 +122,13 @@ class Attention(torch.autograd.Function):
     """Stand in for a fused kernel: the sizes of what it returns and keeps for backward, without the numbers."""
 
     @staticmethod
-    def forward(ctx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: FunctionCtx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         result = query.new_empty(*query.shape[:-1], value.shape[-1])
         ctx.save_for_backward(query, key, value, result)
         return result
 
     @staticmethod
-    def backward(ctx, _: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def backward(ctx: FunctionCtx, _: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
 
 
