@@ -97,12 +97,13 @@ def start_worker(_: int) -> None:
     """Initialise a data loading worker.
 
     It uses one thread, so that the workers do not compete for cores. It ignores Ctrl-C and SIGTERM, and leaves the
-    process group, so that the run can finish its step before it stops. `pkill`, systemd and SLURM signal each process.
+    process group, so that the run can finish its step before it stops: `pkill`, systemd and SLURM may signal each
+    process. The loader itself ends its workers with SIGTERM, if the run fails.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-    if hasattr(signal, "sigwaitinfo"):
+    if hasattr(signal, "sigwaitinfo"):  # in workers that are not forked, a thread of BLAS may get the signal first
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         Thread(target=end_with_loader, args=(parent_process().pid,), daemon=True).start()
     cv2.setNumThreads(0)
