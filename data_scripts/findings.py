@@ -218,6 +218,8 @@ def contrary_palettes(survey: Survey) -> list[Finding]:
     first, lines = {}, {}
     for row in survey.rows:
         for value, code in row.palette.items():
+            if value == IGNORE_INDEX:  # the rest of many palettes is black
+                continue
             color = (code >> 16, code >> 8 & 255, code & 255)
             before, label = first.setdefault(value, (color, row.label))
             if color in named and color != stated.get(value):

@@ -240,6 +240,20 @@ def test_colours_that_contradict(own, looked, name):
         assert expected in text and "convert the masks with python -m data_scripts.prepare" in text, text
 
 
+def test_the_colour_of_ignored_pixels_says_nothing(own, looked):
+    """The palettes that many scripts write are black from the last class on."""
+    (own / "classes.yaml").write_text(
+        COLORED.replace("[200, 0, 0]", "[0, 0, 0]").replace("ignore: [0]", "ignore: [0, 255]")
+    )
+    for path in (own / "masks").rglob("*.png"):
+        ids = np.asarray(Image.open(path)).copy()
+        ids[:4] = 255
+        save(path, ids)
+        with_palette(path, RED, BLACK, BLUE, *[BLACK] * 253)
+    code, text = looked(own)
+    assert code == 0 and "in the palettes of masks" not in text
+
+
 def test_masks_of_0_and_255_among_those_of_ids(own, looked):
     (own / "classes.yaml").write_text(
         "classes:\n  - {name: ground, id: 0}\n  - {name: road, id: 1}\n  - {name: car, id: 2}\n"

@@ -1228,6 +1228,15 @@ def test_labelme_photos_beside_files_are_not_sought_elsewhere(source, out, capsy
     assert "files whose photo is missing: 1 (a/1.json (1.jpg))" in capsys.readouterr().out
 
 
+def test_labelme_files_in_a_folder_of_their_own_but_one(source, out, capsys):
+    for name in "0123":
+        photo(source / "images" / f"{name}.jpg")
+        folder = "images" if name == "3" else "labels"
+        labelme(source / folder / f"{name}.json", [("car", "polygon", square(0, 0, 4, 6), {})], image=f"{name}.jpg")
+    assert run(source, out) == 0 and len([*(out / "masks").iterdir()]) == 4
+    assert "missing" not in capsys.readouterr().out
+
+
 def test_labelme_photo_beside_a_file_that_was_renamed_with_it(source, out):
     for name in ("a/1.jpg", "b/IMG_1.jpg"):
         photo(source / name)

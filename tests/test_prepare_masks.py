@@ -218,6 +218,14 @@ def test_a_palette_in_another_order_than_the_list_is_colours(source, out, name, 
     assert run(source, out, "--mask_values", "ids", "--overwrite") == 0 and np.array_equal(mask(out, "a"), array)
 
 
+def test_the_black_rest_of_a_palette_is_no_class(source, out):
+    array = ids([0, 0, 1, 1], [2, 2, 255, 255])
+    one_pair(source, array)
+    with_palette(array, BLACK, RED, GREEN, *[BLACK] * 253).save(source / "masks" / "a.png")
+    (source / "labelmap.txt").write_text(CAR_FIRST)
+    assert run(source, out) == 0 and np.array_equal(mask(out, "a"), array)
+
+
 @pytest.mark.parametrize("palette", [(BLACK, RED, GREEN), (BLACK, BLUE, GREEN), (GREEN, RED, BLUE)])
 def test_a_palette_in_the_order_of_the_list_or_with_other_colours_is_ids(source, out, palette, capsys):
     array = ids([0, 0, 1, 1], [2, 2, 255, 255])

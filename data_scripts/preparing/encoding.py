@@ -237,19 +237,18 @@ def _are_colors(whole: Scan, listed: ClassList | None) -> bool:
 def _of_another_class(whole: Scan, listed: ClassList | None) -> tuple[int, str] | None:
     """Return an index whose colour in the palette is that of another class, and the class, if there is one.
 
-    None as well if a list lacks the colour of an index: the palette has nothing to do with it.
+    None as well if a list lacks the colour of an index: the palette has nothing to do with it. 255 has no colour that
+    counts: it is ignored, and the rest of many palettes is black.
     """
     if whole.form != "palette" or listed is None:
         return None
     table = as_table(whole)
     names = {packed(color): listed.names[number] for number, color in listed.colors.items()}
-    if not all(table[value] in names for value in whole.counts):
+    values = sorted(whole.counts.keys() - {IGNORE_INDEX})
+    if not all(table[value] in names for value in values):
         return None
-    for value in sorted(whole.counts):
-        name = names[table[value]]
-        if name != listed.names.get(value) and not (value == IGNORE_INDEX and is_nothing(name)):
-            return value, name
-    return None
+    shown = ((value, names[table[value]]) for value in values)
+    return next(((value, name) for value, name in shown if name != listed.names.get(value)), None)
 
 
 def _ids(whole: Scan, listed: ClassList | None) -> Encoding:

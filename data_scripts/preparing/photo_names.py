@@ -43,7 +43,8 @@ def find_photos(found: Found, names: Sequence[tuple[str, Path]]) -> list[list[Pa
     has a photo of that name. Two names never get one photo, unless both lead exactly there.
     """
     matches = [_match(found, Path(normpath(name.replace("\\", "/").lstrip("/"))), file) for name, file in names]
-    beside = any(match.exact and match.below for match in matches)
+    below = [match for match in matches if match.below and match.photos]
+    beside = any(match.exact for match in below) and 2 * len(below) >= len(matches)
     told = {match.beginning for match in matches if match.photos and (match.ending > 1 or not match.beginning)}
     matches = [
         replace(match, photos=[]) if not match.exact and _is_elsewhere(match, beside, told) else match
@@ -59,7 +60,7 @@ def find_photos(found: Found, names: Sequence[tuple[str, Path]]) -> list[list[Pa
 def _is_elsewhere(match: _Match, beside: bool, told: set[tuple[str, ...]]) -> bool:
     """Return whether the photo of a name is missing, although another folder has one that is called so.
 
-    beside  whether other photos lie where the names say, below the folder of their file
+    beside  whether half of the photos or more lie below the folder of their file, and one where its name says
     told    beginnings of names whose folders are found: what follows them must be found as a whole
     """
     if beside and not match.below:
