@@ -10,10 +10,13 @@ import numpy as np
 from .labels import DataError
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from av.container import InputContainer, OutputContainer
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 WRITTEN = (".mp4", ".m4v", ".mov", ".mkv", ".avi")  # formats that can hold H.264
+HD = 720  # least height of HD video
+UNTAGGED = (2, 0)  # unspecified, and what PyAV says without a colour space
 BT709 = 1  # the number of this standard for colours in a video's tags, and of the range 16 to 235
 QUALITY = {"crf": "20", "preset": "veryfast"}  # of libx264
 
@@ -45,7 +48,7 @@ def frame_size(path: Path) -> tuple[int, int]:
     """Return the (H, W) of the frames of a video, upright. Raises DataError if it has no frame."""
     with opened(path) as video:
         for frame in video.decode(video=0):
-            return upright(frame.to_ndarray(format="rgb24"), frame.rotation).shape[:2]
+            return upright(pixels_of(frame), frame.rotation).shape[:2]
     raise DataError(f"{path} has no frame")
 
 
@@ -98,7 +101,7 @@ def _rewrite(
                 waiting.append(packet)
         else:
             for frame in packet.decode():
-                changed = change(upright(frame.to_ndarray(format="rgb24"), frame.rotation))
+                changed = change(upright(pixels_of(frame), frame.rotation))
                 height, width = (side // 2 * 2 for side in changed.shape[:2])
                 if not height or not width:
                     raise DataError(f"{video.name}: its frames are one pixel high or wide")
@@ -119,6 +122,12 @@ def _rewrite(
     result.mux(written.encode())
     if not number:
         raise DataError(f"{video.name} has no frame")
+
+
+def pixels_of(frame: "VideoFrame") -> np.ndarray:
+    """Return a frame as RGB, uint8 (H, W, 3). Large ones without tags have the colours of HD, as for players."""
+    untagged = frame.colorspace in UNTAGGED and frame.height >= HD
+    return frame.to_ndarray(format="rgb24", **({"src_colorspace": "ITU709"} if untagged else {}))
 
 
 def upright(frame: np.ndarray, rotation: int) -> np.ndarray:

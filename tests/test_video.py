@@ -78,16 +78,23 @@ def test_frames_times_and_sound_are_kept(tmp_path, ending):
     assert sound_of(target) == sound_of(source) != b""
 
 
-def test_colours_are_those_of_hd_video_and_say_so(tmp_path):
-    """Players take the colours of large videos without tags for BT.709."""
-    source, target = make_video(tmp_path / "drive.mp4", size=(720, 1280)), tmp_path / "same.mp4"
-    list(rewrite(source, target, lambda frame: frame))
-    with av.open(str(target)) as video:
+def first_frame(path, colors):
+    with av.open(str(path)) as video:
         frame = next(video.decode(video=0))
         tags = video.streams.video[0].codec_context
-        assert (tags.colorspace, tags.color_primaries, tags.color_trc, tags.color_range) == (1, 1, 1, 1)
-        shown = frame.to_ndarray(format="rgb24", src_colorspace="ITU709")[90, 640]
-    assert np.abs(shown.astype(int) - frames_of(source)[0][1][90, 640]).max() <= 3  # blue
+        found = (tags.colorspace, tags.color_primaries, tags.color_trc, tags.color_range)
+        return frame.to_ndarray(format="rgb24", src_colorspace=colors), found
+
+
+@pytest.mark.parametrize(("size", "colors"), [((720, 1280), "ITU709"), ((240, 320), "ITU601")])
+def test_colours_are_those_of_hd_video_and_say_so(tmp_path, size, colors):
+    """Players take the colours of a video without tags for BT.709 if it is large, and for BT.601 if not."""
+    source, target = make_video(tmp_path / "drive.mp4", size=size), tmp_path / "same.mp4"
+    list(rewrite(source, target, lambda frame: frame))
+    (before, untagged), (after, tags) = first_frame(source, colors), first_frame(target, "ITU709")
+    assert tags == (1, 1, 1, 1) != untagged
+    blue = size[0] // 8, size[1] // 2
+    assert np.abs(after[blue].astype(int) - before[blue]).max() <= 3
 
 
 def test_a_video_without_sound(tmp_path):
