@@ -175,8 +175,9 @@ def named_dataset(dataset: str | None, names: Sequence[str]) -> str | None:
     A network that was fine-tuned elsewhere keeps the entry of the network that it started from.
     """
     labels = DATASETS[dataset].labels if dataset in DATASETS else None
-    same = labels is None or are_generic(names) or sorted(labels.names) == sorted(names)
-    return dataset if same else None
+    if labels is None or (are_generic(names) and len(names) == len(labels.names)):
+        return dataset
+    return dataset if sorted(labels.names) == sorted(names) else None
 
 
 def are_generic(names: Sequence[str]) -> bool:

@@ -159,6 +159,8 @@ def open_job(args: PredictArguments) -> PredictionJob:
         say(accelerator, f"{', '.join(images.splits)}: {images.scoring.explain()}")
     parts = [make_predictor(args.views, accelerator, trained, photos=bool(args.images.input)) for trained in models]
     predictor = parts[0] if len(parts) == 1 else Ensemble(parts, [trained.names for trained in models])
+    share_of_memory()
+    accelerator.wait_for_everyone()  # nobody takes memory before all have seen what is free
     return PredictionJob(
         accelerator=accelerator,
         models=models,
@@ -351,7 +353,7 @@ def lack_of_memory(predictor: PixelPredictor, size: Sequence[int]) -> str:
     """Return why the free memory does not suffice for an image of `size` (H, W), or "" if it does."""
     sharing = local_processes() if predictor.device.type == "cpu" else 1  # each predicts an image at the same time
     needed = memory_for(predictor, tuple(size))
-    free = free_memory_of(predictor.device, needed * sharing) / sharing
+    free = free_memory_of(predictor.device, needed) if sharing == 1 else share_of_memory()
     if needed <= free:
         return ""
     return (
@@ -359,6 +361,12 @@ def lack_of_memory(predictor: PixelPredictor, size: Sequence[int]) -> str:
         f"{' for each process' if sharing > 1 else ''}: give --window, fewer or smaller --scales, --no_flip, or a "
         f"smaller --test_size{', or start fewer processes' if sharing > 1 else ''}"
     )
+
+
+@lru_cache(maxsize=1)
+def share_of_memory() -> float:
+    """Return the bytes that each process on this machine may take on the CPU: equal shares of what is free at first."""
+    return free_memory_of(torch.device("cpu"), 0) / local_processes()
 
 
 @lru_cache(maxsize=256)

@@ -54,7 +54,7 @@ def cut_rows(path: Path, epochs: int) -> None:
 
     A row is written before state.json counts its epoch. So no counted epoch lacks its row, unless someone deleted it.
     """
-    if epochs == 0 or not path.exists():  # there is no row to keep
+    if epochs == 0 or not path.exists() or not path.read_bytes().strip():  # there is no row to keep
         path.unlink(missing_ok=True)
         return
     header, *rows = path.read_bytes().splitlines(keepends=True)

@@ -89,6 +89,8 @@ def check_log(path: Path) -> None:
         raise RunError(f"{error}: {remedy}") from error
     if lost := [name for name in COLUMNS if any(name not in row for row in rows)]:
         raise RunError(f"{path} has no column {lost[0]}: {remedy}")
+    if any(row["epoch"] is None for row in rows):
+        raise RunError(f"{path} has a row without its epoch: {remedy}")
 
 
 def refuse_finished(checkpoint: Path, state: RunState, now: Conditions, damaged: str) -> None:

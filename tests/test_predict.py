@@ -249,9 +249,14 @@ def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicte
     monkeypatch.setattr(prediction_job, "memory_for", lambda predictor, size: 1000 * size[0] ** 2)
     on_a_cpu = SimpleNamespace(device=torch.device("cpu"))
     assert not prediction_job.lack_of_memory(on_a_cpu, (50, 50))
-    monkeypatch.setattr(prediction_job, "local_processes", lambda: 2)
-    assert "GB are free for each process: give" in prediction_job.lack_of_memory(on_a_cpu, (50, 50))
-    monkeypatch.setattr(prediction_job, "local_processes", lambda: 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction_job, "local_processes", lambda: 2)
+        prediction_job.share_of_memory.cache_clear()
+        assert not prediction_job.lack_of_memory(on_a_cpu, (30, 30))
+        patch.setattr(trained_model, "free_memory", lambda: 0)  # the other process is predicting
+        assert not prediction_job.lack_of_memory(on_a_cpu, (30, 30))
+        assert "GB are free for each process: give" in prediction_job.lack_of_memory(on_a_cpu, (50, 50))
+    prediction_job.share_of_memory.cache_clear()
     with pytest.raises(SystemExit):
         predict("--input", folder)
     said = capsys.readouterr().err

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
-from data_scripts.catalog import source_of
+from data_scripts.catalog import named_dataset, source_of
 from seg_app.facts import facts_of
 from seg_jobs import prediction_pictures
 from seg_jobs.calibration import fit_and_store
@@ -294,6 +294,7 @@ def test_a_model_of_other_classes_keeps_their_names(in_process, tmp_path, names)
 
 def test_classes_of_the_catalogue_and_generic_ones_mean_a_data_set(tmp_path):
     streets, generic = source_of("minicity").labels, [f"LABEL_{i}" for i in range(19)]
+    assert named_dataset("camvid", ["LABEL_0", "LABEL_1"]) is None and named_dataset("minicity", generic) == "minicity"
     cases = {"minicity": streets.names, "camvid": source_of("camvid").labels.names}
     for number, (dataset, names) in enumerate([*cases.items(), ("minicity", generic), (None, FACE)]):
         folder = save_foreign(tmp_path / str(number), names)

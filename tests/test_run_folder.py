@@ -146,6 +146,7 @@ def test_a_resumed_run_does_not_need_its_pictures(copy, in_process):
         (lambda text: text.partition("\n")[2], "has no column epoch"),
         (lambda text: text.replace(",", ";"), "could not convert string"),
         (lambda text: text.replace("\n3,", "\n3,x"), "could not convert string"),
+        (lambda text: text.replace("\n3,", "\n,"), "has a row without its epoch"),
     ],
 )
 def test_a_changed_log_is_refused_before_the_training(copy, in_process, refused, edit, said):
@@ -167,6 +168,9 @@ def test_a_log_that_begins_late_has_each_epoch_once(tmp_path):
     assert [row["epoch"] for row in read_rows(log)] == [5]
     cut_rows(log, 4)
     assert read_rows(log) == [] and log.read_text().startswith("epoch,")
+    log.write_text("")
+    cut_rows(log, 4)
+    assert not log.exists()  # the next row brings a header
 
 
 def test_new_weights_take_the_scores_of_the_old_ones_away(train, in_process, tmp_path):
