@@ -8,6 +8,7 @@ imports it.
 """
 
 import json
+import shlex
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from .files import write_whole
 from .findings import Finding, below, counted, findings_of, replace_path
 from .labels import DataError
 from .near_duplicates import BITS
+from .own_folder import looks_like_folder
 from .recognition import with_dataset
 from .saved_classes import describe_data, note_of
 from .survey import Row, Survey, take_survey
@@ -99,6 +101,8 @@ def split_off_folder(argv: list[str]) -> tuple[list[str], Path]:
         return argv[named:], Path()
     if not 1 <= named <= 2:
         raise DataError(f"{named} folders are named: give DATA OUT, or OUT and --dataset_path DATA")
+    if argv[named:] == [] and named == 1 and looks_like_folder(Path(argv[0])):
+        raise DataError(f"name the folder for the page too: python -m {GENERATOR} {shlex.quote(argv[0])} page")
     return argv[: named - 1] + argv[named:], Path(argv[named - 1])
 
 

@@ -26,6 +26,8 @@ SPLIT_FOLDERS = {
     "test": ("test", "testing"),
 }
 MASK_SUFFIXES = ("_mask", "_gt", "_label")
+# Images and masks of VOC, KITTI and Cityscapes.
+OTHER_PAIRS = {"jpegimages": "segmentationclass", "image_2": "semantic", "leftimg8bit": "gtfine"}
 Row = tuple[str, Path, Path | None, None]  # name, image, mask, no instance map
 
 
@@ -44,18 +46,42 @@ def looks_like_folder(root: Path) -> bool:
     return any(masks is not None for _, masks in _places(root).values())
 
 
+def images_alone(root: Path) -> str:
+    """Return what to do about a folder that has images, and masks only in a folder of an unknown name, or ""."""
+    images = _children(root, IMAGES)
+    if not images or _children(root, MASKS):
+        return ""
+    known = (*IMAGES, *(name for names in SPLIT_FOLDERS.values() for name in names))
+    others = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name.casefold() not in known]
+    others = [path.name for path in others if _holds_images(path) or any(map(_holds_images, path.glob("*/")))]
+    rename = f"rename {others[0]}/ to masks/" if len(others) == 1 else "put the masks into masks/"
+    return f"{root} has {images[0].name}/ but no masks/ beside it: {rename}"
+
+
 def photos_beside_masks(root: Path) -> Path | None:
     """Return the first folder of images in `root`, or in its folders of splits, that has masks beside it.
 
-    Labels that are no images, as in exports of YOLO and COCO, do not count.
+    Also those of VOC, KITTI and Cityscapes. Labels that are no images, as in exports of YOLO and COCO, do not count.
     """
     splits = [folder for names in SPLIT_FOLDERS.values() for folder in _children(root, names)]
+    for folder in (root, *splits):
+        for images, masks in OTHER_PAIRS.items():
+            if _children(folder, (masks,)) and (found := _children(folder, (images,))):
+                return found[0]
     for folder in (root, *splits):
         images = _children(folder, IMAGES)
         beside = (path for masks in _children(folder, MASKS) for path in masks.rglob("*"))
         if images and any(path.suffix.lower() in IMAGE_SUFFIXES for path in beside):
             return images[0]
     return None
+
+
+def masks_among(photos: Sequence[Path]) -> list[Path]:
+    """Return the photos that are masks of others: NAME_mask.png beside NAME.jpg, if most of the others have one."""
+    stems = {photo.with_suffix("") for photo in photos}
+    masks = {stem.with_name(stem.name + suffix) for stem in stems for suffix in MASK_SUFFIXES} & stems
+    found = [photo for photo in photos if photo.with_suffix("") in masks]
+    return found if 2 * len(found) > len(photos) - len(found) else []
 
 
 def load_folder(root: Path, flag: str) -> tuple[dict[str, list[Row]], LabelInfo]:
@@ -75,6 +101,8 @@ def load_folder(root: Path, flag: str) -> tuple[dict[str, list[Row]], LabelInfo]
             f"{root} ({flag}) has no images/ with masks/ beside it: make such a folder with {prepare_command(root)}"
         )
     if not (root / CLASS_FILE).is_file():
+        if (other := (root / CLASS_FILE).with_suffix(".yml")).is_file():
+            raise DataError(f"{root} ({flag}) has {other.name}: rename it to {CLASS_FILE}")
         raise DataError(
             f"{root} ({flag}) has no {CLASS_FILE}, which says what the ids in its masks mean: make a folder "
             f"that has one with {prepare_command(root)}"

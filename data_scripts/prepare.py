@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         shown = f" ({MOST_ERRORS} shown)" if len(error.lines) > MOST_ERRORS else ""
         remedy = "repair them, or give --skip_bad to leave them out"
         files = "bad file" if len(error.lines) == 1 else "bad files"
-        print(f"error: {len(error.lines)} {files}{shown}: nothing was written; {remedy}", file=sys.stderr)
+        more = ", and photos have not been read yet" if error.unread else ""
+        print(f"error: {len(error.lines)} {files}{shown}{more}: nothing was written; {remedy}", file=sys.stderr)
         return 1
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -156,7 +157,7 @@ def _unpack(path: Path) -> str:
 
 def _check(written: Written, planned: Plan, skip_bad: bool) -> None:
     if written.errors and not (skip_bad and written.files):
-        raise BadFiles(written.errors)
+        raise BadFiles(written.errors, unread=False)
     if missing := unknown_ids(planned, written.counts):
         raise DataError("; ".join(missing))
 

@@ -10,7 +10,7 @@ from .camvid import looks_like_camvid
 from .catalog import source_of
 from .kitti import looks_like_kitti
 from .labels import DataError
-from .own_folder import looks_like_folder, prepare_command
+from .own_folder import images_alone, looks_like_folder, prepare_command
 from .preparing.found import Found
 from .preparing.hub import HUB_ID
 from .preparing.hub import looks_like as holds_data_set
@@ -53,6 +53,8 @@ def recognize(
             f"{path} ({flag}) is a data set of the datasets library: give {on_hub} instead, or make a folder "
             f"of it with {prepare_command(path)}"
         )
+    if found is None and (remedy := images_alone(root)):
+        raise DataError(f"{remedy} ({flag}), or make a folder with {prepare_command(path)}")
     if found is None:
         raise DataError(
             f"{path} ({flag}) has none of the layouts in docs/data.md: if it holds images with masks or "

@@ -20,7 +20,7 @@ from .hub_data import Columns, load_hub
 from .kitti import kitti_files
 from .labels import DataError, LabelInfo
 from .listing import IMAGE_SUFFIXES, OTHER_SUFFIXES, label_of, list_images, name_key
-from .own_folder import load_folder, photos_beside_masks
+from .own_folder import load_folder, masks_among, photos_beside_masks
 from .reader import FORMATS, open_photo
 from .virtual_kitti import virtual_kitti_colors, virtual_kitti_files
 
@@ -183,6 +183,11 @@ def folder_of_images(path: str, leave_out: Callable[[Path], bool] | None = None,
             f"{flag} {path} is a data set, and its masks are no photos: give {flag} {photos}, or --dataset_path {path}"
         )
     images = list_images(root, leave_out)
+    if masks := masks_among(images):
+        raise DataError(
+            f"{flag} {path} holds masks beside the photos, such as {masks[0].relative_to(root)} ({len(masks)} of "
+            f"{len(images)} images), and they are no photos: put them into another folder"
+        )
     if not images:
         raise DataError(f"no image in {path} ({flag}): images are {', '.join(FORMATS)} files")
     names = [image.stem for image in images]

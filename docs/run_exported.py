@@ -34,7 +34,7 @@ try:
         sys.exit(f"{photo} has 16 bits a pixel: save it with 8")
     image = ImageOps.exif_transpose(opened).convert("RGB")
 except (OSError, ValueError, Image.DecompressionBombError) as error:
-    sys.exit(f"cannot read {photo} ({error}): give a JPEG, PNG or WebP")
+    sys.exit(f"cannot read {photo} ({error}): give a sound JPEG, PNG or WebP")
 height, width = facts["input"]["shape"][1:3]  # numbers in a file for one size, else "H" and "W"
 resized = image.resize((width, height)) if facts["sides"] is None else image
 result = session.run(None, {"image": np.asarray(resized)[None]})[0][0]

@@ -255,7 +255,7 @@ def recipe_tokens(kind: type, path: Path, own: Sequence[str] = ()) -> list[str]:
 def replaced(flags: dict[str, dataclasses.Field], given: dict[str, Any]) -> set[str]:
     """Return the flags that a recipe must not set if the user gave the flags `given`.
 
-    These are flags that exclude one of his, or override one, and flags that only detail what his switch off.
+    These are flags that exclude or override one of them, and flags that only detail what they switch off.
     """
     found = set()
     for name, field in flags.items():

@@ -65,7 +65,9 @@ def main(argv: list[str] | None = None) -> None:
         for folder, why in left_out:
             print(f"note: {folder} is left out: {why}")
         if not runs:
-            raise RunError(f"nothing to compare: none of {len(args.runs)} folders is a finished run")
+            several = any((run / "args.yaml").is_file() for folder in args.runs for run in Path(folder).glob("*/"))
+            remedy = f": give the runs in it, as {args.runs[0]}/*" if several else ""
+            raise RunError(f"nothing to compare: none of {len(args.runs)} folders is a finished run{remedy}")
         comparison = Comparison(runs, flags, args.baseline)
         if args.out is None:
             print(tables(comparison))

@@ -75,7 +75,11 @@ def plot_learning_curve(rows: list[dict], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    losses.set(title="mean loss", ylim=(0, None))
+        if len(rows) == 1:  # matplotlib would show fractions of an epoch
+            axes.set_xlim(rows[0]["epoch"] - 1, rows[0]["epoch"] + 1)
+    losses.margins(y=0.1)
+    losses.set(title="mean loss")
+    losses.set_ylim(bottom=0)
     best = max((row["mean_iou"] for row in rows if row["mean_iou"] is not None), default=None)
     scores.set(title="scores" if best is None else f"scores: best mIoU {best:.4f}", ylim=(0, 1))
     picture = io.BytesIO()

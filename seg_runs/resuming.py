@@ -17,6 +17,7 @@ from .state import Conditions, RunState, read_state
 if TYPE_CHECKING:
     from .optimization import Learner
 
+PARTS_OF_DATA = {"classes": "classes (names, ids, order, weights or rules, as in classes.yaml)"}
 OTHER_GROUPS = (
     "each step sees the same images, but dropout draws other values, and batch norm and --copyblob tutorial see other "
     "groups of images"
@@ -135,11 +136,13 @@ def refuse_other_sources(run: Path, before: Conditions, now: Conditions) -> None
         )
     old = before.data or {}
     new = now.data
-    changed = [f"{what} ({old[what]} then, {new[what]} now)" for what in old.keys() & new if old[what] != new[what]]
+    changed = sorted(what for what in old.keys() & new if old[what] != new[what])
     if changed:
+        numbers = {what: f" ({old[what]} then, {new[what]} now)" for what in changed if isinstance(new[what], int)}
+        names = ", ".join(PARTS_OF_DATA.get(what, what) + numbers.get(what, "") for what in changed)
         raise RunError(
-            f"{run} started with other data, which differ in {', '.join(sorted(changed))}. A resumed run keeps its "
-            "data: give it the same files, or start a new run"
+            f"{run} started with other data, which differ in {names}. A resumed run keeps its data: give it the same "
+            "files, or start a new run"
         )
     if before.teachers != now.teachers:
         raise RunError(

@@ -184,7 +184,7 @@ def test_a_run_does_not_go_on_with_other_data(files, what, toycity, in_process, 
     pixels[:9, :9] = pixels[-1, -1]
     Image.fromarray(pixels).save(path)
     resume = ["train_seg", "--resume_from_checkpoint", run, "--max_train_steps", 2]
-    assert f"started with other data, which differ in validation {what} (" in refusal(in_process, capsys, *resume)
+    assert f"started with other data, which differ in validation {what}." in refusal(in_process, capsys, *resume)
     state = run / "checkpoints" / "step_000001" / "state.json"
     old = json.loads(state.read_text())
     del old["data"]  # an older run, which did not record it, goes on

@@ -115,6 +115,12 @@ def test_the_folder_is_taken_out_of_paths_alone(root, before, after):
     assert eda.without_folder([Finding("note", "t", (), before)], root)[0].then == after
 
 
+def test_a_forgotten_page_is_asked_for(own, capsys):  # noqa: F811
+    with pytest.raises(SystemExit):
+        eda.main([str(own)])
+    assert f"name the folder for the page too: python -m data_scripts.eda '{own}' page" in capsys.readouterr().err
+
+
 def test_nothing_is_left_behind_if_the_data_cannot_be_loaded(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit) as stop:

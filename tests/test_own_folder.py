@@ -25,7 +25,7 @@ from data_scripts.own_folder import prepare_command
 from data_scripts.reader import read_label
 from data_scripts.recognition import recognize, with_dataset
 from data_scripts.saved_classes import saved_labels
-from data_scripts.sources import load_source
+from data_scripts.sources import folder_of_images, load_source
 from data_scripts.val_share import joined, sequences_of
 from seg_jobs.export_checks import find_photos
 from seg_jobs.prediction_job import Trained
@@ -489,6 +489,45 @@ def test_a_folder_that_needs_preparing_is_refused_with_the_command(tmp_path):
         recognize(str(tmp_path / "missing"))
     with pytest.raises(DataError, match="on the hub: --dataset_name some/one"):
         recognize("some/one")
+
+
+@pytest.mark.parametrize(
+    ("folder", "remedy"), [("maks", "rename maks/ to masks/"), (None, "put the masks into masks/")]
+)
+def test_a_folder_of_masks_of_another_name_is_named(folder, remedy, tmp_path):
+    picture(tmp_path / "q" / "images" / "a.jpg")
+    if folder:
+        write_mask(tmp_path / "q" / folder / "a.png")
+    with pytest.raises(DataError, match=f"q has images/ but no masks/ beside it: {remedy} "):
+        recognize(str(tmp_path / "q"))
+
+
+def test_a_classes_yml_asks_for_its_other_name(tmp_path):
+    root = own(tmp_path / "q", {"images/a.jpg": "masks/a.png"})
+    (root / "classes.yaml").rename(root / "classes.yml")
+    with pytest.raises(DataError, match="q .* has classes.yml: rename it to classes.yaml"):
+        load_source("folder", str(root))
+
+
+@pytest.mark.parametrize(
+    ("photo", "mask"),
+    [
+        ("valid/a.jpg", "valid/a_mask.png"),
+        ("JPEGImages/a.jpg", "SegmentationClass/a.png"),
+        ("training/image_2/a.png", "training/semantic/a.png"),
+        ("leftImg8bit/val/a.png", "gtFine/val/a.png"),
+    ],
+)
+def test_masks_are_no_photos_to_predict(photo, mask, tmp_path):
+    picture(tmp_path / "q" / photo)
+    write_mask(tmp_path / "q" / mask)
+    with pytest.raises(DataError, match="--input .* no photos"):
+        folder_of_images(str(tmp_path / "q"))
+    picture(tmp_path / "other" / "a.jpg")
+    picture(tmp_path / "other" / "b.jpg")
+    picture(tmp_path / "other" / "c.jpg")
+    picture(tmp_path / "other" / "a_label.jpg")  # one such name among others is a photo's own
+    assert len(folder_of_images(str(tmp_path / "other"))) == 4
 
 
 def test_a_data_set_of_the_hub_is_prepared_beside_the_user_s_folders():

@@ -979,7 +979,7 @@ def test_every_bad_file_has_a_line_and_nothing_is_written(source, out, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3 and "masks/a.png is 6x7" in lines[0] and "images/a.png is 6x8" in lines[0]
     assert f"cannot read mask {source}/masks/b.png" in lines[1]
-    assert lines[2].startswith("error: 2 bad files: nothing was written")
+    assert lines[2].startswith("error: 2 bad files, and photos have not been read yet: nothing was written")
     assert run(source, out, "--skip_bad") == 0
     assert sorted(path.name for path in (out / "masks").iterdir()) == ["c.png", "d.png", "e.png"]
     assert capsys.readouterr().out.count("bad file (--skip_bad)") == 2

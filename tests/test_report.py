@@ -368,6 +368,13 @@ def test_files_beside_the_runs_are_one_line(in_process, tmp_path, capsys):
     ]
 
 
+def test_a_folder_of_runs_is_named(in_process, tmp_path, capsys):
+    make_run(tmp_path / "runs" / "a")
+    with pytest.raises(SystemExit):
+        in_process("seg_runs.report", tmp_path / "runs")
+    assert f"is a finished run: give the runs in it, as {tmp_path / 'runs'}/*" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("given", ["empty", "file", "nowhere"])
 def test_nothing_to_compare_is_one_line(in_process, tmp_path, capsys, given):
     (tmp_path / "empty").mkdir()

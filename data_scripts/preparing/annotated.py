@@ -17,10 +17,15 @@ MOST_CLASSES = 254  # beside the background: 255 marks ignored pixels
 
 
 class BadFiles(DataError):
-    """Files that cannot be used. `lines` has a message for each."""
+    """Files that cannot be used.
 
-    def __init__(self, lines: Iterable[str]):
+    lines   a message for each
+    unread  whether the photos were not read yet, so that there may be more
+    """
+
+    def __init__(self, lines: Iterable[str], unread: bool = True):
         self.lines = list(dict.fromkeys(lines))
+        self.unread = unread
         super().__init__("; ".join(self.lines))
 
 

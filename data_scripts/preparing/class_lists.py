@@ -227,7 +227,7 @@ def _plain(name: str) -> str:
 
 
 READERS = (
-    (("classes.yaml",), _read_class_file),
+    (("classes.yaml", "classes.yml"), _read_class_file),
     (("labelmap.txt",), _read_labelmap),
     (("class_dict.csv",), _read_class_dict),
     (("_classes.csv",), read_roboflow),
