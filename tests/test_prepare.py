@@ -537,7 +537,7 @@ def test_wrong_yolo_lines(source, out, line, complaint, capsys):
     assert run(source, out) == 1 and not out.exists()
     first, last = capsys.readouterr().err.splitlines()
     complaint = complaint.format(yaml=source / "data.yaml")
-    assert f"{source}/labels/b.txt: line 3 {complaint}" in first and "1 bad file:" in last
+    assert f"{source}/labels/b.txt: line 3 {complaint}" in first and "1 bad file, and photos" in last
     assert run(source, out, "--skip_bad") == 0 and [path.name for path in (out / "masks/train").iterdir()] == ["a.png"]
     (source / "images" / "a.jpg").unlink()
     assert run(source, out, "--skip_bad", "--overwrite") == 1
