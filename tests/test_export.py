@@ -201,8 +201,8 @@ def photos_of_all_kinds(photo):
     for words, line in (
         (("net.onnx", "nothing.png"), "nothing.png is not a file"),
         (("nothing.onnx", "grey.png"), "nothing.onnx is not a file"),
-        (("net.onnx", "cut.png"), r"cannot read cut.png \(.*\): give a JPEG, PNG or WebP"),
-        (("net.onnx", "text.png"), r"cannot read text.png \(.*\): give a JPEG, PNG or WebP"),
+        (("net.onnx", "cut.png"), r"cannot read cut.png \(.*\): give a sound JPEG, PNG or WebP"),
+        (("net.onnx", "text.png"), r"cannot read text.png \(.*\): give a sound JPEG, PNG or WebP"),
     ):
         with pytest.raises(SystemExit, match=line):
             run_script(*words, "ids.png")
