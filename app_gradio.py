@@ -139,7 +139,8 @@ def build_page(models: dict[str, str], requests: Requests, folder: str | None, p
     first = next(iter(facts.values()))
     examples = [str(path) for path in list_images(Path(folder))] if folder else first.examples
     if public and not folder and not first.publishable:
-        print(f"note: others can open this page, so it shows no {first.data} images; --examples FOLDER shows photos")
+        data = first.data or "its data"
+        print(f"note: others can open this page, so it shows no images of {data}; --examples FOLDER shows photos")
         examples = []
     examples = examples[:: max(1, len(examples) // NUM_EXAMPLES)][:NUM_EXAMPLES]
     return lay_out(facts, requests, examples)

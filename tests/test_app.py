@@ -200,7 +200,7 @@ def test_a_page_for_others_shows_no_images_that_may_not_be_passed_on(monkeypatch
     monkeypatch.setattr(app_gradio, "lay_out", lambda facts, requests, examples: examples)
     assert app_gradio.build_page({"a": "a"}, None, None) == facts.examples
     assert app_gradio.build_page({"a": "a"}, None, None, public=True) == []
-    assert "it shows no Cityscapes images; --examples FOLDER" in capsys.readouterr().out
+    assert "it shows no images of Cityscapes; --examples FOLDER" in capsys.readouterr().out
     assert app_gradio.build_page({"a": "a"}, None, str(tmp_path), public=True) == facts.examples
 
 
