@@ -34,14 +34,12 @@ from .annotated import (
     is_background,
     is_nothing,
 )
-from .class_colors import FEW, NEAR, RARE, channels, class_colors, frequent, packed, rgb
+from .class_colors import NEAR, RARE, channels, class_colors, packed, rgb
 from .class_lists import ClassList, Color
+from .forms import MOST_BLENDS, are_colors, are_levels, is_noisy, of_another_class, starts_at_one
 from .found import some
-from .scanning import Scan, as_colors, as_table, read_values, scan, total
+from .scanning import Scan, as_colors, read_values, scan, total
 
-UNEVEN = 3  # levels differ from an even division of 0 to 255 by at most so much
-MANY_LEVELS, MANY_COLORS = 17, 65  # so many grey levels or colours may be the noise of a JPEG
-MOST_BLENDS = 0.2  # share of a mask's pixels
 FORMS = ("ids", "levels", "colors", "objects")
 MANY_IDS = 30  # so many ids without a name may number objects
 OBJECTS = "if they number objects, such as cells, run again with --mask_values objects"
@@ -161,11 +159,11 @@ def _encode(whole: Scan, exact: Scan, listed: ClassList | None, asked: str | Non
     """Return the encoding of masks. `exact` is as in `class_colors`."""
     if asked == "objects":
         return _objects(exact, listed)
-    if _is_noisy(exact, listed):
+    if is_noisy(exact, listed):
         whole = exact = replace(whole, lossy=True)
-    if asked == "colors" or asked is None and _are_colors(exact, listed):
+    if asked == "colors" or asked is None and are_colors(exact, listed):
         encoding = _colors(as_colors(whole), as_colors(exact), listed)
-        if asked is None and (other := _of_another_class(exact, listed)):
+        if asked is None and (other := of_another_class(exact, listed)):
             encoding.guesses.append(
                 f"index {other[0]} of the palette has the colour of {other[1]} in {listed.where}, so colours count, "
                 "not indices (--mask_values ids: indices do)"
@@ -173,7 +171,7 @@ def _encode(whole: Scan, exact: Scan, listed: ClassList | None, asked: str | Non
         return encoding
     if exact.form == "colour":
         raise DataError(f"--mask_values {asked}: the masks hold colours, such as {rgb(max(exact.counts))}")
-    if asked == "levels" or asked is None and _are_levels(exact, listed):
+    if asked == "levels" or asked is None and are_levels(exact, listed):
         return _levels(whole if whole.form == exact.form else exact, exact, listed)
     return _ids(exact, listed)
 
@@ -196,68 +194,13 @@ def _two_levels_among_ids(two_levels: list[File], whole: Scan, encoding: Encodin
     ]
 
 
-def _is_noisy(whole: Scan, listed: ClassList | None) -> bool:
-    """Return whether lossless masks look like former JPEGs: many values, most of the pixels near a few of them."""
-    if whole.form == "palette" or listed and not listed.colors:
-        return False
-    colors = as_colors(whole)
-    given = [packed(color) for color in listed.colors.values()] if listed else []
-    if len(colors.counts.keys() - {*given}) < (MANY_LEVELS if whole.form == "grey" else MANY_COLORS):
-        return False
-    centres = frequent(colors, given)
-    if not centres:
-        return False
-    table = channels(np.array(list(colors.counts)))
-    pixels = np.array(list(colors.counts.values()))
-    near = np.min([np.abs(table - rgb(centre)).max(1) for centre in centres], axis=0) <= NEAR
-    few = 4 * len(centres) <= len(table) and pixels[near].sum() >= (1 - MOST_BLENDS) * pixels.sum()
-    return few and (whole.form == "colour" or bool(given) or _are_even([centre & 255 for centre in centres]))
-
-
-def _are_colors(whole: Scan, listed: ClassList | None) -> bool:
-    """Return whether masks hold colours: files of colours, or others of which more pixels have colours than ids listed.
-
-    If all their values are listed, grey ones are colours before ids, and those of a palette ids before colours, unless
-    the list gives the colours to other ids.
-    """
-    if whole.form == "colour" or listed is None or not listed.colors:
-        return whole.form == "colour"
-    if _of_another_class(whole, listed):
-        return True
-    table = as_table(whole)
-    given = {packed(color) for color in listed.colors.values()}
-    colored = {value for value in whole.counts if table.get(value, 0) in given}
-    if whole.form == "grey" and colored == {*whole.counts}:
-        return True
-    if {*whole.counts} <= {*listed.names, IGNORE_INDEX}:
-        return False
-    return whole.pixels(colored) > whole.pixels(listed.names)
-
-
-def _of_another_class(whole: Scan, listed: ClassList | None) -> tuple[int, str] | None:
-    """Return an index whose colour in the palette is that of another class, and the class, if there is one.
-
-    None as well if a list lacks the colour of an index: the palette has nothing to do with it. 255 has no colour that
-    counts: it is ignored, and the rest of many palettes is black.
-    """
-    if whole.form != "palette" or listed is None:
-        return None
-    table = as_table(whole)
-    names = {packed(color): listed.names[number] for number, color in listed.colors.items()}
-    values = sorted(whole.counts.keys() - {IGNORE_INDEX})
-    if not all(table[value] in names for value in values):
-        return None
-    shown = ((value, names[table[value]]) for value in values)
-    return next(((value, name) for value, name in shown if name != listed.names.get(value)), None)
-
-
 def _ids(whole: Scan, listed: ClassList | None) -> Encoding:
     """Keep ids as they are, or number them anew if they exceed 254 (255 is kept for ignored pixels)."""
     facts = [f"masks hold {'indices into a palette' if whole.form == 'palette' else 'class ids'}"]
     values = sorted(whole.counts)
     guesses = []
     _refuse_lossy(whole)
-    if listed and _starts_at_one(listed, values):
+    if listed and starts_at_one(listed, values):
         what = " and id 0 the background" if 0 in values else ""
         guesses.append(
             f"{listed.where} lists no background, so its first class is id 1{what}: if that is wrong, write the ids "
@@ -318,16 +261,6 @@ def _objects(whole: Scan, listed: ClassList | None) -> Encoding:
     return Encoding(form, np.array(values), np.minimum(values, 1).astype(np.uint8), {}, classes, facts, guesses, {})
 
 
-def _starts_at_one(listed: ClassList, values: list[int]) -> bool:
-    """Return whether a list of names without ids leaves out the background, id 0.
-
-    Then it has no name for the largest id of the masks, which hold 0 or begin at 1.
-    """
-    ids = [value for value in values if value != IGNORE_INDEX]
-    named = any(is_background(name) or is_nothing(name) for name in listed.names.values())
-    return not (named or listed.numbered) and bool(ids) and ids[0] in (0, 1) and ids[-1] == len(listed.names)
-
-
 def _from_one(listed: ClassList, with_background: bool) -> ClassList:
     """Return a list in which each id is one more and, if wanted, 0 is the background."""
     names = {number + 1: name for number, name in listed.names.items()}
@@ -346,29 +279,6 @@ def _number(values: list[int], names: dict[int, str]) -> dict[int, int]:
             f"most {MOST_CLASSES} fit (photos? depth?); {OBJECTS}"
         )
     return {value: number for number, value in enumerate(wanted)}
-
-
-def _are_levels(whole: Scan, listed: ClassList | None) -> bool:
-    """Return whether grey values are levels such as 0 and 255, and not ids: all, or all that fill areas, are even."""
-    values, sure = sorted(whole.counts), sorted(whole.flat & {*whole.counts})
-    several = len({*values} - {IGNORE_INDEX}) > 1  # 0 and 255 would be one class and ignored pixels
-    named = listed and {*values} <= {*listed.names, *([IGNORE_INDEX] if several else [])}
-    if whole.form != "grey" or named:
-        return False
-    return (
-        whole.lossy
-        or values == [IGNORE_INDEX]
-        or _are_even(values)
-        or _are_even(sure)
-        and len(values) >= len(sure) + FEW
-    )
-
-
-def _are_even(values: Sequence[int]) -> bool:
-    """Return whether values divide 0 to 255 evenly."""
-    if len(values) < 2 or len(values) > IGNORE_INDEX // (2 * UNEVEN + 2):
-        return False
-    return np.abs(np.linspace(0, IGNORE_INDEX, len(values)) - values).max() <= UNEVEN
 
 
 def _levels(whole: Scan, exact: Scan, listed: ClassList | None) -> Encoding:
