@@ -27,7 +27,7 @@ from .listing import name_key, note
 from .own_folder import prepare_command
 from .preparing.annotated import Options, is_nothing
 from .preparing.class_lists import read_id2label
-from .preparing.found import Found, split_of
+from .preparing.found import Found
 from .preparing.hub import (
     HUB_ID,
     cell_of,
@@ -39,6 +39,7 @@ from .preparing.hub import (
     looks_like,
     names_of,
     place_of,
+    split_names,
 )
 
 Columns = tuple[str | None, str | None]  # --image_column, --label_column
@@ -112,7 +113,7 @@ def _load(name: str, where: str) -> tuple[dict[str, Dataset], dict[int, str] | N
 
 def _divide(loaded: dict[str, Dataset], where: str) -> dict[str, list[Part]]:
     """Return the parts of each split. Without names of splits, all rows are "train"."""
-    known = {name: SPLITS.get(split_of(Path(name))) for name in loaded}
+    known = {name: SPLITS.get(split) for name, split in split_names(loaded).items()}
     if not any(known.values()):
         known = dict.fromkeys(loaded, "train")
     splits = {}

@@ -10,7 +10,7 @@ from transformers import SegformerConfig, SegformerModel, SegformerPreTrainedMod
 from transformers.utils import can_return_tuple
 
 from .names import SEGFORMER_TYPE
-from .output import AuxiliaryHead, SegmentationOutput, mean_cross_entropy
+from .output import AuxiliaryHead, SegmentationOutput, hidden_states, mean_cross_entropy
 from .short_heads import ShortHead
 
 
@@ -36,14 +36,21 @@ class SegFormer(AuxiliaryHead, SegformerPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
-    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> SegmentationOutput:
         """Map normalised `pixel_values` (B, 3, H, W) to `logits` (B, C, H/4, W/4).
 
         With `labels` (B, H, W), the output also has the mean `loss` over pixels that are not
         `config.semantic_loss_ignore_index`, 255 unless set. train_seg.py computes its own losses.
+        With `output_hidden_states`, the output also has `hidden_states`, the encoder's four maps, finest first.
         """
         features = self.segformer(pixel_values, output_hidden_states=True).hidden_states
         logits = self.decode_head(features)
         auxiliary = self.auxiliary_logits(features) or None
         loss = mean_cross_entropy(logits, labels, self.config.semantic_loss_ignore_index)
-        return SegmentationOutput(loss=loss, logits=logits, aux_logits=auxiliary)
+        maps = hidden_states(features, output_hidden_states, self.config)
+        return SegmentationOutput(loss=loss, logits=logits, hidden_states=maps, aux_logits=auxiliary)

@@ -180,6 +180,26 @@ def test_one_without_the_other_is_refused(load, given):
         load().compute(**{given: np.zeros((1, 4, 4), int)})
 
 
+def test_evaluate_combines_them():
+    map_of_ids, probabilities = np.array([[0, 1], [2, 1]]), np.full((3, 2, 2), 1 / 3)
+    modules = [boundary(), evaluate.load(str(METRICS / "mean_iou"))]
+    both = evaluate.combine(modules)
+    both.add(prediction=map_of_ids, reference=map_of_ids)
+    assert modules[0].compute()["mean_boundary_iou"] == 1
+    assert modules[1].compute(num_labels=3, ignore_index=255)["mean_iou"] == 1
+    alone = evaluate.combine([calibration()])
+    alone.add(prediction=probabilities, reference=map_of_ids)
+    assert alone.compute()["confidence"] == pytest.approx(1 / 3)
+
+
+def test_probabilities_may_still_require_a_gradient():
+    metric = calibration()
+    metric.add_batch(
+        predictions=torch.randn(2, 3, 4, 4, requires_grad=True).softmax(1), references=torch.zeros(2, 4, 4).int()
+    )
+    assert metric.compute()["pixels"].sum() == 32
+
+
 def test_both_load_where_this_package_is_not_installed(tmp_path):
     """`evaluate` copies a module and the file beside it: neither imports from this package."""
     code = f"""

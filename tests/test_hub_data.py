@@ -11,7 +11,7 @@ from datasets import Array2D, ClassLabel, Dataset, DatasetDict, DatasetInfo, Fea
 from datasets import Image as ImageColumn
 from PIL import Image
 
-from data_scripts import check, eda, hub_data
+from data_scripts import check, eda, hub_data, prepare
 from data_scripts.arguments import DataOptions, InputOptions
 from data_scripts.class_file import default_palette
 from data_scripts.fold_files import Division, load_data
@@ -137,6 +137,19 @@ def test_several_chunks_and_parts_of_a_split_keep_their_order(tmp_path):
     for seed, row in enumerate(data["train"]):
         np.testing.assert_array_equal(read_label(row["label"]), ids(seed))
     assert data["train"]["name"][3:] == ["train_a_000003", "train_b_000000"]
+
+
+def test_other_splits_beside_train_and_val_are_left_out(tmp_path, capsys):
+    """Here they have images of both."""
+    parts = {"train": rows(6), "val": rows(2, 6), "train_minus_val": rows(4), "train_small": rows(2), "val_b": rows(3)}
+    root = saved(tmp_path / "d", **parts)
+    data, _ = load_source("hub", root)
+    assert {split: len(part) for split, part in data.items()} == {"train": 6, "validation": 2}
+    assert "left out: train_minus_val, train_small, val_b" in capsys.readouterr().out
+    prepare.main([root, str(tmp_path / "made")])
+    made = {split: len([*(tmp_path / "made/images" / split).iterdir()]) for split in ("train", "val")}
+    assert made == {"train": 6, "val": 2}
+    assert "splits of other names" in capsys.readouterr().out
 
 
 def test_a_test_split_may_lack_labels_but_no_other(tmp_path):

@@ -356,6 +356,36 @@ def test_our_segformer_computes_transformers_loss(ignored):
         torch.testing.assert_close(*(model(pixel_values=pixels, labels=labels).loss for model in (ours, theirs)))
 
 
+@pytest.mark.parametrize("name", ["streetnet", "segformer_b0"])
+@pytest.mark.parametrize(
+    ("classes", "labels", "words"),
+    [
+        (1, torch.zeros(2, 64, 64, dtype=torch.long), "two classes or more"),
+        (3, torch.zeros(1, 64, 64, dtype=torch.long), r"integers \(2, H, W\), not torch.int64 \(1, 64, 64\)"),
+        (3, torch.zeros(2, 1, 64, 64, dtype=torch.long), r"not torch.int64 \(2, 1, 64, 64\)"),
+        (3, torch.zeros(2, 64, 64), "not torch.float32"),
+        (3, torch.zeros(2, 64, 64, dtype=torch.bool), "not torch.bool"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(name, classes, labels, words):
+    model = build_model(name, "evo", {i: f"class {i}" for i in range(classes)})
+    with pytest.raises(ValueError, match=words):
+        model(pixel_values=torch.zeros(2, 3, 64, 64), labels=labels)
+
+
+@pytest.mark.parametrize("name", ["streetnet", "unet", "segformer_b0"])
+def test_hidden_states_are_the_encoders_maps(name):
+    model, images = build_model(name, "evo", ID2LABEL).eval(), torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        assert model(images).hidden_states is None
+        maps = model(images, output_hidden_states=True).hidden_states
+        model.config.output_hidden_states = True
+        assert all(torch.equal(one, other) for one, other in zip(model(images).hidden_states, maps, strict=True))
+        assert model(images, output_hidden_states=False).hidden_states is None
+    heights = [part.shape[2] for part in maps]
+    assert len(maps) > 2 and heights == sorted(heights, reverse=True) and {part.ndim for part in maps} == {4}
+
+
 @pytest.mark.parametrize("name", ["segformer_b0", "segformer_swin_tiny"])
 def test_short_heads_compute_what_was_published(name):
     """Logits and gradients agree up to rounding."""

@@ -18,7 +18,7 @@ from transformers.utils import can_return_tuple
 
 from .names import MODEL_TYPE
 from .norms import EvoNorm
-from .output import AuxiliaryHead, SegmentationOutput, mean_cross_entropy
+from .output import AuxiliaryHead, SegmentationOutput, hidden_states, mean_cross_entropy
 from .parts import DECODERS, ENCODERS
 
 
@@ -185,16 +185,23 @@ class SegmentationModel(AuxiliaryHead, PreTrainedModel):
                 raise ValueError(f"weights of a {type(module).__name__} are missing, and only timm can initialise them")
 
     @can_return_tuple
-    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> SegmentationOutput:
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> SegmentationOutput:
         """Map normalised `pixel_values` (B, 3, H, W) to `logits` (B, C, h, w) at the decoder's stride.
 
         With `labels` (B, H, W), the output also has `loss`, the mean cross entropy over pixels that are not
         `config.semantic_loss_ignore_index`. It is there for code that expects it of a `transformers` model;
-        train_seg.py computes its own losses.
+        train_seg.py computes its own losses. With `output_hidden_states`, the output also has `hidden_states`, the
+        encoder's maps, finest first.
         """
         features = self.backbone(pixel_values)
         logits = self.classifier(features)
         logits, *auxiliary = logits if isinstance(logits, tuple) else (logits,)
         auxiliary = (*auxiliary, *self.auxiliary_logits(features)) or None
         loss = mean_cross_entropy(logits, labels, self.config.semantic_loss_ignore_index)
-        return SegmentationOutput(loss=loss, logits=logits, aux_logits=auxiliary)
+        maps = hidden_states(features, output_hidden_states, self.config)
+        return SegmentationOutput(loss=loss, logits=logits, hidden_states=maps, aux_logits=auxiliary)

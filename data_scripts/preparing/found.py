@@ -84,11 +84,14 @@ def refuse_several(passed_over: dict[str, list[str]]) -> None:
 
 def split_of(path: Path) -> str | None:
     """Return the split that the last telling part of a path names, such as `train2017` or `valid_labels`."""
-    found = None
-    for part in path.parts:
-        for word in words(part):
-            found = SPLITS.get(re.sub(r"\d+$|annot$", "", word), found)
-    return found
+    told = [split for part in path.parts for split in splits_in(part)]
+    return told[-1] if told else None
+
+
+def splits_in(name: str) -> list[str]:
+    """Return the splits that words of a name say, in their order."""
+    plain = (re.sub(r"\d+$|annot$", "", word) for word in words(name))
+    return [SPLITS[word] for word in plain if word in SPLITS]
 
 
 def words(name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image as Picture
 from ..labels import DataError
 from .annotated import Annotated, File, Options
 from .class_lists import ClassList, find_class_list, read_id2label
-from .found import Found, some, split_of
+from .found import Found, some, splits_in, words
 from .masks import from_files
 
 READS = ("mask_values", "image_column", "label_column")
@@ -75,12 +75,12 @@ def _loaded(load: Callable[[], Dataset | DatasetDict], where: str) -> dict[str, 
 def _read(splits: dict[str, Dataset], where: str, options: Options, listed: ClassList | None) -> Annotated:
     if not splits or not any(len(split) for split in splits.values()):
         raise DataError(f"the data set {where} has no rows")
-    first = min(splits, key=lambda name: split_of(Path(name)) == "test")  # test rows may lack the column of masks
+    kept = split_names(splits)
+    first = min(splits, key=lambda name: (kept[name] is None, kept[name] == "test"))  # test rows may lack masks
     features = splits[first].features
     photo, mask = find_columns(features, options, where)
     names = class_names(features[mask])
     listed = listed or (ClassList(f"the column {mask}", dict(enumerate(names)), {}) if names else None)
-    kept = {name: split_of(Path(name)) for name in splits}
     if any(kept.values()):
         kept = {name: split for name, split in kept.items() if split}
     files = []
@@ -109,6 +109,18 @@ def _read(splits: dict[str, Dataset], where: str, options: Options, listed: Clas
     annotated.facts.insert(0, f"photos are in the column {photo}, masks in {mask}")
     annotated.pass_over("splits of other names", [name for name in splits if name not in kept])
     return annotated
+
+
+def split_names(names: Iterable[str]) -> dict[str, str | None]:
+    """Return the split that each name in a data set says, or None: "train" for `training`, `train_a` and `train_b`.
+
+    Beside `train`, `train_small` says none, because it may have the same rows. Names of two, such as `train_val`, say
+    none either.
+    """
+    told = {name: set(splits_in(name)) for name in names}
+    said = {name: min(splits) if len(splits) == 1 else None for name, splits in told.items()}
+    whole = {name: split for name, split in said.items() if split and len(words(name)) == 1}
+    return {name: split if name in whole or split not in whole.values() else None for name, split in said.items()}
 
 
 def _has_masks(rows: Dataset, mask: str) -> bool:

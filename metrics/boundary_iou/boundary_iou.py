@@ -31,7 +31,8 @@ class BoundaryIoU(evaluate.Metric):
     num_labels  the classes are 0..num_labels - 1; other ids in the references are ignored
     share       distance from the outline, as a share of the image's diagonal
 
-    Each process counts its own images. Sum `counts`, int64 (num_labels, 2), over the processes before `compute`.
+    Each process counts images that no other counts. Sum `counts`, int64 (num_labels, 2), over the processes before
+    `compute`.
     """
 
     def __init__(self, *args: Any, num_labels: int, share: float = SHARE, **kwargs: Any):
@@ -52,8 +53,15 @@ class BoundaryIoU(evaluate.Metric):
             description=DESCRIPTION, citation=CITATION, features=features, inputs_description=INPUTS
         )
 
-    def add(self, *, prediction: Any, reference: Any) -> None:
-        """Count one pair of maps (H, W). Raises ValueError as `add_batch` does."""
+    def add(
+        self, *, prediction: Any = None, reference: Any = None, predictions: Any = None, references: Any = None
+    ) -> None:
+        """Count one pair of maps (H, W).
+
+        `evaluate.combine` calls them `predictions` and `references`. Raises ValueError as `add_batch` does.
+        """
+        prediction = predictions if prediction is None else prediction
+        reference = references if reference is None else reference
         self.add_batch(predictions=[prediction], references=[reference])
 
     def add_batch(self, *, predictions: Sequence, references: Sequence) -> None:

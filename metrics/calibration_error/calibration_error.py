@@ -31,8 +31,8 @@ class CalibrationError(evaluate.Metric):
     bins          number of bins of equal width
     ignore_index  pixels with this reference id are left out
 
-    Each process counts its own images. Sum `counts`, float64 (bins, 3): the pixels, the sum of their confidences, and
-    the right ones. Then call `compute`.
+    Each process counts images that no other counts. Sum `counts`, float64 (bins, 3): the pixels, the sum of their
+    confidences, and the right ones. Then call `compute`.
     """
 
     def __init__(self, *args: Any, bins: int = BINS, ignore_index: int = 255, **kwargs: Any):
@@ -53,8 +53,15 @@ class CalibrationError(evaluate.Metric):
             description=DESCRIPTION, citation=CITATION, features=features, inputs_description=INPUTS
         )
 
-    def add(self, *, prediction: Any, reference: Any) -> None:
-        """Count one image: probabilities (C, H, W) and a map (H, W). Raises ValueError as `add_batch` does."""
+    def add(
+        self, *, prediction: Any = None, reference: Any = None, predictions: Any = None, references: Any = None
+    ) -> None:
+        """Count one image: probabilities (C, H, W) and a map (H, W).
+
+        `evaluate.combine` calls them `predictions` and `references`. Raises ValueError as `add_batch` does.
+        """
+        prediction = predictions if prediction is None else prediction
+        reference = references if reference is None else reference
         self.add_batch(predictions=[prediction], references=[reference])
 
     def add_batch(self, *, predictions: Sequence, references: Sequence) -> None:
@@ -110,7 +117,7 @@ def as_array(values: Any) -> np.ndarray:
     """Return a tensor, array or PIL image as a numpy array; bfloat16, which numpy lacks, as float32."""
     if not isinstance(values, torch.Tensor):
         return np.asarray(values)
-    return (values.float() if values.is_floating_point() else values).cpu().numpy()
+    return (values.float() if values.is_floating_point() else values).detach().cpu().numpy()
 
 
 def check(probabilities: np.ndarray, reference: np.ndarray) -> None:

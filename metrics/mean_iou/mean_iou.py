@@ -119,7 +119,7 @@ def mean_of_present(scores: np.ndarray) -> np.float64:
 class MeanIoU(evaluate.Metric):
     """Compute IoU and accuracy per class and their means, from one table of counts for any number of maps.
 
-    Each process counts its own maps. Sum `counts` over the processes before `compute`.
+    Each process counts maps that no other counts. Sum `counts` over the processes before `compute`.
     """
 
     def __init__(self, **kwargs: Any):
@@ -148,8 +148,20 @@ class MeanIoU(evaluate.Metric):
             raise ValueError(f"counts must be int64 (256, 256), not {counts.dtype} {tuple(counts.shape)}")
         self._counts = counts
 
-    def add(self, *, prediction: Map, reference: Map) -> None:
-        """Count one pair of maps (H, W). Raises ValueError as `add_batch` does."""
+    def add(
+        self,
+        *,
+        prediction: Map | None = None,
+        reference: Map | None = None,
+        predictions: Map | None = None,
+        references: Map | None = None,
+    ) -> None:
+        """Count one pair of maps (H, W), under either name: `evaluate.combine` says `predictions` and `references`.
+
+        Raises ValueError as `add_batch` does.
+        """
+        prediction = predictions if prediction is None else prediction
+        reference = references if reference is None else reference
         self.add_batch(predictions=[prediction], references=[reference])
 
     def add_batch(self, *, predictions: Maps, references: Maps) -> None:
