@@ -132,7 +132,7 @@ def predict_split(job: PredictionJob, split: Dataset, folder: predictions.Predic
             damaged.append(item["error"])
             continue
         if name not in done:
-            if too_large := lack_of_memory(job.predictor, item["pixel_values"].shape[-2:]):
+            if too_large := lack_of_memory(job, item["pixel_values"].shape[-2:]):
                 if labelled:
                     raise RunError(f"{folder.name}: image {name} {too_large}")
                 damaged.append(f"image {name} {too_large}")

@@ -219,7 +219,10 @@ def device_of_sums(device: torch.device) -> torch.device:
 
 
 def end_epoch(job: Job, number: int, begun: float) -> None:
-    """Validate the model if epoch `number` is a milestone, log the epoch, and count it. `begun` is its start."""
+    """Validate the model if epoch `number` is a milestone, log the epoch, and count it. `begun` is its start.
+
+    Without validation images, only the last epoch saves best/.
+    """
     state = job.state
     steps = job.steps_of(number)
     schedule = job.schedule
@@ -320,7 +323,7 @@ def draw_pictures(path: Path, predictor: Predictor, items: Dataset, labels: Labe
     for index in evenly_spread(items, NUM_PICTURES):
         image = items[index]["pixel_values"]
         truth = items[index]["labels"].numpy()
-        prediction = predictor.labels(image.to(predictor.model.device), truth.shape).to(torch.uint8).cpu().numpy()
+        prediction = predictor.labels(image.to(predictor.device), truth.shape).to(torch.uint8).cpu().numpy()
         rows.append((image.permute(1, 2, 0).numpy(), labels.to_color(truth), labels.to_color(prediction)))
     write_picture(path, comparison(rows, ("image", "truth", "prediction"), labels.legend))
 
@@ -351,8 +354,8 @@ def rehearse(setup: Setup, started: float) -> tuple[Setup, Pace]:
 
     forecast = dry_run.measure(setup, step, predict)
     setup = fit_time(setup, forecast.pace, time.perf_counter() - started)
-    steps = setup.schedule.steps
-    say(setup.accelerator, f"{description(setup)}\n{forecast.line(steps, setup.calendar(steps).validations)}")
+    line = forecast.line(setup.schedule.steps, setup.calendar.validations)
+    say(setup.accelerator, f"{description(setup)}\n{line}")
     if note := note_on_precision(setup.accelerator):
         say(setup.accelerator, note)
     return setup, forecast.pace

@@ -56,6 +56,7 @@ def findings_of(survey: Survey, refusal: str = "") -> list[Finding]:
         *two_levels_among_ids(survey),
         *contrary_palettes(survey),
         *dark_images(survey),
+        *stacks(survey),
         *speckled_masks(survey),
         *turned_masks(survey),
         *duplicates(survey),
@@ -248,6 +249,16 @@ def dark_images(survey: Survey) -> list[Finding]:
     lines = some([f"{row.image}: the brightest pixel is {row.brightest} of 255" for row in rows])
     then = "if a file of 16 bits holds only 10 to 14, scale its values to 0 to 65535: only the upper 8 bits are read"
     return [Finding(WARNING, title, lines, then)]
+
+
+def stacks(survey: Survey) -> list[Finding]:
+    """Return a warning about photos of several pages, such as the channels of a microscope, or of several frames."""
+    rows = [row for row in survey.rows if row.pages > 1]
+    if not rows:
+        return []
+    title = f"images of which only the first page or frame is read: {len(rows)} of {len(survey.rows)}"
+    lines = some([f"{row.image}: it has {row.pages}" for row in rows])
+    return [Finding(WARNING, title, lines, "if another page is meant, save it as a file of its own")]
 
 
 def speckled_masks(survey: Survey) -> list[Finding]:

@@ -107,6 +107,13 @@ def _bits_of_bmp(image: Image.Image) -> int:
     return bits
 
 
+def pages_of(file: dict | str) -> int:
+    """Return the number of pages of a TIFF file, or of frames of a GIF; 1 for other formats."""
+    image = open_image(file)
+    with decoding(file):
+        return image.n_frames if image.format in ("TIFF", "GIF") else 1
+
+
 def number_of_pixels(file: dict | str) -> int:
     """Return height times width. Only the header is read; nothing is decoded."""
     width, height = open_photo(file).size

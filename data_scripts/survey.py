@@ -19,6 +19,7 @@ from .reader import (
     is_turned_untold,
     open_image,
     packed_colors,
+    pages_of,
     palette_of,
     read_image,
     read_instances,
@@ -44,6 +45,7 @@ class Row:
     light      (mean, standard deviation) of the grey levels, 0 to 255
     brightest  the largest grey level, 0 to 255
     color      mean (R, G, B), 0 to 255
+    pages      number of pages or frames in the image's file
     look       perceptual hash, uint64 (see near_duplicates.py)
     content    digest of the image file; None if it cannot be read
     marking    digest of the ids that the label stores
@@ -64,6 +66,7 @@ class Row:
     layout: np.ndarray | None = None
     light: tuple[float, float] = (0.0, 0.0)
     brightest: int = 255
+    pages: int = 1
     color: tuple[float, ...] = (0.0, 0.0, 0.0)
     look: np.ndarray | None = None
     content: str | None = None
@@ -131,6 +134,7 @@ def _look_at_image(row: Row, pixels: np.ndarray, file: dict) -> None:
     row.size = grey.shape
     row.light = (float(mean[0, 0]), float(deviation[0, 0]))
     row.brightest = int(grey.max())
+    row.pages = pages_of(file)
     row.color = tuple(cv2.mean(pixels)[:3])
     row.look = perceptual_hash(grey)
     row.content = content_hash(file)

@@ -1,7 +1,7 @@
 """Scores that follow from a confusion matrix: IoU, Dice / F1, precision, recall, and what they are averaged to.
 
-All functions take pixels (C, C), indexed [label, prediction]; where it says so, any number of such matrices. A score
-without any pixel to rest on is nan, and means leave it out.
+A matrix holds pixels (C, C), indexed [label, prediction]. Some functions take any number of matrices, (..., C, C). A
+score without any pixel to rest on is nan, and means leave it out.
 """
 
 import numpy as np

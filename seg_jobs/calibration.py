@@ -37,7 +37,7 @@ def calibrate(job: PredictionJob) -> None:
     split = job.images.splits["val"]
     sampled = {}
     for item in progress_bar(accelerator, "Calibrating", loader=job.items(split)):
-        if too_large := lack_of_memory(job.predictor, item["pixel_values"].shape[-2:]):
+        if too_large := lack_of_memory(job, item["pixel_values"].shape[-2:]):
             raise RunError(f"val: image {item['name']} {too_large}")
         probabilities = job.predictor.probabilities(item["pixel_values"].to(accelerator.device))
         target = job.scoring.for_loss(item["labels"]).flatten()

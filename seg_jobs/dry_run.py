@@ -26,7 +26,7 @@ from seg_runs.processes import local_processes, on_first_process
 from .trained_model import free_memory_of
 from .training_job import Setup
 
-PAYS = 500  # steps of a run from which on it is measured unasked: with slow steps, this takes 1 % of its time
+PAYS = 500  # a new run of so many steps is measured without --dry_run too: if steps are slow, it takes 1 % of the time
 WARM_UP = 1  # steps before the measured ones: they choose kernels and allocate memory
 FEWEST, MOST, ENOUGH = 3, 50, 3.0  # measured steps: at least, at most, and seconds that suffice in between
 SHARE = 0.05  # of --max_train_time: when the measured steps have taken it, fewer of them suffice
@@ -70,7 +70,7 @@ class Forecast:
 
 
 def is_due(setup: Setup) -> bool:
-    """Whether to measure the run: if the user asks for it, and if a new run is so long that it costs little."""
+    """Whether to measure the run: the user asks, its length depends on it, or a new run is so long that it pays."""
     run = setup.args.run
     new = setup.run.checkpoint is None
     return run.dry_run or setup.schedule is None or (new and setup.schedule.steps >= PAYS)
@@ -91,7 +91,7 @@ def measure(setup: Setup, step: Callable[[list[dict]], object], predict: Callabl
         seconds, count = time_steps(setup, step, steps)
         validation = time_validation(setup, predict)
     pace = Pace(seconds, validation, count)
-    forecast = Forecast(pace, peak_memory(device), free_memory_of(device, 0), device.type)
+    forecast = Forecast(pace, peak_memory(device), free_memory_of(device), device.type)
     return on_first_process(setup.accelerator, lambda: forecast)  # all processes plan with the same numbers
 
 
@@ -189,7 +189,7 @@ def refuse_lack_of_memory(setup: Setup) -> bool:
         return False
     tensors = tensors_of_step(setup, setup.plan.micro_batch_size)
     refuse_more_than_free(setup, LEAST_SHARE * tensors)
-    return MOST_SHARE * tensors * local_processes() > free_memory_of(setup.accelerator.device, 0)
+    return MOST_SHARE * tensors * local_processes() > free_memory_of(setup.accelerator.device)
 
 
 def refuse_growth(setup: Setup, step: Callable[[list[dict]], object], micro_batches: list[dict]) -> None:

@@ -1,6 +1,6 @@
 """What predict_seg.py builds: the models, the images, the predictor, and the settings that decide the predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -85,17 +85,21 @@ class Images:
 class PredictionJob:
     """All that predict_seg.py needs to predict.
 
-    output       folder for the predictions
-    images       what is predicted
-    scored       the data set that is scored; None: unknown
-    save         what to write besides ids (`--save`)
-    zip          whether to write a zip file for the benchmark's server (`--zip`)
-    settings     what determines the predictions, for scores_SPLIT.json and for going on after an interruption
+    memory           `predictor.memory`, which takes milliseconds; it remembers the sizes that it was asked for
+    share_of_memory  bytes that each process on this machine may take on the CPU: equal shares of what was free at first
+    output           folder for the predictions
+    images           what is predicted
+    scored           the data set that is scored; None: unknown
+    save             what to write besides ids (`--save`)
+    zip              whether to write a zip file for the benchmark's server (`--zip`)
+    settings         what determines the predictions, for scores_SPLIT.json and for going on after an interruption
     """
 
     accelerator: Accelerator
     models: Sequence[Trained]
     predictor: PixelPredictor
+    memory: Callable[[tuple[int, int]], int]
+    share_of_memory: float
     output: Path
     images: Images
     scored: str | None
@@ -159,12 +163,15 @@ def open_job(args: PredictArguments) -> PredictionJob:
         say(accelerator, f"{', '.join(images.splits)}: {images.scoring.explain()}")
     parts = [make_predictor(args.views, accelerator, trained, photos=bool(args.images.input)) for trained in models]
     predictor = parts[0] if len(parts) == 1 else Ensemble(parts, [trained.names for trained in models])
-    share_of_memory()
+    predictor = Refined(predictor, CRF()) if args.views.crf else predictor
+    share = free_memory_of(torch.device("cpu")) / local_processes()
     accelerator.wait_for_everyone()  # nobody takes memory before all have seen what is free
     return PredictionJob(
         accelerator=accelerator,
         models=models,
-        predictor=Refined(predictor, CRF()) if args.views.crf else predictor,
+        predictor=predictor,
+        memory=lru_cache(maxsize=256)(predictor.memory),
+        share_of_memory=share,
         output=output,
         images=images,
         scored=args.images.eval_dataset[0] if args.images.eval_dataset else dataset,
@@ -336,9 +343,11 @@ def note_on_scores(config: dict, scored: str, name: str, held_out: str | None) -
     scored    the data set
     held_out  which labelled images are the split "val" (`Division.held_out`), or None
     """
-    if may_have_seen(config, name, held_out):
+    split = name.removeprefix(f"{scored}_")  # a split of --eval_dataset has its name in front
+    of_another = split != name and config.get("dataset") != scored
+    if not of_another and may_have_seen(config, split, held_out):
         return f"this model may have been trained on images of {name}: these scores say little about new images"
-    known = sources_that_may_have_seen(config, scored, name.removeprefix(f"{scored}_"), held_out)
+    known = sources_that_may_have_seen(config, scored, split, held_out)
     return sources_note(known) if known else None
 
 
@@ -349,11 +358,12 @@ def newest_change(folder: Path) -> float:
     return max(path.stat().st_mtime for path in files if path.exists())
 
 
-def lack_of_memory(predictor: PixelPredictor, size: Sequence[int]) -> str:
+def lack_of_memory(job: PredictionJob, size: Sequence[int]) -> str:
     """Return why the free memory does not suffice for an image of `size` (H, W), or "" if it does."""
-    sharing = local_processes() if predictor.device.type == "cpu" else 1  # each predicts an image at the same time
-    needed = memory_for(predictor, tuple(size))
-    free = free_memory_of(predictor.device, needed) if sharing == 1 else share_of_memory()
+    device = job.predictor.device
+    sharing = local_processes() if device.type == "cpu" else 1  # each predicts an image at the same time
+    needed = job.memory(tuple(size))
+    free = free_memory_of(device, needed) if sharing == 1 else job.share_of_memory
     if needed <= free:
         return ""
     return (
@@ -361,15 +371,3 @@ def lack_of_memory(predictor: PixelPredictor, size: Sequence[int]) -> str:
         f"{' for each process' if sharing > 1 else ''}: give --window, fewer or smaller --scales, --no_flip, or a "
         f"smaller --test_size{', or start fewer processes' if sharing > 1 else ''}"
     )
-
-
-@lru_cache(maxsize=1)
-def share_of_memory() -> float:
-    """Return the bytes that each process on this machine may take on the CPU: equal shares of what is free at first."""
-    return free_memory_of(torch.device("cpu"), 0) / local_processes()
-
-
-@lru_cache(maxsize=256)
-def memory_for(predictor: PixelPredictor, size: tuple[int, int]) -> int:
-    """Return `predictor.memory(size)`, which takes milliseconds, and is the same for all images of a size."""
-    return predictor.memory(size)

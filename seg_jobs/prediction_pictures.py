@@ -13,7 +13,7 @@ ROWS = 256  # of an image whose confidence and entropy are computed at a time, b
 def pictures_of(
     job: PredictionJob, image: torch.Tensor, scores: torch.Tensor, prediction: torch.Tensor, temperature: float | None
 ) -> dict[str, np.ndarray]:
-    """Return the pictures of an image by kind, uint8: its ids, and what --save names.
+    """Return the pictures of an image by kind, uint8: ids, train ids, colours, and what else --save names.
 
     image        uint8 (3, H, W)
     scores       (C, H, W)

@@ -19,7 +19,7 @@ def predict_video(job: PredictionJob, source: Path, target: Path) -> None:
     """Write the video `target`: the frames of `source` with the overlay, and its sound."""
     if job.accelerator.num_processes > 1:
         raise RunError("--output: the frames of a video follow each other, so start one process")
-    if too_large := lack_of_memory(job.predictor, frame_size(source)):
+    if too_large := lack_of_memory(job, frame_size(source)):
         raise RunError(f"--input {source}: a frame {too_large}")
 
     def draw(frame: np.ndarray) -> np.ndarray:

@@ -172,9 +172,10 @@ def label_set(model: PreTrainedModel, folder: Path, dataset: str | None) -> tupl
     if config.num_labels != len(labels.names):
         raise RunError(f"{folder} predicts {config.num_labels} classes but --dataset {dataset} has {len(labels.names)}")
     foreign = trained_on is None and not are_generic(names)
-    if names != list(labels.names) and (own or foreign or sorted(names) == sorted(labels.names)):
-        order = " in another order" if sorted(names) == sorted(labels.names) else ""
-        what = f"the classes of --dataset {dataset}{order}" if order else f"other classes than --dataset {dataset}"
+    same = sorted(names) == sorted(labels.names)
+    if names != list(labels.names) and (own or foreign or same):
+        data = f"--dataset {dataset}"
+        what = f"the classes of {data} in another order" if same else f"other classes than {data}"
         raise RunError(f"{folder} predicts {what}: {', '.join(names)}")
     return dataset, labels
 
@@ -225,7 +226,7 @@ def compute_scores(accelerator: Accelerator, metric: "EvaluationModule", labels:
     return metric.compute(num_labels=len(labels.names), ignore_index=labels.ignore_index)
 
 
-def free_memory_of(device: torch.device, wanted: int) -> int:
+def free_memory_of(device: torch.device, wanted: float = 0) -> int:
     """Return the free memory of a device in bytes.
 
     On a CPU, if less than `wanted` is free, this process first gives back what it has freed but still holds.

@@ -117,9 +117,10 @@ class Setup:
         if self.args.network.freeze_bn:
             freeze_batch_norm(*parts_to_freeze(self.learner.model, self.args.network))
 
-    def calendar(self, steps: int) -> Calendar:
-        """Return when a run of that many steps is validated. Without validation images, best/ is saved instead."""
-        return Calendar(steps, self.plan.steps, self.args.run.eval_every)
+    @property
+    def calendar(self) -> Calendar:
+        """When the run is validated. Without validation images, it saves best/ once, at its end."""
+        return Calendar(self.schedule.steps, self.plan.steps, self.args.run.eval_every)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Job(Setup):
 
     def epochs_left(self) -> range:
         """Return the numbers of the epochs to run, counted from 1. The first one may have begun before a resume."""
-        return range(self.state.epoch + 1, self.calendar(self.schedule.steps).epochs + 1)
+        return range(self.state.epoch + 1, self.calendar.epochs + 1)
 
     def steps_of(self, epoch: int) -> range:
         """Return the optimizer steps of an epoch, counted from 0 over the run. The last epoch may be incomplete."""
@@ -146,7 +147,7 @@ class Job(Setup):
 
     def time_left(self) -> str:
         """Return how long the run still takes, or "?" before its first step."""
-        validations = self.calendar(self.schedule.steps).validations_left(self.state.epoch)
+        validations = self.calendar.validations_left(self.state.epoch)
         seconds = self.pace.seconds(self.schedule.steps - self.state.step, validations)
         return "?" if seconds is None else in_words(seconds)
 

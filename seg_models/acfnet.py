@@ -23,7 +23,7 @@ class ACFHead(nn.Module):
     channels.
     """
 
-    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str):
         super().__init__()
         self.base = DeepLabV3Head(channels, reductions, num_labels, norm)
         self.reduce = conv_norm_act(norm, WIDTH, WIDTH, 1)

@@ -13,7 +13,7 @@ from .errors import ModelError
 from .loss_terms import loss_terms
 from .names import AVERAGES, DISTILL, LOSSES, MULTI_SCALE, NORMS, OVERLAP, SMALLEST_WINDOW
 
-ONLY_BATCH = {"needs": {"norm": ("batch",)}}
+ONLY_BATCH = {"needs": {"norm": ("batch",)}}  # copied where it is used: HfArg writes into the metadata that it gets
 TAKE_WEIGHTS = ("weighted_ce", "ohem")  # losses with --class_weights
 ADDED_LOSSES = {"added": "2026-11-26 06:00"}
 ADDED_TEACHERS = {"added": "2026-11-26 10:00"}

@@ -41,7 +41,7 @@ class CRF:
         positions = torch.stack([rows, columns], dim=-1).reshape(-1, 2).float().to(image.device)
         colors = image.permute(1, 2, 0).reshape(-1, 3).float()
         appearance = Filter(torch.cat([positions / self.position_std, colors / self.color_std], dim=1))
-        smoothness = Smoothing((height, width), self.smoothness_std)
+        smoothness = Smoothing((height, width), self.smoothness_std, image.device)
         unary = probabilities.float().flatten(1).t().clamp(min=1e-8).log()
         belief = unary.softmax(1)
         for _ in range(self.iterations):
@@ -118,15 +118,14 @@ class Smoothing:
     It maps float32 (H * W, C). The kernel ends after three standard deviations `std`, which are in pixels.
     """
 
-    def __init__(self, size: tuple[int, int], std: float):
+    def __init__(self, size: tuple[int, int], std: float, device: torch.device):
         self.size = size
         radius = max(1, round(3 * std))
         self.weights = [math.exp(-0.5 * (step / std) ** 2) for step in range(radius + 1)]
-        self.scale = self._filter(torch.ones(size[0] * size[1], 1)).rsqrt()
+        self.scale = self._filter(torch.ones(size[0] * size[1], 1)).rsqrt().to(device)
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        scale = self.scale.to(values.device)
-        return self._filter(values * scale).mul_(scale)
+        return self._filter(values * self.scale).mul_(self.scale)
 
     def _filter(self, values: torch.Tensor) -> torch.Tensor:
         maps = values.view(*self.size, -1)

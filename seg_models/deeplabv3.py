@@ -73,7 +73,7 @@ class PyramidPooling(nn.Module):
 class DeepLabV3Head(nn.Sequential):
     """torchvision's head with any norm. Maps the encoder's features to logits (B, C, h, w)."""
 
-    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str):
         if reductions[-1] not in ATROUS_RATES:
             raise ValueError(f"DeepLabV3 works at output stride 8 or 16, not {reductions[-1]}")
         super().__init__(

@@ -15,7 +15,7 @@ WIDTH, LOW_WIDTH = 256, 48  # section 4.1 of the paper
 class DeepLabV3PlusHead(nn.Module):
     """Map the encoder's features to logits (B, C, H/4, W/4)."""
 
-    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str):
         super().__init__()
         if reductions[-1] not in ATROUS_RATES or 4 not in reductions:
             raise ValueError(f"DeepLabV3+ works at output stride 8 or 16 with a map at stride 4, not {reductions}")

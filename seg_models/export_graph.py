@@ -71,10 +71,10 @@ def shrink_or_enlarge(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def triangle_weights(length: int, side: int, like: torch.Tensor) -> torch.Tensor:
-    """Return the weights (side, length) of the positions in each of `side` resized ones.
+    """Return the weights (side, length) with which each of `side` resized positions averages `length` given ones.
 
-    They fall linearly with the distance of the centres, to 0 at the width of a position: the larger width of the two.
-    Distances are counted in 1 / (2 side) of a position, as integers. The weights have the type of `like`.
+    A weight falls linearly with the distance between the two centres, to 0 at the larger of the two spacings. Distances
+    are integers, in 1 / (2 side) of a given position. The weights have the type of `like`.
     """
     given = 2 * torch.arange(length, device=like.device) + 1
     wanted = 2 * torch.arange(side, device=like.device)[:, None] + 1

@@ -9,7 +9,7 @@ from .norms import convert_norms
 class FCNDecoder(FCNHead):
     """torchvision's head with any norm. Maps the encoder's features to logits (B, C, h, w)."""
 
-    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str):
         super().__init__(channels[-1], num_labels)
         convert_norms(self, norm)
 

@@ -9,7 +9,7 @@ from .layers import conv_norm_act, upsample_like
 class HRNetHead(nn.Module):
     """Map the encoder's features at stride 4 and coarser to logits (B, C, H/4, W/4)."""
 
-    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str):
         super().__init__()
         self.used = [i for i, reduction in enumerate(reductions) if reduction >= 4]
         width = sum(channels[i] for i in self.used)

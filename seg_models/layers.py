@@ -52,7 +52,7 @@ def upsample_like(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def resize_logits(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Resize logits (B, C, h, w) to (B, C, *size) bilinearly, in float32 and with `align_corners=False`.
 
-    Logits are resized here only.
+    Logits are resized here only, except in the graph of an exported file (export_graph.py).
     """
     logits = logits.float()
     if logits.shape[-2:] == tuple(size):

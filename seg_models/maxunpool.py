@@ -19,7 +19,7 @@ class MaxUnpoolHead(nn.Module):
     Each step puts values where the maxima of the encoder's map were, and zeros elsewhere.
     """
 
-    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str):
         super().__init__()
         self.steps = nn.ModuleList(conv_norm_act(norm, above, below) for below, above in pairwise(channels))
         self.last = conv_norm_act(norm, channels[0], channels[0])

@@ -133,7 +133,8 @@ def build_network(
 def parts_to_freeze(model: PreTrainedModel, options: NetworkOptions) -> list[torch.nn.Module]:
     """Return the parts of a network whose batch norms `--freeze_bn` freezes: those that start from trained weights.
 
-    `--init_from` loads encoder and head, `--pretrained_encoder` the encoder alone. No file has an auxiliary head.
+    `--init_from` loads encoder and head, `--pretrained_encoder` the encoder alone. The auxiliary head is not
+    among them: it keeps learning, even if a file has one.
     """
     return [model.backbone, model.classifier] if options.init_from else [model.backbone]
 

@@ -169,8 +169,9 @@ class Criterion:
         labels          (B, H, W)
         """
         total, weight = loss
-        for more in (output.aux_logits or ()) if self.aux_weight else ():
-            total = total + self.aux_weight * self.loss_function(resize_logits(more, labels.shape[-2:]), labels)[0]
+        auxiliary = output.aux_logits if self.aux_weight else None  # transformers' own networks have no aux_logits
+        for logits in auxiliary or ():
+            total = total + self.aux_weight * self.loss_function(resize_logits(logits, labels.shape[-2:]), labels)[0]
         if self.distillation:
             sums = self.distillation.loss(output.logits, teacher_logits, labels)
             total = total + self.distillation.weight * at_weight(sums, weight)

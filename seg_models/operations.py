@@ -61,9 +61,8 @@ def measure(build: Callable[[], torch.nn.Module], size: tuple[int, int]) -> dict
 
         pair = torch.empty(2, 3, *size)  # 2 images, because batch norm refuses one value per channel
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), FusedAttention():
-            output = model.train()(pair)
+            model.train()(pair)
     memory = sum(storage.nbytes() for storage in kept.values()) / 2
-    del output
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {"parameters": parameters, "macs": flops / 2, "flops": flops, "memory": memory}
 

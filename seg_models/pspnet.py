@@ -17,7 +17,7 @@ class PSPNetHead(nn.Module):
     passes its part of the convolution while it is small, and the upsampled results are only added.
     """
 
-    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str):
         super().__init__()
         width = channels[-1] // len(BINS)
         self.pyramid = nn.ModuleList(pool_conv_norm_act(norm, channels[-1], width, size) for size in BINS)

@@ -98,7 +98,7 @@ class ResNetEncoder(ResNet):
     instead.
     """
 
-    def __init__(self, name: str, norm: str = "batch", output_stride: int | None = None):
+    def __init__(self, name: str, norm: str, output_stride: int | None):
         block, layers = LAYERS[name]
         output_stride = output_stride or 8
         if output_stride not in (8, 16, 32):

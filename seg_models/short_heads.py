@@ -30,6 +30,7 @@ class ShortHead(SegformerDecodeHead):
         """Map features (B, C_i, H_i, W_i), largest first, to logits (B, C, H_0, W_0)."""
         if encoder_hidden_states[-1].ndim == 3:  # a flattened map
             return super().forward(encoder_hidden_states, **kwargs)
+        # The list is called linear_c, or linear_projections in newer releases of transformers.
         projections = [mlp.proj for mlp in next(m for m in self.children() if isinstance(m, nn.ModuleList))]
         fuse = self.linear_fuse.weight.flatten(1).chunk(len(projections), dim=1)[::-1]  # stored smallest map first
         fused = 0

@@ -18,7 +18,7 @@ class SwinTinyEncoder(nn.Module):
     It always has layer norms; `norm` is ignored. `build_encoder` checks `output_stride`, which is 32.
     """
 
-    def __init__(self, name: str = "swin_tiny", norm: str = "batch", output_stride: int | None = None):
+    def __init__(self, name: str, norm: str, output_stride: int | None):
         super().__init__()
         self.swin = SwinBackbone(SwinConfig(drop_path_rate=0.2, out_features=STAGES))  # SwinConfig defaults to Swin-T
         self.swin.swin.layernorm = nn.Identity()  # nothing here uses its output
@@ -32,7 +32,7 @@ class SwinTinyEncoder(nn.Module):
 class AllMLPHead(nn.Module):
     """SegFormer's head with any norm. Maps features at stride 4 and coarser to logits (B, C, H/4, W/4)."""
 
-    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str):
         super().__init__()
         self.used = [i for i, reduction in enumerate(reductions) if reduction >= 4]
         widths = [channels[i] for i in self.used]

@@ -16,7 +16,7 @@ class TimmEncoder(nn.Module):
     such model, or not at this output stride (None: 32), or if `norm` is not batch.
     """
 
-    def __init__(self, name: str, norm: str = "batch", output_stride: int | None = None):
+    def __init__(self, name: str, norm: str, output_stride: int | None):
         super().__init__()
         output_stride = output_stride or COARSEST
         if norm != "batch":

@@ -37,7 +37,7 @@ class UNetEncoder(nn.Module):
     `build_encoder` checks `output_stride`, which is that of the last map.
     """
 
-    def __init__(self, name: str = "unet", norm: str = "batch", output_stride: int | None = None):
+    def __init__(self, name: str, norm: str, output_stride: int | None):
         super().__init__()
         widths, stride = SHAPES[name]
         strides = (stride, *[1] * (len(widths) - 1))
@@ -83,7 +83,7 @@ class UNetHead(nn.Module):
     Starting from the last map, each step upsamples its input and concatenates it with the encoder's next finer map.
     """
 
-    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str):
         super().__init__()
         steps = step_channels(channels, reductions)
         self.steps = nn.ModuleList(TwoConvs(norm, below + skip, out) for below, skip, out in steps)
@@ -103,7 +103,7 @@ class UNetHead(nn.Module):
 class AttentionUNetHead(UNetHead):
     """U-Net's head with an attention gate on each skip connection."""
 
-    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str):
         super().__init__(channels, reductions, num_labels, norm)
         self.gates = nn.ModuleList(AttentionGate(skip, below) for below, skip, _ in step_channels(channels, reductions))
 

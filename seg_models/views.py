@@ -34,7 +34,7 @@ class Views:
     """The views of an image that a network sees; by default the image alone.
 
     size     (H, W) of the image at scale 1 (`--test_size`); None: the image's own size
-    turn     see an upright image at (W, H) of a `size` that is wider than high, and the other way round
+    turn     exchange height and width of `size` for an image of the other orientation (upright or wide)
     scales   scales at which the network sees the image
     flip     show it the mirrored image at each scale too
     average  what to average over several views: "probabilities" or "logits"

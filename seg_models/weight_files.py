@@ -22,15 +22,15 @@ from .hub_folders import hub_folder
 class Weights:
     """Named tensors of a file, and what their source says of them; None for what it does not say.
 
-    labels  class names in order of their ids
-    norm    the norm of the layers
-    pixels  mean and deviation of the RGB values that the network expects: six numbers
+    labels         class names in order of their ids
+    norm           the norm of the layers
+    normalization  mean and deviation of the RGB values that the network expects: six numbers
     """
 
     tensors: dict[str, torch.Tensor]
     labels: list[str] | None = None
     norm: str | None = None
-    pixels: tuple[float, ...] | None = None
+    normalization: tuple[float, ...] | None = None
 
 
 def read_weights(name: str, flag: str) -> Weights:
@@ -55,16 +55,16 @@ def read_weights(name: str, flag: str) -> Weights:
     tensors = {}
     for shard in shards:
         tensors |= read_file(os.path.join(folder, shard), flag).tensors
-    return Weights(tensors, labels, norm, read_pixels(os.path.join(folder, "preprocessor_config.json")))
+    return Weights(tensors, labels, norm, read_normalization(os.path.join(folder, "preprocessor_config.json")))
 
 
-def read_pixels(path: str) -> tuple[float, ...] | None:
-    """Return mean and deviation of a saved model's image processor, or None if they are missing."""
+def read_normalization(path: str) -> tuple[float, ...] | None:
+    """Return mean and deviation of a saved model's image processor, or None if they are missing or not those of RGB."""
     try:
         with open(path) as file:
             config = json.load(file)
         mean, deviation = (tuple(map(float, config[key])) for key in ("image_mean", "image_std"))
-        return (*mean, *deviation)
+        return (*mean, *deviation) if len(mean) == len(deviation) == 3 else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -137,7 +137,7 @@ def read_encoder(name: str) -> Weights:
             raise ModelError(f"{flag} {name}: no such file or folder here, and timm has no weights of that name")
         encoder = timm.create_model(name, pretrained=True)
         expected = encoder.pretrained_cfg
-        return Weights(encoder.state_dict(), pixels=(*expected["mean"], *expected["std"]))
+        return Weights(encoder.state_dict(), normalization=(*expected["mean"], *expected["std"]))
     except ModelError:
         raise
     except Exception as error:  # from either library, or from the download

@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -137,7 +137,7 @@ def translate(weights: Weights) -> tuple[Weights, str, dict[str, str]]:
             ):  # 1x1 convolutions there
                 value = value.flatten(1)
             tensors[part] = value
-    return Weights(tensors, weights.labels, weights.norm), form.title, without
+    return replace(weights, tensors=tensors), form.title, without
 
 
 def split_attention(key: str, tensor: torch.Tensor) -> list[tuple[str, torch.Tensor]]:

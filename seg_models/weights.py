@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from .class_names import each_distinct, names_by_id
 from .errors import ModelError
 from .evonorm import EvoNorm
-from .load_report import Report, describe, some
+from .load_report import Report, describe, layer_of, some
 from .names import NORMS
 from .norms import is_frozen
 from .weight_files import Weights, read_encoder, read_weights
@@ -32,15 +32,16 @@ def start_weights(model: PreTrainedModel, init_from: str | None, pretrained_enco
         weights, title = read_encoder(pretrained_encoder), f"--pretrained_encoder {pretrained_encoder}"
     else:
         return ""
-    return load_into(model, weights, title, encoder_only=not init_from) + note_on_pixels(weights)
+    return load_into(model, weights, title, encoder_only=not init_from) + note_on_normalization(weights)
 
 
-def note_on_pixels(weights: Weights) -> str:
+def note_on_normalization(weights: Weights) -> str:
     """Return a line if the weights expect images that are normalised in another way than training does it, or ""."""
+    given = weights.normalization
     here = (*IMAGENET_DEFAULT_MEAN, *IMAGENET_DEFAULT_STD)
-    if weights.pixels is None or all(abs(a - b) < 1e-3 for a, b in zip(weights.pixels, here, strict=True)):
+    if given is None or all(abs(a - b) < 1e-3 for a, b in zip(given, here, strict=True)):
         return ""
-    mean, deviation = (", ".join(f"{value:.3g}" for value in half) for half in (weights.pixels[:3], weights.pixels[3:]))
+    mean, deviation = (", ".join(f"{value:.3g}" for value in half) for half in (given[:3], given[3:]))
     return (
         f"\nnote: these weights expect images normalised with mean ({mean}) and deviation ({deviation}), but training "
         "does so with ImageNet's: others may fit better"
@@ -65,9 +66,9 @@ def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only
     modules = dict(model.named_modules())
     labels = names_by_id(model.config.id2label)
     other_norm = weights.norm in NORMS and weights.norm != getattr(model.config, "norm", None)
-    for layer in dict.fromkeys(key.rpartition(".")[0] for key in target):
-        ours = {key: value for key, value in target.items() if key.rpartition(".")[0] == layer}
-        theirs = {key: value for key, value in tensors.items() if key.rpartition(".")[0] == layer}
+    given = by_layer(tensors)
+    for layer, ours in by_layer(target).items():
+        theirs = given.get(layer, {})
         why = misfit(modules[layer], ours, theirs, other_norm)
         if is_classifier(layer, modules[layer]) and theirs:
             why = load_rows(layer, ours, theirs, labels, weights.labels, report)
@@ -80,7 +81,7 @@ def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only
         if why:
             report.refused.setdefault(why, []).append(layer)
     for key, why in without.items():
-        report.refused.setdefault(f"{why} (their names)", []).append(key.rpartition(".")[0])
+        report.refused.setdefault(f"{why} (their names)", []).append(layer_of(key))
     if not report.loaded:
         names = ", ".join(list(weights.tensors)[:3])
         remedy = "give the --model or --encoder of these weights"
@@ -89,6 +90,14 @@ def load_into(model: PreTrainedModel, weights: Weights, title: str, encoder_only
         raise ModelError(f"{title}: nothing in it fits this network, so {remedy}; its first tensors are {names}")
     refuse_frozen_at_random(model, report, title)
     return describe(report, target, tensors, f"{title}{f' ({form})' if form else ''}")
+
+
+def by_layer(tensors: dict) -> dict[str, dict]:
+    """Return {layer: {name: tensor}}, in the order of `tensors`."""
+    layers = {}
+    for name, tensor in tensors.items():
+        layers.setdefault(layer_of(name), {})[name] = tensor
+    return layers
 
 
 def refuse_frozen_at_random(model: PreTrainedModel, report: Report, title: str) -> None:

@@ -21,7 +21,8 @@ PICTURES = ("color", "overlay", "train_ids", "confidence", "entropy")  # of a pr
 HUB_STRATEGIES = ("end", "every_save")
 ADDED_RATES = {"added": "2026-11-26 10:10"}
 VIDEO_ONLY = {name: "a video shows overlays, and nothing else is written" for name in ("save", "output_dir", "zip")}
-PUSHED = {"needs": {"push_to_hub": (True,)}, "of_launch": True}  # a repeated run must not push to the same place
+# A repeated run must not push to the same place. Copied where it is used: HfArg writes into the metadata that it gets.
+PUSHED = {"needs": {"push_to_hub": (True,)}, "of_launch": True}
 
 
 @dataclass(frozen=True)

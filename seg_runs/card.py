@@ -347,13 +347,13 @@ def training_section(record: dict, arguments: dict, defaults: dict, pictures: di
     if arguments:
         lines += ["```", training_command(arguments, defaults), "```", ""]
     if record:
-        found = ", ".join(f"{package} {found}" for package, found in record["versions"].items())
+        installed = ", ".join(f"{package} {release}" for package, release in record["versions"].items())
         lines += [
             f"These are the weights after epoch {record['epoch']}, step {record['step']} of {record['steps']}, "
             f"{in_words(record['seconds'])} after the start, on {record['hardware']}. Seed {arguments.get('seed')}.",
             "",
             *changes_note(record.get("changes", [])),
-            f"Versions: {found}.",
+            f"Versions: {installed}.",
         ]
     lines += [f"\n![{what}]({file})" for file, what in pictures.items() if "curve" in file]
     return "\n".join(lines).rstrip()

@@ -91,15 +91,15 @@ def stage(run: Path, folder: Path, repository: str, private: bool, facts: CardFa
 
     Raises RunError if best/ is damaged or was saved without its code.
     """
-    config, record, _, arguments = read_card_files(run / "best", run)
-    if config.get("model_type") in facts.own_types and "auto_map" not in config:
-        raise RunError(f"{run}/best was saved without the code that builds its network: train it again")
     with BEST_IS_WHOLE:
         for path in (run / "best").iterdir():
             if path.is_file() and not path.name.startswith("."):
                 shutil.copyfile(path, folder / path.name)
     if wrong := damage(folder):
         raise RunError(f"{run}/best is damaged: {wrong}")
+    config, record, _, arguments = read_card_files(folder, run)  # of the copy: training may have replaced best/ since
+    if config.get("model_type") in facts.own_types and "auto_map" not in config:
+        raise RunError(f"{run}/best was saved without the code that builds its network: train it again")
     for name in ("log_epoch.csv", "learning_curve.png"):
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)

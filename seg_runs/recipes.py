@@ -62,7 +62,7 @@ def read_recipe(path: Path) -> dict:
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
             raise ValueError(f"it has more than {LARGEST_FILE} bytes")
-        entries = yaml.load(content.decode(), RecipeLoader)  # noqa: S506 - a subclass of the safe loader
+        entries = yaml.load(content.decode(), RecipeLoader)  # a subclass of the safe loader
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else os_reason(error)
         raise RunError(f"cannot read recipe {path}: {reason[:300]}") from error

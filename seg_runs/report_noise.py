@@ -42,7 +42,7 @@ class Design:
     matrix     (runs, effects), 0 and 1
     inverse    pseudo-inverse of its product with itself, (effects, effects)
     estimable  projection on the combinations of effects that the runs determine, (effects, effects)
-    columns    {group: its effect}
+    columns    {group: its column in `matrix`}
     """
 
     matrix: np.ndarray

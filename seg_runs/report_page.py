@@ -27,7 +27,7 @@ def points(value: float, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def spread(deviation: float) -> str:
+def plus_minus(deviation: float) -> str:
     """Return a deviation or a margin after its sign, as HTML; "" if it is not known. Small ones get two decimals."""
     if math.isnan(deviation):
         return ""
@@ -152,7 +152,8 @@ def ranking(comparison: Comparison) -> str:
         gain = None if is_base else gains[i]
         rows += (
             f'<tr class="{keys[i]}" data-g="{i}"><th>{who(comparison, i)}</th><td>{count_of(group)}</td>'
-            f'<td class="num">{points(mean)}{spread(deviation)}</td><td>{charts.score_strip(axis, group.scores())}</td>'
+            f'<td class="num">{points(mean)}{plus_minus(deviation)}</td>'
+            f"<td>{charts.score_strip(axis, group.scores())}</td>"
             f'<td class="num">{"" if is_base else gain_text(gain)}</td>'
             f"<td>{charts.gain_strip(gain_axis, gain)}</td></tr>"
         )
@@ -191,7 +192,7 @@ def baseline_line(comparison: Comparison) -> str:
 def gain_text(gain: Difference | None) -> str:
     if gain is None:
         return '<small title="scored on other images than the baseline">other images</small>'
-    margin = spread(math.nan if gain.margin is None else gain.margin)
+    margin = plus_minus(math.nan if gain.margin is None else gain.margin)
     text = points(gain.value, sign=True)
     return f"{text}{margin}" if gain.is_noise is False else f'<span class="soft">{text}</span>{margin}'
 

@@ -294,10 +294,10 @@ def make_folders(*folders: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-def remove(*folders: Path) -> None:
-    """Delete folders that exist. Files and links of these names are deleted too."""
-    for folder in folders:
-        if folder.is_dir() and not folder.is_symlink():
-            discard(folder)
+def remove(*paths: Path) -> None:
+    """Delete the folders, files and links that exist."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            discard(path)
         else:
-            folder.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)

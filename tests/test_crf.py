@@ -73,5 +73,5 @@ def test_smoothing_is_the_sum_over_all_pairs():
     rows, columns = torch.meshgrid(torch.arange(6), torch.arange(7), indexing="ij")
     positions = torch.stack([rows, columns], dim=-1).reshape(-1, 2).float()
     values = torch.rand(42, 3)
-    found = Smoothing((6, 7), 1.0)(values)
+    found = Smoothing((6, 7), 1.0, values.device)(values)
     torch.testing.assert_close(found.double(), gaussian_sums(positions, values), atol=0.01, rtol=0.02)

@@ -269,6 +269,18 @@ def test_masks_of_0_and_255_among_those_of_ids(own, looked):
     assert "only 0 and 255" not in looked(own)[1]
 
 
+def test_photos_of_several_pages(own, looked):
+    pages = [Image.new("RGB", (64, 48), color) for color in ("red", "green", "blue")]
+    (own / "images/train/photo 02.png").unlink()
+    path = own / "images/train/photo 02.tif"
+    pages[0].resize(Image.open(own / "masks/train/photo 02.png").size).save(
+        path, save_all=True, append_images=pages[1:]
+    )
+    code, text = looked(own)
+    assert code == 0 and "WARNING  images of which only the first page or frame is read: 1 of 13" in text
+    assert "images/train/photo 02.tif: it has 3" in text
+
+
 def test_photos_of_12_bits_in_files_of_16(own, looked):
     path = own / "images/train/photo 02.png"
     grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16)

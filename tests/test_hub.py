@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -538,3 +539,26 @@ def test_where_a_run_pushes_is_not_in_its_recipe(tmp_path):
     assert (
         parse_arguments(TrainArguments, hub_flags(args.hub).split()) == args and hub_flags(TrainArguments().hub) == ""
     )
+
+
+def test_card_and_weights_are_those_of_one_validation(tmp_path, monkeypatch):
+    """Training may replace best/ while an upload begins."""
+    from seg_runs import hub
+    from seg_runs.files import announce
+
+    run = make_run(tmp_path / "run", streetnet())
+    record = run / "best" / "training.json"
+    Image.new("RGB", (4, 4)).save(run / "images" / "epoch_0003.png")
+
+    @contextmanager
+    def replaced_before():
+        content = json.dumps(json.loads(record.read_text()) | {"epoch": 3}).encode()
+        announce(run / "best", record.name, content)
+        record.write_bytes(content)
+        yield
+
+    monkeypatch.setattr(hub, "BEST_IS_WHOLE", replaced_before())
+    (tmp_path / "staged").mkdir()
+    hub.stage(run, tmp_path / "staged", "user/x", True, card_facts())
+    assert "after epoch 3" in (tmp_path / "staged" / "README.md").read_text()
+    assert Image.open(tmp_path / "staged" / "validation.png").size == (4, 4)

@@ -16,6 +16,7 @@ from PIL import Image
 from data_scripts.labels import CITYSCAPES, DataError
 from data_scripts.sources import folder_of_images, load_source
 from data_scripts.submission import write_submission
+from seg_models.predictor import Predictor
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
 
@@ -246,17 +247,19 @@ def test_a_photo_that_does_not_fit_into_memory_is_named_and_the_rest_is_predicte
     for name, side in (("small", 40), ("vast", 80), ("tiny", 30)):
         Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(folder / f"{name}.png")
     monkeypatch.setattr(trained_model, "free_memory", lambda: 3 * 10**6)
-    monkeypatch.setattr(prediction_job, "memory_for", lambda predictor, size: 1000 * size[0] ** 2)
-    on_a_cpu = SimpleNamespace(device=torch.device("cpu"))
+    monkeypatch.setattr(Predictor, "memory", lambda _, size: 1000 * size[0] ** 2)
+    on_a_cpu = SimpleNamespace(
+        predictor=SimpleNamespace(device=torch.device("cpu")),
+        memory=lambda size: 1000 * size[0] ** 2,
+        share_of_memory=1.5e6,
+    )
     assert not prediction_job.lack_of_memory(on_a_cpu, (50, 50))
     with monkeypatch.context() as patch:
         patch.setattr(prediction_job, "local_processes", lambda: 2)
-        prediction_job.share_of_memory.cache_clear()
         assert not prediction_job.lack_of_memory(on_a_cpu, (30, 30))
         patch.setattr(trained_model, "free_memory", lambda: 0)  # the other process is predicting
         assert not prediction_job.lack_of_memory(on_a_cpu, (30, 30))
         assert "GB are free for each process: give" in prediction_job.lack_of_memory(on_a_cpu, (50, 50))
-    prediction_job.share_of_memory.cache_clear()
     with pytest.raises(SystemExit):
         predict("--input", folder)
     said = capsys.readouterr().err
@@ -494,3 +497,19 @@ def test_two_processes_share_a_folder_with_damaged_photos(trained, photos, tmp_p
     assert result.returncode and error_lines(result).startswith("error: 2 of 5 images")
     assert result.stderr.count("damaged: ") == 2 and "text.png" in result.stderr and "two/b.png" in result.stderr
     assert results_in(tmp_path / "o" / "results_photos") == ["a.png", "one/b.png", "two/c.png"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "scored", "name", "noted"),
+    [
+        ("camvid", "camvid", "val", True),
+        ("camvid", "camvid", "camvid_val", True),  # --eval_dataset
+        ("toycity", "camvid", "camvid_val", False),
+        ("camvid", "camvid", "camvid_test", False),
+    ],
+)
+def test_scores_on_images_of_the_training_are_noted(dataset, scored, name, noted):
+    from seg_jobs.prediction_job import note_on_scores
+
+    config = {"dataset": dataset, "trained_on": "train+val", "fold": None}
+    assert ("may have been trained" in (note_on_scores(config, scored, name, None) or "")) == noted

@@ -1,10 +1,13 @@
 """Mask files of every encoding and arrangement become index masks, pixel by pixel; wrong ones are one line each."""
 
+import re
+import textwrap
 from unicodedata import normalize
 
 import cv2
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 from preparing import REAL, classes, colors, files, halves, ids, ignored, mask, photo, run, save
 
@@ -1040,6 +1043,30 @@ def test_real_samples_of_bad_files(out, capsys, tmp_path):
     assert run(tmp_path / "s", out) == 1 and not out.exists()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4 and all("damaged" not in line and "_mask.png" in line for line in lines[:3])
+
+
+@pytest.mark.parametrize("folder", ["", "masks"])
+def test_masks_called_as_cellpose_does(source, out, folder):
+    for name in ("a", "b"):
+        photo(source / ("images" if folder else "") / f"{name}.png")
+        save(source / folder / f"{name}_cp_masks.png", halves(0, 7))
+    assert run(source, out, "--mask_values", "objects") == 0
+    assert {path.name for path in (out / "images").iterdir()} == {"a.png", "b.png"}
+    assert np.array_equal(mask(out, "a"), halves(0, 1))
+
+
+def test_the_script_that_merges_masks_of_classes(source, out, monkeypatch):
+    page = (ROOT / "docs" / "prepare.md").read_text().partition("This script merges")[2]
+    code = textwrap.dedent(re.search(r"\n\n(    .*?)\n\n\S", page, re.DOTALL)[1])
+    for name in ("a", "b"):
+        photo(source / "images" / f"{name}.jpg")
+    save(source / "labels/cell/a.png", halves(0, 255))
+    save(source / "labels/vessel/a.png", halves(255, 0))
+    save(source / "labels/vessel/b.png", halves(0, 255))  # which has no cell
+    monkeypatch.chdir(source)
+    exec(code, {})
+    assert run(source, out) == 0
+    assert np.array_equal(mask(out, "a"), halves(2, 1)) and np.array_equal(mask(out, "b"), halves(0, 2))
 
 
 def test_a_folder_called_after_masks_may_hold_photos_beside_their_masks(source, out, capsys):

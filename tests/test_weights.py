@@ -24,7 +24,7 @@ from seg_models.errors import ModelError
 from seg_models.models import build_model
 from seg_models.weight_files import Weights, read_encoder, read_weights
 from seg_models.weight_names import common_name
-from seg_models.weights import is_classifier, load_into, note_on_pixels, start_weights
+from seg_models.weights import is_classifier, load_into, note_on_normalization, start_weights
 
 CITY = {0: "road", 1: "sky", 2: "car"}
 OTHER = {0: "sky", 1: "tree", 2: "building", 3: "road"}
@@ -425,11 +425,13 @@ def test_weights_for_images_normalised_otherwise_are_noted(tmp_path, monkeypatch
         patch.setattr(timm, "create_model", lambda *_, **__: encoder)
         weights = read_encoder(name)
     model = build_model("unet_resnet50", "batch", CITY, encoder=name.partition(".")[0])
-    assert (said in note_on_pixels(weights)) == noted
+    assert (said in note_on_normalization(weights)) == noted
     model.save_pretrained(tmp_path)
     save_file(encoder.state_dict(), tmp_path / "encoder.safetensors")
     SegformerImageProcessor(image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(tmp_path)
     assert said in start_weights(model, str(tmp_path), None)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5], "image_std": [0.25]}')  # of grey images
+    assert "note" not in start_weights(model, str(tmp_path), None)
     assert "note" not in start_weights(model, None, str(tmp_path / "encoder.safetensors"))  # it does not say
 
 

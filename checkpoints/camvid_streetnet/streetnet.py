@@ -34,7 +34,7 @@ class StreetNetEncoder(nn.Module):
     checks `output_stride`, which is 16.
     """
 
-    def __init__(self, name: str = "streetnet", norm: str = "batch", output_stride: int | None = None):
+    def __init__(self, name: str, norm: str, output_stride: int | None):
         super().__init__()
         widths, depths, dilations, fine = SHAPES[name]
         self.fine = fine
@@ -79,7 +79,7 @@ class StreetNetEncoder(nn.Module):
 class StreetNetHead(nn.Module):
     """Map features at strides 4, 8, 16 to logits (B, C, H/4, W/4), at strides 2, 4, 8, 16 to (B, C, H/2, W/2)."""
 
-    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str = "batch"):
+    def __init__(self, channels: list[int], reductions: list[int], num_labels: int, norm: str):
         super().__init__()
         *fine, low, middle, high = channels
         self.pool = nn.Conv2d(high, 128, 1)  # has a bias and no norm, because its input is 1x1

@@ -32,8 +32,8 @@ OTHER_WORDS = set(
 )
 BESIDE_IDS = {"color", "colour", "colors", "rgb", "labeltrainids", "trainids"}  # ... if there are class ids as well
 MASK_END = re.compile(
-    r"[ _.-](masks?|gt|labels?|(gt(fine|coarse)_)?label(train)?ids|seg|segmentation|annotation|groundtruth|target"
-    r"|l|m|p)$",  # CamVid has NAME_L and, from fast.ai, NAME_P
+    r"[ _.-](cp_masks|masks?|gt|labels?|(gt(fine|coarse)_)?label(train)?ids|seg|segmentation|annotation|groundtruth"
+    r"|target|l|m|p)$",  # Cellpose writes NAME_cp_masks, CamVid has NAME_L and, from fast.ai, NAME_P
     re.IGNORECASE,
 )
 WHOLE_MASK = re.compile(r"^(mask|label|gt|seg|segmentation|annotation|target)$", re.IGNORECASE)

@@ -44,8 +44,10 @@ def as_bytes(ids: Map, name: str) -> np.ndarray | torch.Tensor:
     """
     if isinstance(ids, torch.Tensor):
         is_integer = not (ids.is_floating_point() or ids.is_complex())
-        if is_integer:
-            ids = ids.numpy() if ids.is_cpu else ids.long()
+        if is_integer and ids.is_cpu:
+            ids = ids.numpy()
+        elif is_integer and ids.dtype != torch.uint8:
+            ids = ids.long()
     else:
         ids = np.asarray(ids)
         is_integer = ids.dtype.kind in "biu"
