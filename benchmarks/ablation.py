@@ -79,7 +79,7 @@ def main() -> None:
 
 def read_ablation(path: Path) -> tuple[dict, dict[str, dict]]:
     """Return the common flags and the flags of each run. Raises ValueError that says what is wrong with the file."""
-    content = yaml.load(path.read_text(), RecipeLoader)  # noqa: S506 - a subclass of the safe loader
+    content = yaml.load(path.read_text(), RecipeLoader)  # a subclass of the safe loader
     if not isinstance(content, dict) or not isinstance(content.get("runs"), dict) or not content["runs"]:
         raise ValueError("it needs 'runs', a mapping from the name of each run to its flags")
     common, runs = content.get("common") or {}, content["runs"]

@@ -23,7 +23,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import torch.nn.functional as F
 from flags import count
-from timing import row
+from timing import cpu_seconds, row
 
 from seg_models import objective
 from seg_models.arguments import LossOptions
@@ -45,12 +44,6 @@ from train_seg import train_step
 SIZE, CLASSES = (288, 1152), 19
 LOSSES = ("lovasz", "ce", "ohem", "boundary", "dice", "focal_tversky")
 MARGINS = {"a network that starts": (0.0, 0.05), "one that has learnt half": (2.0, 1.5), "a sure one": (9.0, 2.0)}
-
-
-def cpu_seconds(function: Callable[[], object]) -> float:
-    begun = time.process_time()
-    function()
-    return time.process_time() - begun
 
 
 def example(margin: float, noise: float, images: int = 2) -> tuple[torch.Tensor, torch.Tensor]:

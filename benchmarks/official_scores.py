@@ -24,9 +24,9 @@ from timing import median_of, one_core
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_scripts.reader import read_instances, read_label  # noqa: E402
-from data_scripts.toycity import write_toycity  # noqa: E402
-from metrics.cityscapes import CityscapesCounts  # noqa: E402
+from data_scripts.reader import read_instances, read_label
+from data_scripts.toycity import write_toycity
+from metrics.cityscapes import CityscapesCounts
 
 FIGURES = ("classScores", "classInstScores", "categoryScores", "categoryInstScores")
 

@@ -15,13 +15,13 @@ from datasets import DatasetDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_scripts.catalog import DATASETS  # noqa: E402
-from data_scripts.fold_files import load_data  # noqa: E402
-from data_scripts.labels import DataError, LabelInfo  # noqa: E402
-from data_scripts.reader import read_image, read_label  # noqa: E402
-from metrics.figures import iou  # noqa: E402
-from metrics.intervals import image_counts  # noqa: E402
-from seg_runs.errors import one_line_errors  # noqa: E402
+from data_scripts.catalog import DATASETS
+from data_scripts.fold_files import load_data
+from data_scripts.labels import DataError, LabelInfo
+from data_scripts.reader import read_image, read_label
+from metrics.figures import iou
+from metrics.intervals import image_counts
+from seg_runs.errors import one_line_errors
 
 BINS = ((16, 16, 8), (8, 8, 6), (8, 4, 4), (6, 1, 2), (1, 1, 2))  # (rows, columns, levels per colour), fine to coarse
 

@@ -15,7 +15,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.flags import PRECISIONS, count
+from benchmarks.timing import cpu_seconds
 from seg_jobs.model_paths import SHIPPED
 from seg_jobs.trained_model import load_model
 from seg_models.models import build_model
@@ -109,12 +109,6 @@ def smooth_noise(size: list[int]) -> torch.Tensor:
     torch.manual_seed(0)
     coarse = torch.rand(1, 3, size[0] // 16, size[1] // 16)
     return (F.interpolate(coarse, size, mode="bicubic")[0].clamp(0, 1) * 255).to(torch.uint8)
-
-
-def cpu_seconds(function: Callable[[], object]) -> float:
-    begun = time.process_time()
-    function()
-    return time.process_time() - begun
 
 
 def peak() -> float:

@@ -262,7 +262,7 @@ def _cielab(colors: np.ndarray) -> np.ndarray:
 def write_classes(
     path: Path | str,
     labels: LabelInfo,
-    about: About = About(),  # noqa: B008 - frozen
+    about: About = About(),
     head: Sequence[str] = (),
 ) -> None:
     """Write a classes.yaml for the user to read and correct. Replaces the file atomically.

@@ -245,7 +245,7 @@ def sample_placements(rng: np.random.Generator, bank: BlobBank, crop: Crop, imag
     return sorted(filter(None, drawn), key=lambda placement: placement.row)
 
 
-def paste(crop: Crop, bank: BlobBank, placement: Placement, instance_id: int = PASTED) -> None:
+def paste(crop: Crop, bank: BlobBank, placement: Placement, instance_id: int = PASTED + 1) -> None:
     """Paste a blob into a crop, in place.
 
     The crop's border cuts the blob off. Objects that reach below the blob's foot are nearer and stay in front of it.

@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         data, labels, refusal = load_to_look_at(options)
         note = note_of({"dataset": options.dataset, **describe_data(options, data, labels)})
         title = page_title(note, options)
-        warning = "" if note.publishable or not options.pictures else withheld(title)
+        warning = "" if note.publishable or not options.pictures else warning_about_pictures(title)
         if warning:
             print(f"note: {warning}")
         if may_be_shown(options.dataset):
@@ -127,7 +127,7 @@ def without_folder(found: list[Finding], root: str) -> list[Finding]:
     return [replace(finding, then=replace_path(finding.then, str(path), path.name or root)) for finding in found]
 
 
-def withheld(title: str) -> str:
+def warning_about_pictures(title: str) -> str:
     """Return a warning about pictures of data whose licence does not let everyone show them."""
     return (
         f"the page holds pictures of {title}: show it only where these may be shown, or leave them out with "
@@ -177,7 +177,7 @@ def draw(look: Look, title: str, warning: str, pictures: int) -> str:
         charts.region_boxes(classes, labelled, labels),
         charts.co_occurrence_table(look.numbers.together, labels),
         html.images_section(splits),
-        look_alikes(look) if pictures else "",
+        look_alikes_section(look) if pictures else "",
         "<footer>Drawn by <code>python -m data_scripts.eda</code>. The numbers are in stats.json.</footer>",
     ]
     return document(f"{title}: a look at the data", GENERATOR, html.STYLE, html.SCRIPT, sections)
@@ -219,7 +219,7 @@ def files_of(data: DatasetDict, index: int) -> dict:
     raise IndexError(index)
 
 
-def look_alikes(look: Look) -> str:
+def look_alikes_section(look: Look) -> str:
     """Return the section of near-duplicates: pairs across splits, or else the largest groups."""
     rows = look.survey.rows
     alike = look.alike

@@ -7,11 +7,10 @@ from datasets import Dataset, DatasetDict
 
 from .cache import mapped
 from .findings import SMOOTHED, rare_classes
-from .labels import IGNORE_INDEX, DataError, LabelInfo, MaskError
+from .labels import BLACK_AND_WHITE, IGNORE_INDEX, DataError, LabelInfo, MaskError
 from .near_duplicates import equal_files
 from .reader import content_of, decoding, describe, open_image, read_label, stored_size, upright_size
 
-BLACK_AND_WHITE = {0, IGNORE_INDEX}
 _ONLY = f"holds only 0 and {IGNORE_INDEX}, and {IGNORE_INDEX} always means ignored"
 
 

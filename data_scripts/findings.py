@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .class_file import CLASS_FILE, stated_colors
-from .labels import IGNORE_INDEX, Color, LabelInfo
+from .labels import BLACK_AND_WHITE, IGNORE_INDEX, Color, LabelInfo
 from .near_duplicates import BITS, NEAR, groups_of, nearest
 from .survey import Row, Survey
 
@@ -137,7 +137,7 @@ def unknown_values(survey: Survey) -> list[Finding]:
         if len(masks) > SMOOTHED:
             lines += ("so many values come from smoothed (anti-aliased) edges, from resizing or from a JPEG",)
             then = "export the masks again: no smoothing, nearest-neighbour resizing, PNG"
-        elif _are_0_and_255(survey.of(*splits)):
+        elif _are_black_and_white(survey.of(*splits)):
             lines = (*lines, "these look like 0/255 masks, and 255 always means ignored")
             then = survey.labels.remedies.get("values", PREPARE)
         found.append(Finding(level, f"values in the masks that belong to no class{where}: {len(masks)}", lines, then))
@@ -155,16 +155,15 @@ def nothing_to_learn(survey: Survey) -> list[Finding]:
     if len(shown) > 1:
         return []
     what = f"every labelled training pixel is {shown[0]}" if shown else "every training pixel is ignored"
-    if not _are_0_and_255(rows):
+    if not _are_black_and_white(rows):
         return [Finding(ERROR, f"nothing to learn: {what}", then="label at least two classes")]
     lines = ("the masks hold only the values 0 and 255, and 255 always means ignored",)
     return [Finding(ERROR, f"nothing to learn: {what}", lines, labels.remedies.get("values", PREPARE))]
 
 
-def _are_0_and_255(rows: Iterable[Row]) -> bool:
+def _are_black_and_white(rows: Iterable[Row]) -> bool:
     """Return whether the labels hold the values 0 and 255 and no other."""
-    values = np.flatnonzero(sum(row.ids for row in rows if row.ids is not None))
-    return values.tolist() == [0, 255]
+    return {*np.flatnonzero(sum(row.ids for row in rows if row.ids is not None))} == BLACK_AND_WHITE
 
 
 def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray | None) -> list[Finding]:
@@ -198,9 +197,9 @@ def rare_classes(names: Sequence[str], train: np.ndarray, validation: np.ndarray
 
 
 def two_levels_among_ids(survey: Survey) -> list[Finding]:
-    """Return a warning if masks hold 0 and 255 alone, which others of ids do not: 255 may be their foreground."""
+    """Return a warning if some masks hold only 0 and 255 while others hold ids: in the former, 255 may mark objects."""
     rows = [row for row in survey.rows if row.ids is not None]
-    found = [row for row in rows if np.flatnonzero(row.ids).tolist() == [0, IGNORE_INDEX]]
+    found = [row for row in rows if {*np.flatnonzero(row.ids)} == BLACK_AND_WHITE]
     if not found or len(found) == len(rows) or 0 not in survey.labels.source_ids:
         return []
     title = f"masks that hold only 0 and 255, which is ignored, beside masks of ids: {len(found)} of {len(rows)}"
@@ -209,7 +208,7 @@ def two_levels_among_ids(survey: Survey) -> list[Finding]:
 
 
 def contrary_palettes(survey: Survey) -> list[Finding]:
-    """Return a warning if an id has two colours in the palettes of masks, or a colour that classes.yaml gives another.
+    """Return a warning if an id has two colours in the palettes of masks, or the colour of another class.
 
     Then a tool has numbered the colours anew in each file, and the ids may mean nothing.
     """

@@ -6,6 +6,7 @@ from pathlib import PurePath
 import numpy as np
 
 IGNORE_INDEX = 255
+BLACK_AND_WHITE = {0, IGNORE_INDEX}  # the ids of a mask that holds black and white instead of ids
 Color = tuple[int, int, int]  # (R, G, B)
 
 
@@ -25,7 +26,7 @@ class MaskError(DataError):
 class LabelInfo:
     """A label set. Label files hold source ids; networks learn train ids 0..C-1.
 
-    name           name of the label set
+    name           name of the label set, for messages; of one's own folder, the path of its classes.yaml
     names          class names by train id
     source_ids     source id of each train id, in label files and submissions
     palette        (R, G, B) by train id

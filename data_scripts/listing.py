@@ -4,7 +4,7 @@ import errno
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -43,7 +43,7 @@ def list_images(folder: Path, leave_out: Callable[[Path], bool] | None = None) -
             others[suffix].append(path.name)
     for suffix, names in sorted(others.items()):
         remedy = f"pip install {PLUGIN[suffix]}, or save" if suffix in PLUGIN else "save"
-        note(f"{suffix} files in {folder} are skipped: {some_of(sorted(names))}; {remedy} them as PNG or JPEG")
+        note(f"{suffix} files in {folder} are skipped: {some(sorted(names), MOST_NAMES)}; {remedy} them as PNG or JPEG")
     return sorted(found)
 
 
@@ -88,10 +88,10 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def some_of(names: Sequence[str]) -> str:
-    """Return the first `MOST_NAMES` names as text, and how many more there are."""
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+def some(names: Iterable[object], most: int = 5) -> str:
+    """Return names for one line: the first ones, and how many more there are."""
+    names = list(map(str, names))
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def label_of(label: Path, split: str) -> Path | None:

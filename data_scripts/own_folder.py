@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .class_file import CLASS_FILE, read_classes
 from .labels import DataError, LabelInfo
-from .listing import IMAGE_SUFFIXES, list_images, name_key, note, refuse_folder, some_of, visible_files
+from .listing import IMAGE_SUFFIXES, MOST_NAMES, list_images, name_key, note, refuse_folder, some, visible_files
 from .reader import FORMATS
 
 IMAGES, MASKS = ("images",), ("masks", "labels", "annotations")
@@ -227,4 +227,4 @@ def _no_pair(images: Path, masks: Path | None, photos: Sequence[Path], found: Se
 
 
 def _names(paths: Sequence[Path], folder: Path) -> str:
-    return some_of([path.relative_to(folder).as_posix() for path in paths])
+    return some([path.relative_to(folder).as_posix() for path in paths], MOST_NAMES)

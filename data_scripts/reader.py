@@ -109,14 +109,14 @@ def _bits_of_bmp(image: Image.Image) -> int:
 
 def pages_of(file: dict | str) -> int:
     """Return the number of pages of a TIFF file, or of frames of a GIF; 1 for other formats."""
-    image = open_image(file)
-    with decoding(file):
+    with open_image(file) as image, decoding(file):
         return image.n_frames if image.format in ("TIFF", "GIF") else 1
 
 
 def number_of_pixels(file: dict | str) -> int:
     """Return height times width. Only the header is read; nothing is decoded."""
-    width, height = open_photo(file).size
+    with open_photo(file) as image:
+        width, height = image.size
     return width * height
 
 
@@ -213,8 +213,7 @@ def read_instances(file: dict | str, image: dict | str | None = None) -> np.ndar
 
 def upright_size(file: dict | str) -> tuple[int, int]:
     """Return the (H, W) that `read_image` would return, from the header alone."""
-    image = open_photo(file)
-    with decoding(file):
+    with open_photo(file) as image, decoding(file):
         width, height = stored_size(image)
         return (width, height) if orientation(image) >= 5 else (height, width)
 
@@ -267,7 +266,7 @@ def turned_with(ids: np.ndarray, image: dict | str | None) -> np.ndarray:
         return turned(ids, orientation(photo)) if ids.shape[::-1] == stored_size(photo) else ids
 
 
-def is_turned_untold(mask: dict | str, image: dict | str) -> bool:
+def is_turned_by_guess(mask: dict | str, image: dict | str) -> bool:
     """Return whether a mask without an orientation tag is rotated with its photo although no size tells that it must.
 
     Such a mask has the photo's stored size, but might have been drawn on the upright photo.

@@ -16,7 +16,7 @@ from .reader import (
     LABEL_MODES,
     decoding,
     describe,
-    is_turned_untold,
+    is_turned_by_guess,
     open_image,
     packed_colors,
     pages_of,
@@ -152,7 +152,7 @@ def _look_at_label(row: Row, files: dict, labels: LabelInfo) -> None:
         return
     if "instance" in files:
         _check_instances(row, files, ids.shape)
-    row.is_turned = row.size is not None and is_turned_untold(files["label"], files["image"])
+    row.is_turned = row.size is not None and is_turned_by_guess(files["label"], files["image"])
     row.marking = hashlib.sha256(ids.tobytes()).hexdigest()
     row.ids = np.bincount(ids.reshape(-1), minlength=256)
     if colors is None and (palette := palette_of(open_image(files["label"], "mask"))):

@@ -51,7 +51,7 @@ def load_text_yaml(content: bytes, path: Path | str) -> Any:
     if len(content) > MOST_BYTES:
         raise DataError(f"{path} has more than {MOST_BYTES} bytes: it is not a list of classes")
     try:
-        return yaml.load(content.decode("utf-8-sig"), TextLoader)  # noqa: S506 - it makes only text, lists and dicts
+        return yaml.load(content.decode("utf-8-sig"), TextLoader)  # it makes only text, lists and dicts
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8: save it with that encoding") from error
     except (yaml.constructor.ConstructorError, yaml.composer.ComposerError) as error:

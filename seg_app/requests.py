@@ -3,7 +3,6 @@
 Whatever a client may send is checked here or by the gate in server.py. Only `Photo` reads photos.
 """
 
-import re
 import secrets
 import shutil
 import traceback
@@ -69,8 +68,7 @@ class Photo:
         try:
             return how(self.file)
         except DataError as error:
-            sentence = re.sub(r"\s*<_io\.BytesIO[^>]*>", "", str(error))
-            raise refusal(f"{sentence[:300]}. Give a photo, such as a PNG or a JPEG.") from error
+            raise refusal(f"{str(error)[:300]}. Give a photo, such as a PNG or a JPEG.") from error
 
 
 class Requests:

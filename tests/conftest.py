@@ -141,6 +141,21 @@ def start_script_server(env=None) -> subprocess.Popen:
     return subprocess.Popen(command, env={**os.environ, **ONE_THREAD, **(env or {})}, **pipes)
 
 
+def checked(result: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def refusal(in_process, capsys, *flags) -> str:
+    """Run a script that must refuse its flags, and return its line."""
+    with pytest.raises(SystemExit) as stop:
+        in_process(*flags)
+    assert stop.value.code == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
 def browse(page: Path, width: int, scheme: str, work):
     """Open a page in a browser, and return what `work(page)` returns. It must load nothing else."""
     from playwright.sync_api import sync_playwright

@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import train_seg  # noqa: E402
-from data_scripts import training  # noqa: E402
+import train_seg
+from data_scripts import training
 
 fault = os.environ["FAULT"]
 last = int(os.environ.get("RANK", 0)) == int(os.environ.get("WORLD_SIZE", 1)) - 1

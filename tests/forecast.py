@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import train_seg  # noqa: E402
-from seg_jobs import dry_run  # noqa: E402
+import train_seg
+from seg_jobs import dry_run
 
 HOURS = 3600.0
 rank = int(os.environ.get("RANK", "0"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from seg_runs import hub  # noqa: E402
+from seg_runs import hub
 
 hub.PAUSE = 0.01
 module, function = sys.argv[1].rsplit(".", 1)

@@ -22,7 +22,7 @@ import evaluate  # noqa: F401
 import timm.utils  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
 import torchvision  # noqa: F401
-import transformers.modeling_utils  # noqa: F401
+import transformers.modeling_utils
 import transformers.models.segformer.modeling_segformer  # noqa: F401
 
 GRACE = 30  # seconds that torchrun gives the other processes once one has failed

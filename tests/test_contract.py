@@ -513,7 +513,7 @@ def test_the_loss_of_forward_leaves_out_the_label_that_the_configuration_names(t
     assert losses[255] > 1 and losses[0] == 0
 
 
-def test_networks_of_one_configuration_have_a_stride_of_their_own(tmp_path):
+def test_networks_of_one_configuration_have_a_stride_of_their_own():
     one = build("unet_resnet18")
     two = type(one)(one.config)
     set_output_stride(one, 8)

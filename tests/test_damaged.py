@@ -135,9 +135,9 @@ def test_changed_settings_of_a_network_of_ours_load_or_are_one_line(models, tmp_
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
 def test_changed_bytes_of_a_model_are_one_line(name, model):
     whole = (model / name).read_bytes()
-    for change in BYTES.values():
+    for how, change in BYTES.items():
         (model / name).write_bytes(change(whole))
-        assert not use(model) or change(whole)[:9] == whole[:9]
+        assert not use(model), how
     (model / name).unlink()
     assert not use(model)
     (model / name).mkdir()

@@ -25,7 +25,6 @@ from data_scripts.training import check_command
 REAL = ROOT.parent / "shared" / "real"
 CLASSES = "classes:\n  - {name: road, id: 1}\n  - {name: car, id: 2}\nignore: [0]\n"
 SIZE = (96, 128)
-RAMP = np.arange(128, dtype=np.uint8)[:, None]
 
 
 def mask(seed=0):

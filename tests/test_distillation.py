@@ -355,7 +355,7 @@ def test_a_teacher_that_does_not_fit_is_one_line(change, said, teacher, toycity,
     assert refusal(flags_of(toycity, tmp_path / "r", other), in_process, capsys).count(said) == 1
 
 
-def test_a_teacher_that_is_not_there_or_sees_too_little_is_one_line(toycity, in_process, tmp_path, capsys, monkeypatch):
+def test_a_teacher_that_is_not_there_or_sees_too_little_is_one_line(toycity, in_process, tmp_path, capsys):
     assert "--teacher no/such/run: no such file" in refusal(
         flags_of(toycity, tmp_path / "r", "no/such/run"), in_process, capsys
     )

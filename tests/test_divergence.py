@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import rows_of
+from conftest import refusal, rows_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -14,15 +14,6 @@ from seg_models.losses import cross_entropy
 
 FAST = "--dataset toycity --model streetnet --crop_size 32 64 --batch_size 2 --num_workers 0 --report_to none".split()
 FAST += ["--no_cache"]
-
-
-def refusal(in_process, capsys, *flags) -> str:
-    with pytest.raises(SystemExit) as stop:
-        in_process(*flags)
-    assert stop.value.code == 1
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: ")
-    return line
 
 
 @pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e999"])

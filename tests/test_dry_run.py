@@ -63,7 +63,7 @@ def test_a_time_is_read(text, seconds):
     ]
     + ["99999999h", "\u0662h", "2h;3m", "2:30"],
 )
-def test_what_is_no_time_is_one_line(text, capsys):
+def test_what_is_no_time_is_one_line(text):
     with pytest.raises(
         RunError, match="^--max_train_time .*(is not a time: give|is out of range: give|is empty: )"
     ) as error:

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import assert_same_run, launch, rows_of, scalars_of, start
+from conftest import assert_same_run, checked, launch, rows_of, scalars_of, start
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -24,11 +24,6 @@ FAST = "--dataset toycity --model streetnet --crop_size 32 64 --num_workers 1".s
 FULL = "--batch_size 4 --epochs 4 --eval_every 2 --ema_decay 0.9 --max_grad_norm 1 --warmup_steps 3".split()
 FULL += "--checkpointing_steps 2".split()
 PARTS = "--gradient_accumulation_steps 2 --norm group".split()  # two processes, one image each per part
-
-
-def checked(result):
-    assert result.returncode == 0, result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")

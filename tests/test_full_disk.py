@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 import torch
+from conftest import refusal
 
 from seg_models.exported import save_torch
 from seg_runs import checkpoints, errors, files, launch
@@ -109,15 +110,6 @@ def trained(toycity, tmp_path_factory):
     flags = [*FAST, "--report_to", "none", "--dataset_path", toycity, "--max_train_steps", 1, "--output_dir", run]
     train_seg.main([str(flag) for flag in flags])
     return run
-
-
-def refusal(in_process, capsys, *flags) -> str:
-    with pytest.raises(SystemExit) as stop:
-        in_process(*flags)
-    assert stop.value.code == 1
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: ")
-    return line
 
 
 def test_a_read_only_disk_is_one_line(trained, toycity, disk, in_process, tmp_path, capsys):

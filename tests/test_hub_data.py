@@ -4,11 +4,13 @@ import io
 import json
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import yaml
 from datasets import Array2D, ClassLabel, Dataset, DatasetDict, DatasetInfo, Features, Value, load_from_disk
 from datasets import Image as ImageColumn
+from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError
 from PIL import Image
 
 from data_scripts import check, eda, hub_data, prepare
@@ -16,6 +18,7 @@ from data_scripts.arguments import DataOptions, InputOptions
 from data_scripts.class_file import default_palette
 from data_scripts.fold_files import Division, load_data
 from data_scripts.labels import DataError
+from data_scripts.preparing import hub
 from data_scripts.reader import file_state, read_image, read_label
 from data_scripts.recognition import recognize, with_dataset
 from data_scripts.saved_classes import describe_data
@@ -314,3 +317,15 @@ def test_the_source_is_as_it_was(data):
     before = load_from_disk(data)
     load_source("hub", data, ("left", "right"))
     assert load_from_disk(data)["train"].features == before["train"].features
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "noted"), [(RemoteEntryNotFoundError, 404, False), (HfHubHTTPError, 503, True)]
+)
+def test_a_hub_that_does_not_answer_is_not_a_missing_list_of_classes(monkeypatch, capsys, kind, status, noted):
+    def fail(*_, **__):
+        raise kind("no answer", response=httpx.Response(status, request=httpx.Request("GET", "http://hub")))
+
+    monkeypatch.setattr(hub, "hf_hub_download", fail)  # the hub cannot be reached here
+    assert hub.class_list_of_id("user/name") is None
+    assert ("note: cannot ask the hub for id2label.json of user/name: no answer" in capsys.readouterr().out) == noted

@@ -1454,6 +1454,11 @@ def test_real_voc_and_cvat(out):
             assert np.array_equal(mask(out, path.stem) == 1, np.asarray(image)[..., 0] == 224)
 
 
+def test_a_damaged_photo_inside_a_labelme_file_is_one_line(source, out, capsys):
+    labelme(source / "b.json", [("car", "polygon", square(0, 0, 4, 6), {})], image="gone.jpg", imageData="A")
+    assert run(source, out) == 1 and "b.json: its imageData is damaged" in capsys.readouterr().err
+
+
 @real
 def test_real_labelme_agrees_with_labelmes_own_masks(out):
     """labelme's example in both forms; labelme draws outlines too, so that its regions are up to a pixel wider."""

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import launch, rows_of
+from conftest import checked, launch, rows_of
 from PIL import Image
 
 FAST = (
@@ -14,11 +14,6 @@ CASES = {
     "batch-native": ("--norm", "batch"),
     "evo-resized": ("--norm", "evo", "--train_size", 64, 128, "--test_size", 64, 128),
 }
-
-
-def checked(result):
-    assert result.returncode == 0, result.stderr
-    return result
 
 
 @pytest.fixture(scope="module", params=CASES, ids=CASES)

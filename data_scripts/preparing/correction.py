@@ -141,7 +141,7 @@ def _merge(content: bytes) -> tuple[bytes, dict[int, int]]:
     Anything that is wrong with the file is left for `parse_classes` to report.
     """
     try:
-        entries = yaml.load(content.decode("utf-8-sig"), yaml.BaseLoader)  # noqa: S506 - it makes only text, lists and dicts
+        entries = yaml.load(content.decode("utf-8-sig"), yaml.BaseLoader)  # it makes only text, lists and dicts
         first, moved = {}, {}
         for entry in entries["classes"]:
             same = first.setdefault(entry["name"].strip(), entry)

@@ -179,10 +179,10 @@ def check_apart(source: Path, root: Path) -> None:
 def check_space(root: Path, annotated: Annotated) -> None:
     """Raise `DataError` if the photos, where they are files, do not fit on the disk of `root`."""
     existing = next(path for path in (root, *root.absolute().parents) if path.exists())
-    paths = [item.image() for item in annotated.items] if annotated.kind != "datasets" else []
+    files = (item.image() for item in annotated.items) if annotated.kind != "datasets" else ()
     free = shutil.disk_usage(existing).free
     needed = sum(
-        os.path.getsize(file["path"]) for file in paths if file["bytes"] is None and os.path.exists(file["path"])
+        os.path.getsize(file["path"]) for file in files if file["bytes"] is None and os.path.exists(file["path"])
     )
     if needed > free:
         raise DataError(

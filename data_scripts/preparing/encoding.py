@@ -20,9 +20,8 @@ from tqdm import tqdm
 
 from ..cache import PARTS_AT_ONCE, in_threads
 from ..class_file import CLASS_FILE
-from ..file_checks import BLACK_AND_WHITE
-from ..labels import IGNORE_INDEX, DataError
-from ..reader import describe, is_turned_untold
+from ..labels import BLACK_AND_WHITE, IGNORE_INDEX, DataError
+from ..reader import describe, is_turned_by_guess
 from .annotated import (
     BACKGROUND,
     GIVE_NAMES,
@@ -87,7 +86,7 @@ class Encoding:
         remarks = Counter()
         for number, text in self.unnamed.items():
             remarks[text] += int(np.count_nonzero(known & (ids == number)))
-        remarks[TURNED] = int(is_turned_untold(mask, image))
+        remarks[TURNED] = int(is_turned_by_guess(mask, image))
         remarks = +remarks  # without zeros
         if not others:
             return Drawn(ids, remarks)
@@ -183,7 +182,10 @@ def _refuse_lossy(whole: Scan) -> None:
 
 
 def _two_levels_among_ids(two_levels: list[File], whole: Scan, encoding: Encoding) -> list[str]:
-    """Return a line if 255 is ignored, but masks of 0 and 255 alone may mean objects by it: a merge of two exports."""
+    """Return a line if 255 is ignored, but some masks hold only 0 and 255.
+
+    There it may mark objects, as after a merge of two exports.
+    """
     ignored = IGNORE_INDEX in encoding.values[encoding.ids == IGNORE_INDEX]
     if not two_levels or not ignored or whole.counts.keys() == BLACK_AND_WHITE:
         return []

@@ -37,10 +37,11 @@ def is_noisy(whole: Scan, listed: ClassList | None) -> bool:
 
 
 def are_colors(whole: Scan, listed: ClassList | None) -> bool:
-    """Return whether masks hold colours: files of colours, or others of which more pixels have colours than ids listed.
+    """Return whether the values of masks are colours, not ids.
 
-    If all their values are listed, grey ones are colours before ids, and those of a palette ids before colours, unless
-    the list gives the colours to other ids.
+    Files in colours hold colours. Values of grey and palette files are colours if a palette gives an index the colour
+    of another class, or if every grey level is a listed colour. Otherwise they are ids if all of them are listed ids.
+    If not, they are what more pixels have: listed colours or listed ids.
     """
     if whole.form == "colour" or listed is None or not listed.colors:
         return whole.form == "colour"
@@ -59,8 +60,8 @@ def are_colors(whole: Scan, listed: ClassList | None) -> bool:
 def of_another_class(whole: Scan, listed: ClassList | None) -> tuple[int, str] | None:
     """Return an index whose colour in the palette is that of another class, and the class, if there is one.
 
-    None as well if a list lacks the colour of an index: the palette has nothing to do with it. 255 has no colour that
-    counts: it is ignored, and the rest of many palettes is black.
+    Also None if the list lacks the colour of an index, because the palette then says nothing about the classes. Index
+    255 is not compared: it is ignored, and many palettes are black there.
     """
     if whole.form != "palette" or listed is None:
         return None

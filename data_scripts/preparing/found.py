@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..labels import DataError
-from ..listing import IMAGE_SUFFIXES, OTHER_SUFFIXES, name_key, visible_files
+from ..listing import IMAGE_SUFFIXES, OTHER_SUFFIXES, name_key, some, visible_files
 
 SPLITS = {
     **{"train": "train", "training": "train", "trn": "train"},
@@ -162,9 +162,3 @@ def count(names: Iterable[object]) -> str:
     """Return how many names there are, and the first ones."""
     names = list(names)
     return f"{len(names)} ({some(names)})"
-
-
-def some(names: Iterable[object], most: int = 5) -> str:
-    """Return names for one line: the first ones, and how many more there are."""
-    names = list(map(str, names))
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset, load_from_disk
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RemoteEntryNotFoundError
 from PIL import Image as Picture
 
 from ..labels import DataError
+from ..listing import note
 from .annotated import Annotated, File, Options
 from .class_lists import ClassList, find_class_list, read_id2label
 from .found import Found, some, splits_in, words
@@ -57,10 +58,16 @@ def load_id(name: str) -> dict[str, Dataset]:
 
 
 def class_list_of_id(name: str) -> ClassList | None:
-    """Return the classes in id2label.json beside a data set on the hub, or None if there is no such file."""
+    """Return the classes in id2label.json beside a data set on the hub, or None if there is no such file.
+
+    Prints a note if the hub does not answer, because then the file, and the names in it, may be missed.
+    """
     try:
         return read_id2label(Path(hf_hub_download(name, "id2label.json", repo_type="dataset")))
-    except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError):
+    except RemoteEntryNotFoundError:
+        return None
+    except (LocalEntryNotFoundError, HfHubHTTPError) as error:
+        note(f"cannot ask the hub for id2label.json of {name}: {' '.join(str(error).split()):.200}")
         return None
 
 

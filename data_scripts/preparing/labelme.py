@@ -162,13 +162,17 @@ def _read(found: Found, path: Path) -> dict:
 
 
 def _inside(path: Path) -> File:
-    """Return the photo in a labelme file."""
-    try:
-        data = base64.b64decode(read_json(path)["imageData"], validate=False)
-    except (binascii.Error, TypeError, ValueError) as error:
-        raise DataError(f"{path}: its imageData is damaged") from error
-    image = {"path": f"imageData of {path}", "bytes": data}
-    return lambda: image
+    """Return the photo in a labelme file. Each call reads it anew, because all of them may not fit into memory."""
+
+    def read_photo() -> dict:
+        try:
+            data = base64.b64decode(read_json(path)["imageData"], validate=False)
+        except (binascii.Error, TypeError, ValueError) as error:
+            raise DataError(f"{path}: its imageData is damaged") from error
+        return {"path": f"imageData of {path}", "bytes": data}
+
+    read_photo()  # a damaged one is an error of this file
+    return read_photo
 
 
 def _regions(content: dict, ids: dict[str, int], path: Path, root: Path, annotated: Annotated) -> list[Region]:

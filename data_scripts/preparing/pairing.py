@@ -9,7 +9,7 @@ import numpy as np
 
 from ..labels import DataError
 from ..listing import name_key
-from ..reader import LABEL_MODES, decoding, open_image, packed_colors, read_image
+from ..reader import LABEL_MODES, open_image, packed_colors, read_image
 from .found import IMAGE_SUFFIXES, Found, some, split_of, words
 from .other_tools import unknown_files, unread_annotations
 
@@ -182,7 +182,8 @@ def _without_mixed_folders(places: dict[Path, _Place], root: Path) -> dict[Path,
     for path, place in places.items():
         photo = stems.get((path.parent, name_key(MASK_END.sub("", stem_of(path)))), path)
         if place.role == "mask" and photo != path and path.parent not in mixed:
-            mixed |= set() if _looks_like_mask(root / photo) else {path.parent}
+            if not _looks_like_mask(root / photo):
+                mixed.add(path.parent)
 
     def corrected(path: Path, place: _Place) -> _Place:
         if path.parent in own:
@@ -256,8 +257,7 @@ def _looks_like_mask(path: Path) -> bool:
             return True
         if image.format in ("JPEG", "MPO") and image.mode not in LABEL_MODES:
             return False
-        with decoding(str(path)):
-            pixels = read_image(str(path))[::2, ::2]
+        pixels = read_image(str(path))[::2, ::2]
     except DataError:
         return False  # it is reported when it is read
     return len(np.unique(packed_colors(pixels))) <= FEW_COLORS
