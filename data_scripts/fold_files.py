@@ -112,7 +112,7 @@ def read_fold(path: str, fold: str) -> list[str]:
     Raises DataError if the file cannot be read or has no such fold.
     """
     try:
-        folds = json.loads(Path(path).read_text())
+        folds = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read --folds {path}: {error}") from error
     if not isinstance(folds, dict) or not folds:

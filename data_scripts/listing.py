@@ -88,6 +88,15 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
+def is_text(name: str) -> bool:
+    """Return whether a file name is valid UTF-8. Python turns other bytes into surrogates, which cannot be encoded."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def some(names: Iterable[object], most: int = 5) -> str:
     """Return names for one line: the first ones, and how many more there are."""
     names = list(map(str, names))

@@ -18,6 +18,7 @@ from seg_runs.errors import os_line
 
 from .class_file import CLASS_FILE, About, write_classes
 from .labels import DataError
+from .listing import is_text
 from .preparing import hub
 from .preparing.annotated import Annotated, BadFiles, Options
 from .preparing.correction import Plan, plan, unknown_ids
@@ -140,6 +141,9 @@ def prepare(arguments: argparse.Namespace, argv: Sequence[str] | None = None) ->
 def _source(name: str, destination: Path) -> tuple[str, bool]:
     """Return the absolute path of SOURCE and True, or the id of a data set on the hub and False."""
     path = Path(name)
+    for text in (name, str(destination)):
+        if not is_text(text):
+            raise DataError(f"the name {os.fsencode(text)!r} is not UTF-8, as in old archives: rename the folder")
     if path.exists():
         if path.is_file() and path.suffix.lower() != ".json":
             raise DataError(f"{name} (SOURCE) is a file: name a folder{_unpack(path)}")

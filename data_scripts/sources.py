@@ -19,7 +19,7 @@ from .files import UNFINISHED, refuse_nowhere
 from .hub_data import Columns, load_hub
 from .kitti import kitti_files
 from .labels import DataError, LabelInfo
-from .listing import IMAGE_SUFFIXES, OTHER_SUFFIXES, label_of, list_images, name_key
+from .listing import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_text, label_of, list_images, name_key
 from .own_folder import load_folder, masks_among, photos_beside_masks
 from .reader import FORMATS, open_photo
 from .virtual_kitti import virtual_kitti_colors, virtual_kitti_files
@@ -91,7 +91,8 @@ def load_source(
         own = "for your own photos, give --dataset_path to train, or --input to predict"
         raise DataError(f"no folder ./{root}, and no {flag} was given: {source.help}; {own}")
     if (root / UNFINISHED).exists():
-        raise DataError(f"{root} ({flag}) is incomplete: {(root / UNFINISHED).read_text().strip()}")
+        why = (root / UNFINISHED).read_text(encoding="utf-8").strip()
+        raise DataError(f"{root} ({flag}) is incomplete: {why}")
     if source.labels is None:
         found, labels = load_folder(root, flag)
         return DatasetDict({split: from_files(rows, f"{split} of {root}") for split, rows in found.items()}), labels
@@ -142,15 +143,6 @@ def from_files(rows: list[Row], where: str) -> Dataset:
             columns[column] = [str(path) for path in columns[column]]
             features[column] = Image(decode=False)
     return Dataset.from_dict(columns, features=Features(features))
-
-
-def is_text(name: str) -> bool:
-    """Return whether a file name is valid UTF-8. Python turns other bytes into surrogates, which cannot be encoded."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _refuse_other_file(path: str, flag: str) -> None:

@@ -80,7 +80,7 @@ def read_colors(path: Path) -> list[tuple[str, Color]]:
     "GuardRail" becomes "guard rail". Raises `DataError` with the line that is wrong.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
         raise DataError(f"no file {path}, which says what the colours of its labels mean: unpack it too") from error
     except (OSError, ValueError) as error:

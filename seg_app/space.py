@@ -5,6 +5,7 @@ hf upload USER/my_space my_space --repo-type space
 """
 
 import shutil
+import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -101,6 +102,7 @@ def write_space(folder: Path, model: Path) -> None:
         "colorTo": "gray",
         "sdk": "gradio",
         "sdk_version": gradio.__version__,
+        "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",  # a Space's own may be too old
         "app_file": "app.py",
         "pinned": False,
         "license": "other",

@@ -61,7 +61,7 @@ def read_weights(name: str, flag: str) -> Weights:
 def read_normalization(path: str) -> tuple[float, ...] | None:
     """Return mean and deviation of a saved model's image processor, or None if they are missing or not those of RGB."""
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             config = json.load(file)
         mean, deviation = (tuple(map(float, config[key])) for key in ("image_mean", "image_std"))
         return (*mean, *deviation) if len(mean) == len(deviation) == 3 else None
@@ -72,7 +72,7 @@ def read_normalization(path: str) -> tuple[float, ...] | None:
 def read_config(path: str, flag: str) -> tuple[list[str] | None, str | None]:
     """Return class names and norm from a saved model's configuration. Each is None if it is missing."""
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             config = json.load(file)
         labels = names_by_id(config.get("id2label", {}))
         if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):  # transformers' names for unnamed classes

@@ -42,7 +42,7 @@ def append_row(path: Path, row: dict, columns: Sequence[str]) -> None:
 def read_rows(path: Path) -> list[dict]:
     """Return the rows of log_epoch.csv as numbers, with None for empty cells."""
     try:
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         return [{key: float(value) if value else None for key, value in row.items()} for row in rows]
     except (OSError, ValueError, TypeError, csv.Error) as error:

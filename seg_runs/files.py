@@ -134,7 +134,7 @@ def writing(path: Path | str, then: str = "") -> Iterator[None]:
 def read_json(path: Path) -> dict:
     """Return the object in a JSON file. Raises RunError if there is none."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {os_reason(error)}") from error
     if not isinstance(content, dict):

@@ -590,6 +590,8 @@ def test_a_space_refuses_flags_that_it_would_not_keep(flags):
 def test_a_space_keeps_what_a_user_added_to_it(saved, tmp_path):
     space = tmp_path / "space"
     export_space(space, str(saved))
+    card = yaml.safe_load((space / "README.md").read_text().split("---")[1])
+    assert card["python_version"] == ".".join(map(str, sys.version_info[:2]))  # else it is 3.10, which is too old
     (space / "__pycache__").mkdir()  # of a trial run
     (space / "__pycache__" / "app.pyc").touch()
     (space / "model" / "calibration.json").write_text("{}")  # of another model

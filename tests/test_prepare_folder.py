@@ -16,6 +16,7 @@ from test_prepare import coco, flat, write_json
 
 from data_scripts.class_file import read_classes
 from data_scripts.files import UNFINISHED
+from data_scripts.toycity import write_toycity
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -470,6 +471,30 @@ def test_a_file_name_that_is_not_utf8(source, out, capsys):
     (source / "images" / "a.jpg").rename(os.fsdecode(os.fsencode(source / "images") + b"/\xff.jpg"))
     (source / "masks" / "a.png").rename(os.fsdecode(os.fsencode(source / "masks") + b"/\xff.png"))
     assert run(source, out) == 1 and "is not UTF-8" in error(capsys)
+
+
+@pytest.mark.parametrize("which", ["source", "destination"])
+def test_a_folder_name_that_is_not_utf8(source, out, tmp_path, capsys, which):
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    if which == "source":
+        source.rename(odd)
+    paths = (odd, out) if which == "source" else (source, odd)
+    assert run(*paths) == 1 and "is not UTF-8, as in old archives: rename the folder" in error(capsys)
+    assert not paths[1].exists()
+
+
+def test_a_lock_that_cannot_be_deleted_while_it_is_held(source, out, monkeypatch):
+    """As on Windows."""
+    unlink = Path.unlink
+
+    def refused(path, **options):
+        if path.name == ".lock":
+            raise PermissionError(13, "it is open", str(path))
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert run(source, out) == 0
+    assert write_toycity(out.parent / "city", 1, 1, 1, (32, 64)) is None
 
 
 def test_the_program(source, out):

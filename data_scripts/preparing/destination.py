@@ -99,9 +99,9 @@ class Destination:
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / LOCK, timeout=0, fallback_to_soft=False):
                 marked = (self.root / UNFINISHED).exists()
-                if made or {path.name for path in self.root.iterdir()} <= {LOCK, TEMPORARY}:
-                    self._mark(command)
                 try:
+                    if made or {path.name for path in self.root.iterdir()} <= {LOCK, TEMPORARY}:
+                        self._mark(command)
                     shutil.rmtree(self.root / TEMPORARY, ignore_errors=True)
                     (self.root / TEMPORARY).mkdir()
                     yield self.root / TEMPORARY
@@ -109,7 +109,8 @@ class Destination:
                     shutil.rmtree(self.root / TEMPORARY, ignore_errors=True)
                     if not self._replacing and not marked:
                         (self.root / UNFINISHED).unlink(missing_ok=True)
-                    (self.root / LOCK).unlink(missing_ok=True)
+                    with suppress(OSError):  # on Windows, where the lock removes it
+                        (self.root / LOCK).unlink(missing_ok=True)
                     with suppress(OSError):  # what is not empty stays
                         for path in made:
                             path.rmdir()
@@ -120,7 +121,8 @@ class Destination:
             raise DataError(f"cannot write {path}: {error.strerror or error}; {ROOM}") from error
 
     def _mark(self, command: str) -> None:
-        write_whole(self.root / UNFINISHED, lambda path: path.write_text(f"run it again, {command}\n"), ROOM)
+        text = f"run it again, {command}\n"
+        write_whole(self.root / UNFINISHED, lambda path: path.write_text(text, encoding="utf-8"), ROOM)
 
     def replace(self, temporary: Path, record: dict, command: str) -> None:
         """Put new folders, record and, if `temporary` has one, classes.yaml in the place of the old ones."""

@@ -14,9 +14,8 @@ from tqdm import tqdm
 from ..cache import in_threads
 from ..file_checks import check_whole
 from ..labels import DataError
-from ..listing import IMAGE_SUFFIXES, name_key
+from ..listing import IMAGE_SUFFIXES, is_text, name_key
 from ..reader import decoding, describe, open_photo, orientation, stored_size, turned_back, upright_size
-from ..sources import is_text
 from .annotated import Item
 from .regions import ALL
 

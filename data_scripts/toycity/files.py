@@ -1,8 +1,10 @@
 """Write the files of a ToyCity data set, and parse the command line for it."""
 
 import argparse
+import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ from tqdm.auto import tqdm
 
 from ..files import UNFINISHED, write_whole
 from ..labels import DataError
+from ..listing import is_text
 from .scene import make_scene
 
 WIDEST = 20  # width divided by height; far wider ones cannot be drawn
@@ -41,7 +44,8 @@ def write_toycity(
             try:
                 draw(out, counts, size, seed)
             finally:
-                (out / ".lock").unlink(missing_ok=True)
+                with suppress(OSError):  # on Windows, where the lock removes it
+                    (out / ".lock").unlink(missing_ok=True)
     except Timeout as error:
         raise DataError(f"{out} is being drawn by another program: wait for it, or name another folder") from error
     except OSError as error:
@@ -73,7 +77,7 @@ def begin(out: Path, counts: dict[str, int], size: tuple[int, int], seed: int) -
     flags = " ".join(f"--{name} {count}" for name, count in counts.items())
     flags += f" --size {size[0]} {size[1]} --seed {seed}"
     note = f"draw it again, python -m data_scripts.toycity {shlex.quote(str(out))} {flags}\n"
-    write_whole(out / UNFINISHED, lambda path: path.write_text(note), "name another folder")
+    write_whole(out / UNFINISHED, lambda path: path.write_text(note, encoding="utf-8"), "name another folder")
     for split, (name, count) in enumerate(counts.items()):
         stems = {stem_of(split, index) for index in range(count)}
         for folder in folders_of(out, name):
@@ -131,6 +135,8 @@ def problem_of(args: argparse.Namespace) -> str | None:
         return f"--size {height} {width}: height and width must lie in 32..4096"
     if width > WIDEST * height:
         return f"--size {height} {width}: the width must be at most {WIDEST} times the height"
+    if not is_text(str(args.out)):
+        return f"the name {os.fsencode(args.out)!r} is not UTF-8; name another folder"
     if args.out.exists() and not args.out.is_dir():
         return f"{args.out} is a file; name a folder"
     if not args.overwrite and not free_to_draw(args.out):
