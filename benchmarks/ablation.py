@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.flags import PRECISIONS, count  # noqa: E402
 from data_scripts.fold_files import Division, load_data  # noqa: E402
 from data_scripts.reader import read_label  # noqa: E402
-from metrics.intervals import bootstrap_mean_iou, image_counts, interval, mean_iou  # noqa: E402
+from metrics.intervals import image_counts, interval, mean_iou  # noqa: E402
 from seg_runs.epoch_rows import read_rows  # noqa: E402
 from seg_runs.launch import available_cores  # noqa: E402
 from seg_runs.recipes import RecipeLoader  # noqa: E402
@@ -160,14 +160,15 @@ def print_table(folders: dict[str, Path], args: argparse.Namespace) -> None:
     for name, folder in folders.items():
         counts = validation_counts(folder, args.dataset_path)
         score = float(mean_iou(counts.sum(0)))
-        draws = bootstrap_mean_iou(counts)
-        baseline = (score, draws) if baseline is None else baseline
-        low, high = interval(draws)
-        gain_low, gain_high = interval(draws - baseline[1])
-        difference = f"{score - baseline[0]:+.3f} | {gain_low:+.3f} to {gain_high:+.3f}"
+        low, high = interval(counts)
+        difference = " | "
+        if baseline is None:
+            baseline = (score, counts)
+        else:
+            gain_low, gain_high = interval(counts, baseline[1])
+            difference = f"{score - baseline[0]:+.3f} | {gain_low:+.3f} to {gain_high:+.3f}"
         minutes = sum(row["seconds"] for row in read_rows(folder / "log_epoch.csv")) / 60
-        shown = difference if draws is not baseline[1] else " | "
-        print(f"| {name} | {score:.4f} | {low:.3f} to {high:.3f} | {shown} | {minutes:.0f} |")
+        print(f"| {name} | {score:.4f} | {low:.3f} to {high:.3f} | {difference} | {minutes:.0f} |")
 
 
 def validation_counts(folder: Path, dataset_path: str) -> np.ndarray:

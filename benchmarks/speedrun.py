@@ -21,7 +21,7 @@ import numpy as np
 from ablation import ROOT, launch, validation_counts
 
 from benchmarks.flags import FOLDS, PRECISIONS, existing_folder, positive
-from metrics.intervals import bootstrap_mean_iou, interval, mean_iou
+from metrics.intervals import interval, mean_iou
 from seg_runs.epoch_rows import read_rows
 
 PEERS = {
@@ -56,7 +56,7 @@ def main() -> None:
         train(runs[name], folder, steps, fold_flags(args), args)
         launch("predict_seg.py", "--model_name_or_path", folder, "--splits", "val", precision=args.mixed_precision)
         counts = validation_counts(folder, args.dataset_path)
-        low, high = interval(bootstrap_mean_iou(counts))
+        low, high = interval(counts)
         minutes = sum(row["seconds"] for row in read_rows(folder / "log_epoch.csv")) / 60
         score = mean_iou(counts.sum(0))
         table.append(f"| {name} | {steps} | {minutes:.1f} | {score:.4f} | {low:.3f} to {high:.3f} |")

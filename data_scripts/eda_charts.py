@@ -1,6 +1,6 @@
 """Draw the charts of the page about a data set, as HTML and SVG."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 import cv2
@@ -24,7 +24,7 @@ def class_bars(numbers: Sequence[dict], splits: Sequence[str], images: dict[str,
         _bar_row(
             swatch(i, labels),
             [(split, _log_share(numbers[i]["splits"][split]["share of labelled pixels"])) for split in splits],
-            percent(numbers[i]["splits"][splits[0]]["share of labelled pixels"]),
+            _values(percent(numbers[i]["splits"][split]["share of labelled pixels"]) for split in splits),
             len(decades) - 1,
         )
         for i in order
@@ -34,7 +34,7 @@ def class_bars(numbers: Sequence[dict], splits: Sequence[str], images: dict[str,
         _bar_row(
             swatch(i, labels),
             [(split, _log_count(numbers[i]["splits"][split]["images"], largest)) for split in splits],
-            " / ".join(f"{numbers[i]['splits'][split]['images']:,}" for split in splits),
+            _values(f"{numbers[i]['splits'][split]['images']:,}" for split in splits),
             0,
         )
         for i in order
@@ -56,6 +56,11 @@ def _log_share(share: float) -> float:
 def _log_count(count: int, largest: int) -> float:
     """Return where a count lies on the axis, 0 to 1: one image is not at its very left, so that it can be seen."""
     return 0.0 if count <= 0 else float((np.log10(count) + 0.15) / (np.log10(largest) + 0.15))
+
+
+def _values(texts: Iterable[str]) -> str:
+    """Return the values of the splits, which may stand in several lines."""
+    return " / ".join(text.replace(" ", "\N{NO-BREAK SPACE}") for text in texts)
 
 
 def _bar_row(name: str, bars: Sequence[tuple[str, float]], value: str, decades: int) -> str:
@@ -111,16 +116,14 @@ def region_boxes(numbers: Sequence[dict], splits: Sequence[str], labels: LabelIn
     decades = int(np.ceil(np.log10(max(10, *(quantiles[-1] for quantiles in every)))))
     rows = []
     for train_id, entry in enumerate(numbers):
-        boxes, first = "", None
-        for split in splits:
-            quantiles = entry["splits"][split]["region size, quantiles"]
-            first = quantiles if first is None else first
-            boxes += _box(split, [np.log10(size) / decades for size in quantiles]) if quantiles else ""
-        if first is None:  # the class does not occur
+        found = [(split, entry["splits"][split]["region size, quantiles"]) for split in splits]
+        if not any(quantiles for _, quantiles in found):  # the class does not occur
             continue
+        boxes = "".join(_box(split, [np.log10(size) / decades for size in q]) for split, q in found if q)
+        medians = _values(f"{quantiles[2]:,.0f} px" if quantiles else "-" for _, quantiles in found)
         rows.append(
             f'<div class="row">{swatch(train_id, labels)}<div class="track"{_grid(decades)}>{boxes}</div>'
-            f"<span>{first[2]:,.0f} px</span></div>"
+            f"<span>{medians}</span></div>"
         )
     ticks = [(k / decades, short(10**k)) for k in range(decades + 1)]
     least, most = (f"{100 * QUANTILES[i]:.0f}" for i in (0, -1))
@@ -156,7 +159,7 @@ def co_occurrence_table(together: np.ndarray, labels: LabelInfo) -> str:
         for j in shown:
             share = together[i, j] / together[i, i]
             text = f"{100 * share:.0f}" if share else ""
-            shade = f"color-mix(in srgb, var(--train) {75 * share:.0f}%, transparent)"
+            shade = f"color-mix(in srgb, var(--train) {50 * share:.0f}%, transparent)"
             title = f"{together[i, j]:,} of {together[i, i]:,} images with {labels.names[i]} show {labels.names[j]}"
             cells += f'<td style="background:{shade}" title="{escape(title)}">{text}</td>'
         rows += f"<tr><th>{swatch(i, labels)}</th>{cells}</tr>"

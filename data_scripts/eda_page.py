@@ -23,7 +23,7 @@ WIDTH, SMALL = 560, 280  # of a picture and of a small one, in pixels
 LEVELS = {"error": "must be repaired", "warning": "look at this", "note": "good to know"}
 
 STYLE = """
-:root { --train: #2f6fde; --val: #e07b1a; --test: #7d8793; --error: #c62f2f; --warning: #b97a00; --note: #5c7285;
+:root { --train: #2f6fde; --val: #e07b1a; --test: #7d8793; --error: #c62f2f; --warning: #8f5e00; --note: #5c7285;
   --mask: .55; }
 @media (prefers-color-scheme: dark) { :root { --train: #6ea3ff; --val: #ffab57; --test: #97a1ad; --error: #ff7b72;
   --warning: #f0b840; --note: #9ab2c6; } }
@@ -48,9 +48,9 @@ h2 + .card { margin-top: 14px; }
 .stack img + img { position: absolute; inset: 0; height: 100%; opacity: var(--mask); image-rendering: pixelated; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 16px; }
 .two h3, .card h3 { font-size: 15px; margin: 0 0 12px; }
-.row { display: grid; grid-template-columns: minmax(76px, 26%) 1fr 74px; gap: 10px; align-items: center;
+.row { display: grid; grid-template-columns: minmax(76px, 26%) 1fr 84px; gap: 10px; align-items: center;
   font-size: 13.5px; padding: 3px 0; } .row > :last-child { text-align: right; font-variant-numeric: tabular-nums;
-  font-size: 12.5px; line-height: 1.25; white-space: nowrap; }
+  font-size: 12.5px; line-height: 1.25; }
 .name { display: flex; gap: 7px; align-items: center; min-width: 0; } .name span:last-child { overflow: hidden;
   text-overflow: ellipsis; white-space: nowrap; }
 .track { position: relative; padding: 2px 0; background-repeat: repeat-x; }

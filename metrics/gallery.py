@@ -156,11 +156,14 @@ def worst_images(counts: np.ndarray, per_class: int = PER_CLASS) -> list[int]:
     A class counts in an image if its label and prediction together have at least `LEAST` of the labelled pixels.
     """
     ious = image_ious(counts)
-    chosen: set[int] = set()
-    for column in ious.T:
-        known = np.flatnonzero(~np.isnan(column))
-        chosen |= set(known[np.argsort(column[known], kind="stable")[:per_class]].tolist())
+    chosen = np.flatnonzero(are_lowest(ious, per_class).any(1)).tolist()
     return sorted(chosen, key=lambda i: (mean_of_known(ious[i]), i))
+
+
+def are_lowest(ious: np.ndarray, per_class: int = PER_CLASS) -> np.ndarray:
+    """Return which values (N, C) are among the `per_class` lowest known ones of their class, bool (N, C)."""
+    order = np.argsort(ious, axis=0, kind="stable")  # nan comes last
+    return (np.argsort(order, axis=0) < per_class) & ~np.isnan(ious)
 
 
 def image_ious(counts: np.ndarray) -> np.ndarray:
@@ -195,8 +198,8 @@ def images_section(pictures: Sequence[Pictures], counts: np.ndarray, legend: Leg
     ious = image_ious(counts)
     cards = ""
     shown = set()
-    for picture, row, matrix in zip(pictures, ious, counts, strict=True):
-        known = {str(i): round(float(value), 4) for i, value in enumerate(row) if not np.isnan(value)}
+    for picture, row, lowest, matrix in zip(pictures, ious, are_lowest(ious), counts, strict=True):
+        known = {str(i): round(float(row[i]), 4) for i in np.flatnonzero(lowest)}
         shown |= set(known)
         mean = mean_of_known(row)
         total = matrix.sum()

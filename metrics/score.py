@@ -38,7 +38,7 @@ from .boundary_iou.boundary import SHARE, boundary_counts, boundary_iou, distanc
 from .calibration_error.reliability import expected_calibration_error, reliability_counts
 from .cityscapes import CityscapesCounts, table, tables
 from .figures import class_scores, iou, mean_of_known, mean_scores
-from .intervals import bootstrap_mean_iou, image_counts, interval
+from .intervals import image_counts, interval
 from .score_plots import confusion_plot, reliability_plot
 from .score_text import compare, for_json, report
 from .trimap import trimap_counts
@@ -321,7 +321,7 @@ def summarize(names: list[str], measured: Measured, options: ScoreOptions) -> di
     classes |= {"boundary_iou": boundary_iou(measured.boundary), "trimap_iou": iou(measured.trimap)}
     means = mean_scores(total)
     means |= {f"mean_{name}": mean_of_known(classes[name]) for name in ("boundary_iou", "trimap_iou")}
-    low, high = interval(bootstrap_mean_iou(measured.counts, options.repeats, options.seed))
+    low, high = interval(measured.counts, repeats=options.repeats, seed=options.seed)
     summary = {
         "images": len(measured.counts),
         "settings": {name: getattr(options, name) for name in SETTINGS},

@@ -26,7 +26,7 @@ def confusion_plot(counts: np.ndarray, names: Sequence[str]) -> Image.Image:
         if np.isnan(share) or share < 0.05:
             continue
         text = f"{share:.0f}" if share >= 9.95 else f"{share:.1f}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if share > 35 else "#222")
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if share > 45 else "#222")
     labelled = counts.sum(1) > 0
     axes.set_yticks(
         range(len(names)), [n if known else f"{n} (none)" for n, known in zip(names, labelled, strict=True)]
@@ -56,7 +56,7 @@ def reliability_plot(counts: np.ndarray) -> Image.Image:
     upper.scatter(mean[known], accuracy[known], s=14, color="#16202b", zorder=3, label="mean of the bin")
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     upper.set_title(f"Expected calibration error {100 * expected_calibration_error(counts):.2f} %", fontsize=11)
-    upper.legend(loc="upper left", frameon=False, fontsize=9)
+    upper.legend(loc="best", framealpha=0.9, fontsize=9)
     lower.bar(edges, 100 * pixels / max(1, pixels.sum()), 1 / bins, align="edge", color=GREY, edgecolor="white")
     lower.set(xlabel="confidence", ylabel="% of pixels")
     for axes in (upper, lower):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .intervals import bootstrap_mean_iou, interval, mean_iou
+from .intervals import interval, mean_iou
 
 COLUMNS = {
     "iou": "IoU",
@@ -64,7 +64,7 @@ def compare(names: Sequence[str], ours: np.ndarray, theirs: np.ndarray, repeats:
         nan = float("nan")
         text = f"{names[0]} - {names[1]}: {100 * difference:+.1f} points of mIoU ({ONE_IMAGE})"
         return {"models": list(names), "difference": difference, "interval": [nan, nan], "margin": nan, "text": text}
-    low, high = interval(bootstrap_mean_iou(ours, repeats, seed) - bootstrap_mean_iou(theirs, repeats, seed))
+    low, high = interval(ours, theirs, repeats, seed)
     margin = (high - low) / 2
     better, worse = names if difference >= 0 else reversed(names)
     amount = f"{100 * abs(difference):.1f} +- {100 * margin:.1f} points of mIoU"

@@ -174,8 +174,8 @@ def warnings_of(comparison: Comparison, pictures: bool) -> list[str]:
     if apart:
         verb = "is" if apart == 1 else "are"
         warnings.append(
-            f"{apart} of {len(comparison.groups)} groups {verb} scored on other images than the baseline, so their "
-            "scores do not compare."
+            f"{apart} of {len(comparison.groups)} groups {verb} scored on other images or classes than the baseline: "
+            "their scores do not compare."
         )
     if len({frozenset(run.images for run in group.runs) for group in comparable}) > 1:
         warnings.append("Not all groups have the same folds: their means do not compare, but the gains do.")

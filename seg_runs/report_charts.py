@@ -123,14 +123,13 @@ def curves(comparison: Comparison, column: str, factor: float = 1) -> str:
     """
     lines = [[_points(run, column, factor) for run in group.runs] for group in comparison.groups]
     means = [_mean_line(group) for group in lines]
-    every = [point for line in means for point in line]
     if max(map(len, means)) < 2:
         return ""
     thin = sum(len(group) for group in lines) <= MOST_THIN
-    if thin:
-        every = [point for group in lines for line in group for point in line]
-    last = max(x for x, _ in every)
-    vertical = Axis.over([y for x, y in every if x >= 0.25 * last])  # the first epochs would flatten the rest
+    shown = [line for line in ([line for group in lines for line in group] if thin else means) if line]
+    last = max(line[-1][0] for line in shown)
+    # the first epochs of each line would flatten the rest
+    vertical = Axis.over([y for line in shown for x, y in line if x >= 0.25 * line[-1][0]])
     ticks = (tick for tick in Axis.over((0, last), 7).ticks if 0 <= tick <= last and tick == round(tick))
     horizontal = Axis(0, last, tuple(ticks))
     keys = key_classes(comparison)
@@ -223,7 +222,9 @@ def operations_chart(comparison: Comparison) -> str:
         column = columns.setdefault(round(points[i][0], 3), {})
         if not column or i == comparison.baseline:
             column[i] = vertical.place(points[i][1])
-    heights = {i: place for column in columns.values() for i, place in spread(column, 100 * LINE / HEIGHT).items()}
+    named = {i: place for column in columns.values() for i, place in column.items()}
+    order = sorted(named, key=lambda i: (keys[i] == "rest", i))[: HEIGHT // LINE]  # as many as fit below each other
+    heights = spread({i: named[i] for i in order}, 100 * LINE / HEIGHT)
     for i, (macs, mean, deviation) in points.items():
         x, y = horizontal.place(macs), vertical.place(mean)
         low, high = vertical.place(mean - deviation), vertical.place(mean + deviation)

@@ -32,7 +32,7 @@ class Difference:
     @property
     def is_noise(self) -> bool | None:
         """Whether noise alone may explain it, or None if no noise is known."""
-        return None if self.margin is None else abs(self.value) <= self.margin
+        return None if self.margin is None else abs(self.value) <= self.margin + 1e-9
 
 
 @dataclass(frozen=True)

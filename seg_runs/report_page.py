@@ -191,7 +191,7 @@ def baseline_line(comparison: Comparison) -> str:
 
 def gain_text(gain: Difference | None) -> str:
     if gain is None:
-        return '<small title="scored on other images than the baseline">other images</small>'
+        return '<small title="scored on other images or classes than the baseline">other images or classes</small>'
     margin = plus_minus(math.nan if gain.margin is None else gain.margin)
     text = points(gain.value, sign=True)
     return f"{text}{margin}" if gain.is_noise is False else f'<span class="soft">{text}</span>{margin}'
@@ -261,7 +261,7 @@ def class_cell(comparison: Comparison, group: int, name: str | None, leaders: tu
     if gain is not None:
         change = "" if group == comparison.baseline else points(gain.value, sign=True)
         if gain.is_noise is False:
-            amount = min(60, 12 + 400 * abs(gain.value))
+            amount = min(45, 12 + 400 * abs(gain.value))
             tint = f' style="--tint:var(--{"up" if gain.value > 0 else "down"});--amount:{amount:.0f}%"'
     return f'<td{marked}{tint}><span class="score">{points(mean)}</span><span class="change">{change}</span></td>'
 

@@ -49,7 +49,7 @@ class FinishedRun:
     folder      the run folder
     flags       the flags that bear on its scores, without `REPEATS`; None in args.yaml stands for the default
     fold, seed  the others
-    images      which validation images it is scored on
+    images      which validation images and classes it is scored on
     means       scores by name (`MEANS`), nan where undefined
     iou         IoU by class, nan where undefined
     epochs      the rows of log_epoch.csv
@@ -183,7 +183,8 @@ def read_run(folder: Path, scores: str, flags: Flags) -> FinishedRun:
     flags.check(folder / "args.yaml")
     given = filled_in(read_recipe(folder / "args.yaml"), flags)
     own = {key: value for key, value in given.items() if key not in (*REPEATS, *flags.without_effect)}
-    images = tuple(str(given.get(key)) for key in flags.images)
+    own["classes"] = list(iou)  # of the data set, which classes.yaml may have changed meanwhile
+    images = (*(str(given.get(key)) for key in flags.images), *iou)
     fold = None if given.get("fold") is None else str(given["fold"])
     epochs = read_epochs(folder / "log_epoch.csv")
     best = results.get("best_epoch")
@@ -328,6 +329,9 @@ class Comparison:
         flags = self.groups[group].flags
         parts = []
         for main, details in self.changes(group, self.baseline).items():
+            if main == "classes":
+                parts.append(other_classes(flags[main], self.groups[self.baseline].flags[main]))
+                continue
             text = ", ".join(worded(key, flags.get(key)) for key in details if flags.get(key) is not None)
             parts.append(worded(main, flags.get(main)) + (f" ({text})" if text else ""))
         return ", ".join(parts) if parts else "baseline"
@@ -389,6 +393,14 @@ def varying_flags(groups: Sequence[Group]) -> list[str]:
     every = dict.fromkeys(key for group in groups for key in group.flags)
     first = groups[0].flags
     return [key for key in every if any(group.flags.get(key) != first.get(key) for group in groups)]
+
+
+def other_classes(names: Sequence[str], usual: Sequence[str]) -> str:
+    """Return how the classes of a run differ from the usual ones: "classes without bus, with tram"."""
+    missing = [name for name in usual if name not in names]
+    added = [name for name in names if name not in usual]
+    parts = [f"{word} {', '.join(some)}" for word, some in (("without", missing), ("with", added)) if some]
+    return f"classes {', '.join(parts) or 'in another order'}"
 
 
 def worded(key: str, value: Any) -> str:

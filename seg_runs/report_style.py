@@ -1,7 +1,7 @@
 """How the page that compares runs looks: its rules after `web_page.STYLE`, and its script."""
 
 STYLE = """
-:root { --k0: #1f6fd6; --k1: #d1571b; --k2: #16915f; --k3: #8c4fc9; --k4: #b98500; --k5: #0c8ea3; --k6: #cc3d79;
+:root { --k0: #1f6fd6; --k1: #d1571b; --k2: #16915f; --k3: #8c4fc9; --k4: #946a00; --k5: #0c8ea3; --k6: #cc3d79;
   --k7: #6f7d1e; --up: #16915f; --down: #d1571b; --tie: #1f6fd612; }
 @media (prefers-color-scheme: dark) { :root { --k0: #6ea8ff; --k1: #ff9057; --k2: #4fd19b; --k3: #c092ff; --k4: #e9ba3d;
   --k5: #4fc9dd; --k6: #ff86b4; --k7: #b7c95a; --up: #4fd19b; --down: #ff9057; --tie: #6ea8ff26; } }
@@ -11,7 +11,8 @@ STYLE = """
 body { font-size: 15px; } h1 { font-size: clamp(26px, 4vw, 34px); } h2 { font-size: 19px; margin-top: 44px; }
 h3 { font-size: 14px; font-weight: 600; margin: 0 0 8px; } main { max-width: 1220px; }
 main > p, h2 + p { max-width: 86ch; } p.facts { margin-bottom: 6px; } ul.facts { margin: 0 0 16px; padding-left: 18px;
-  max-width: 86ch; } .warning { color: var(--down); }
+  max-width: 86ch; } .warning { color: #b4470f; }
+@media (prefers-color-scheme: dark) { .warning { color: var(--down); } }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th { font-weight: 400; text-align: left; } thead th { color: var(--soft); font-size: 12px; vertical-align: bottom; }
 td, th { padding: 4px 10px 4px 0; border-top: 1px solid var(--line); } thead td, thead th { border-top: 0; }
@@ -22,7 +23,7 @@ td, th { padding: 4px 10px 4px 0; border-top: 1px solid var(--line); } thead td,
 .one { border: 1px solid; border-radius: 99px; padding: 0 6px; font-size: 11px; }
 .soft td, .soft { color: var(--soft); }
 .ranking { width: 100%; } .ranking tr { display: grid; column-gap: 14px; align-items: center;
-  grid-template-columns: minmax(180px, 1.5fr) 66px 84px minmax(140px, 1.25fr) 88px minmax(140px, 1.25fr); }
+  grid-template-columns: minmax(180px, 1.5fr) 126px 84px minmax(140px, 1.25fr) 88px minmax(140px, 1.25fr); }
 .ranking td, .ranking th { padding: 4px 0; border: 0; } .ranking tbody tr { border-top: 1px solid var(--line); }
 .ranking td:has(.strip) { align-self: stretch; padding: 0; }
 .strip { position: relative; height: 100%; min-height: 27px; } .strip > * { position: absolute; }
@@ -48,12 +49,15 @@ main:has(#change:checked) td.best, main:has(#change:checked) td.tie { font-weigh
 main:has(#change:checked) td.best:not([style]), main:has(#change:checked) td.tie:not([style]) { background: none; }
 label { font-size: 13px; display: inline-flex; gap: 7px; align-items: center; margin: 0 0 10px; }
 .flags td, .cost td, .cost th, .flags th { white-space: nowrap; padding-right: 18px; }
-.flags .same { color: color-mix(in srgb, var(--soft) 60%, transparent); }
+.flags .same { color: var(--soft); } .flags td:not(.same) { font-weight: 600; }
 .chart { padding: 8px 190px 26px 34px; } .plot { position: relative; height: 340px; } .plot > * { position: absolute; }
 .plot svg { inset: 0; width: 100%; height: 100%; overflow: hidden; }
 .plot s { left: 0; right: 0; height: 1px; background: var(--line); }
 .plot path { fill: none; stroke: var(--k); stroke-width: 1.8; vector-effect: non-scaling-stroke;
   stroke-linejoin: round; } .plot .rest path { stroke-width: 1.2; } .plot path.thin { stroke-width: 1; opacity: .3; }
+/* Colours that colour-blind readers confuse differ by form: 3 and 0, 4 and 1, 6 and 2, 7 and 1. */
+.k3 path:not(.thin, .dot), .k4 path:not(.thin, .dot), .k6 path:not(.thin, .dot), .k7 path:not(.thin, .dot) {
+  stroke-dasharray: 7 4; } :is(.k3, .k4, .k6, .k7) > .key { background: none; box-shadow: inset 0 0 0 2.5px var(--k); }
 .plot path.dot { stroke-width: 7 !important; stroke-linecap: round; }
 .plot .base path:not(.thin) { stroke-width: 2.4; }
 .plot .y { right: 100%; transform: translateY(50%); padding-right: 7px; } .plot .x { top: 100%;
@@ -85,7 +89,7 @@ summary { cursor: pointer; font-size: 14px; } .out { font-size: 13px; padding-le
 .out code { font-size: 12.5px; } [data-g] { transition: opacity .12s; }
 body[data-on] [data-g]:not(.on) { opacity: .22; } body[data-on] .photos [data-g]:not(.on) { opacity: .45; }
 body[data-on] path.thin { opacity: .6; }
-@media (max-width: 700px) { .chart { padding: 8px 6px 26px 30px; } .plot { height: 260px; }
+@media (max-width: 920px) { .chart { padding: 8px 6px 26px 30px; } .plot { height: 260px; }
   .plot .end { display: none; }
   .keys, .narrow { display: flex; } .strip s { display: none; } .two { gap: 22px 0; margin-top: 22px; }
   .ranking thead { display: none; }

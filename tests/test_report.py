@@ -17,7 +17,7 @@ from seg_runs import report
 from seg_runs.epoch_rows import COLUMNS, append_row
 from seg_runs.files import write_json, write_picture
 from seg_runs.parsing import parse_arguments, save_arguments
-from seg_runs.report_charts import Axis, spread
+from seg_runs.report_charts import Axis, curves, spread
 from seg_runs.report_noise import Fit, quantile
 from seg_runs.report_page import points
 from seg_runs.report_pictures import photos_of
@@ -215,8 +215,33 @@ def test_equal_numbers_of_an_equal_seed_are_one_run(iou, tmp_path):
 # the terminal
 
 
+def test_runs_with_other_classes_are_no_seeds_of_one_configuration(in_process, tmp_path, capsys):
+    """As after a change of classes.yaml."""
+    full = {"road": 0.9, "car": 0.5, "bus": 0.1}
+    runs = [make_run(tmp_path / f"r{i}", "--seed", str(i), iou=full) for i in range(2)]
+    runs += [make_run(tmp_path / "fewer", "--seed", "2", iou={"road": 0.9, "tram": 0.5})]
+    in_process("seg_runs.report", *runs, "--out", "page")
+    said = capsys.readouterr().out
+    assert sorted(len(group.runs) for group in compare(runs).groups) == [1, 2]
+    assert "classes without car, bus, with tram" in said
+    assert "note: 1 of 2 groups is scored on other images or classes than the baseline" in said
+
+
+def test_the_curve_of_a_shorter_run_is_shown(in_process, tmp_path):
+    """The vertical axis begins after the first quarter of each curve, not of the longest."""
+    long = [make_run(tmp_path / f"l{i}", "--seed", str(i), iou=0.9, epochs=100) for i in range(2)]
+    short = [make_run(tmp_path / "s", "--norm", "evo", iou=0.1, epochs=10)]
+    chart = curves(compare([*long, *short]), "mean_iou")
+    path = re.search(r'data-g="1"><path d="M.*?L?([\d.]+) (-?[\d.]+)"', chart)
+    assert path is not None and 0 <= float(path[2]) <= 100
+
+
 def test_means_and_deviations_by_class(in_process, tmp_path, capsys):
-    scores = ({"road": 0.9, "car": 0.5, "bus": None}, {"road": 0.8, "car": 0.6, "bus": 0.1}, {"road": 0.7, "car": 0.7})
+    scores = (
+        {"road": 0.9, "car": 0.5, "bus": None},
+        {"road": 0.8, "car": 0.6, "bus": 0.1},
+        {"road": 0.7, "car": 0.7, "bus": None},
+    )
     folds = ["--folds", "f.json", "--fold"]
     runs = [make_run(tmp_path / f"r{i}", *folds, str(i), iou=iou) for i, iou in enumerate(scores)]
     in_process("seg_runs.report", *runs)
@@ -471,9 +496,9 @@ def test_runs_on_other_images_have_no_gain(in_process, tmp_path, capsys):
     coarse = compare([tmp_path / "c", tmp_path / "d"])
     assert len(coarse.groups) == 2 and len(coarse.comparable) == 1  # the masks are others
     in_process("seg_runs.report", *runs, "--out", "page")
-    assert "note: 1 of 2 groups is scored on other images" in capsys.readouterr().out
+    assert "note: 1 of 2 groups is scored on other images or classes" in capsys.readouterr().out
     page = (tmp_path / "page" / "index.html").read_text()
-    assert "other images</small>" in page and "Highest:" not in page
+    assert "other images or classes</small>" in page and "Highest:" not in page
     assert [row["gain"] for row in read_csv(tmp_path / "page" / "groups.csv")].count("") == 1
 
 
