@@ -98,12 +98,13 @@ def start_worker(_: int) -> None:
 
     It uses one thread, so that the workers do not compete for cores. It ignores Ctrl-C and SIGTERM, and leaves the
     process group, so that the run can finish its step before it stops: `pkill`, systemd and SLURM may signal each
-    process. The loader itself ends its workers with SIGTERM, if the run fails.
+    process. The loader itself ends its workers with SIGTERM, if the run fails. (Where `Loader` cannot block it for all
+    threads, as with `forkserver`, a thread of torch or BLAS may get the signal first.)
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-    if hasattr(signal, "sigwaitinfo"):  # in workers that are not forked, a thread of BLAS may get the signal first
+    if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         Thread(target=end_with_loader, args=(parent_process().pid,), daemon=True).start()
     cv2.setNumThreads(0)
@@ -117,19 +118,30 @@ def end_with_loader(loader: int) -> None:
     os._exit(0)
 
 
+class Loader(DataLoader):
+    """A loader whose workers start with SIGTERM blocked, so that the threads that torch starts in them inherit this."""
+
+    def __iter__(self) -> Iterator:
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            return super().__iter__()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def train_loader(split: Dataset, batches: TrainBatches, num_workers: int, pin_memory: bool) -> DataLoader:
     """Return a loader of the micro-batches of one process. Its workers live for the whole run.
 
     A loader draws a seed for each of its iterators. It gets its own generator, because dropout uses the global one.
     """
     workers = {"num_workers": num_workers, "worker_init_fn": start_worker, "persistent_workers": num_workers > 0}
-    return DataLoader(split, batch_sampler=batches, pin_memory=pin_memory, generator=torch.Generator(), **workers)
+    return Loader(split, batch_sampler=batches, pin_memory=pin_memory, generator=torch.Generator(), **workers)
 
 
 def eval_loader(split: Dataset, processes: int, rank: int, num_workers: int, pin_memory: bool) -> DataLoader:
     """Return a loader of single items. Each image goes to exactly one process, without padding, so it counts once."""
     mine = range(rank, len(split), processes)
     workers = {"num_workers": min(num_workers, len(mine)), "worker_init_fn": start_worker}
-    return DataLoader(
-        split, batch_size=None, sampler=mine, pin_memory=pin_memory, generator=torch.Generator(), **workers
-    )
+    return Loader(split, batch_size=None, sampler=mine, pin_memory=pin_memory, generator=torch.Generator(), **workers)

@@ -8,6 +8,7 @@ import gc
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from transformers.hf_argparser import HfArg
@@ -150,8 +151,11 @@ def answer_early(script: str, kind: type, check: Callable[[Any], None] | None = 
 
 def prediction_of(args: TrainArguments) -> PredictArguments:
     """Return the arguments of predict_seg.py that `train_seg.py --predict` stands for."""
+    run = args.run.output_dir
+    if run and not Path(run).is_dir():  # else it could be the name of a model on the hub
+        raise RunError(f"--output_dir {run}: there is no such run folder, so --predict has no network")
     return PredictArguments(
-        results=ResultOptions(model_name_or_path=[args.run.output_dir] if args.run.output_dir else None),
+        results=ResultOptions(model_name_or_path=[run] if run else None),
         images=InputOptions(**{option.name: getattr(args.data, option.name) for option in fields(ScoringOptions)}),
         views=ViewOptions(
             test_size=args.network.test_size,

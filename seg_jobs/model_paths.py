@@ -64,7 +64,8 @@ def note_on_default() -> str | None:
         )
     if model == SHIPPED:
         return (
-            f"note: {run_folder.RUNS}/ holds no finished run: using the network that comes with the project, {SHIPPED}"
+            f"note: {run_folder.RUNS}/ holds no finished run: using the network that comes with the project, {SHIPPED} "
+            "(for a run elsewhere, give --model_name_or_path RUN)"
         )
     return None
 

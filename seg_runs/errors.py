@@ -86,7 +86,8 @@ def runtime_line(line: str) -> str | None:
             f"(0 needs none), or enlarge it (docker run --shm-size). {line[-200:]}"
         )
     if line.startswith("DataLoader worker"):  # killed, most often for lack of memory
-        return f"{line} (out of memory? fewer --num_workers need less); the files written before are complete"
+        hint = "" if "Terminated" in line else " (out of memory? fewer --num_workers need less)"
+        return f"{line}{hint}; the files written before are complete"
     if any(sign in line for sign in NO_MEMORY):
         return out_of_memory(line)
     return None

@@ -307,12 +307,12 @@ def test_a_resumed_run_with_nothing_left_to_do_is_refused(city, in_process, tmp_
     assert "leaves nothing to do in a run of 3 steps" in capsys.readouterr().err
 
 
-def stopped_by(number: int, processes: int, flags, run, to: str):
+def stopped_by(number: int, processes: int, flags, run, to: str, env=None):
     """Start a run, and signal it after a checkpoint.
 
     to  "launcher"; "group", as a terminal does; or "each" process, data workers included, as systemd does
     """
-    process = start("train_seg.py", *flags, processes=processes)
+    process = start("train_seg.py", *flags, processes=processes, env=env)
     while not (run / "checkpoints").is_dir() or not list((run / "checkpoints").glob("step_*")):
         assert process.poll() is None, process.communicate()
         try:
@@ -347,6 +347,16 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on(
     assert "DataLoader" not in stderr and "done: best" not in stdout
     checked(launch("train_seg.py", "--resume_from_checkpoint", run, processes=processes))
     assert_same_run(uninterrupted if processes == 1 else uninterrupted_on_two, run)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_sigterm_to_each_process_of_a_run_with_two_threads(city, tmp_path):
+    """Then torch starts a thread in each worker before `start_worker` runs, and this thread gets the signal too."""
+    run = tmp_path / "r"
+    flags = [*FAST, *batch(2), *flags_of(city, run), "--num_workers", 2, "--epochs", 999, "--eval_every", 999]
+    flags += ["--checkpointing_steps", 2]
+    _, stderr = stopped_by(signal.SIGTERM, 1, flags, run, "each", {"OMP_THREAD_LIMIT": "2"})
+    assert "SIGTERM: finishing the step" in stderr and "DataLoader" not in stderr, stderr
 
 
 @pytest.mark.parametrize(

@@ -86,3 +86,11 @@ def test_prediction(here, tmp_path):
         here("train_seg", *line.split(), "--num_workers", 0)
         settings = json.loads((tmp_path / RUN.split()[1] / "scores_val.json").read_text())["settings"]
         assert settings["flip"] == ("--mst" in line) and settings["size"] == [96, 192]
+
+
+def test_predict_without_its_run_names_the_folder(here, capsys):
+    """The name could be that of somebody's model on the hub."""
+    with pytest.raises(SystemExit):
+        here("train_seg", *PREDICT["one scale"].split())
+    line = capsys.readouterr().err
+    assert "error: --output_dir baseline_run_deeplabv3_resnet50: there is no such run folder" in line
