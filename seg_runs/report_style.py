@@ -57,7 +57,8 @@ label { font-size: 13px; display: inline-flex; gap: 7px; align-items: center; ma
   stroke-linejoin: round; } .plot .rest path { stroke-width: 1.2; } .plot path.thin { stroke-width: 1; opacity: .3; }
 /* Colours that colour-blind readers confuse differ by form: 3 and 0, 4 and 1, 6 and 2, 7 and 1. */
 .k3 path:not(.thin, .dot), .k4 path:not(.thin, .dot), .k6 path:not(.thin, .dot), .k7 path:not(.thin, .dot) {
-  stroke-dasharray: 7 4; } :is(.k3, .k4, .k6, .k7) > .key { background: none; box-shadow: inset 0 0 0 2.5px var(--k); }
+  stroke-dasharray: 7 4; } :is(.k3, .k4, .k6, .k7) > .key {
+  background: linear-gradient(90deg, var(--k) 37%, transparent 37% 63%, var(--k) 63%); }
 .plot path.dot { stroke-width: 7 !important; stroke-linecap: round; }
 .plot .base path:not(.thin) { stroke-width: 2.4; }
 .plot .y { right: 100%; transform: translateY(50%); padding-right: 7px; } .plot .x { top: 100%;
