@@ -150,7 +150,10 @@ def answer_early(script: str, kind: type, check: Callable[[Any], None] | None = 
 
 
 def prediction_of(args: TrainArguments) -> PredictArguments:
-    """Return the arguments of predict_seg.py that `train_seg.py --predict` stands for."""
+    """Return the arguments of predict_seg.py that `train_seg.py --predict` stands for.
+
+    Raises RunError if the run folder does not exist.
+    """
     run = args.run.output_dir
     if run and not Path(run).is_dir():  # else it could be the name of a model on the hub
         raise RunError(f"--output_dir {run}: there is no such run folder, so --predict has no network")

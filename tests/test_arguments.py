@@ -151,11 +151,11 @@ def test_contradictions_and_wrong_values_name_their_flag(line):
     assert line.split()[0] in str(error.value) and "\n" not in str(error.value)
 
 
-def test_predict_passes_the_data_on():
-    line = "--predict --dataset kitti --dataset_path k --output_dir r --test_size 64 96 --eval_dataset camvid c --mst"
-    found = prediction_of(train_arguments(line))
+def test_predict_passes_the_data_on(tmp_path):
+    line = "--predict --dataset kitti --dataset_path k --test_size 64 96 --eval_dataset camvid c --mst --output_dir "
+    found = prediction_of(train_arguments(line + str(tmp_path)))
     assert (found.images.dataset, found.images.dataset_path) == ("kitti", "k")
-    assert found.images.eval_dataset == ["camvid", "c"] and found.results.model_name_or_path == ["r"]
+    assert found.images.eval_dataset == ["camvid", "c"] and found.results.model_name_or_path == [str(tmp_path)]
     assert found.views.test_size == [64, 96] and found.views.mst and found.views.scales is None
     assert prediction_of(train_arguments("--predict")) == PredictArguments()
 
