@@ -48,7 +48,7 @@ h2 + .card { margin-top: 14px; }
 .stack img + img { position: absolute; inset: 0; height: 100%; opacity: var(--mask); image-rendering: pixelated; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 16px; }
 .two h3, .card h3 { font-size: 15px; margin: 0 0 12px; }
-.row { display: grid; grid-template-columns: minmax(76px, 26%) 1fr 84px; gap: 10px; align-items: center;
+.row { display: grid; grid-template-columns: minmax(76px, 26%) 1fr 96px; gap: 10px; align-items: center;
   font-size: 13.5px; padding: 3px 0; } .row > :last-child { text-align: right; font-variant-numeric: tabular-nums;
   font-size: 12.5px; line-height: 1.25; }
 .name { display: flex; gap: 7px; align-items: center; min-width: 0; } .name span:last-child { overflow: hidden;

@@ -225,10 +225,16 @@ def group_rows(comparison: Comparison) -> list[dict]:
         row |= {"gain": None if gain is None else gain.value, "margin": None if gain is None else gain.margin}
         row |= {"within_noise": None if gain is None else gain.is_noise, "best_or_tie": i == best or i in ties}
         row |= {name: group.mean_of(name) for name in ("seconds", "peak_memory", "parameters", "macs")}
-        row |= {f"--{key}": _plain(group.flags.get(key)) for key in comparison.varying}
+        row |= _varying(comparison, group)
         row |= {f"iou/{name}": mean_and_deviation(group.scores(name))[0] for name in comparison.classes}
         rows.append(row)
     return rows
+
+
+def _varying(comparison: Comparison, group: Group) -> dict:
+    """Return the flags in which groups differ as cells, and the classes if they do, which are no flag."""
+    names = {key: key if key == "classes" else f"--{key}" for key in comparison.varying}
+    return {name: _plain(group.flags.get(key)) for key, name in names.items()}
 
 
 def run_rows(comparison: Comparison) -> list[dict]:
@@ -239,7 +245,7 @@ def run_rows(comparison: Comparison) -> list[dict]:
             row = {"run": run.folder.name, "group": comparison.name(i), "fold": run.fold, "seed": run.seed}
             row |= {"best_epoch": run.best_epoch, **run.means}
             row |= {name: getattr(run, name) for name in ("seconds", "peak_memory", "parameters", "macs", "hardware")}
-            row |= {f"--{key}": _plain(group.flags.get(key)) for key in comparison.varying}
+            row |= _varying(comparison, group)
             row |= {f"iou/{name}": run.iou.get(name, math.nan) for name in comparison.classes}
             rows.append(row)
     return rows

@@ -224,6 +224,9 @@ def test_runs_with_other_classes_are_no_seeds_of_one_configuration(in_process, t
     said = capsys.readouterr().out
     assert sorted(len(group.runs) for group in compare(runs).groups) == [1, 2]
     assert "classes without car, bus, with tram" in said
+    with (tmp_path / "page" / "runs.csv").open() as file:
+        columns = next(csv.reader(file))
+    assert "classes" in columns and "--classes" not in columns  # it is no flag
     assert "note: 1 of 2 groups is scored on other images or classes than the baseline" in said
 
 
